@@ -1,0 +1,22 @@
+// Channels last, avx2.
+#include "../kernel_list.hpp"
+#include "../vector_avx2.hpp"
+#include "arithmetic_fp32.hpp"
+#include "arithmetic_integer.hpp"
+#include "flags.hpp"
+#include "layout_rows.hpp"
+
+namespace bytenorm {
+
+void Rows_fp32_avx2(const Rows& r) {
+    with_flags(r.conversion,
+               [&](auto f) { walk_rows<Fp32Arithmetic<f.input_signed, f.output_signed, f.relu>>(r); });
+}
+
+void Rows_integer_avx2(const Rows& r) {
+    with_flags(r.conversion, [&](auto f) {
+        walk_rows<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(r);
+    });
+}
+
+}  // namespace bytenorm

@@ -1,0 +1,308 @@
+// quantized_batch_norm and BatchNorm: the checks of the usual call, the fold, the pass. Whatever is unusual
+// makes these functions return None; Python's _checks then finds words for it or makes it usual.
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <vector>
+
+#include "../batch_norm/apply.hpp"
+#include "../dispatch.hpp"
+#include "output.hpp"
+
+namespace bytenorm {
+namespace {
+
+constexpr int64_t release_gil_from = 65536;  // bytes; handing the GIL over costs 0.1 us
+
+bool valid_scale(double scale) {
+    const float f = static_cast<float>(scale);
+    return f > 0.0f && std::isfinite(f) && std::isfinite(1.0f / f);
+}
+
+bool valid_zero_point(int64_t zero_point, bool is_signed) {
+    return is_signed ? zero_point >= -128 && zero_point <= 127 : zero_point >= 0 && zero_point <= 255;
+}
+
+bool all_finite(const float* p, int64_t n) {
+    float check = 0.0f;  // 0 * inf and 0 * NaN are NaN
+    for (int64_t i = 0; i < n; ++i) check += p[i] * 0.0f;
+    return check == 0.0f;
+}
+
+bool valid_parameters(const NormParameters& p) {
+    if (!std::isfinite(p.eps) || p.eps < 0.0f) return false;
+    bool positive = true;
+    for (int64_t c = 0; c < p.channels; ++c) positive &= p.var[c] >= 0.0f && p.var[c] + p.eps > 0.0f;
+    return positive && all_finite(p.var, p.channels) && all_finite(p.mean, p.channels) &&
+           (!p.weight || all_finite(p.weight, p.channels)) && (!p.bias || all_finite(p.bias, p.channels));
+}
+
+// The input's channel axis, or -1 if this is no input for a norm of so many channels.
+int channel_axis(const Tensor& input, int64_t axis, int64_t channels) {
+    PyArrayObject* array = input.array();
+    const int ndim = PyArray_NDIM(array);
+    if (axis < 0) axis += ndim;
+    if (ndim < 2 || axis < 0 || axis >= ndim || PyArray_DIM(array, static_cast<int>(axis)) != channels)
+        return -1;
+    if (input.channel_axis >= 0 && input.channel_axis != axis) return -1;
+    return static_cast<int>(axis);
+}
+
+Layout layout_of(PyArrayObject* x, nb::handle y, int axis) {
+    PyArrayObject* out = reinterpret_cast<PyArrayObject*>(y.ptr());
+    return analyse(bytes_of(x), strides_of(x), mutable_bytes_of(out), strides_of(out), shape_of(x),
+                   PyArray_NDIM(x), axis);
+}
+
+void run(const Plan& plan, const Folded& folded, const Layout& layout) {
+    if (layout.size < release_gil_from) return apply(plan, folded, layout);
+    nb::gil_scoped_release release;
+    apply(plan, folded, layout);
+}
+
+// A float32 parameter vector as it can be used without a copy.
+struct Vector {
+    const float* data = nullptr;
+    bool usual = false;
+
+    Vector(nb::handle object, int64_t channels, bool optional) {
+        if (optional && object.is_none()) {
+            usual = true;
+        } else if (PyArrayObject* a = as_array(object)) {
+            usual = is_plain_vector(a, NPY_FLOAT32, channels);
+            data = static_cast<const float*>(PyArray_DATA(a));
+        }
+    }
+};
+
+nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias, nb::handle mean,
+                           nb::handle var, nb::handle eps, nb::handle output_scale,
+                           nb::handle output_zero_point, int64_t axis, nb::handle output_signed, bool relu,
+                           nb::handle out, bool checked) {
+    const Tensor* tensor = tensor_in(input);
+    if (!tensor || !PyFloat_CheckExact(eps.ptr()) || !PyFloat_CheckExact(output_scale.ptr()) ||
+        !PyLong_CheckExact(output_zero_point.ptr()))
+        return nb::none();
+    PyArrayObject* x = tensor->array();
+    const int ndim = PyArray_NDIM(x);
+    if (ndim < 2 || axis < -ndim || axis >= ndim) return nb::none();
+    const int64_t channels = PyArray_DIM(x, static_cast<int>(axis < 0 ? axis + ndim : axis));
+    const int at = channel_axis(*tensor, axis, channels);
+    if (at < 0) return nb::none();
+    const Vector w(weight, channels, true), b(bias, channels, true), m(mean, channels, false),
+        v(var, channels, false);
+    if (!w.usual || !b.usual || !m.usual || !v.usual) return nb::none();
+
+    const bool output_is_signed = output_signed.is_none() ? is_signed(x) : output_signed.ptr() == Py_True;
+    int overflow = 0;
+    const int64_t zero_point = PyLong_AsLongLongAndOverflow(output_zero_point.ptr(), &overflow);
+    const NormParameters norm{channels,
+                              w.data,
+                              b.data,
+                              m.data,
+                              v.data,
+                              static_cast<float>(PyFloat_AS_DOUBLE(eps.ptr())),
+                              PyFloat_AS_DOUBLE(output_scale.ptr())};
+    if (overflow || !valid_zero_point(zero_point, output_is_signed) || !valid_scale(norm.output_scale) ||
+        !valid_parameters(norm))
+        return nb::none();
+
+    const OutputQuantization quantization{nb::borrow(output_scale), nb::borrow(output_zero_point),
+                                          norm.output_scale, static_cast<int32_t>(zero_point)};
+    Folded folded(norm, tensor->quantization,
+                  {is_signed(x), output_is_signed, relu, quantization.zero_point_value});
+    if (!folded.finite()) return nb::none();
+    const Output output = make_output(x, out, output_is_signed, quantization, checked);
+    if (!output.array.is_valid()) return nb::none();
+    const Layout layout = layout_of(x, output.array, at);
+    const Plan plan = choose(layout, channels, Use::once);
+    prepare(plan, folded);
+    run(plan, folded, layout);
+    return output.tensor(quantization);
+}
+
+// A prepared norm: its parameters, and the folds of the input quantizations it met last.
+class Operator {
+  public:
+    Operator(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle var, double eps,
+             nb::object output_scale, nb::object output_zero_point, nb::handle output_signed, bool relu,
+             int64_t axis)
+        : channels_(as_array(mean) ? PyArray_SIZE(as_array(mean)) : 0),
+          weight_(copy(weight)),
+          bias_(copy(bias)),
+          mean_(copy(mean)),
+          var_(copy(var)),
+          eps_(static_cast<float>(eps)),
+          relu_(relu),
+          axis_(axis),
+          output_signed_(output_signed.is_none() ? -1 : output_signed.ptr() == Py_True) {
+        quantization_ = {output_scale, output_zero_point, nb::cast<double>(output_scale),
+                         nb::cast<int32_t>(output_zero_point)};
+        if (!mean_ || !var_) throw nb::type_error("mean and var must be float32 vectors");
+        if (!valid_parameters(parameters()) || !valid_scale(quantization_.scale_value))
+            throw nb::value_error("parameters must be checked before");
+    }
+
+    nb::object call(nb::handle input, nb::handle out, bool checked) {
+        const Tensor* tensor = tensor_in(input);
+        if (!tensor) return nb::none();
+        PyArrayObject* x = tensor->array();
+        const int at = channel_axis(*tensor, axis_, channels_);
+        if (at < 0) return nb::none();
+        const bool output_is_signed = output_signed_ < 0 ? is_signed(x) : output_signed_ == 1;
+        if (!valid_zero_point(quantization_.zero_point_value, output_is_signed)) return nb::none();
+        const Output output = make_output(x, out, output_is_signed, quantization_, checked);
+        if (!output.array.is_valid()) return nb::none();
+        const Layout layout = layout_of(x, output.array, at);
+
+        std::shared_ptr<const Folded> folded;
+        Plan plan;
+        {
+            // Held by whoever holds the GIL too, and released first: no deadlock, and free at a fork.
+            std::lock_guard<std::mutex> guard(mutex_);
+            Entry& entry = fold(*tensor, is_signed(x), output_is_signed);
+            if (!entry.finite) return nb::none();
+            plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
+            prepare(plan, *entry.folded);
+            folded = entry.folded;
+        }
+        run(plan, *folded, layout);
+        return output.tensor(quantization_);
+    }
+
+    int64_t folds() {
+        std::lock_guard<std::mutex> guard(mutex_);
+        return static_cast<int64_t>(entries_.size());
+    }
+
+  private:
+    static constexpr size_t remembered = 4;
+
+    struct Entry {
+        double scale;
+        int64_t zero_point;
+        bool input_signed, output_signed, finite;
+        std::vector<double> scales;
+        std::vector<int64_t> zero_points;
+        std::shared_ptr<Folded> folded;
+        int64_t uses;
+    };
+
+    AlignedArray<float> copy(nb::handle object) const {
+        PyArrayObject* a = as_array(object);
+        if (!a || !is_plain_vector(a, NPY_FLOAT32, channels_)) return nullptr;
+        auto made = aligned_array<float>(channels_);
+        std::copy_n(static_cast<const float*>(PyArray_DATA(a)), channels_, made.get());
+        return made;
+    }
+
+    NormParameters parameters() const {
+        return {
+            channels_, weight_.get(), bias_.get(), mean_.get(), var_.get(), eps_, quantization_.scale_value};
+    }
+
+    bool matches(const Entry& e, const InputQuantization& q, bool input_signed, bool output_signed) const {
+        if (e.input_signed != input_signed || e.output_signed != output_signed) return false;
+        if (!q.scales) return e.scales.empty() && e.scale == q.scale && e.zero_point == q.zero_point;
+        return !e.scales.empty() && std::equal(e.scales.begin(), e.scales.end(), q.scales) &&
+               std::equal(e.zero_points.begin(), e.zero_points.end(), q.zero_points);
+    }
+
+    // The entry of this input quantization, moved to the front; the least recently used one makes room.
+    Entry& fold(const Tensor& tensor, bool input_signed, bool output_signed) {
+        const InputQuantization& q = tensor.quantization;
+        for (size_t i = 0; i < entries_.size(); ++i) {
+            if (!matches(entries_[i], q, input_signed, output_signed)) continue;
+            if (i > 0)
+                std::rotate(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(i),
+                            entries_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+            return entries_.front();
+        }
+        Entry e{q.scale, q.zero_point, input_signed, output_signed, false, {}, {}, nullptr, 0};
+        if (q.scales) {
+            e.scales.assign(q.scales, q.scales + channels_);
+            e.zero_points.assign(q.zero_points, q.zero_points + channels_);
+        }
+        e.folded = std::make_shared<Folded>(
+            parameters(), q, Conversion{input_signed, output_signed, relu_, quantization_.zero_point_value});
+        e.finite = e.folded->finite();
+        if (entries_.size() == remembered) entries_.pop_back();
+        entries_.insert(entries_.begin(), std::move(e));
+        return entries_.front();
+    }
+
+    const int64_t channels_;
+    const AlignedArray<float> weight_, bias_, mean_, var_;
+    const float eps_;
+    const bool relu_;
+    const int64_t axis_;
+    const int output_signed_;  // -1: as the input
+    OutputQuantization quantization_;
+    std::mutex mutex_;
+    std::vector<Entry> entries_;
+};
+
+// requantize: `out` is a new array like the input.
+nb::object requantize(nb::handle input, nb::object scale, nb::object zero_point, bool output_is_signed) {
+    const Tensor* tensor = tensor_in(input);
+    if (!tensor) throw nb::type_error("input must be a QuantizedTensor");
+    PyArrayObject* x = tensor->array();
+    const bool per_channel = tensor->channel_axis >= 0;
+    const int64_t channels = per_channel ? PyArray_DIM(x, tensor->channel_axis) : 1;
+    const OutputQuantization quantization{scale, zero_point, nb::cast<double>(scale),
+                                          nb::cast<int32_t>(zero_point)};
+    Folded folded(channels, tensor->quantization, quantization.scale_value,
+                  {is_signed(x), output_is_signed, false, quantization.zero_point_value});
+    if (!folded.finite()) return nb::none();
+    const Output output = make_output(x, nb::none(), output_is_signed, quantization, true);
+    const Layout layout = layout_of(x, output.array, per_channel ? tensor->channel_axis : -1);
+    const Plan plan = choose(layout, channels, Use::once);
+    prepare(plan, folded);
+    run(plan, folded, layout);
+    return output.tensor(quantization);
+}
+
+// The slopes and intercepts of a norm, for messages and tests. Parameters are plain float32 vectors.
+nb::tuple fold(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle var, double eps,
+               double output_scale, nb::handle input) {
+    PyArrayObject* first = as_array(mean);
+    const Tensor* tensor = tensor_in(input);
+    if (!first || PyArray_NDIM(first) != 1 || !tensor)
+        throw nb::type_error("a float32 vector and a tensor are needed");
+    const int64_t channels = PyArray_DIM(first, 0);
+    const Vector w(weight, channels, true), b(bias, channels, true), m(mean, channels, false),
+        v(var, channels, false);
+    if (!w.usual || !b.usual || !m.usual || !v.usual)
+        throw nb::type_error("parameters must be float32 vectors");
+    if (tensor->channel_axis >= 0 && PyArray_DIM(tensor->array(), tensor->channel_axis) != channels)
+        throw nb::value_error("channels differ");
+    const Folded folded({channels, w.data, b.data, m.data, v.data, static_cast<float>(eps), output_scale},
+                        tensor->quantization, {false, false, false, 0});
+    nb::object slope = empty_like(first, NPY_FLOAT32), intercept = empty_like(first, NPY_FLOAT32);
+    std::copy_n(folded.real().slope, channels, static_cast<float*>(PyArray_DATA(as_array(slope))));
+    std::copy_n(folded.real().intercept, channels, static_cast<float*>(PyArray_DATA(as_array(intercept))));
+    return nb::make_tuple(slope, intercept);
+}
+
+}  // namespace
+
+void bind_batch_norm(nb::module_& module) {
+    module.def("batch_norm_once", &batch_norm_once, nb::arg("input"), nb::arg("weight").none(),
+               nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"), nb::arg("eps"),
+               nb::arg("output_scale"), nb::arg("output_zero_point"), nb::arg("axis"),
+               nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("out").none(), nb::arg("checked"));
+    module.def("requantize", &requantize, nb::arg("input"), nb::arg("scale"), nb::arg("zero_point"),
+               nb::arg("output_signed"));
+    module.def("fold", &fold, nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"),
+               nb::arg("var"), nb::arg("eps"), nb::arg("output_scale"), nb::arg("input"));
+    nb::class_<Operator>(module, "Operator")
+        .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle, double, nb::object, nb::object,
+                      nb::handle, bool, int64_t>(),
+             nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"),
+             nb::arg("eps"), nb::arg("output_scale"), nb::arg("output_zero_point"),
+             nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
+        .def("__call__", &Operator::call, nb::arg("input"), nb::arg("out").none(), nb::arg("checked"))
+        .def_prop_ro("folds", &Operator::folds);
+}
+
+}  // namespace bytenorm

@@ -1,0 +1,178 @@
+// Every kernel of the list by name, for the tests and benchmarks.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "../batch_norm/element.hpp"
+#include "../batch_norm/integer_fit.hpp"
+#include "../dispatch.hpp"
+#include "../kernel_list.hpp"
+#include "tensor.hpp"
+
+namespace bytenorm {
+namespace {
+
+const float* vector(nb::handle object, int64_t n) {
+    PyArrayObject* a = as_array(object);
+    if (!a || !is_plain_vector(a, NPY_FLOAT32, n))
+        throw nb::type_error("a contiguous float32 vector is needed");
+    return static_cast<const float*>(PyArray_DATA(a));
+}
+
+// What one test of one kernel needs: a two-dimensional x and y, and a channel's parameters for each row
+// (channels first) or each column (channels last).
+struct Case {
+    PyArrayObject *x, *y;
+    int64_t rows, columns, channels;
+    FloatParams real;
+    Conversion conversion;
+    std::vector<uint8_t> table;
+    std::vector<int32_t> multiplier, addend, shift;
+    bool proved = true;  // every channel's integers are
+    bool stream;
+    int64_t tile;
+
+    void build_table() {
+        for (int64_t c = 0; c < channels; ++c)
+            for (int b = 0; b < 256; ++b)
+                table.push_back(element(static_cast<uint8_t>(b), real.slope[c], real.intercept[c],
+                                        real.zero_point[c], conversion));
+    }
+    void fit() {
+        build_table();
+        uint8_t wanted[256];
+        for (int64_t c = 0; c < channels; ++c) {
+            for (int u = 0; u < 256; ++u)
+                wanted[u] = table[static_cast<size_t>(256 * c + (u ^ (conversion.input_signed ? 128 : 0)))];
+            const IntegerFit found =
+                fit_integer(real.slope[c], real.intercept[c], real.zero_point[c], conversion, wanted);
+            multiplier.push_back(found.multiplier), addend.push_back(found.addend),
+                shift.push_back(found.shift);
+            proved = proved && found.proved;
+        }
+    }
+    IntegerParams integer() const { return {multiplier.data(), addend.data(), shift.data()}; }
+};
+
+enum class Arithmetic { table, fp32, integer };
+
+template <int W, class T>
+AlignedArray<ParamBlock<W>> pack(int64_t lanes, const T* first, const T* second, const T* third) {
+    auto blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+        ParamBlock<W>& block = blocks[lane / W];
+        const int slot = ParamBlock<W>::slot(static_cast<int>(lane % W));
+        std::memcpy(&block.first[slot], first + lane, 4);
+        std::memcpy(&block.second[slot], second + lane, 4);
+        std::memcpy(&block.third[slot], third + lane, 4);
+    }
+    return blocks;
+}
+
+void require_contiguous_rows(const Case& t) {
+    if ((PyArray_STRIDE(t.x, 1) != 1 || PyArray_STRIDE(t.y, 1) != 1) && t.columns > 1)
+        throw nb::value_error("rows must be contiguous");
+}
+
+template <int W>
+void run_case(void (*kernel)(const Planes&), Arithmetic arithmetic, Case& t) {
+    require_contiguous_rows(t);
+    Planes p{bytes_of(t.x),
+             mutable_bytes_of(t.y),
+             t.rows,
+             t.columns,
+             PyArray_STRIDE(t.x, 0),
+             PyArray_STRIDE(t.y, 0),
+             1,
+             nullptr,
+             t.real,
+             {},
+             t.conversion,
+             t.stream};
+    if (arithmetic == Arithmetic::table) t.build_table();
+    if (arithmetic == Arithmetic::integer) t.fit();
+    p.table = t.table.data();
+    p.integer = t.integer();
+    if (t.proved) kernel(p);
+}
+
+template <int W>
+void run_case(void (*kernel)(const Rows&), Arithmetic arithmetic, Case& t) {
+    require_contiguous_rows(t);
+    Rows r{bytes_of(t.x),
+           mutable_bytes_of(t.y),
+           t.rows,
+           t.columns,
+           PyArray_STRIDE(t.x, 0),
+           PyArray_STRIDE(t.y, 0),
+           nullptr,
+           t.tile,
+           t.conversion,
+           t.stream};
+    AlignedArray<ParamBlock<W>> blocks;
+    if (arithmetic == Arithmetic::integer) {
+        t.fit();
+        blocks = pack<W>(t.columns, t.multiplier.data(), t.addend.data(), t.shift.data());
+    } else {
+        blocks = pack<W>(t.columns, t.real.slope, t.real.intercept, t.real.zero_point);
+    }
+    r.blocks = blocks.get();
+    if (t.proved) kernel(r);
+}
+
+template <int W>
+void run_case(void (*kernel)(const Strided&), Arithmetic, Case& t) {
+    t.build_table();
+    const int64_t by_row = t.tile == 0;  // the channel axis: rows, or columns when `tile` is set
+    kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, PyArray_STRIDE(t.x, 0), PyArray_STRIDE(t.y, 0),
+            by_row, t.columns, PyArray_STRIDE(t.x, 1), PyArray_STRIDE(t.y, 1), 1 - by_row, t.table.data()});
+}
+
+nb::list kernel_names() {
+    nb::list names;
+    const auto found = available_isas();
+    auto add = [&](const char* layout, const char* arithmetic, Isa isa) {
+        if (std::find(found.begin(), found.end(), isa) != found.end())
+            names.append(nb::make_tuple(layout, arithmetic, isa_name(isa)));
+    };
+#define BYTENORM_NAME(layout, arithmetic, isa, width) add(#layout, #arithmetic, Isa::isa);
+    BYTENORM_KERNELS(BYTENORM_NAME)
+#undef BYTENORM_NAME
+    return names;
+}
+
+// Runs one kernel from x into y; returns false, y untouched, if its integers could not be proved.
+bool run_kernel(const std::string& layout, const std::string& arithmetic, const std::string& isa,
+                nb::handle x, nb::handle y, nb::handle slope, nb::handle intercept, nb::handle zero_point,
+                int output_zero_point, bool relu, bool stream, int64_t tile) {
+    Case t{};
+    t.x = as_array(x), t.y = as_array(y);
+    if (!t.x || !t.y || !is_byte(t.x) || !is_byte(t.y) || PyArray_NDIM(t.x) != 2 || PyArray_NDIM(t.y) != 2 ||
+        !std::equal(shape_of(t.x), shape_of(t.x) + 2, shape_of(t.y)))
+        throw nb::type_error("x and y must be two-dimensional byte arrays of one shape");
+    t.rows = PyArray_DIM(t.x, 0), t.columns = PyArray_DIM(t.x, 1);
+    const bool by_column = layout == "Rows" || (layout == "Strided" && tile != 0);
+    t.channels = by_column ? t.columns : t.rows;
+    t.real = {vector(slope, t.channels), vector(intercept, t.channels), vector(zero_point, t.channels)};
+    t.conversion = {is_signed(t.x), is_signed(t.y), relu, output_zero_point};
+    t.stream = stream, t.tile = tile;
+#define BYTENORM_RUN(l, a, i, width)                                             \
+    if (layout == #l && arithmetic == #a && isa == #i) {                         \
+        run_case<(width) < 32 ? 32 : (width)>(&l##_##a##_##i, Arithmetic::a, t); \
+        return t.proved;                                                         \
+    }
+    BYTENORM_KERNELS(BYTENORM_RUN)
+#undef BYTENORM_RUN
+    throw nb::value_error("no kernel of this name");
+}
+
+}  // namespace
+
+void bind_kernels(nb::module_& module) {
+    module.def("kernel_names", &kernel_names);
+    module.def("run_kernel", &run_kernel, nb::arg("layout"), nb::arg("arithmetic"), nb::arg("isa"),
+               nb::arg("x"), nb::arg("y"), nb::arg("slope"), nb::arg("intercept"), nb::arg("zero_point"),
+               nb::arg("output_zero_point"), nb::arg("relu"), nb::arg("stream") = false, nb::arg("tile") = 0);
+}
+
+}  // namespace bytenorm

@@ -1,0 +1,38 @@
+// The module bytenorm._core.
+#define BYTENORM_IMPORTS_NUMPY
+#include "../dispatch.hpp"
+#include "../threads.hpp"
+#include "tensor.hpp"
+
+namespace bytenorm {
+namespace {
+
+nb::list isas() {
+    nb::list names;
+    for (Isa isa : available_isas()) names.append(isa_name(isa));
+    return names;
+}
+
+int import_numpy() {
+    import_array1(-1);
+    return 0;
+}
+
+}  // namespace
+}  // namespace bytenorm
+
+NB_MODULE(_core, module) {
+    using namespace bytenorm;
+    if (import_numpy() != 0) nb::raise_python_error();
+    module.def("select_isa", &select_kernels, nb::arg("name"));
+    module.def("isa", [] { return isa_name(kernels().isa); });
+    module.def("isas", &isas);
+    module.def("get_num_threads", &num_threads);
+    module.def("set_num_threads", &set_num_threads, nb::arg("n"));
+    module.def("default_num_threads", &default_num_threads);
+    module.attr("compiler") = BYTENORM_COMPILER;
+    bind_tensor(module);
+    bind_batch_norm(module);
+    bind_quantize(module);
+    bind_kernels(module);
+}

@@ -1,0 +1,30 @@
+// Where a result goes: a new array, an array that was given, or the memory of a QuantizedTensor.
+#pragma once
+
+#include "../layout.hpp"
+#include "tensor.hpp"
+
+namespace bytenorm {
+
+// What the quantization of a result is, and the Python objects that say so.
+struct OutputQuantization {
+    nb::object scale, zero_point;  // a Python float and int
+    double scale_value;
+    int32_t zero_point_value;
+};
+
+struct Output {
+    nb::object array;   // the ndarray to write; null if `out` needs the slow checks first
+    nb::object result;  // what the call returns; null: a new tensor over `array`
+
+    nb::object tensor(const OutputQuantization& q) const {
+        return result.is_valid() ? result : make_tensor(array, q.scale, q.zero_point);
+    }
+};
+
+// `checked`: Python has already made sure that `out` overlaps neither itself nor, but for equality, the
+// input.
+Output make_output(PyArrayObject* input, nb::handle out, bool is_signed,
+                   const OutputQuantization& quantization, bool checked);
+
+}  // namespace bytenorm

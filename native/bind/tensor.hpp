@@ -1,0 +1,31 @@
+// The state of a QuantizedTensor: bytes and what they stand for. Python's class adds the methods.
+#pragma once
+
+#include "../batch_norm/fold.hpp"
+#include "arrays.hpp"
+
+namespace bytenorm {
+
+struct Tensor {
+    nb::object data;        // numpy.ndarray of uint8 or int8
+    nb::object scale;       // float, or float64 array
+    nb::object zero_point;  // int, or int64 array
+    nb::object axis;        // None, or int
+    InputQuantization quantization;
+    int channel_axis = -1;  // -1: per tensor
+
+    PyArrayObject* array() const { return reinterpret_cast<PyArrayObject*>(data.ptr()); }
+};
+
+// A bytenorm.QuantizedTensor over `data`, quantized per tensor. `data` is an ndarray of bytes.
+nb::object make_tensor(nb::object data, nb::object scale, nb::object zero_point);
+
+// The Tensor inside a bytenorm.QuantizedTensor, or null for any other object.
+const Tensor* tensor_in(nb::handle object);
+
+void bind_tensor(nb::module_& module);
+void bind_batch_norm(nb::module_& module);
+void bind_quantize(nb::module_& module);
+void bind_kernels(nb::module_& module);
+
+}  // namespace bytenorm

@@ -1,0 +1,99 @@
+#include "dispatch.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "kernel_list.hpp"
+
+namespace bytenorm {
+namespace {
+
+KernelTable table;
+
+bool supported(Isa isa) {
+#if defined(BYTENORM_X86)
+    // __builtin_cpu_supports asks for the operating system's support of the registers too.
+    switch (isa) {
+        case Isa::scalar:
+            return true;
+        case Isa::avx2:
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        case Isa::avx512:
+            return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
+                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                   __builtin_cpu_supports("avx512dq");
+        case Isa::avx512vbmi:
+            return supported(Isa::avx512) && __builtin_cpu_supports("avx512vbmi") &&
+                   __builtin_cpu_supports("avx512vnni");
+    }
+#endif
+    return isa == Isa::scalar;
+}
+
+KernelTable table_for(Isa isa) {
+    KernelTable t{};
+    t.isa = isa;
+    t.strided_table = Strided_table_scalar;
+    t.planes_fp32 = Planes_fp32_scalar;
+    t.quantize = quantize_run_scalar;
+    t.dequantize = dequantize_run_scalar;
+#if defined(BYTENORM_X86)
+    if (isa >= Isa::avx2) {
+        t.planes_fp32 = Planes_fp32_avx2;
+        t.planes_integer = Planes_integer_avx2;
+        t.rows_fp32 = Rows_fp32_avx2;
+        t.rows_integer = Rows_integer_avx2;
+        t.rows_integer_width = 32;
+        t.quantize = quantize_run_avx2;
+        t.dequantize = dequantize_run_avx2;
+    }
+    if (isa >= Isa::avx512) {
+        t.planes_integer = Planes_integer_avx512;
+        t.rows_integer = Rows_integer_avx512;
+        t.rows_integer_width = 64;
+    }
+    if (isa >= Isa::avx512vbmi) {
+        t.planes_table = Planes_table_avx512vbmi;
+        t.rows_integer = Rows_integer_avx512vbmi;
+    }
+#endif
+    return t;
+}
+
+}  // namespace
+
+const char* isa_name(Isa isa) {
+    switch (isa) {
+        case Isa::scalar:
+            return "scalar";
+        case Isa::avx2:
+            return "avx2";
+        case Isa::avx512:
+            return "avx512";
+        case Isa::avx512vbmi:
+            return "avx512vbmi";
+    }
+    return "";
+}
+
+std::vector<Isa> available_isas() {
+    std::vector<Isa> found;
+    for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vbmi})
+        if (supported(isa)) found.push_back(isa);
+    return found;
+}
+
+const KernelTable& kernels() {
+    return table;
+}
+
+void select_kernels(const char* name) {
+    for (Isa isa : available_isas()) {
+        if (std::strcmp(name, isa_name(isa)) != 0) continue;
+        table = table_for(isa);
+        return;
+    }
+    throw std::invalid_argument("no such instruction set here");
+}
+
+}  // namespace bytenorm

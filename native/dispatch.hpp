@@ -1,0 +1,37 @@
+// Which kernels this process runs: chosen once, when the module is imported.
+#pragma once
+
+#include <vector>
+
+#include "kernels.hpp"
+#include "quantize/quantize.hpp"
+
+namespace bytenorm {
+
+enum class Isa { scalar, avx2, avx512, avx512vbmi };
+
+const char* isa_name(Isa isa);
+std::vector<Isa> available_isas();  // what this CPU and this build can run, slowest first
+
+// The best kernel of each kind for one instruction set; null where the set has none.
+struct KernelTable {
+    Isa isa;
+    void (*planes_table)(const Planes&);
+    void (*planes_fp32)(const Planes&);  // never null
+    void (*planes_integer)(const Planes&);
+    void (*rows_fp32)(const Rows&);  // null: use strided_table
+    void (*rows_integer)(const Rows&);
+    int rows_integer_width;
+    void (*strided_table)(const Strided&);  // never null
+    bool (*quantize)(const QuantizeRun&);
+    void (*dequantize)(const DequantizeRun&);
+};
+
+constexpr int rows_fp32_width = 32;  // there is one fp32 row kernel, see docs/kernels.md
+
+const KernelTable& kernels();
+
+// Selects the table of an instruction set by name; throws std::invalid_argument unless it is available.
+void select_kernels(const char* name);
+
+}  // namespace bytenorm

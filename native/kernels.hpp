@@ -1,0 +1,81 @@
+// What a kernel is: a pure function of one const struct. It allocates nothing, throws nothing, reads and
+// writes only the bytes the struct describes, and accepts y == x and sizes of 0.
+//
+// A channel maps each of 256 input bytes to one output byte. Kernels differ in how they compute that map
+// (a table, float32, integers) and in the layout they walk (planes, rows, any strides).
+#pragma once
+
+#include <cstdint>
+
+namespace bytenorm {
+
+// The bytes that stand for numbers: uint8, or int8 in two's complement.
+struct Conversion {
+    bool input_signed;
+    bool output_signed;
+    bool relu;
+    int32_t output_zero_point;
+};
+
+// One entry a channel, in channel order: y = fma(slope, x - zero_point, intercept).
+struct FloatParams {
+    const float* slope;
+    const float* intercept;
+    const float* zero_point;
+};
+
+// One entry a channel, in channel order: y = (addend + multiplier * u) >> shift, where u is the input byte
+// counted from the smallest value of its type. `multiplier` holds two int16 halves that add up to the factor.
+struct IntegerParams {
+    const int32_t* multiplier;
+    const int32_t* addend;
+    const int32_t* shift;
+};
+
+// Channels first: `count` planes of `length` contiguous bytes, each of one channel.
+struct Planes {
+    const uint8_t* x;
+    uint8_t* y;
+    int64_t count, length;
+    int64_t x_stride, y_stride;  // bytes from one plane to the next
+    int64_t channel_step;        // 1: the next plane is of the next channel, 0: of the same
+    const uint8_t* table;        // 256 bytes a channel; from the first plane's channel, like the two below
+    FloatParams real;
+    IntegerParams integer;
+    Conversion conversion;
+    bool stream;  // store past the cache: for outputs larger than any cache
+};
+
+// Channels last: `pixels` rows of `lanes` contiguous bytes. Lane i has the parameters of entry i of `blocks`,
+// an array of ParamBlock<W>, W being the kernel's width.
+struct Rows {
+    const uint8_t* x;
+    uint8_t* y;
+    int64_t pixels, lanes;
+    int64_t x_stride, y_stride;  // bytes from one pixel to the next
+    const void* blocks;
+    int64_t tile;  // pixels walked with one block's parameters in registers; 0: pixel by pixel, all blocks
+    Conversion conversion;
+    bool stream;
+};
+
+// Any strides: `count` runs of `length` bytes, x and y advancing by their own steps.
+struct Strided {
+    const uint8_t* x;
+    uint8_t* y;
+    int64_t count, x_stride, y_stride, channel_stride;  // from one run to the next
+    int64_t length, x_step, y_step, channel_step;       // inside a run; the channel steps are 0 or 1
+    const uint8_t* table;                               // 256 bytes a channel
+};
+
+// The parameters of W neighbouring lanes. fp32: slope, intercept, zero_point (as float bits);
+// integer: multiplier, addend, shift. Entry `slot(lane)` belongs to lane `lane`.
+template <int W>
+struct alignas(64) ParamBlock {
+    int32_t first[W], second[W], third[W];
+
+    // Bytes are spread to dwords inside 128-bit lanes, 4 at a time, so that two in-lane packs undo it.
+    static constexpr int slot(int lane) { return (lane % 16) / 4 * (W / 4) + lane / 16 * 4 + lane % 4; }
+};
+
+}  // namespace bytenorm

@@ -1,0 +1,117 @@
+// 32 bytes in an AVX2 register: the few operations that the kernel templates need.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace bytenorm {
+namespace {
+
+struct Avx2 {
+    static constexpr int width = 32;
+    using Bytes = __m256i;   // 32 bytes
+    using Dwords = __m256i;  // 8 int32
+
+    static Bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static void store(uint8_t* p, Bytes v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+    static void stream(uint8_t* p, Bytes v) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), v); }
+
+    // The first n bytes, 0 < n < 32, touching no other. Halves that overlap, never a buffer on the stack: a
+    // wide load from bytes just stored one by one waits for the stores.
+    static Bytes load_partial(const uint8_t* p, int64_t n) {
+        if (n < 16) return _mm256_zextsi128_si256(load_partial16(p, n));
+        const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_inserti128_si256(_mm256_castsi128_si256(low), load_partial16(p + 16, n - 16), 1);
+    }
+    static void store_partial(uint8_t* p, Bytes v, int64_t n) {
+        __m128i part = _mm256_castsi256_si128(v);
+        if (n >= 16) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(p), part);
+            part = _mm256_extracti128_si256(v, 1);
+            p += 16, n -= 16;
+        }
+        store_partial16(p, part, n);
+    }
+
+    static Dwords load_params(const int32_t* p) {
+        return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
+    }
+    static Dwords broadcast(int32_t v) { return _mm256_set1_epi32(v); }
+    static Bytes broadcast8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
+    static Bytes bit_xor(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
+
+    // Dword d of 128-bit lane l becomes byte l*16 + 4*quarter + d of v, laid out as `pattern` says.
+    struct Spread {
+        __m256i index[4];
+        Spread(int second, int third, int fourth) {  // 1: the byte again, 0: a zero
+            for (int q = 0; q < 4; ++q) {
+                alignas(32) uint8_t b[32];
+                for (int d = 0; d < 8; ++d) {
+                    const uint8_t byte = static_cast<uint8_t>(4 * q + d % 4);
+                    const int repeat[4] = {1, second, third, fourth};
+                    for (int k = 0; k < 4; ++k) b[4 * d + k] = repeat[k] ? byte : 0x80;
+                }
+                index[q] = _mm256_load_si256(reinterpret_cast<const __m256i*>(b));
+            }
+        }
+        Dwords operator()(Bytes v, int quarter) const { return _mm256_shuffle_epi8(v, index[quarter]); }
+    };
+
+    // a + x * (both int16 halves of factor), with x as [byte, 0, byte, 0]
+    static Dwords multiply_add(Dwords a, Dwords x, Dwords factor) {
+        return _mm256_add_epi32(a, _mm256_madd_epi16(x, factor));
+    }
+    static Dwords shift_right(Dwords v, Dwords count) { return _mm256_srav_epi32(v, count); }
+
+    // Four groups of dwords back to bytes in their old order, saturated.
+    template <bool Signed>
+    static Bytes pack(Dwords a, Dwords b, Dwords c, Dwords d) {
+        const __m256i low = _mm256_packs_epi32(a, b), high = _mm256_packs_epi32(c, d);
+        return Signed ? _mm256_packs_epi16(low, high) : _mm256_packus_epi16(low, high);
+    }
+    template <bool Signed>
+    static Bytes max(Bytes a, Bytes b) {
+        return Signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b);
+    }
+
+  private:
+    static __m128i load_partial16(const uint8_t* p, int64_t n) {  // 0 <= n < 16
+        if (n >= 8) {
+            const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+            const __m128i high = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + n - 8));
+            const __m128i count = _mm_cvtsi64_si128(8 * (16 - n));  // 64 when n is 8: shifts everything out
+            return _mm_unpacklo_epi64(low, _mm_srl_epi64(high, count));
+        }
+        if (n >= 4) {
+            uint32_t low, high;
+            memcpy(&low, p, 4);
+            memcpy(&high, p + n - 4, 4);
+            return _mm_cvtsi64_si128(
+                static_cast<int64_t>(low | (static_cast<uint64_t>(high) >> (8 * (8 - n))) << 32));
+        }
+        if (n == 0) return _mm_setzero_si128();
+        return _mm_cvtsi32_si128(p[0] | p[n / 2] << (8 * (n / 2)) | p[n - 1] << (8 * (n - 1)));
+    }
+    static void store_partial16(uint8_t* p, __m128i v, int64_t n) {  // 0 <= n < 16
+        const uint64_t low = static_cast<uint64_t>(_mm_cvtsi128_si64(v));
+        if (n >= 8) {
+            memcpy(p, &low, 8);
+            if (n == 8) return;
+            const uint64_t high = static_cast<uint64_t>(_mm_extract_epi64(v, 1));
+            const uint64_t last = low >> (8 * (n - 8)) | high << (8 * (16 - n));
+            memcpy(p + n - 8, &last, 8);
+        } else if (n >= 4) {
+            const uint32_t first = static_cast<uint32_t>(low);
+            const uint32_t last = static_cast<uint32_t>(low >> (8 * (n - 4)));
+            memcpy(p, &first, 4);
+            memcpy(p + n - 4, &last, 4);
+        } else {
+            for (int64_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(low >> (8 * i));
+        }
+    }
+};
+
+}  // namespace
+}  // namespace bytenorm

@@ -1,0 +1,34 @@
+"""Batch normalization on 8-bit data."""
+
+from ._config import __version__, get_num_threads, set_num_threads, show_config
+from .batch_norm import BatchNorm, quantized_batch_norm
+from .dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
+from .quantize import (
+    dequantize,
+    quantize_per_channel,
+    quantize_per_tensor,
+    quantize_per_tensor_dynamic,
+    requantize,
+)
+from .tensor import QuantizedTensor
+
+__all__ = [
+    "BatchNorm",
+    "DType",
+    "QScheme",
+    "QuantizedTensor",
+    "__version__",
+    "dequantize",
+    "get_num_threads",
+    "per_channel_affine",
+    "per_tensor_affine",
+    "qint8",
+    "quantize_per_channel",
+    "quantize_per_tensor",
+    "quantize_per_tensor_dynamic",
+    "quantized_batch_norm",
+    "quint8",
+    "requantize",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,328 @@
+"""Every check of an argument and every error message.
+
+Each function takes what a caller passed and returns it in the one form that the rest of the package works
+with, or raises a ValueError (values, shapes) or TypeError (types) that names the argument, what came and what
+was wanted. The usual call never comes here: the native code checks it and asks for words only when it refuses.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import _core
+from .dtypes import DType, dtype_of, qint8, quint8
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def missing(name: str) -> NoReturn:
+    """Refuse a call without a required argument."""
+    raise TypeError(f"{name} is required: None or nothing came, and there is no default for it")
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message shows it: short, on one line, with its type where that is the question."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def real(value: Any, name: str) -> float:
+    """Return a real number as a float."""
+    if not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0:
+        kind = type(value)
+        if hasattr(kind, "__float__") or hasattr(kind, "__index__"):
+            try:
+                return float(value)
+            except OverflowError:
+                raise ValueError(f"{name} must fit a float, got {_shown(value)}") from None
+            except (TypeError, ValueError):
+                pass  # complex, or an array of another kind: not a real number
+    raise TypeError(f"{name} must be a real number, got {_shown(value)} of type {type(value).__name__}")
+
+
+def integer(value: object, name: str) -> int:
+    """Return an integer as an int; 33.0 is none."""
+    if not isinstance(value, (bool, np.bool_)):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{name} must be an integer, got {_shown(value)} of type {type(value).__name__}")
+
+
+def flag(value: object, name: str) -> bool:
+    """Return a bool."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {_shown(value)} of type {type(value).__name__}")
+
+
+def scale(value: object, name: str) -> float:
+    """Return a quantization scale: positive, finite, and invertible in float32."""
+    number = real(value, name)
+    scales(np.array([number]), name, scalar=True)
+    return number
+
+
+def scales(values: np.ndarray, name: str, *, scalar: bool = False) -> None:
+    """Check scales in float64: positive, finite, and invertible in float32."""
+    with np.errstate(over="ignore", divide="ignore", under="ignore"):
+        narrow = values.astype(np.float32)
+        good = np.isfinite(narrow) & (narrow > 0) & np.isfinite(np.float32(1) / narrow)
+    if not good.all():
+        at = int(np.argmin(good))
+        which = name if scalar else f"{name}[{at}]"
+        raise ValueError(
+            f"{which} must be positive and finite in float32, and so must its reciprocal, got {values[at]!s}"
+        )
+
+
+def dtype(value: object, name: str) -> DType:
+    """Return one of the two quantized types."""
+    if value is quint8 or value is qint8:
+        return value
+    raise TypeError(f"{name} must be bytenorm.quint8 or bytenorm.qint8, got {_shown(value)}")
+
+
+def zero_point(value: object, kind: DType, name: str) -> int:
+    """Return a zero point inside the range of its type."""
+    number = integer(value, name)
+    if not kind.qmin <= number <= kind.qmax:
+        raise ValueError(f"{name} must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {number}")
+    return number
+
+
+def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarray:
+    """Return an ndarray over the value's own memory where it has one: arrays, DLPack on the CPU, buffers.
+
+    With `own_memory` a copy is refused.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: its mask would be lost")
+    if isinstance(value, np.ndarray):
+        return value if type(value) is np.ndarray else value.view(np.ndarray)
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        device = int(value.__dlpack_device__()[0])
+        if device != 1:
+            raise TypeError(f"{name} must be in the memory of the CPU, got DLPack device type {device}")
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            pass  # a type or a state that DLPack does not carry: the array protocols may
+    if own_memory and not hasattr(value, "__array_interface__"):
+        raise TypeError(f"{name} must be an array whose memory can be written, got {type(value).__name__}")
+    try:
+        return np.asarray(value)
+    except Exception as error:
+        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+
+
+def parameter(value: object, name: str) -> np.ndarray:
+    """Return a vector of real numbers as contiguous float32, each rounded once."""
+    array = as_array(value, name)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, one value a channel, got shape {array.shape}")
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = np.ascontiguousarray(array, dtype=np.float32)
+    bad = ~np.isfinite(narrow)
+    if bad.any():
+        at = int(np.argmax(bad))
+        why = "overflows float32" if np.isfinite(array[at]) else "must be finite"
+        raise ValueError(f"{name}[{at}] {why}, got {array[at]!s}")
+    return narrow
+
+
+Parameters = tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray, float]
+
+
+def norm_parameters(weight: object, bias: object, mean: object, var: object, eps: object) -> Parameters:
+    """Return weight, bias, mean and var as float32 vectors of one length, and eps."""
+    mean_ = parameter(mean, "mean")
+    vectors: dict[str, np.ndarray | None] = {"mean": mean_}
+    for name, value in (("weight", weight), ("bias", bias), ("var", var)):
+        vectors[name] = None if value is None and name != "var" else parameter(value, name)
+    for name, vector in vectors.items():
+        if vector is not None and len(vector) != len(mean_):
+            raise ValueError(
+                f"{name} has {len(vector)} values, but mean has {len(mean_)}: one a channel is wanted"
+            )
+    eps_ = real(eps, "eps")
+    if not 0 <= eps_ <= FLOAT32_MAX:
+        raise ValueError(f"eps must be finite and not negative, got {eps_}")
+    var_ = vectors["var"]
+    assert var_ is not None
+    if (var_ < 0).any():
+        at = int(np.argmax(var_ < 0))
+        raise ValueError(f"var[{at}] must not be negative, got {var_[at]!s}")
+    with np.errstate(over="ignore"):
+        zero = var_ + np.float32(eps_) == 0
+    if zero.any():
+        at = int(np.argmax(zero))
+        raise ValueError(f"var[{at}] + eps must be positive in float32, got var {var_[at]!s} and eps {eps_}")
+    return vectors["weight"], vectors["bias"], mean_, var_, eps_
+
+
+def axis(value: object, ndim: int, name: str) -> int:
+    """Return an axis of an array of `ndim` dimensions, counted from the front."""
+    number = integer(value, name)
+    if not -ndim <= number < ndim:
+        raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for {ndim} dimensions, got {number}")
+    return number % ndim
+
+
+def quantized(value: object, name: str = "input") -> Any:
+    """Return a QuantizedTensor."""
+    if isinstance(value, _core.Tensor):
+        return value
+    wanted = f"{name} must be a bytenorm.QuantizedTensor"
+    kind = getattr(value, "dtype", None)
+    if kind in (np.uint8, np.int8):
+        raise TypeError(f"{wanted}, got plain {kind} data without scale and zero point")
+    came = type(value).__name__ if kind is None else f"{type(value).__name__} of {kind}"
+    raise TypeError(f"{wanted}, got {came}; see bytenorm.quantize_per_tensor")
+
+
+def norm_input(value: object, norm_axis: object, channels: int | None = None) -> tuple[Any, int]:
+    """Return the input of a norm and its channel axis, counted from the front."""
+    q = quantized(value)
+    data = q.data
+    if data.ndim < 2:
+        raise ValueError(f"input must have at least 2 dimensions, got shape {data.shape}")
+    at = axis(norm_axis, data.ndim, "axis")
+    if q.axis is not None and q.axis != at:
+        raise ValueError(f"input is quantized per channel along axis {q.axis}, but its channels are on axis {at}")
+    if channels is not None and data.shape[at] != channels:
+        raise ValueError(
+            f"input has {data.shape[at]} channels on axis {at} (shape {data.shape}), "
+            f"but mean has {channels} values"
+        )
+    return q, at
+
+
+def overflow(slope: np.ndarray, intercept: np.ndarray) -> None:
+    """Refuse a fold whose slope or intercept is no finite float32."""
+    for name, values, what in (
+        ("slope", slope, "weight / sqrt(var + eps) * input scale / output_scale"),
+        ("intercept", intercept, "(bias - mean * weight / sqrt(var + eps)) / output_scale"),
+    ):
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise ValueError(f"the {name} of channel {int(np.argmax(bad))}, {what}, overflows float32")
+
+
+def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point: int) -> Any:
+    """Return `out`: None, an ndarray or a QuantizedTensor that can take the result for input `q`."""
+    if value is None:
+        return None
+    if isinstance(value, _core.Tensor):
+        have = (value.dtype, value.scale if value.axis is None else "per channel", value.zero_point)  # type: ignore[attr-defined]
+        wanted = (kind, out_scale, out_zero_point)
+        if value.axis is not None or have != wanted:
+            raise ValueError(
+                "out must have the output's dtype, scale and zero point "
+                f"{wanted}, got {have if value.axis is None else (have[0], 'per channel')}"
+            )
+        result: Any = value
+        array = value.data
+    else:
+        result = array = as_array(value, "out", own_memory=True)
+    data = q.data
+    if array.dtype != kind.numpy:
+        raise ValueError(f"out must have dtype {kind.numpy} for {kind!r}, got {array.dtype}")
+    if array.shape != data.shape:
+        raise ValueError(f"out must have the input's shape {data.shape}, got {array.shape}")
+    if not array.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+    if _overlaps_itself(array):
+        raise ValueError(f"out must not overlap itself, got shape {array.shape} with strides {array.strides}")
+    same = array.__array_interface__["data"][0] == data.__array_interface__["data"][0] and all(
+        n <= 1 or a == b for n, a, b in zip(data.shape, array.strides, data.strides, strict=True)
+    )
+    if not same and _share_memory(array, data):
+        raise ValueError("out must be the input's own memory or apart from it, got a partial overlap")
+    return result
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    reach = 0
+    for stride, n in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if stride <= reach:
+            break
+        reach += stride * (n - 1)
+    else:
+        return False
+    if array.size == 0:
+        return False
+    offsets = np.zeros((1,), np.int64)  # strides that interleave: count the bytes
+    for stride, n in zip(array.strides, array.shape, strict=True):
+        offsets = (offsets[:, None] + stride * np.arange(n)).reshape(-1)
+    return len(np.unique(offsets)) != array.size
+
+
+def _share_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=10**6)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True  # not proved apart
+
+
+def tensor_data(value: object, name: str = "data") -> np.ndarray:
+    """Return an ndarray of bytes, never a copy of one."""
+    array = as_array(value, name)
+    if array.dtype not in (np.uint8, np.int8):
+        raise TypeError(f"{name} must be uint8 or int8, got dtype {array.dtype}")
+    return array
+
+
+def tensor_quantization(
+    data: np.ndarray, scale_: object, zero_point_: object, axis_: object, names: tuple[str, str]
+) -> tuple[Any, Any, int | None]:
+    """Return scale, zero point and axis of a quantized tensor: numbers, or arrays along the axis."""
+    kind = dtype_of(data)
+    if axis_ is None:
+        return scale(scale_, names[0]), zero_point(zero_point_, kind, names[1]), None
+    at = axis(axis_, data.ndim, "axis")
+    scale_array, zero_point_array = channel_quantization(scale_, zero_point_, kind, data.shape[at], names)
+    return scale_array, zero_point_array, at
+
+
+def channel_quantization(
+    scales_: object, zero_points: object, kind: DType, channels: int, names: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return per-channel scales in float64 and zero points in int64, read-only."""
+    scale_array = as_array(scales_, names[0])
+    if scale_array.dtype.kind not in "fiu":
+        raise TypeError(f"{names[0]} must be real numbers, got dtype {scale_array.dtype}")
+    zero_point_array = as_array(zero_points, names[1])
+    if zero_point_array.dtype.kind not in "iu":
+        raise TypeError(f"{names[1]} must be integers, got dtype {zero_point_array.dtype}")
+    for name, array in zip(names, (scale_array, zero_point_array), strict=True):
+        if array.shape != (channels,):
+            raise ValueError(
+                f"{name} must have one value for each of {channels} channels, got shape {array.shape}"
+            )
+    scale_array = np.array(scale_array, dtype=np.float64)
+    scales(scale_array, names[0])
+    bad = (zero_point_array < kind.qmin) | (zero_point_array > kind.qmax)
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise ValueError(
+            f"{names[1]}[{at}] must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {zero_point_array[at]}"
+        )
+    zero_point_array = np.array(zero_point_array, dtype=np.int64)
+    scale_array.flags.writeable = zero_point_array.flags.writeable = False
+    return scale_array, zero_point_array
+
+
+def real_input(value: object) -> np.ndarray:
+    """Return the input of a quantize function as float32, each number rounded once."""
+    array = as_array(value, "input")
+    if array.dtype.kind != "f":
+        raise TypeError(f"input must be float16, float32 or float64, got dtype {array.dtype}")
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(array, dtype=np.float32)

@@ -1,0 +1,90 @@
+"""The native module: checks of the usual call, kernels, threads. Private; arguments are what _checks returns."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from .tensor import QuantizedTensor
+
+compiler: Final[str]
+
+class Tensor:
+    def __init__(self, data: np.ndarray, scale: Any, zero_point: Any, axis: int | None) -> None: ...
+    @property
+    def data(self) -> np.ndarray: ...
+    @property
+    def scale(self) -> Any: ...
+    @property
+    def zero_point(self) -> Any: ...
+    @property
+    def axis(self) -> int | None: ...
+
+class Operator:
+    def __init__(
+        self,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        mean: Any,
+        var: Any,
+        eps: float,
+        output_scale: object,
+        output_zero_point: object,
+        output_signed: bool | None,
+        relu: bool,
+        axis: int,
+    ) -> None: ...
+    def __call__(self, input: object, out: object | None, checked: bool) -> QuantizedTensor | None: ...
+    @property
+    def folds(self) -> int: ...
+
+def batch_norm_once(
+    input: object,
+    weight: object | None,
+    bias: object | None,
+    mean: object,
+    var: object,
+    eps: object,
+    output_scale: object,
+    output_zero_point: object,
+    axis: int,
+    output_signed: bool | None,
+    relu: bool,
+    out: object | None,
+    checked: bool,
+) -> QuantizedTensor | None: ...
+def fold(
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    var: np.ndarray,
+    eps: float,
+    output_scale: float,
+    input: Tensor,
+) -> tuple[np.ndarray, np.ndarray]: ...
+def requantize(input: Tensor, scale: float, zero_point: int, output_signed: bool) -> QuantizedTensor | None: ...
+def quantize(
+    x: np.ndarray, y: np.ndarray, inverse_scale: np.ndarray, zero_point: np.ndarray, axis: int
+) -> bool: ...
+def dequantize(x: np.ndarray, y: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, axis: int) -> None: ...
+def register_tensor_type(type: type[Tensor]) -> None: ...
+def select_isa(name: str) -> None: ...
+def isa() -> str: ...
+def isas() -> list[str]: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def default_num_threads() -> int: ...
+def kernel_names() -> list[tuple[str, str, str]]: ...
+def run_kernel(
+    layout: str,
+    arithmetic: str,
+    isa: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    slope: np.ndarray,
+    intercept: np.ndarray,
+    zero_point: np.ndarray,
+    output_zero_point: int,
+    relu: bool,
+    stream: bool = False,
+    tile: int = 0,
+) -> bool: ...

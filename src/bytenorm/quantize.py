@@ -1,0 +1,264 @@
+"""Between real numbers and 8-bit codes: quantize, dequantize, requantize."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _checks, _core
+from .dtypes import DType, qint8
+from .tensor import QuantizedTensor, _make, dense_like_empty
+
+# torch 2.13: below it a dynamic scale is raised to it, and the range stretched alike.
+SMALLEST_DYNAMIC_SCALE = np.float32(6.1e-5)
+
+
+def quantize_per_tensor(input: Any, scale: float, zero_point: int, dtype: DType) -> QuantizedTensor:
+    """Quantize real numbers with one scale and zero point.
+
+    Computes ``clamp(rint(fma(x, 1 / scale, zero_point)))`` in float32 with one rounding, half to even, as
+    ``torch.quantize_per_tensor`` does.
+
+    Parameters
+    ----------
+    input : array of float16, float32 or float64, any shape
+        Infinities become the smallest and largest code.
+    scale : float
+        The quantization step in real units; rounded to float32 for the computation, kept as it is.
+    zero_point : int
+        The code of 0.
+    dtype : DType
+        `quint8` or `qint8`.
+
+    Returns
+    -------
+    QuantizedTensor
+        Of the input's shape and axis order in memory.
+
+    Raises
+    ------
+    TypeError
+        If the input is not real floating point, or dtype or zero_point is of the wrong kind.
+    ValueError
+        If the input holds a NaN, or scale or zero_point is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> bn.quantize_per_tensor(np.array([-1.0, 0.0, 0.26]), 0.1, 10, bn.quint8).int_repr()
+    array([ 0, 10, 13], dtype=uint8)
+    """
+    kind = _checks.dtype(dtype, "dtype")
+    scale_ = _checks.scale(scale, "scale")
+    zero_point_ = _checks.zero_point(zero_point, kind, "zero_point")
+    data = _quantize(
+        _checks.real_input(input), np.array([scale_], np.float32), np.array([zero_point_], np.float32), kind, -1
+    )
+    return _make(data, scale_, zero_point_, None)
+
+
+def quantize_per_channel(input: Any, scales: Any, zero_points: Any, axis: int, dtype: DType) -> QuantizedTensor:
+    """Quantize real numbers with a scale and zero point for each index of one axis.
+
+    Computes ``clamp(rint(x * (1 / scale) + zero_point))`` in float32 with each operation rounded, as
+    ``torch.quantize_per_channel`` does.
+
+    Parameters
+    ----------
+    input : array of float16, float32 or float64, at least 1-D
+        Infinities become the smallest and largest code.
+    scales : array of real numbers, shape (input.shape[axis],)
+        The quantization steps in real units.
+    zero_points : array of integers, shape (input.shape[axis],)
+        The codes of 0.
+    axis : int
+        The axis along which they vary.
+    dtype : DType
+        `quint8` or `qint8`.
+
+    Returns
+    -------
+    QuantizedTensor
+        Of the input's shape and axis order in memory, quantized per channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `quantize_per_tensor`, and if lengths differ or the axis is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> x = np.array([[1.0, 2.0], [1.0, 2.0]])
+    >>> bn.quantize_per_channel(x, [0.1, 0.5], [0, 100], 0, bn.quint8).int_repr()
+    array([[ 10,  20],
+           [102, 104]], dtype=uint8)
+    """
+    kind = _checks.dtype(dtype, "dtype")
+    real = _checks.real_input(input)
+    at = _checks.axis(axis, real.ndim, "axis")
+    names = ("scales", "zero_points")
+    scale, zero_point = _checks.channel_quantization(scales, zero_points, kind, real.shape[at], names)
+    data = _quantize(real, scale.astype(np.float32), zero_point.astype(np.float32), kind, at)
+    return _make(data, scale, zero_point, at)
+
+
+def quantize_per_tensor_dynamic(input: Any, dtype: DType, reduce_range: bool = False) -> QuantizedTensor:
+    """Quantize real numbers with the scale and zero point that cover their range.
+
+    Follows ``torch.quantize_per_tensor_dynamic``: the range always includes 0, the scale is computed in double,
+    the zero point comes from the end of the range with the smaller error.
+
+    Parameters
+    ----------
+    input : array of float16, float32 or float64, any shape, not empty
+        Finite numbers.
+    dtype : DType
+        `quint8` or `qint8`.
+    reduce_range : bool, optional
+        Use half of the codes (0 to 127, or -64 to 63), for kernels that would overflow with all of them.
+
+    Returns
+    -------
+    QuantizedTensor
+        Of the input's shape and axis order in memory.
+
+    Raises
+    ------
+    TypeError
+        If the input is not real floating point.
+    ValueError
+        If the input is empty or holds a NaN or an infinity.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> q = bn.quantize_per_tensor_dynamic(np.array([-1.0, 0.5, 1.55]), bn.quint8)
+    >>> round(q.q_scale(), 6), q.q_zero_point()
+    (0.01, 100)
+    """
+    kind = _checks.dtype(dtype, "dtype")
+    reduced = _checks.flag(reduce_range, "reduce_range")
+    real = _checks.real_input(input)
+    if real.size == 0:
+        raise ValueError(f"input must not be empty: it has no range, got shape {real.shape}")
+    smallest, largest = np.float32(real.min()), np.float32(real.max())
+    if not (np.isfinite(smallest) and np.isfinite(largest)):
+        raise ValueError(f"input must be finite in float32, got values from {smallest} to {largest}")
+    scale, zero_point = dynamic_qparams(smallest, largest, kind, reduced)
+    data = _quantize(real, np.array([scale], np.float32), np.array([zero_point], np.float32), kind, -1)
+    return _make(data, scale, zero_point, None)
+
+
+def dynamic_qparams(
+    smallest: np.float32, largest: np.float32, dtype: DType, reduce_range: bool = False
+) -> tuple[float, int]:
+    """Return the scale and zero point that cover a range of float32 numbers, by torch's rule."""
+    low, high = np.minimum(smallest, np.float32(0)), np.maximum(largest, np.float32(0))
+    qmin, qmax = dtype.qmin, dtype.qmax
+    if reduce_range:
+        qmin, qmax = (-64, 63) if dtype.qmin else (0, 127)
+    scale = (float(high) - float(low)) / (qmax - qmin)
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        if np.float32(scale) == 0 or np.isinf(np.float32(1) / np.float32(scale)):
+            scale = 0.1
+    if np.float32(scale) < SMALLEST_DYNAMIC_SCALE:
+        before, scale = scale, float(SMALLEST_DYNAMIC_SCALE)
+        # The range is stretched by the same factor, in float32.
+        if low == 0:
+            high = np.float32(scale * (qmax - qmin))
+        elif high == 0:
+            low = np.float32(-scale * (qmax - qmin))
+        else:
+            stretch = np.float32(scale / before)
+            low, high = low * stretch, high * stretch
+    from_low, from_high = qmin - float(low) / scale, qmax - float(high) / scale
+    error_low = abs(qmin) + abs(float(low) / scale)
+    error_high = abs(qmax) + abs(float(high) / scale)
+    exact = from_low if error_low < error_high else from_high
+    return scale, int(np.clip(np.rint(exact), qmin, qmax))
+
+
+def dequantize(q: QuantizedTensor) -> np.ndarray:
+    """Return the real numbers that a quantized tensor stands for.
+
+    Computes ``(code - zero_point) * scale`` in float32 with the scale rounded to float32, as
+    ``torch.dequantize`` does.
+
+    Parameters
+    ----------
+    q : QuantizedTensor
+        Of any shape, quantized per tensor or per channel.
+
+    Returns
+    -------
+    numpy.ndarray of float32
+        Of the same shape and axis order in memory.
+
+    Raises
+    ------
+    TypeError
+        If `q` is no QuantizedTensor.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> bn.dequantize(bn.QuantizedTensor(np.array([126, 130], np.uint8), 0.5, 128))
+    array([-1.,  1.], dtype=float32)
+    """
+    return _checks.quantized(q, "q").dequantize()  # type: ignore[no-any-return]
+
+
+def requantize(q: QuantizedTensor, scale: float, zero_point: int, dtype: DType | None = None) -> QuantizedTensor:
+    """Express a quantized tensor in another quantization.
+
+    Computes ``clamp(rint(f32((code - zero_point_in) * m)) + zero_point)`` with
+    ``m = f32(f64(scale_in) / f64(scale))``, half to even. Without going through real numbers: 256 inputs a
+    channel have 256 outputs.
+
+    Parameters
+    ----------
+    q : QuantizedTensor
+        Of any shape, quantized per tensor or per channel.
+    scale : float
+        The new quantization step in real units.
+    zero_point : int
+        The new code of 0.
+    dtype : DType, optional
+        The new type; None keeps the old.
+
+    Returns
+    -------
+    QuantizedTensor
+        Of the same shape and axis order in memory, quantized per tensor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range, or the ratio of the scales overflows float32.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> q = bn.QuantizedTensor(np.array([126, 130], np.uint8), 0.5, 128)
+    >>> bn.requantize(q, 0.25, 0, bn.qint8).int_repr()
+    array([-4,  4], dtype=int8)
+    """
+    tensor = _checks.quantized(q, "q")
+    kind = tensor.dtype if dtype is None else _checks.dtype(dtype, "dtype")
+    scale_ = _checks.scale(scale, "scale")
+    zero_point_ = _checks.zero_point(zero_point, kind, "zero_point")
+    result = _core.requantize(tensor, scale_, zero_point_, kind is qint8)
+    if result is None:
+        raise ValueError(f"the scale of q over scale overflows float32, got {tensor.scale} and {scale_}")
+    return result
+
+
+def _quantize(real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, kind: DType, axis: int) -> np.ndarray:
+    dense = real.flags.behaved and dense_like_empty(real)
+    source = real if dense else real.astype(np.float32, order="K", copy=True)
+    data = np.empty_like(source, dtype=kind.numpy)
+    if _core.quantize(source, data, np.float32(1) / scale, zero_point, axis):
+        raise ValueError("input must not hold NaN: there is no code for it")
+    return data

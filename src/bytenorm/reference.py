@@ -1,0 +1,109 @@
+"""The specification: every rule in NumPy, in the fewest readable lines. Slow on purpose, imported by nothing.
+
+The tests hold every kernel, layout, instruction set and thread count to it bit for bit. It holds itself to
+torch 2.13 and, where torch has no such operation, to exact rational arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .dtypes import DType
+
+Array = Any  # numbers and arrays of numbers alike
+
+F32 = np.float32
+F64 = np.float64
+
+
+def fma(a: Array, b: Array, c: Array) -> Array:
+    """Return a * b + c in float32 with a single rounding.
+
+    The product of two float32 numbers is exact in float64, the sum is not: a result that was rounded to a tie
+    of float32 would be rounded twice. So the sum is rounded to odd, from which the second rounding is right.
+    """
+    product, addend = F64(a) * F64(b), F64(c)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = product + addend
+        part = total - product
+        lost = (product - (total - part)) + (addend - part)  # exact: total + lost is the true sum
+        even = total.view(np.int64) % 2 == 0
+        odd = np.nextafter(total, np.where(lost > 0, np.inf, -np.inf))
+        return F32(np.where(np.isfinite(total) & (lost != 0) & even, odd, total))
+
+
+def fold(
+    weight: Array, bias: Array, mean: Array, var: Array, eps: Array, input_scale: Array, output_scale: Array
+) -> tuple[Array, Array]:
+    """Return slope and intercept of each channel: float32, each operation rounded, scales in float64."""
+    weight = np.ones_like(mean, F32) if weight is None else F32(weight)
+    bias = np.zeros_like(mean, F32) if bias is None else F32(bias)
+    inv = F32(1) / np.sqrt(F32(var) + F32(eps))
+    slope = F32(F64(inv * weight) * (F64(input_scale) / F64(output_scale)))
+    intercept = F32(F64(bias - (F32(mean) * inv) * weight) / F64(output_scale))
+    return slope, intercept
+
+
+def affine(
+    q: Array,
+    slope: Array,
+    intercept: Array,
+    zero_point: Array,
+    output_zero_point: Array,
+    dtype: DType,
+    relu: bool = False,
+) -> Array:
+    """Return the output codes of input codes `q`; the parameters broadcast against it."""
+    centred = F32(np.asarray(q, np.int64) - np.asarray(zero_point, np.int64))
+    rounded = F64(np.rint(fma(slope, centred, intercept)))
+    lowest = output_zero_point if relu else dtype.qmin
+    return np.clip(rounded + output_zero_point, lowest, dtype.qmax).astype(dtype.numpy)
+
+
+def batch_norm(
+    q: Array,
+    scale: Array,
+    zero_point: Array,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    eps: Array,
+    output_scale: Array,
+    output_zero_point: Array,
+    dtype: DType,
+    relu: bool = False,
+    axis: int = 1,
+) -> Array:
+    """Return the output codes of a batch norm over codes `q`; scale and zero_point may be arrays of C."""
+    slope, intercept = fold(weight, bias, mean, var, eps, scale, output_scale)
+    shape = [-1 if d == axis % q.ndim else 1 for d in range(q.ndim)]
+    zero_point = np.broadcast_to(zero_point, slope.shape).reshape(shape)
+    return affine(q, slope.reshape(shape), intercept.reshape(shape), zero_point, output_zero_point, dtype, relu)
+
+
+def requantize(
+    q: Array, scale: Array, zero_point: Array, output_scale: Array, output_zero_point: Array, dtype: DType
+) -> Array:
+    """Return codes in another quantization; scale and zero_point broadcast against `q`."""
+    factor = F32(F64(scale) / F64(output_scale))
+    return affine(q, factor, F32(0), zero_point, output_zero_point, dtype)
+
+
+def quantize_per_tensor(x: Array, scale: Array, zero_point: Array, dtype: DType) -> Array:
+    """Return the codes of float32 numbers: one rounding."""
+    y = np.rint(fma(F32(x), F32(1) / F32(scale), F32(zero_point)))
+    return np.clip(y, dtype.qmin, dtype.qmax).astype(dtype.numpy)
+
+
+def quantize_per_channel(x: Array, scale: Array, zero_point: Array, dtype: DType) -> Array:
+    """Return the codes of float32 numbers: the product and the sum rounded; the parameters broadcast."""
+    y = np.rint(F32(x) * (F32(1) / F32(scale)) + F32(zero_point))
+    return np.clip(y, dtype.qmin, dtype.qmax).astype(dtype.numpy)
+
+
+def dequantize(q: Array, scale: Array, zero_point: Array) -> Array:
+    """Return the float32 numbers of codes; the parameters broadcast."""
+    return F32(np.asarray(q, np.int64) - np.asarray(zero_point, np.int64)) * F32(scale)

@@ -1,0 +1,201 @@
+"""The quantized tensor: bytes, and the real numbers they stand for."""
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from . import _checks, _core
+from ._format import format_tensor
+from .dtypes import DType, QScheme, dtype_of, per_channel_affine, per_tensor_affine
+
+Index = int | slice | EllipsisType | None
+
+
+class QuantizedTensor(_core.Tensor):
+    """An 8-bit array and its quantization: ``real = scale * (data - zero_point)``.
+
+    The data is used, never copied; the quantization cannot change. Instances can be pickled, copied and sliced.
+
+    Parameters
+    ----------
+    data : array of uint8 or int8, any shape and strides
+        A NumPy array, or anything with the array interface or DLPack in the memory of the CPU.
+    scale : float, or array of shape (data.shape[axis],)
+        The quantization step in real units. Kept as float64.
+    zero_point : int, or array of int of the same shape
+        The code that stands for 0.
+    axis : int, optional
+        The axis along which scale and zero point vary. None: they hold for the whole tensor.
+
+    Attributes
+    ----------
+    data : numpy.ndarray
+        The codes.
+    scale : float, or numpy.ndarray of float64
+    zero_point : int, or numpy.ndarray of int64
+    axis : int or None
+        Counted from the front.
+
+    Raises
+    ------
+    TypeError
+        If data is not uint8 or int8, or a number is of another kind.
+    ValueError
+        If a scale is not positive and finite with a finite reciprocal in float32, a zero point lies outside the
+        dtype, or lengths differ.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> q = bn.QuantizedTensor(np.array([[0, 128], [130, 255]], np.uint8), 0.5, 128)
+    >>> q.dequantize()
+    array([[-64. ,   0. ],
+           [  1. ,  63.5]], dtype=float32)
+    >>> q[1].int_repr()
+    array([130, 255], dtype=uint8)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, scale: Any, zero_point: Any, axis: int | None = None) -> None:
+        array = _checks.tensor_data(data)
+        quantization = _checks.tensor_quantization(array, scale, zero_point, axis, ("scale", "zero_point"))
+        super().__init__(array, *quantization)
+
+    @property
+    def dtype(self) -> DType:
+        """`quint8` or `qint8`."""
+        return dtype_of(self.data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the data."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.data.ndim
+
+    def int_repr(self) -> np.ndarray:
+        """Return the codes: the data itself, uint8 or int8."""
+        return self.data
+
+    def dequantize(self) -> np.ndarray:
+        """Return the real numbers as float32, see `bytenorm.dequantize`."""
+        return _dequantize(self)
+
+    def qscheme(self) -> QScheme:
+        """Return `per_tensor_affine` or `per_channel_affine`."""
+        return per_tensor_affine if self.axis is None else per_channel_affine
+
+    def q_scale(self) -> float:
+        """Return the scale of a per-tensor quantized tensor; a ValueError if it is per channel."""
+        self._require(per_channel=False, name="q_scale()")
+        return float(self.scale)
+
+    def q_zero_point(self) -> int:
+        """Return the zero point of a per-tensor quantized tensor; a ValueError if it is per channel."""
+        self._require(per_channel=False, name="q_zero_point()")
+        return int(self.zero_point)
+
+    def q_per_channel_scales(self) -> np.ndarray:
+        """Return the float64 scales along the axis; a ValueError if the tensor is quantized per tensor."""
+        self._require(per_channel=True, name="q_per_channel_scales()")
+        return np.asarray(self.scale)
+
+    def q_per_channel_zero_points(self) -> np.ndarray:
+        """Return the int64 zero points along the axis; a ValueError if the tensor is quantized per tensor."""
+        self._require(per_channel=True, name="q_per_channel_zero_points()")
+        return np.asarray(self.zero_point)
+
+    def q_per_channel_axis(self) -> int:
+        """Return the axis of the scales; a ValueError if the tensor is quantized per tensor."""
+        self._require(per_channel=True, name="q_per_channel_axis()")
+        assert self.axis is not None
+        return self.axis
+
+    def _require(self, *, per_channel: bool, name: str) -> None:
+        if (self.axis is not None) != per_channel:
+            wanted = per_channel_affine if per_channel else per_tensor_affine
+            raise ValueError(f"{name} needs a {wanted!r} tensor, this one is {self.qscheme()!r}")
+
+    def __getitem__(self, index: Index | tuple[Index, ...]) -> QuantizedTensor:
+        items = index if isinstance(index, tuple) else (index,)
+        for item in items:
+            basic = item is None or isinstance(item, (int, np.integer, slice, EllipsisType))
+            if not basic or isinstance(item, (bool, np.bool_)):
+                raise TypeError(
+                    "a QuantizedTensor takes integers, slices, None and ... as an index, "
+                    f"got {type(item).__name__}; index .data for anything else"
+                )
+        view = self.data[(*items, ...)] if Ellipsis not in items else self.data[items]
+        if self.axis is None:
+            return _make(view, self.scale, self.zero_point, None)
+        before, after = self._follow(items)
+        if isinstance(after, int):
+            return _make(view, float(self.scale[after]), int(self.zero_point[after]), None)
+        scale, zero_point = np.array(self.scale[after]), np.array(self.zero_point[after])
+        scale.flags.writeable = zero_point.flags.writeable = False
+        return _make(view, scale, zero_point, before)
+
+    def _follow(self, items: tuple[Index, ...]) -> tuple[int, int | slice]:
+        """Return where the channel axis is after indexing, and which index it met."""
+        assert self.axis is not None
+        used = sum(item is not None and item is not Ellipsis for item in items)
+        expanded: list[Index] = []
+        for item in items if Ellipsis in items else (*items, ...):
+            expanded.extend([slice(None)] * (self.ndim - used) if item is Ellipsis else [item])
+        source = target = 0
+        for item in expanded:
+            if item is None:
+                target += 1
+                continue
+            if source == self.axis:
+                return target, item if isinstance(item, slice) else int(item)  # type: ignore[arg-type]
+            source += 1
+            target += isinstance(item, slice)
+        raise AssertionError("the axis lies inside the shape")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the real numbers of a QuantizedTensor are computed: copy=False cannot be met")
+        real = self.dequantize()
+        return real if dtype is None else real.astype(dtype, copy=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.data, self.scale, self.zero_point, self.axis)
+
+    def __repr__(self) -> str:
+        return format_tensor(self)
+
+
+_core.register_tensor_type(QuantizedTensor)
+
+
+def _make(data: np.ndarray, scale: Any, zero_point: Any, axis: int | None) -> QuantizedTensor:
+    """Return a tensor of parts that are known to be good."""
+    made = QuantizedTensor.__new__(QuantizedTensor)
+    _core.Tensor.__init__(made, data, scale, zero_point, axis)
+    return made
+
+
+def _dequantize(q: QuantizedTensor) -> np.ndarray:
+    data = q.data if dense_like_empty(q.data) else q.data.copy(order="K")
+    real = np.empty_like(data, dtype=np.float32)
+    scale = np.atleast_1d(np.asarray(q.scale, np.float32))
+    zero_point = np.atleast_1d(np.asarray(q.zero_point, np.float32))
+    _core.dequantize(data, real, scale, zero_point, -1 if q.axis is None else q.axis)
+    return real
+
+
+def dense_like_empty(array: np.ndarray) -> bool:
+    """Whether `numpy.empty_like` has the same strides, up to the item size."""
+    like = np.empty_like(array)
+    return all(n <= 1 or a == b for n, a, b in zip(array.shape, array.strides, like.strides, strict=True))
