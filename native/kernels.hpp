@@ -25,20 +25,21 @@ struct FloatParams {
 };
 
 // One entry a channel, in channel order: y = (addend + multiplier * u) >> shift, where u is the input byte
-// counted from the smallest value of its type. `multiplier` holds two int16 halves that add up to the factor.
+// counted from the smallest value of its type. The multiplier fits an int16, the shift is 16 at most.
 struct IntegerParams {
     const int32_t* multiplier;
     const int32_t* addend;
     const int32_t* shift;
 };
 
-// Channels first: `count` planes of `length` contiguous bytes, each of one channel.
+// Channels first: `count` planes of `length` contiguous bytes, each of one channel, in each of `images` images.
 struct Planes {
     const uint8_t* x;
     uint8_t* y;
     int64_t count, length;
     int64_t x_stride, y_stride;  // bytes from one plane to the next
     int64_t channel_step;        // 1: the next plane is of the next channel, 0: of the same
+    int64_t images, x_image, y_image;  // how many planes share a channel's parameters, bytes between these
     const uint8_t* table;        // 256 bytes a channel; from the first plane's channel, like the two below
     FloatParams real;
     IntegerParams integer;
@@ -68,14 +69,31 @@ struct Strided {
     const uint8_t* table;                               // 256 bytes a channel
 };
 
-// The parameters of W neighbouring lanes. fp32: slope, intercept, zero_point (as float bits);
-// integer: multiplier, addend, shift. Entry `slot(lane)` belongs to lane `lane`.
+// The parameters of W neighbouring lanes as a row kernel loads them: four vectors of dwords for each of
+// slope, intercept, zero_point (floats) or multiplier, addend, shift. Which dword a lane has depends on how the
+// arithmetic spreads bytes to dwords, so that packing undoes it without any further step.
 template <int W>
 struct alignas(64) ParamBlock {
     int32_t first[W], second[W], third[W];
-
-    // Bytes are spread to dwords inside 128-bit lanes, 4 at a time, so that two in-lane packs undo it.
-    static constexpr int slot(int lane) { return (lane % 16) / 4 * (W / 4) + lane / 16 * 4 + lane % 4; }
 };
+
+// fp32: the bytes of a 128-bit lane go four by four.
+template <int W>
+constexpr int real_slot(int lane) {
+    return lane % 16 / 4 * (W / 4) + lane / 16 * 4 + lane % 4;
+}
+
+// Integers: the bytes of a 128-bit lane go even, odd, even, odd: the even and the odd ones of its first half,
+// then of its second. A pair of bytes shares a dword: the odd one lies in its upper half.
+template <int W>
+constexpr int integer_slot(int lane) {
+    return (lane % 16 / 8 * 2 + lane % 2) * (W / 4) + lane / 16 * 4 + lane % 8 / 2;
+}
+inline int32_t integer_factor(int lane, int32_t multiplier) {  // in the half of the dword that holds the byte
+    return lane % 2 ? static_cast<int32_t>(static_cast<uint32_t>(multiplier) << 16) : multiplier & 0xffff;
+}
+inline int32_t integer_count(int lane, int32_t shift) {  // right for even, left for odd bytes
+    return lane % 2 ? 16 - shift : shift;
+}
 
 }  // namespace bytenorm

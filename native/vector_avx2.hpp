@@ -42,35 +42,23 @@ struct Avx2 {
     static Bytes broadcast8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
 
-    // Dword d of 128-bit lane l becomes byte l*16 + 4*quarter + d of v, laid out as `pattern` says.
-    struct Spread {
-        __m256i index[4];
-        Spread(int second, int third, int fourth) {  // 1: the byte again, 0: a zero
-            for (int q = 0; q < 4; ++q) {
-                alignas(32) uint8_t b[32];
-                for (int d = 0; d < 8; ++d) {
-                    const uint8_t byte = static_cast<uint8_t>(4 * q + d % 4);
-                    const int repeat[4] = {1, second, third, fourth};
-                    for (int k = 0; k < 4; ++k) b[4 * d + k] = repeat[k] ? byte : 0x80;
-                }
-                index[q] = _mm256_load_si256(reinterpret_cast<const __m256i*>(b));
-            }
-        }
-        Dwords operator()(Bytes v, int quarter) const { return _mm256_shuffle_epi8(v, index[quarter]); }
-    };
-
-    // a + x * (both int16 halves of factor), with x as [byte, 0, byte, 0]
-    static Dwords multiply_add(Dwords a, Dwords x, Dwords factor) {
+    // a + the products of the two words of each dword
+    static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {
         return _mm256_add_epi32(a, _mm256_madd_epi16(x, factor));
     }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm256_srav_epi32(v, count); }
 
-    // Four groups of dwords back to bytes in their old order, saturated.
+    static Dwords shift_left(Dwords v, Dwords count) { return _mm256_sllv_epi32(v, count); }
+
+    // The lower or upper 8 bytes of each 128-bit lane as words, and words back to bytes, saturated.
+    static Bytes words_low(Bytes v) { return _mm256_unpacklo_epi8(v, _mm256_setzero_si256()); }
+    static Bytes words_high(Bytes v) { return _mm256_unpackhi_epi8(v, _mm256_setzero_si256()); }
     template <bool Signed>
-    static Bytes pack(Dwords a, Dwords b, Dwords c, Dwords d) {
-        const __m256i low = _mm256_packs_epi32(a, b), high = _mm256_packs_epi32(c, d);
-        return Signed ? _mm256_packs_epi16(low, high) : _mm256_packus_epi16(low, high);
+    static Bytes pack_words(Bytes a, Bytes b) {
+        return Signed ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b);
     }
+    // Dwords of the lower word of one and the upper word of the other.
+    static Bytes merge_words(Dwords lower, Dwords upper) { return _mm256_blend_epi16(lower, upper, 0xaa); }
     template <bool Signed>
     static Bytes max(Bytes a, Bytes b) {
         return Signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b);

@@ -26,23 +26,7 @@ struct Avx512 {
     static Bytes broadcast8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm512_xor_si512(a, b); }
 
-    struct Spread {
-        __m512i index[4];
-        Spread(int second, int third, int fourth) {
-            for (int q = 0; q < 4; ++q) {
-                alignas(64) uint8_t b[64];
-                for (int d = 0; d < 16; ++d) {
-                    const uint8_t byte = static_cast<uint8_t>(4 * q + d % 4);
-                    const int repeat[4] = {1, second, third, fourth};
-                    for (int k = 0; k < 4; ++k) b[4 * d + k] = repeat[k] ? byte : 0x80;
-                }
-                index[q] = _mm512_load_si512(b);
-            }
-        }
-        Dwords operator()(Bytes v, int quarter) const { return _mm512_shuffle_epi8(v, index[quarter]); }
-    };
-
-    static Dwords multiply_add(Dwords a, Dwords x, Dwords factor) {
+    static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {
 #if defined(__AVX512VNNI__)
         return _mm512_dpwssd_epi32(a, x, factor);
 #else
@@ -51,11 +35,17 @@ struct Avx512 {
     }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm512_srav_epi32(v, count); }
 
+    static Dwords shift_left(Dwords v, Dwords count) { return _mm512_sllv_epi32(v, count); }
+
+    // The lower or upper 8 bytes of each 128-bit lane as words, and words back to bytes, saturated.
+    static Bytes words_low(Bytes v) { return _mm512_unpacklo_epi8(v, _mm512_setzero_si512()); }
+    static Bytes words_high(Bytes v) { return _mm512_unpackhi_epi8(v, _mm512_setzero_si512()); }
     template <bool Signed>
-    static Bytes pack(Dwords a, Dwords b, Dwords c, Dwords d) {
-        const __m512i low = _mm512_packs_epi32(a, b), high = _mm512_packs_epi32(c, d);
-        return Signed ? _mm512_packs_epi16(low, high) : _mm512_packus_epi16(low, high);
+    static Bytes pack_words(Bytes a, Bytes b) {
+        return Signed ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b);
     }
+    // Dwords of the lower word of one and the upper word of the other.
+    static Bytes merge_words(Dwords lower, Dwords upper) { return _mm512_mask_blend_epi16(0xaaaaaaaa, lower, upper); }
     template <bool Signed>
     static Bytes max(Bytes a, Bytes b) {
         return Signed ? _mm512_max_epi8(a, b) : _mm512_max_epu8(a, b);

@@ -20,12 +20,15 @@ constexpr int64_t stream_from = int64_t{64} << 20;
 // Beyond this a walk in tiles jumps around in memory too much: pixel by pixel is faster.
 constexpr int64_t tiles_up_to = 1536 * 1024;
 
+static const int64_t share = getenv("T_SHARE") ? atoi(getenv("T_SHARE")) : 4;
+static const int64_t share_up_to = getenv("T_UPTO") ? atoi(getenv("T_UPTO")) : 1024;
+
 constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KB of parameters at most
 
 class Pass {
   public:
     Pass(const Plan& plan, const Folded& folded, const Layout& layout)
-        : plan_(plan), folded_(folded), layout_(layout), stream_(layout.size >= stream_from) {}
+        : plan_(plan), folded_(folded), layout_(layout), stream_(layout.size >= (getenv("T_STREAM") ? atol(getenv("T_STREAM")) : stream_from)) {}
 
     void run() {
         if (layout_.size == 0) return;
@@ -50,44 +53,67 @@ class Pass {
     }
 
     void run_planes() {
-        const int64_t planes = outer_size(), length = layout_.inner.n;
+        // Images side by side share a channel's parameters: a table of 256 bytes costs more to load than a small
+        // plane to look up. So the loop around the channels is walked in groups, the rest of it by itself.
+        const Loop last = layout_.outer[layout_.outers - 1];
+        if (layout_.outers >= 2 && last.channel_step == 1 && layout_.inner.n < share_up_to) {
+            Layout groups = layout_;
+            Loop& around = groups.outer[groups.outers - 2];
+            const Loop image = around;
+            around.n = image.n / share, around.x_stride *= share, around.y_stride *= share;
+            if (around.n > 0) walk_planes(groups, share, image);
+            if (image.n % share == 0) return;
+            Layout rest = layout_;
+            rest.x += around.n * around.x_stride, rest.y += around.n * around.y_stride;
+            rest.outer[rest.outers - 2].n = 1;
+            return walk_planes(rest, image.n % share, image);
+        }
+        walk_planes(layout_, 1, Loop{1, 0, 0, 0});
+    }
+
+    void walk_planes(const Layout& layout, int64_t images, const Loop& image) {
+        int64_t planes = 1;
+        for (int d = 0; d < layout.outers; ++d) planes *= layout.outer[d].n;
+        const int64_t length = layout.inner.n;
         // Few long planes are cut into pieces, so that every thread gets as much.
         int64_t pieces = 1;
         if (planes < 4 * num_threads() && length >= 65536 && num_threads() > 1) pieces = length / 16384;
         const int64_t piece = (length / pieces + 63) / 64 * 64;
+        const Loop& last = layout.outer[layout.outers - 1];
+        Planes common{};
+        common.x_stride = last.x_stride, common.y_stride = last.y_stride, common.channel_step = last.channel_step;
+        common.images = images, common.x_image = image.x_stride, common.y_image = image.y_stride;
+        common.conversion = folded_.conversion();
+        common.stream = stream_;
         auto body = [&](int64_t begin, int64_t end) {
+            Planes p = common;
             if (pieces == 1) {
-                for_each_run(layout_, begin, end,
-                             [&](const uint8_t* x, uint8_t* y, int64_t c, int64_t count) {
-                                 planes_segment(x, y, c, count, length);
-                             });
+                p.length = length;
+                for_each_run(layout, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t c, int64_t count) {
+                    p.x = x, p.y = y, p.count = count;
+                    planes_segment(p, c);
+                });
                 return;
             }
             while (begin < end) {  // neighbouring pieces of one plane go together
                 const int64_t plane = begin / pieces, first = begin % pieces;
-                const int64_t last = std::min(pieces, first + end - begin);
+                const int64_t behind = std::min(pieces, first + end - begin);
                 const int64_t start = std::min(first * piece, length);
-                const int64_t stop = last == pieces ? length : std::min(last * piece, length);
-                for_each_run(layout_, plane, plane + 1,
-                             [&](const uint8_t* x, uint8_t* y, int64_t c, int64_t) {
-                                 planes_segment(x + start, y + start, c, 1, stop - start);
-                             });
-                begin += last - first;
+                p.count = 1;
+                p.length = (behind == pieces ? length : std::min(behind * piece, length)) - start;
+                for_each_run(layout, plane, plane + 1, [&](const uint8_t* x, uint8_t* y, int64_t c, int64_t) {
+                    p.x = x + start, p.y = y + start;
+                    planes_segment(p, c);
+                });
+                begin += behind - first;
             }
         };
-        parallel_for(planes * pieces, layout_.size, body);
+        parallel_for(planes * pieces, planes * images * length, body);
     }
 
-    void planes_segment(const uint8_t* x, uint8_t* y, int64_t channel, int64_t count, int64_t length) const {
-        const Loop& loop = layout_.outer[layout_.outers - 1];
-        Planes p{};
-        p.x = x, p.y = y;
-        p.count = count, p.length = length;
-        p.x_stride = loop.x_stride, p.y_stride = loop.y_stride, p.channel_step = loop.channel_step;
+    void planes_segment(Planes& p, int64_t channel) const {
         const FloatParams real = folded_.real();
         p.real = {real.slope + channel, real.intercept + channel, real.zero_point + channel};
-        p.conversion = folded_.conversion();
-        p.stream = stream_;
         if (plan_.kernel == Plan::planes_table) {
             p.table = folded_.table() + 256 * channel;
             return kernels().planes_table(p);
@@ -96,11 +122,10 @@ class Pass {
 
         const IntegerParams integer = folded_.integer();
         p.integer = {integer.multiplier + channel, integer.addend + channel, integer.shift + channel};
-        // Runs of channels that are proved, or not.
-        for (int64_t start = 0; start < count;) {
+        for (int64_t start = 0; start < p.count;) {  // runs of channels that are proved, or not
             const bool proved = folded_.proved(channel + start * p.channel_step);
-            int64_t end = p.channel_step ? start + 1 : count;
-            while (end < count && folded_.proved(channel + end) == proved) ++end;
+            int64_t end = p.channel_step ? start + 1 : p.count;
+            while (end < p.count && folded_.proved(channel + end) == proved) ++end;
             Planes run = p;
             run.count = end - start;
             run.x += start * p.x_stride, run.y += start * p.y_stride;
@@ -157,8 +182,9 @@ class Pass {
                    reinterpret_cast<uintptr_t>(y) % 64 == 0;
         // One block of parameters stays in registers whatever the order; more do so only within a tile.
         const bool one_block = lanes <= kernels().rows_integer_width;
-        const bool tiles = (one_block || layout_.size <= tiles_up_to) && !r.stream;
-        r.tile = tiles ? (one_block ? pixels : std::max<int64_t>(8, 8192 / lanes)) : 0;
+        const bool tiles = !getenv("T_PIX") && (one_block || layout_.size <= tiles_up_to) && !r.stream;
+        static const char* e = getenv("T_BYTES");
+        r.tile = e ? std::max<int64_t>(4, atoi(e) / lanes) : tiles ? (one_block ? pixels : std::max<int64_t>(8, 8192 / lanes)) : 0;
         // Runs of both arithmetics alternate over so many pixels that they stay in the cache together.
         const int64_t chunk = whole ? pixels : std::max<int64_t>(8, 16384 / lanes);
         for (int64_t start = 0; start < pixels; start += chunk) {

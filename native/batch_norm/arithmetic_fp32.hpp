@@ -45,7 +45,7 @@ class Fp32Arithmetic {
         for (int q = 0; q < 4; ++q) {
             // A byte in the low bits of the float 2^23 is the float 2^23 + byte: no conversion needed, and
             // taking (2^23 + zero point) away is exact.
-            const __m256i bits = _mm256_or_si256(spread_(x, q), _mm256_castps_si256(_mm256_set1_ps(two_23)));
+            const __m256i bits = _mm256_or_si256(spread(x, q), _mm256_castps_si256(_mm256_set1_ps(two_23)));
             const __m256 centred = _mm256_sub_ps(_mm256_castsi256_ps(bits), p.bias[q]);
             const __m256 real = _mm256_fmadd_ps(p.slope[q], centred, p.intercept[q]);
             // The conversion gives INT_MIN for 2^31 and more (witness: slope 3e9, x 1), which would saturate
@@ -65,7 +65,13 @@ class Fp32Arithmetic {
         return _mm256_add_ps(zero_point, _mm256_set1_ps(two_23 + (InputSigned ? 128.0f : 0.0f)));
     }
 
-    Avx2::Spread spread_{0, 0, 0};
+    // Bytes 4q to 4q+3 of each 128-bit lane as dwords.
+    static __m256i spread(__m256i x, int q) {
+        const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);  // 0x80 in a byte of an index gives zero
+        const __m256i index = _mm256_add_epi32(first, _mm256_set1_epi32(static_cast<int>(0x80808000u) + 4 * q));
+        return _mm256_shuffle_epi8(x, index);
+    }
+
     __m256i zero_point_, lowest_;
 };
 

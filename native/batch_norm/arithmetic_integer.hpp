@@ -1,4 +1,4 @@
-// A channel in 32-bit integers, 15 operations for a vector of bytes: y = (addend + multiplier * u) >> shift.
+// A channel in 32-bit integers, 13 operations for a vector of bytes: y = (addend + multiplier * u) >> shift.
 // integer_fit.hpp finds the three numbers and proves that they give the fp32 result for all 256 inputs.
 #pragma once
 
@@ -15,7 +15,7 @@ class IntegerArithmetic {
   public:
     using Vector = V;
     struct Params {
-        Dwords multiplier[4], addend[4], shift[4];
+        Dwords factor[4], addend[4], count[4];
     };
 
     explicit IntegerArithmetic(const Conversion& c) : lowest_(V::broadcast8(c.output_zero_point)) {}
@@ -23,34 +23,40 @@ class IntegerArithmetic {
     static Params load(const ParamBlock<V::width>& block) {
         Params p;
         for (int q = 0; q < 4; ++q) {
-            p.multiplier[q] = V::load_params(block.first + q * V::width / 4);
+            p.factor[q] = V::load_params(block.first + q * V::width / 4);
             p.addend[q] = V::load_params(block.second + q * V::width / 4);
-            p.shift[q] = V::load_params(block.third + q * V::width / 4);
+            p.count[q] = V::load_params(block.third + q * V::width / 4);
         }
         return p;
     }
     static Params broadcast(const Planes& planes, int64_t channel) {
-        const Dwords multiplier = V::broadcast(planes.integer.multiplier[channel]);
-        const Dwords addend = V::broadcast(planes.integer.addend[channel]);
-        const Dwords shift = V::broadcast(planes.integer.shift[channel]);
-        return {{multiplier, multiplier, multiplier, multiplier},
-                {addend, addend, addend, addend},
-                {shift, shift, shift, shift}};
+        const int32_t multiplier = planes.integer.multiplier[channel], shift = planes.integer.shift[channel];
+        Params p;
+        for (int q = 0; q < 4; ++q) {
+            p.factor[q] = V::broadcast(integer_factor(q % 2, multiplier));
+            p.addend[q] = V::broadcast(planes.integer.addend[channel]);
+            p.count[q] = V::broadcast(integer_count(q % 2, shift));
+        }
+        return p;
     }
 
     Bytes operator()(Bytes x, const Params& p) const {
-        if (InputSigned) x = V::bit_xor(x, flip_);
-        Dwords y[4];
-        for (int q = 0; q < 4; ++q)
-            y[q] = V::shift_right(V::multiply_add(p.addend[q], spread_(x, q), p.multiplier[q]), p.shift[q]);
-        Bytes result = V::template pack<OutputSigned>(y[0], y[1], y[2], y[3]);
-        if (Relu) result = V::template max<OutputSigned>(result, lowest_);
-        return result;
+        if (InputSigned) x = V::bit_xor(x, V::broadcast8(0x80));
+        const Bytes low = V::words_low(x), high = V::words_high(x);
+        const Bytes a = pair(low, p, 0), b = pair(high, p, 2);
+        const Bytes result = V::template pack_words<OutputSigned>(a, b);
+        return Relu ? V::template max<OutputSigned>(result, lowest_) : result;
     }
 
   private:
-    typename V::Spread spread_{0, 1, 0};  // [byte, 0, byte, 0]: two int16 for the two halves of multiplier
-    Bytes flip_ = V::broadcast8(0x80);
+    // Two bytes of each dword, from words to words: the even one is shifted down to the lower half, the odd
+    // one up to the upper half.
+    static Bytes pair(Bytes words, const Params& p, int q) {
+        const Dwords even = V::multiply_add(p.addend[q], words, p.factor[q]);
+        const Dwords odd = V::multiply_add(p.addend[q + 1], words, p.factor[q + 1]);
+        return V::merge_words(V::shift_right(even, p.count[q]), V::shift_left(odd, p.count[q + 1]));
+    }
+
     Bytes lowest_;
 };
 

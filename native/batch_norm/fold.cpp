@@ -58,7 +58,7 @@ void Folded::prepare_table() {
     Planes p{};
     p.x = bytes, p.y = table.get();
     p.count = channels_, p.length = 256;
-    p.x_stride = 0, p.y_stride = 256, p.channel_step = 1;
+    p.x_stride = 0, p.y_stride = 256, p.channel_step = 1, p.images = 1;
     p.real = real(), p.conversion = conversion_;
     kernels().planes_fp32(p);
     table_ = std::move(table);
@@ -74,7 +74,7 @@ void Folded::prepare_integer() {
     for (int64_t c = 0; c < channels_; ++c) {
         Planes p{};
         p.x = bytes, p.y = wanted;
-        p.count = 1, p.length = 256;
+        p.count = 1, p.length = 256, p.images = 1;
         p.real = {slope_.get() + c, intercept_.get() + c, zero_point_.get() + c};
         p.conversion = conversion_;
         kernels().planes_fp32(p);
@@ -91,34 +91,14 @@ void Folded::prepare_rows(bool integer) {
     if (!rows_[integer]) rows_[integer] = std::make_unique<PackedRows>(pack(channels_, integer));
 }
 
-namespace {
-
-template <int W, class T>
-void pack_lanes(AlignedArray<ParamBlock<W>>& blocks, int64_t lanes, int64_t channels, const T* first,
-                const T* second, const T* third) {
-    static_assert(sizeof(T) == 4, "a parameter is a dword");
-    blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
-    int64_t c = 0;
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-        ParamBlock<W>& block = blocks[lane / W];
-        const int slot = ParamBlock<W>::slot(static_cast<int>(lane % W));
-        __builtin_memcpy(&block.first[slot], first + c, 4);
-        __builtin_memcpy(&block.second[slot], second + c, 4);
-        __builtin_memcpy(&block.third[slot], third + c, 4);
-        if (++c == channels) c = 0;
-    }
-}
-
-}  // namespace
-
 PackedRows Folded::pack(int64_t lanes, bool integer) const {
     PackedRows packed;
     const int width = kernels().rows_integer_width;
     if (integer) {
         if (width == 64)
-            pack_lanes(packed.wide, lanes, channels_, multiplier_.get(), addend_.get(), shift_.get());
+            packed.wide = pack_integer<64>(lanes, channels_, this->integer());
         else
-            pack_lanes(packed.narrow, lanes, channels_, multiplier_.get(), addend_.get(), shift_.get());
+            packed.narrow = pack_integer<32>(lanes, channels_, this->integer());
         // A block walks in integers only if each of its channels is proved.
         for (int64_t start = 0; start < lanes; start += width) {
             const int64_t end = std::min(start + width, lanes);
@@ -134,7 +114,7 @@ PackedRows Folded::pack(int64_t lanes, bool integer) const {
     }
     for (const RowRun& run : packed.runs) {
         if (run.integer || packed.real) continue;
-        pack_lanes(packed.real, lanes, channels_, slope_.get(), intercept_.get(), zero_point_.get());
+        packed.real = pack_real<32>(lanes, channels_, real());
     }
     return packed;
 }

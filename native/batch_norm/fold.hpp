@@ -46,6 +46,32 @@ struct NormParameters {
     double output_scale;
 };
 
+// Lane i belongs to channel i % channels.
+template <int W>
+AlignedArray<ParamBlock<W>> pack_real(int64_t lanes, int64_t channels, const FloatParams& p) {
+    auto blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
+    for (int64_t lane = 0, c = 0; lane < lanes; ++lane, c = c + 1 == channels ? 0 : c + 1) {
+        ParamBlock<W>& block = blocks[static_cast<size_t>(lane / W)];
+        const int slot = real_slot<W>(static_cast<int>(lane % W));
+        __builtin_memcpy(&block.first[slot], p.slope + c, 4);
+        __builtin_memcpy(&block.second[slot], p.intercept + c, 4);
+        __builtin_memcpy(&block.third[slot], p.zero_point + c, 4);
+    }
+    return blocks;
+}
+template <int W>
+AlignedArray<ParamBlock<W>> pack_integer(int64_t lanes, int64_t channels, const IntegerParams& p) {
+    auto blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
+    for (int64_t lane = 0, c = 0; lane < lanes; ++lane, c = c + 1 == channels ? 0 : c + 1) {
+        ParamBlock<W>& block = blocks[static_cast<size_t>(lane / W)];
+        const int in_block = static_cast<int>(lane % W), slot = integer_slot<W>(in_block);
+        block.first[slot] = integer_factor(in_block, p.multiplier[c]);
+        block.second[slot] = p.addend[c];
+        block.third[slot] = integer_count(in_block, p.shift[c]);
+    }
+    return blocks;
+}
+
 // The channels from `first_lane` on, `lanes` of them, that one arithmetic walks.
 struct RowRun {
     int64_t first_lane, lanes;

@@ -36,14 +36,17 @@ void walk_rows(const Rows& r) {
         if (r.stream) _mm_sfence();
         return;
     }
+    const int64_t ahead = r.tile * r.x_stride;  // the same place in the next tile
     for (int64_t start = 0; start < r.pixels; start += r.tile) {  // a tile's parameters stay in registers
         const int64_t end = start + r.tile < r.pixels ? start + r.tile : r.pixels;
         for (int64_t b = 0; b < full; ++b) {
             const auto params = Arithmetic::load(blocks[b]);
             const uint8_t* x = r.x + start * r.x_stride + b * W;
             uint8_t* y = r.y + start * r.y_stride + b * W;
-            for (int64_t p = start; p < end; ++p, x += r.x_stride, y += r.y_stride)
+            for (int64_t p = start; p < end; ++p, x += r.x_stride, y += r.y_stride) {
+                _mm_prefetch(reinterpret_cast<const char*>(x) + ahead, _MM_HINT_T0);
                 V::store(y, arithmetic(V::load(x), params));
+            }
         }
         if (rest) {
             const auto params = Arithmetic::load(blocks[full]);

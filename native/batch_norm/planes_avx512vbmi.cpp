@@ -19,60 +19,74 @@ struct Table {
     }
 };
 
-template <bool Stream>
-void walk_plane(const Table& table, const uint8_t* x, uint8_t* y, int64_t n) {
+// The planes of one channel in N images, step by step in all of them: N loads, then N stores. Images often lie a
+// multiple of 4 KiB apart, and a load right behind a store to the same place of another page waits for it.
+// Nothing is masked from 64 bytes on, for a load near a masked store waits too: the last vector overlaps the one
+// before. It is loaded first, since in place its bytes are overwritten before it is stored.
+template <int N>
+void walk_images(const Table& table, const uint8_t* x, uint8_t* y, const Planes& p) {
+    __m512i v[N];
+    if (p.length < 64) {
+        for (int k = 0; k < N; ++k) v[k] = Avx512::load_partial(x + k * p.x_image, p.length);
+        for (int k = 0; k < N; ++k) Avx512::store_partial(y + k * p.y_image, table(v[k]), p.length);
+        return;
+    }
+    __m512i last[N];
+    for (int k = 0; k < N; ++k) last[k] = Avx512::load(x + k * p.x_image + p.length - 64);
     int64_t j = 0;
-    if (Stream) {
-        const int64_t head = -reinterpret_cast<intptr_t>(y) & 63;
-        if (head > 0 && head <= n) {
-            Avx512::store_partial(y, table(Avx512::load_partial(x, head)), head);
-            j = head;
-        }
-        if (head <= n) {
-            for (; j + 64 <= n; j += 64) {
-                _mm_prefetch(reinterpret_cast<const char*>(x) + j + 1024, _MM_HINT_T0);
-                Avx512::stream(y + j, table(Avx512::load(x + j)));
-            }
+    if (N == 1) {  // the same with neighbouring vectors
+        __m512i w[4];
+        for (; j + 256 <= p.length; j += 256) {
+            for (int i = 0; i < 4; ++i) w[i] = Avx512::load(x + j + 64 * i);
+            for (int i = 0; i < 4; ++i) Avx512::store(y + j + 64 * i, table(w[i]));
         }
     }
-    for (; j + 128 <= n; j += 128) {
-        const __m512i a = table(Avx512::load(x + j)), b = table(Avx512::load(x + j + 64));
-        Avx512::store(y + j, a);
-        Avx512::store(y + j + 64, b);
+    for (; j + 64 <= p.length; j += 64) {
+        for (int k = 0; k < N; ++k) v[k] = Avx512::load(x + k * p.x_image + j);
+        for (int k = 0; k < N; ++k) Avx512::store(y + k * p.y_image + j, table(v[k]));
     }
-    for (; j + 64 <= n; j += 64) Avx512::store(y + j, table(Avx512::load(x + j)));
-    if (j < n) Avx512::store_partial(y + j, table(Avx512::load_partial(x + j, n - j)), n - j);
+    if (j < p.length)
+        for (int k = 0; k < N; ++k) Avx512::store(y + k * p.y_image + p.length - 64, table(last[k]));
 }
 
-// Planes below one vector: load four before storing four. A masked load that overlaps a masked store still
-// on its way waits for it, in place 13 ns a plane instead of 5.
-void walk_small(const Planes& p) {
-    const int64_t step = 256 * p.channel_step;
-    int64_t i = 0;
-    for (; i + 4 <= p.count; i += 4) {
-        __m512i v[4];
-        for (int k = 0; k < 4; ++k) v[k] = Avx512::load_partial(p.x + (i + k) * p.x_stride, p.length);
-        for (int k = 0; k < 4; ++k) v[k] = Table(p.table + (i + k) * step)(v[k]);
-        for (int k = 0; k < 4; ++k) Avx512::store_partial(p.y + (i + k) * p.y_stride, v[k], p.length);
+// One plane past the cache, which takes whole aligned vectors. n >= 64.
+void stream_plane(const Table& table, const uint8_t* x, uint8_t* y, int64_t n) {
+    const __m512i last = Avx512::load(x + n - 64);
+    int64_t j = -reinterpret_cast<intptr_t>(y) & 63;
+    if (j > 0) Avx512::store_partial(y, table(Avx512::load_partial(x, j)), j);
+    for (; j + 64 <= n; j += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(x) + j + 1024, _MM_HINT_T0);
+        Avx512::stream(y + j, table(Avx512::load(x + j)));
     }
-    for (; i < p.count; ++i) {
-        const Table table(p.table + i * step);
-        Avx512::store_partial(p.y + i * p.y_stride,
-                              table(Avx512::load_partial(p.x + i * p.x_stride, p.length)), p.length);
-    }
+    if (j < n) Avx512::store(y + n - 64, table(last));
+}
+
+// Four small planes of neighbouring channels: loads before stores, as above.
+void walk_four_channels(const uint8_t* tables, int64_t step, const uint8_t* x, uint8_t* y, const Planes& p) {
+    __m512i v[4];
+    for (int k = 0; k < 4; ++k) v[k] = Avx512::load_partial(x + k * p.x_stride, p.length);
+    for (int k = 0; k < 4; ++k) v[k] = Table(tables + k * step)(v[k]);
+    for (int k = 0; k < 4; ++k) Avx512::store_partial(y + k * p.y_stride, v[k], p.length);
 }
 
 }  // namespace
 
 void Planes_table_avx512vbmi(const Planes& p) {
     if (p.length == 0) return;
-    if (p.length < 64) return walk_small(p);
-    for (int64_t i = 0; i < p.count; ++i) {
-        const Table table(p.table + 256 * i * p.channel_step);
-        if (p.stream)
-            walk_plane<true>(table, p.x + i * p.x_stride, p.y + i * p.y_stride, p.length);
-        else
-            walk_plane<false>(table, p.x + i * p.x_stride, p.y + i * p.y_stride, p.length);
+    const int64_t step = 256 * p.channel_step;
+    int64_t i = 0;
+    if (p.length < 64 && p.images == 1)
+        for (; i + 4 <= p.count; i += 4)
+            walk_four_channels(p.table + i * step, step, p.x + i * p.x_stride, p.y + i * p.y_stride, p);
+    for (; i < p.count; ++i) {
+        const Table table(p.table + i * step);
+        const uint8_t* x = p.x + i * p.x_stride;
+        uint8_t* y = p.y + i * p.y_stride;
+        int64_t k = 0;
+        if (p.stream && p.length >= 64)
+            for (; k < p.images; ++k) stream_plane(table, x + k * p.x_image, y + k * p.y_image, p.length);
+        for (; k + 4 <= p.images; k += 4) walk_images<4>(table, x + k * p.x_image, y + k * p.y_image, p);
+        for (; k < p.images; ++k) walk_images<1>(table, x + k * p.x_image, y + k * p.y_image, p);
     }
     if (p.stream) _mm_sfence();
 }

@@ -1,4 +1,6 @@
 // Every kernel of the list by name, for the tests and benchmarks.
+#include <nanobind/stl/string.h>
+
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -56,19 +58,6 @@ struct Case {
 
 enum class Arithmetic { table, fp32, integer };
 
-template <int W, class T>
-AlignedArray<ParamBlock<W>> pack(int64_t lanes, const T* first, const T* second, const T* third) {
-    auto blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-        ParamBlock<W>& block = blocks[lane / W];
-        const int slot = ParamBlock<W>::slot(static_cast<int>(lane % W));
-        std::memcpy(&block.first[slot], first + lane, 4);
-        std::memcpy(&block.second[slot], second + lane, 4);
-        std::memcpy(&block.third[slot], third + lane, 4);
-    }
-    return blocks;
-}
-
 void require_contiguous_rows(const Case& t) {
     if ((PyArray_STRIDE(t.x, 1) != 1 || PyArray_STRIDE(t.y, 1) != 1) && t.columns > 1)
         throw nb::value_error("rows must be contiguous");
@@ -77,18 +66,11 @@ void require_contiguous_rows(const Case& t) {
 template <int W>
 void run_case(void (*kernel)(const Planes&), Arithmetic arithmetic, Case& t) {
     require_contiguous_rows(t);
-    Planes p{bytes_of(t.x),
-             mutable_bytes_of(t.y),
-             t.rows,
-             t.columns,
-             PyArray_STRIDE(t.x, 0),
-             PyArray_STRIDE(t.y, 0),
-             1,
-             nullptr,
-             t.real,
-             {},
-             t.conversion,
-             t.stream};
+    Planes p{};
+    p.x = bytes_of(t.x), p.y = mutable_bytes_of(t.y);
+    p.count = t.rows, p.length = t.columns, p.images = 1;
+    p.x_stride = PyArray_STRIDE(t.x, 0), p.y_stride = PyArray_STRIDE(t.y, 0), p.channel_step = 1;
+    p.real = t.real, p.conversion = t.conversion, p.stream = t.stream;
     if (arithmetic == Arithmetic::table) t.build_table();
     if (arithmetic == Arithmetic::integer) t.fit();
     p.table = t.table.data();
@@ -112,9 +94,9 @@ void run_case(void (*kernel)(const Rows&), Arithmetic arithmetic, Case& t) {
     AlignedArray<ParamBlock<W>> blocks;
     if (arithmetic == Arithmetic::integer) {
         t.fit();
-        blocks = pack<W>(t.columns, t.multiplier.data(), t.addend.data(), t.shift.data());
+        blocks = pack_integer<W>(t.columns, t.channels, t.integer());
     } else {
-        blocks = pack<W>(t.columns, t.real.slope, t.real.intercept, t.real.zero_point);
+        blocks = pack_real<W>(t.columns, t.channels, t.real);
     }
     r.blocks = blocks.get();
     if (t.proved) kernel(r);

@@ -1,0 +1,23 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Run code in a fresh interpreter; environment variables given as None are taken away."""
+
+    def run(code, *options, **environment):
+        variables = {**os.environ, **environment}
+        return subprocess.run(
+            [sys.executable, *options, "-c", code],
+            env={name: value for name, value in variables.items() if value is not None},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,77 @@
+"""The specification against things we did not write: exact rational arithmetic, and torch."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+import bytenorm as bn
+from bytenorm import reference
+
+
+def round_to_float32(exact: Fraction) -> np.float32:
+    """Round a rational number to float32 once, half to even, by looking at both neighbours."""
+    guess = np.float32(float(exact))
+    near = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
+    distance = [abs(Fraction(float(n)) - exact) if np.isfinite(n) else Fraction(10) ** 60 for n in near]
+    best = min(distance)
+    ties = [n for n, d in zip(near, distance, strict=True) if d == best]
+    return next((n for n in ties if n.view(np.uint32) % 2 == 0), ties[0])
+
+
+def round_half_even(exact: Fraction) -> int:
+    return round(exact)  # Python rounds a Fraction half to even
+
+
+def test_fma_rounds_once(rng):
+    a = rng.normal(size=4000).astype(np.float32)
+    b = rng.integers(-255, 256, 4000).astype(np.float32)
+    c = (rng.normal(size=4000) * 10.0 ** rng.integers(-9, 9, 4000)).astype(np.float32)
+    c[::3] = -(a[::3] * b[::3])  # nearly everything cancels
+    got = reference.fma(a, b, c)
+    want = [
+        round_to_float32(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c)
+    ]
+    np.testing.assert_array_equal(got, np.array(want, np.float32))
+
+
+def test_fma_where_rounding_twice_would_show():
+    # a * b + c lies 2^-70 below the middle of two float32 numbers. float64 rounds it to the middle, from which
+    # float32 goes to the even neighbour above; rounded once it is the one below.
+    a, b = np.float32(2**-12 * (1 + 2**-23)), np.float32(2**-12 * (1 - 2**-23))
+    c = np.float32(1 + 2**-23)
+    assert np.float32(np.float64(a) * np.float64(b) + np.float64(c)) == np.float32(1 + 2**-22)
+    assert reference.fma(a, b, c) == c
+
+
+@pytest.mark.parametrize("dtype", [bn.quint8, bn.qint8])
+def test_element_is_the_exact_one(rng, dtype):
+    codes = np.arange(dtype.qmin, dtype.qmax + 1)
+    for _ in range(40):
+        slope = np.float32(rng.normal() * 10.0 ** rng.uniform(-3, 2))
+        intercept = np.float32(rng.normal() * 10.0 ** rng.uniform(-2, 3))
+        zero, out_zero = int(rng.integers(dtype.qmin, dtype.qmax)), int(rng.integers(dtype.qmin, dtype.qmax))
+        got = reference.affine(codes, slope, intercept, zero, out_zero, dtype)
+        for code, have in zip(codes.tolist(), got.tolist(), strict=True):
+            y = round_to_float32(Fraction(float(slope)) * (code - zero) + Fraction(float(intercept)))
+            q = round_half_even(Fraction(float(y))) + out_zero
+            assert have == min(max(q, dtype.qmin), dtype.qmax)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", [bn.quint8, bn.qint8])
+def test_batch_norm_is_torch(rng, dtype, relu):
+    operator = torch.ops.quantized.batch_norm2d_relu if relu else torch.ops.quantized.batch_norm2d
+    for _ in range(30):
+        channels = int(rng.integers(1, 70))
+        q = rng.integers(dtype.qmin, dtype.qmax + 1, (2, channels, 5, 7)).astype(dtype.numpy)
+        weight, bias, mean = rng.normal(size=(3, channels)).astype(np.float32)
+        var = rng.uniform(0, 3, channels).astype(np.float32)
+        scale, out_scale = rng.uniform(0.001, 0.2, 2).tolist()
+        zero, out_zero = rng.integers(dtype.qmin, dtype.qmax + 1, 2).tolist()
+        x = torch._make_per_tensor_quantized_tensor(torch.from_numpy(q), scale, zero)
+        parameters = [torch.from_numpy(p) for p in (weight, bias, mean, var)]
+        want = operator(x, *parameters, 1e-3, out_scale, out_zero).int_repr().numpy()
+        got = reference.batch_norm(q, scale, zero, weight, bias, mean, var, 1e-3, out_scale, out_zero, dtype, relu)
+        np.testing.assert_array_equal(got, want)
