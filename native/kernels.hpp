@@ -37,10 +37,10 @@ struct Planes {
     const uint8_t* x;
     uint8_t* y;
     int64_t count, length;
-    int64_t x_stride, y_stride;  // bytes from one plane to the next
-    int64_t channel_step;        // 1: the next plane is of the next channel, 0: of the same
+    int64_t x_stride, y_stride;        // bytes from one plane to the next
+    int64_t channel_step;              // 1: the next plane is of the next channel, 0: of the same
     int64_t images, x_image, y_image;  // how many planes share a channel's parameters, bytes between these
-    const uint8_t* table;        // 256 bytes a channel; from the first plane's channel, like the two below
+    const uint8_t* table;              // 256 bytes a channel; from the first plane's channel, like the two below
     FloatParams real;
     IntegerParams integer;
     Conversion conversion;

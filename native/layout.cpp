@@ -49,9 +49,7 @@ Layout analyse(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int
     layout.outers = kept;
     layout.x = x, layout.y = y;
     const bool contiguous = layout.inner.x_stride == 1 && layout.inner.y_stride == 1;
-    layout.kind = !contiguous                      ? Layout::strided
-                  : layout.inner.channel_step == 1 ? Layout::rows
-                                                   : Layout::planes;
+    layout.kind = !contiguous ? Layout::strided : layout.inner.channel_step == 1 ? Layout::rows : Layout::planes;
     return layout;
 }
 

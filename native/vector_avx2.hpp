@@ -35,9 +35,7 @@ struct Avx2 {
         store_partial16(p, part, n);
     }
 
-    static Dwords load_params(const int32_t* p) {
-        return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
-    }
+    static Dwords load_params(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
     static Dwords broadcast(int32_t v) { return _mm256_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }

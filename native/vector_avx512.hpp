@@ -45,7 +45,9 @@ struct Avx512 {
         return Signed ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b);
     }
     // Dwords of the lower word of one and the upper word of the other.
-    static Bytes merge_words(Dwords lower, Dwords upper) { return _mm512_mask_blend_epi16(0xaaaaaaaa, lower, upper); }
+    static Bytes merge_words(Dwords lower, Dwords upper) {
+        return _mm512_mask_blend_epi16(0xaaaaaaaa, lower, upper);
+    }
     template <bool Signed>
     static Bytes max(Bytes a, Bytes b) {
         return Signed ? _mm512_max_epi8(a, b) : _mm512_max_epu8(a, b);

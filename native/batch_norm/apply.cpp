@@ -17,18 +17,22 @@ constexpr int64_t once_integer = 32768;     // fitting integers costs 1.3 us a c
 // Outputs beyond any cache are stored past it; below, whoever reads the result next finds it there.
 constexpr int64_t stream_from = int64_t{64} << 20;
 
-// Beyond this a walk in tiles jumps around in memory too much: pixel by pixel is faster.
-constexpr int64_t tiles_up_to = 1536 * 1024;
+// Channels last: a tile of pixels keeps its parameters in registers and asks for the next tile's bytes. Beyond
+// the caches memory wants few streams in order: few pixels, or one after another with parameters from the cache.
+constexpr int64_t tiles_below = int64_t{8} << 20;
+constexpr int64_t tile_bytes = 4096;
+constexpr int64_t far_tile_bytes = 2048;
 
-static const int64_t share = getenv("T_SHARE") ? atoi(getenv("T_SHARE")) : 4;
-static const int64_t share_up_to = getenv("T_UPTO") ? atoi(getenv("T_UPTO")) : 1024;
+// Planes this short share a table among images.
+constexpr int64_t share_up_to = 512;
+constexpr int64_t share = 8;
 
 constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KB of parameters at most
 
 class Pass {
   public:
     Pass(const Plan& plan, const Folded& folded, const Layout& layout)
-        : plan_(plan), folded_(folded), layout_(layout), stream_(layout.size >= (getenv("T_STREAM") ? atol(getenv("T_STREAM")) : stream_from)) {}
+        : plan_(plan), folded_(folded), layout_(layout), stream_(layout.size >= stream_from) {}
 
     void run() {
         if (layout_.size == 0) return;
@@ -161,10 +165,8 @@ class Pass {
         }
         auto body = [&](int64_t begin, int64_t end) {
             for_each_run(layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t, int64_t count) {
-                if (lanes_ == channels)
-                    return rows_segment(x, y, count, lanes_, loop.x_stride, loop.y_stride);
-                const int64_t together = lanes_ / channels, groups = count / together,
-                              rest = count % together;
+                if (lanes_ == channels) return rows_segment(x, y, count, lanes_, loop.x_stride, loop.y_stride);
+                const int64_t together = lanes_ / channels, groups = count / together, rest = count % together;
                 rows_segment(x, y, groups, lanes_, lanes_, lanes_);
                 if (rest) rows_segment(x + groups * lanes_, y + groups * lanes_, 1, rest * channels, 0, 0);
             });
@@ -178,13 +180,10 @@ class Pass {
         r.conversion = folded_.conversion();
         r.x_stride = x_stride, r.y_stride = y_stride;
         const bool whole = packed_->runs.size() == 1;
-        r.stream = whole && stream_ && lanes % 64 == 0 && y_stride % 64 == 0 &&
-                   reinterpret_cast<uintptr_t>(y) % 64 == 0;
-        // One block of parameters stays in registers whatever the order; more do so only within a tile.
-        const bool one_block = lanes <= kernels().rows_integer_width;
-        const bool tiles = !getenv("T_PIX") && (one_block || layout_.size <= tiles_up_to) && !r.stream;
-        static const char* e = getenv("T_BYTES");
-        r.tile = e ? std::max<int64_t>(4, atoi(e) / lanes) : tiles ? (one_block ? pixels : std::max<int64_t>(8, 8192 / lanes)) : 0;
+        r.stream =
+            whole && stream_ && lanes % 64 == 0 && y_stride % 64 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
+        r.tile = layout_.size < tiles_below ? std::max<int64_t>(4, tile_bytes / lanes) : far_tile_bytes / lanes;
+        if (r.tile < 4) r.tile = 0;
         // Runs of both arithmetics alternate over so many pixels that they stay in the cache together.
         const int64_t chunk = whole ? pixels : std::max<int64_t>(8, 16384 / lanes);
         for (int64_t start = 0; start < pixels; start += chunk) {
@@ -211,12 +210,11 @@ class Pass {
         const Loop& inner = layout_.inner;
         const Loop& loop = layout_.outer[layout_.outers - 1];
         auto body = [&](int64_t begin, int64_t end) {
-            for_each_run(
-                layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t channel, int64_t count) {
-                    kernels().strided_table({x, y, count, loop.x_stride, loop.y_stride, loop.channel_step,
-                                             inner.n, inner.x_stride, inner.y_stride, inner.channel_step,
-                                             folded_.table() + 256 * channel});
-                });
+            for_each_run(layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t channel, int64_t count) {
+                kernels().strided_table({x, y, count, loop.x_stride, loop.y_stride, loop.channel_step, inner.n,
+                                         inner.x_stride, inner.y_stride, inner.channel_step,
+                                         folded_.table() + 256 * channel});
+            });
         };
         // A table lookup an element takes some ten times as long as copying it.
         parallel_for(outer_size(), 10 * layout_.size, body);
@@ -238,8 +236,7 @@ Plan choose(const Layout& layout, int64_t channels, Use use) {
     const int64_t bytes = layout.size / std::max<int64_t>(channels, 1);  // a channel
     if (layout.kind == Layout::planes) {
         if (k.planes_table) return {often || bytes >= once_table ? Plan::planes_table : Plan::planes_fp32};
-        if (k.planes_integer)
-            return {often || bytes >= once_integer ? Plan::planes_integer : Plan::planes_fp32};
+        if (k.planes_integer) return {often || bytes >= once_integer ? Plan::planes_integer : Plan::planes_fp32};
         return {often || bytes >= once_table_scalar ? Plan::strided_table : Plan::planes_fp32};
     }
     if (layout.kind == Layout::rows && k.rows_integer)

@@ -28,8 +28,7 @@ Folded::Folded(const NormParameters& norm, const InputQuantization& input, const
 }
 
 // rint(f32((q - zero_point) * m)): a product rounded once is fma(m, q - zero_point, 0).
-Folded::Folded(int64_t channels, const InputQuantization& input, double output_scale,
-               const Conversion& conversion)
+Folded::Folded(int64_t channels, const InputQuantization& input, double output_scale, const Conversion& conversion)
     : channels_(channels), conversion_(conversion) {
     allocate();
     for (int64_t c = 0; c < channels_; ++c) {

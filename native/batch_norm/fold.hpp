@@ -91,8 +91,7 @@ class Folded {
     Folded(const NormParameters& norm, const InputQuantization& input, const Conversion& conversion);
 
     // Requantization: intercept 0, slope input scale / output scale.
-    Folded(int64_t channels, const InputQuantization& input, double output_scale,
-           const Conversion& conversion);
+    Folded(int64_t channels, const InputQuantization& input, double output_scale, const Conversion& conversion);
 
     int64_t channels() const { return channels_; }
     const Conversion& conversion() const { return conversion_; }

@@ -7,8 +7,8 @@ namespace bytenorm {
 namespace {
 
 template <bool Stream, class Arithmetic>
-void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x, uint8_t* y,
-                int64_t length) {
+void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,
+                uint8_t* y, int64_t length) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
     int64_t j = 0;

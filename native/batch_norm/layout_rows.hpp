@@ -30,13 +30,12 @@ void walk_rows(const Rows& r) {
                     V::store(y, result);
             }
             if (rest)
-                V::store_partial(y, arithmetic(V::load_partial(x, rest), Arithmetic::load(blocks[full])),
-                                 rest);
+                V::store_partial(y, arithmetic(V::load_partial(x, rest), Arithmetic::load(blocks[full])), rest);
         }
         if (r.stream) _mm_sfence();
         return;
     }
-    const int64_t ahead = r.tile * r.x_stride;  // the same place in the next tile
+    const int64_t ahead = r.tile * r.x_stride;                    // the same place in the next tile
     for (int64_t start = 0; start < r.pixels; start += r.tile) {  // a tile's parameters stay in registers
         const int64_t end = start + r.tile < r.pixels ? start + r.tile : r.pixels;
         for (int64_t b = 0; b < full; ++b) {
@@ -45,7 +44,11 @@ void walk_rows(const Rows& r) {
             uint8_t* y = r.y + start * r.y_stride + b * W;
             for (int64_t p = start; p < end; ++p, x += r.x_stride, y += r.y_stride) {
                 _mm_prefetch(reinterpret_cast<const char*>(x) + ahead, _MM_HINT_T0);
-                V::store(y, arithmetic(V::load(x), params));
+                const auto result = arithmetic(V::load(x), params);
+                if (r.stream)
+                    V::stream(y, result);
+                else
+                    V::store(y, result);
             }
         }
         if (rest) {
@@ -56,6 +59,7 @@ void walk_rows(const Rows& r) {
                 V::store_partial(y, arithmetic(V::load_partial(x, rest), params), rest);
         }
     }
+    if (r.stream) _mm_sfence();
 }
 
 }  // namespace

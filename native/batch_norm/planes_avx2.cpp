@@ -14,9 +14,8 @@ void Planes_fp32_avx2(const Planes& p) {
 }
 
 void Planes_integer_avx2(const Planes& p) {
-    with_flags(p.conversion, [&](auto f) {
-        walk_planes<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(p);
-    });
+    with_flags(p.conversion,
+               [&](auto f) { walk_planes<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(p); });
 }
 
 }  // namespace bytenorm

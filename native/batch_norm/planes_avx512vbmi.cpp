@@ -49,16 +49,17 @@ void walk_images(const Table& table, const uint8_t* x, uint8_t* y, const Planes&
         for (int k = 0; k < N; ++k) Avx512::store(y + k * p.y_image + p.length - 64, table(last[k]));
 }
 
-// One plane past the cache, which takes whole aligned vectors. n >= 64.
+// One plane past the cache, which takes whole aligned vectors. Head and tail are masked and touch no line that
+// was just stored that way: it would have to be read back from memory.
 void stream_plane(const Table& table, const uint8_t* x, uint8_t* y, int64_t n) {
-    const __m512i last = Avx512::load(x + n - 64);
     int64_t j = -reinterpret_cast<intptr_t>(y) & 63;
+    if (j > n) j = n;
     if (j > 0) Avx512::store_partial(y, table(Avx512::load_partial(x, j)), j);
     for (; j + 64 <= n; j += 64) {
         _mm_prefetch(reinterpret_cast<const char*>(x) + j + 1024, _MM_HINT_T0);
         Avx512::stream(y + j, table(Avx512::load(x + j)));
     }
-    if (j < n) Avx512::store(y + n - 64, table(last));
+    if (j < n) Avx512::store_partial(y + j, table(Avx512::load_partial(x + j, n - j)), n - j);
 }
 
 // Four small planes of neighbouring channels: loads before stores, as above.
@@ -83,7 +84,7 @@ void Planes_table_avx512vbmi(const Planes& p) {
         const uint8_t* x = p.x + i * p.x_stride;
         uint8_t* y = p.y + i * p.y_stride;
         int64_t k = 0;
-        if (p.stream && p.length >= 64)
+        if (p.stream)
             for (; k < p.images; ++k) stream_plane(table, x + k * p.x_image, y + k * p.y_image, p.length);
         for (; k + 4 <= p.images; k += 4) walk_images<4>(table, x + k * p.x_image, y + k * p.y_image, p);
         for (; k < p.images; ++k) walk_images<1>(table, x + k * p.x_image, y + k * p.y_image, p);

@@ -14,9 +14,8 @@ void Rows_fp32_avx2(const Rows& r) {
 }
 
 void Rows_integer_avx2(const Rows& r) {
-    with_flags(r.conversion, [&](auto f) {
-        walk_rows<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(r);
-    });
+    with_flags(r.conversion,
+               [&](auto f) { walk_rows<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(r); });
 }
 
 }  // namespace bytenorm

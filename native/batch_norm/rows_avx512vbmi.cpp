@@ -9,9 +9,8 @@
 namespace bytenorm {
 
 void Rows_integer_avx512vbmi(const Rows& r) {
-    with_flags(r.conversion, [&](auto f) {
-        walk_rows<IntegerArithmetic<Avx512, f.input_signed, f.output_signed, f.relu>>(r);
-    });
+    with_flags(r.conversion,
+               [&](auto f) { walk_rows<IntegerArithmetic<Avx512, f.input_signed, f.output_signed, f.relu>>(r); });
 }
 
 }  // namespace bytenorm

@@ -7,6 +7,7 @@
 
 #include "../batch_norm/apply.hpp"
 #include "../dispatch.hpp"
+#include "gil.hpp"
 #include "output.hpp"
 
 namespace bytenorm {
@@ -42,8 +43,7 @@ int channel_axis(const Tensor& input, int64_t axis, int64_t channels) {
     PyArrayObject* array = input.array();
     const int ndim = PyArray_NDIM(array);
     if (axis < 0) axis += ndim;
-    if (ndim < 2 || axis < 0 || axis >= ndim || PyArray_DIM(array, static_cast<int>(axis)) != channels)
-        return -1;
+    if (ndim < 2 || axis < 0 || axis >= ndim || PyArray_DIM(array, static_cast<int>(axis)) != channels) return -1;
     if (input.channel_axis >= 0 && input.channel_axis != axis) return -1;
     return static_cast<int>(axis);
 }
@@ -56,8 +56,7 @@ Layout layout_of(PyArrayObject* x, nb::handle y, int axis) {
 
 void run(const Plan& plan, const Folded& folded, const Layout& layout) {
     if (layout.size < release_gil_from) return apply(plan, folded, layout);
-    nb::gil_scoped_release release;
-    apply(plan, folded, layout);
+    without_gil([&] { apply(plan, folded, layout); });
 }
 
 // A float32 parameter vector as it can be used without a copy.
@@ -75,10 +74,9 @@ struct Vector {
     }
 };
 
-nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias, nb::handle mean,
-                           nb::handle var, nb::handle eps, nb::handle output_scale,
-                           nb::handle output_zero_point, int64_t axis, nb::handle output_signed, bool relu,
-                           nb::handle out, bool checked) {
+nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias, nb::handle mean, nb::handle var,
+                           nb::handle eps, nb::handle output_scale, nb::handle output_zero_point, int64_t axis,
+                           nb::handle output_signed, bool relu, nb::handle out, bool checked) {
     const Tensor* tensor = tensor_in(input);
     if (!tensor || !PyFloat_CheckExact(eps.ptr()) || !PyFloat_CheckExact(output_scale.ptr()) ||
         !PyLong_CheckExact(output_zero_point.ptr()))
@@ -197,8 +195,7 @@ class Operator {
     }
 
     NormParameters parameters() const {
-        return {
-            channels_, weight_.get(), bias_.get(), mean_.get(), var_.get(), eps_, quantization_.scale_value};
+        return {channels_, weight_.get(), bias_.get(), mean_.get(), var_.get(), eps_, quantization_.scale_value};
     }
 
     bool matches(const Entry& e, const InputQuantization& q, bool input_signed, bool output_signed) const {
@@ -272,8 +269,7 @@ nb::tuple fold(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle v
     const int64_t channels = PyArray_DIM(first, 0);
     const Vector w(weight, channels, true), b(bias, channels, true), m(mean, channels, false),
         v(var, channels, false);
-    if (!w.usual || !b.usual || !m.usual || !v.usual)
-        throw nb::type_error("parameters must be float32 vectors");
+    if (!w.usual || !b.usual || !m.usual || !v.usual) throw nb::type_error("parameters must be float32 vectors");
     if (tensor->channel_axis >= 0 && PyArray_DIM(tensor->array(), tensor->channel_axis) != channels)
         throw nb::value_error("channels differ");
     const Folded folded({channels, w.data, b.data, m.data, v.data, static_cast<float>(eps), output_scale},
@@ -288,19 +284,19 @@ nb::tuple fold(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle v
 
 void bind_batch_norm(nb::module_& module) {
     module.def("batch_norm_once", &batch_norm_once, nb::arg("input"), nb::arg("weight").none(),
-               nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"), nb::arg("eps"),
-               nb::arg("output_scale"), nb::arg("output_zero_point"), nb::arg("axis"),
-               nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("out").none(), nb::arg("checked"));
+               nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"), nb::arg("eps"), nb::arg("output_scale"),
+               nb::arg("output_zero_point"), nb::arg("axis"), nb::arg("output_signed").none(), nb::arg("relu"),
+               nb::arg("out").none(), nb::arg("checked"));
     module.def("requantize", &requantize, nb::arg("input"), nb::arg("scale"), nb::arg("zero_point"),
                nb::arg("output_signed"));
-    module.def("fold", &fold, nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"),
-               nb::arg("var"), nb::arg("eps"), nb::arg("output_scale"), nb::arg("input"));
+    module.def("fold", &fold, nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"),
+               nb::arg("eps"), nb::arg("output_scale"), nb::arg("input"));
     nb::class_<Operator>(module, "Operator")
-        .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle, double, nb::object, nb::object,
-                      nb::handle, bool, int64_t>(),
-             nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"),
-             nb::arg("eps"), nb::arg("output_scale"), nb::arg("output_zero_point"),
-             nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
+        .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle, double, nb::object, nb::object, nb::handle,
+                      bool, int64_t>(),
+             nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"), nb::arg("eps"),
+             nb::arg("output_scale"), nb::arg("output_zero_point"), nb::arg("output_signed").none(),
+             nb::arg("relu"), nb::arg("axis"))
         .def("__call__", &Operator::call, nb::arg("input"), nb::arg("out").none(), nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }

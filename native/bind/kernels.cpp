@@ -16,8 +16,7 @@ namespace {
 
 const float* vector(nb::handle object, int64_t n) {
     PyArrayObject* a = as_array(object);
-    if (!a || !is_plain_vector(a, NPY_FLOAT32, n))
-        throw nb::type_error("a contiguous float32 vector is needed");
+    if (!a || !is_plain_vector(a, NPY_FLOAT32, n)) throw nb::type_error("a contiguous float32 vector is needed");
     return static_cast<const float*>(PyArray_DATA(a));
 }
 
@@ -48,8 +47,7 @@ struct Case {
                 wanted[u] = table[static_cast<size_t>(256 * c + (u ^ (conversion.input_signed ? 128 : 0)))];
             const IntegerFit found =
                 fit_integer(real.slope[c], real.intercept[c], real.zero_point[c], conversion, wanted);
-            multiplier.push_back(found.multiplier), addend.push_back(found.addend),
-                shift.push_back(found.shift);
+            multiplier.push_back(found.multiplier), addend.push_back(found.addend), shift.push_back(found.shift);
             proved = proved && found.proved;
         }
     }
@@ -106,8 +104,8 @@ template <int W>
 void run_case(void (*kernel)(const Strided&), Arithmetic, Case& t) {
     t.build_table();
     const int64_t by_row = t.tile == 0;  // the channel axis: rows, or columns when `tile` is set
-    kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, PyArray_STRIDE(t.x, 0), PyArray_STRIDE(t.y, 0),
-            by_row, t.columns, PyArray_STRIDE(t.x, 1), PyArray_STRIDE(t.y, 1), 1 - by_row, t.table.data()});
+    kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, PyArray_STRIDE(t.x, 0), PyArray_STRIDE(t.y, 0), by_row,
+            t.columns, PyArray_STRIDE(t.x, 1), PyArray_STRIDE(t.y, 1), 1 - by_row, t.table.data()});
 }
 
 nb::list kernel_names() {
@@ -124,9 +122,9 @@ nb::list kernel_names() {
 }
 
 // Runs one kernel from x into y; returns false, y untouched, if its integers could not be proved.
-bool run_kernel(const std::string& layout, const std::string& arithmetic, const std::string& isa,
-                nb::handle x, nb::handle y, nb::handle slope, nb::handle intercept, nb::handle zero_point,
-                int output_zero_point, bool relu, bool stream, int64_t tile) {
+bool run_kernel(const std::string& layout, const std::string& arithmetic, const std::string& isa, nb::handle x,
+                nb::handle y, nb::handle slope, nb::handle intercept, nb::handle zero_point, int output_zero_point,
+                bool relu, bool stream, int64_t tile) {
     Case t{};
     t.x = as_array(x), t.y = as_array(y);
     if (!t.x || !t.y || !is_byte(t.x) || !is_byte(t.y) || PyArray_NDIM(t.x) != 2 || PyArray_NDIM(t.y) != 2 ||
@@ -152,8 +150,8 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
 
 void bind_kernels(nb::module_& module) {
     module.def("kernel_names", &kernel_names);
-    module.def("run_kernel", &run_kernel, nb::arg("layout"), nb::arg("arithmetic"), nb::arg("isa"),
-               nb::arg("x"), nb::arg("y"), nb::arg("slope"), nb::arg("intercept"), nb::arg("zero_point"),
+    module.def("run_kernel", &run_kernel, nb::arg("layout"), nb::arg("arithmetic"), nb::arg("isa"), nb::arg("x"),
+               nb::arg("y"), nb::arg("slope"), nb::arg("intercept"), nb::arg("zero_point"),
                nb::arg("output_zero_point"), nb::arg("relu"), nb::arg("stream") = false, nb::arg("tile") = 0);
 }
 

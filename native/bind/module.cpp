@@ -24,6 +24,7 @@ int import_numpy() {
 NB_MODULE(_core, module) {
     using namespace bytenorm;
     if (import_numpy() != 0) nb::raise_python_error();
+    nb::set_leak_warnings(false);  // a daemon thread may hold tensors when the process ends
     module.def("select_isa", &select_kernels, nb::arg("name"));
     module.def("isa", [] { return isa_name(kernels().isa); });
     module.def("isas", &isas);
@@ -31,6 +32,7 @@ NB_MODULE(_core, module) {
     module.def("set_num_threads", &set_num_threads, nb::arg("n"));
     module.def("default_num_threads", &default_num_threads);
     module.attr("compiler") = BYTENORM_COMPILER;
+    module.attr("version") = BYTENORM_VERSION;
     bind_tensor(module);
     bind_batch_norm(module);
     bind_quantize(module);

@@ -31,8 +31,7 @@ bool elements_apart(PyArrayObject* a) {
 }
 
 bool usable(PyArrayObject* input, PyArrayObject* out, bool is_signed_out, bool checked) {
-    if (PyArray_TYPE(out) != (is_signed_out ? NPY_INT8 : NPY_UINT8) || !PyArray_ISWRITEABLE(out))
-        return false;
+    if (PyArray_TYPE(out) != (is_signed_out ? NPY_INT8 : NPY_UINT8) || !PyArray_ISWRITEABLE(out)) return false;
     if (PyArray_NDIM(out) != PyArray_NDIM(input) ||
         !std::equal(shape_of(input), shape_of(input) + PyArray_NDIM(input), shape_of(out)))
         return false;

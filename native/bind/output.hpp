@@ -24,7 +24,7 @@ struct Output {
 
 // `checked`: Python has already made sure that `out` overlaps neither itself nor, but for equality, the
 // input.
-Output make_output(PyArrayObject* input, nb::handle out, bool is_signed,
-                   const OutputQuantization& quantization, bool checked);
+Output make_output(PyArrayObject* input, nb::handle out, bool is_signed, const OutputQuantization& quantization,
+                   bool checked);
 
 }  // namespace bytenorm

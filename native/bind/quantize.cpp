@@ -3,6 +3,7 @@
 
 #include "../dispatch.hpp"
 #include "../threads.hpp"
+#include "gil.hpp"
 #include "tensor.hpp"
 
 namespace bytenorm {
@@ -11,11 +12,10 @@ namespace {
 // Loops over two arrays of the same shape and axis order, of float32 and bytes, in runs of contiguous
 // elements. body(byte offset, float offset, channel, n).
 template <class F>
-void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, int64_t* inner_step,
-                         F&& body) {
+void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, int64_t* inner_step, F&& body) {
     // The byte array gives the loops; a float element lies at four times its offset.
-    const Layout layout = analyse(bytes_of(bytes), strides_of(bytes), mutable_bytes_of(bytes),
-                                  strides_of(bytes), shape_of(bytes), PyArray_NDIM(bytes), axis);
+    const Layout layout = analyse(bytes_of(bytes), strides_of(bytes), mutable_bytes_of(bytes), strides_of(bytes),
+                                  shape_of(bytes), PyArray_NDIM(bytes), axis);
     if (layout.size == 0) return;
     for (int d = 0; d < PyArray_NDIM(bytes); ++d)
         if (PyArray_DIM(bytes, d) > 1 && PyArray_STRIDE(floats, d) != 4 * PyArray_STRIDE(bytes, d))
@@ -32,14 +32,12 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
                 body(x - base + i * last.x_stride, channel + i * last.channel_step, layout.inner.n);
         });
     };
-    nb::gil_scoped_release release;
-    parallel_for(outer, 4 * layout.size, range);
+    without_gil([&] { parallel_for(outer, 4 * layout.size, range); });
 }
 
 const float* vector(nb::handle object, int64_t n) {
     PyArrayObject* a = as_array(object);
-    if (!a || !is_plain_vector(a, NPY_FLOAT32, n))
-        throw nb::type_error("a contiguous float32 vector is needed");
+    if (!a || !is_plain_vector(a, NPY_FLOAT32, n)) throw nb::type_error("a contiguous float32 vector is needed");
     return static_cast<const float*>(PyArray_DATA(a));
 }
 
@@ -69,8 +67,7 @@ bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle z
     std::atomic<bool> nan{false};
     int64_t step = 0;
     for_contiguous_runs(pair.floats, pair.bytes, axis, &step, [&](int64_t at, int64_t c, int64_t n) {
-        if (kernels().quantize(
-                {from + at, to + at, n, inverse + c, zero + c, step, output_signed, axis >= 0}))
+        if (kernels().quantize({from + at, to + at, n, inverse + c, zero + c, step, output_signed, axis >= 0}))
             nan.store(true, std::memory_order_relaxed);
     });
     return nan.load();
@@ -92,8 +89,8 @@ void dequantize(nb::handle x, nb::handle y, nb::handle scale, nb::handle zero_po
 }  // namespace
 
 void bind_quantize(nb::module_& module) {
-    module.def("quantize", &quantize, nb::arg("x"), nb::arg("y"), nb::arg("inverse_scale"),
-               nb::arg("zero_point"), nb::arg("axis"));
+    module.def("quantize", &quantize, nb::arg("x"), nb::arg("y"), nb::arg("inverse_scale"), nb::arg("zero_point"),
+               nb::arg("axis"));
     module.def("dequantize", &dequantize, nb::arg("x"), nb::arg("y"), nb::arg("scale"), nb::arg("zero_point"),
                nb::arg("axis"));
 }

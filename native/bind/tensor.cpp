@@ -17,8 +17,7 @@ void construct(Tensor* self, nb::object data, nb::object scale, nb::object zero_
     } else {
         channel_axis = nb::cast<int>(axis);
         PyArrayObject *scales = as_array(scale), *zero_points = as_array(zero_point);
-        if (channel_axis < 0 || channel_axis >= PyArray_NDIM(array))
-            throw nb::value_error("axis out of range");
+        if (channel_axis < 0 || channel_axis >= PyArray_NDIM(array)) throw nb::value_error("axis out of range");
         const int64_t channels = PyArray_DIM(array, channel_axis);
         if (!scales || !is_plain_vector(scales, NPY_FLOAT64, channels) || !zero_points ||
             !is_plain_vector(zero_points, NPY_INT64, channels))
@@ -26,8 +25,7 @@ void construct(Tensor* self, nb::object data, nb::object scale, nb::object zero_
         q.scales = static_cast<const double*>(PyArray_DATA(scales));
         q.zero_points = static_cast<const int64_t*>(PyArray_DATA(zero_points));
     }
-    new (self)
-        Tensor{std::move(data), std::move(scale), std::move(zero_point), std::move(axis), q, channel_axis};
+    new (self) Tensor{std::move(data), std::move(scale), std::move(zero_point), std::move(axis), q, channel_axis};
 }
 
 }  // namespace

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from . import _checks, _core
 
 MOST_THREADS = 1024
 
-__version__ = version("bytenorm")
+__version__ = _core.version
 
 
 def _from_environment() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from .tensor import QuantizedTensor
 
 compiler: Final[str]
+version: Final[str]
 
 class Tensor:
     def __init__(self, data: np.ndarray, scale: Any, zero_point: Any, axis: int | None) -> None: ...

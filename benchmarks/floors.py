@@ -1,0 +1,68 @@
+"""The floors: what a prepared operator with ``out=`` on one thread has to reach, measured by medians.
+
+They were passed by experiments on a machine with AVX-512 VBMI, 2 MiB of L2 a core and 260 MiB of L3.
+"""
+
+from __future__ import annotations
+
+from .machine import level2
+
+Shape = tuple[int, ...]
+
+IMAGES: tuple[Shape, ...] = (
+    (1, 64, 112, 112),
+    (1, 256, 56, 56),
+    (8, 64, 56, 56),
+    (32, 256, 28, 28),
+    (32, 1024, 14, 14),
+    (64, 512, 7, 7),
+)
+TABLE: Shape = (4096, 512)
+
+TORCH_NCHW = dict(zip(IMAGES, (17, 17, 8.5, 8.5, 8.5, 6), strict=True))
+TORCH_NHWC = dict(zip((*IMAGES, TABLE), (3, 3, 2.4, 2.4, 2.4, 2.4, 2.4), strict=True))
+TORCH_AVX2 = 2.0
+TORCH_FEW_CHANNELS = 3.0
+
+PEER = 1.8
+
+COPY_NCHW = 0.8
+COPY_NHWC = 0.9
+COPY_AVX2 = 0.55
+COPY_IN_PLACE = 1.4
+COPY_LARGE = 0.8
+
+CHANNELS = (3, 16, 48, 63, 127)
+OF_64_CHANNELS = 0.8
+OF_64_FROM = 16
+
+TWO_THREADS = 1.8
+
+CALL_OUT_US = 1.0
+CALL_US = 2.0
+CALL_ONE_SHOT = 1.0  # times torch's speed
+
+IMPORT_MS = 50.0
+PACKAGE_MB = 1.0
+
+
+def torch(shape: Shape, channels_last: bool) -> float:
+    """Return how many times as fast as torch's operator a layout has to be."""
+    return (TORCH_NHWC if channels_last else TORCH_NCHW)[shape]
+
+
+def copy(shape: Shape, channels_last: bool, size: int) -> float | None:
+    """Return the share of memcpy's speed to reach: NCHW planes from 14x14 up, channels-last from L3."""
+    if not channels_last:
+        return COPY_NCHW if shape[2] >= 14 else None
+    return COPY_NHWC if from_level3(size) else None
+
+
+def copy_avx2(shape: Shape, size: int) -> float | None:
+    """Return the share of memcpy's speed to reach with AVX2: from L3, 7x7 excepted."""
+    return COPY_AVX2 if from_level3(size) and shape[-1] != 7 else None
+
+
+def from_level3(size: int) -> bool:
+    """Whether an input of `size` bytes and its output do not fit this machine's second-level cache."""
+    return 2 * size > level2()
