@@ -1,0 +1,68 @@
+# make demo: set everything up and do the main job on real photographs.
+# make test: set everything up and pass the tests.
+# Both need Python 3.11 or newer, a C++17 compiler and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The requirement of torch, which the tests and benchmarks compare with. CONTRIBUTING.md says how to choose a CPU build.
+TORCH ?= torch==2.13.0
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc')
+
+.PHONY: demo test lint types sanitize benchmark format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/normalize_photos.py --output demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.hpp' 'native/*.cpp' 'native/*.inc')
+
+types: $(VENV)/.lint $(VENV)/.test $(VENV)/.demo
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest bytenorm._core --mypy-config-file pyproject.toml
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'native/*.hpp' 'native/*.cpp' 'native/*.inc')
+
+# The kernels and everything that reaches them, under the address and undefined-behaviour sanitizers.
+sanitize: $(VENV)/.test
+	sh tests/sanitize.sh $(BIN)/python
+
+benchmark: $(VENV)/.test $(VENV)/.benchmark
+	$(BIN)/python -m benchmarks --json benchmarks/results.json --markdown benchmarks/results.md
+
+clean:
+	rm -rf $(VENV) build demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.package: $(VENV)/bin/python $(NATIVE)
+	$(PIP) install .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.package
+	$(PIP) install 'bytenorm[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	$(PIP) install '$(TORCH)'
+	$(PIP) install 'bytenorm[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/bin/python pyproject.toml
+	$(PIP) install ruff==0.17.6 clang-format==23.1.5 mypy==2.4.1
+	@touch $@
+
+$(VENV)/.benchmark: $(VENV)/.test
+	$(PIP) install 'bytenorm[benchmark]'
+	@touch $@

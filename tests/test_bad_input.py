@@ -1,0 +1,568 @@
+import array
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import bytenorm as bn
+
+CHANNELS = 3
+SHAPE = (4, CHANNELS, 5, 2)
+PATTERN = 171  # what `out` holds before; nothing may change it unless the call succeeds
+
+
+def codes(shape=SHAPE, dtype=np.uint8, seed=0):
+    kind = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(kind.min, kind.max + 1, shape).astype(dtype)
+
+
+def good():
+    """Return the arguments of a call that works."""
+    rng = np.random.default_rng(1)
+    return {
+        "input": bn.QuantizedTensor(codes(), 0.05, 120),
+        "weight": rng.uniform(0.5, 2, CHANNELS).astype(np.float32),
+        "bias": rng.normal(0, 1, CHANNELS).astype(np.float32),
+        "mean": rng.normal(0, 1, CHANNELS).astype(np.float32),
+        "var": rng.uniform(0.5, 2, CHANNELS).astype(np.float32),
+        "eps": 1e-5,
+        "output_scale": 0.1,
+        "output_zero_point": 30,
+    }
+
+
+def call_function(arguments, out=None):
+    return bn.quantized_batch_norm(**arguments, out=out)
+
+
+def call_norm(arguments, out=None):
+    arguments = dict(arguments)
+    q = arguments.pop("input")
+    return bn.BatchNorm(**arguments)(q, out=out)
+
+
+ways = pytest.mark.parametrize("call", [call_function, call_norm])
+
+VECTORS = ["weight", "bias", "mean", "var"]
+
+
+def with_one(value, dtype=np.float32):
+    """Return a vector that is good but for its second number."""
+    made = np.ones(CHANNELS, dtype)
+    made[1] = value
+    return made
+
+
+# What is changed in a good call, the error, and what the message must hold: the argument's name and what came.
+BAD = []
+for name in VECTORS:
+    BAD += [
+        ({name: np.ones(2, np.float32)}, ValueError, [name, "has 2"]),
+        ({name: np.ones(4, np.float32)}, ValueError, [name, "has 4"]),
+        ({name: [1.0, 1.0]}, ValueError, [name, "has 2"]),
+        ({name: np.ones(1, np.float32)}, ValueError, [name, "has 1"]),
+        ({name: []}, ValueError, [name, "has 0"]),
+        ({name: 1.0}, ValueError, [name, "one-dimensional", "()"]),
+        ({name: np.float32(1)}, ValueError, [name, "one-dimensional", "()"]),
+        ({name: np.array(1.0)}, ValueError, [name, "one-dimensional", "()"]),
+        ({name: np.ones((1, 3), np.float32)}, ValueError, [name, "one-dimensional", "(1, 3)"]),
+        ({name: [[1.0], [1.0], [1.0]]}, ValueError, [name, "one-dimensional", "(3, 1)"]),
+        ({name: np.ones(3, np.complex64)}, TypeError, [name, "real", "complex64"]),
+        ({name: [1j, 1, 1]}, TypeError, [name, "real", "complex128"]),
+        ({name: ["1", "1", "1"]}, TypeError, [name, "real", "<U1"]),
+        ({name: "111"}, TypeError, [name, "real", "<U3"]),
+        ({name: b"111"}, TypeError, [name, "real", "|S3"]),
+        ({name: np.ones(3, bool)}, TypeError, [name, "real", "bool"]),
+        ({name: [1.0, None, 1.0]}, TypeError, [name, "real", "object"]),
+        ({name: np.ones(3, "m8[s]")}, TypeError, [name, "real", "timedelta64"]),
+        ({name: [[1.0], [1.0, 1.0], 1.0]}, TypeError, [name, "array"]),
+        ({name: np.ma.masked_array(np.ones(3), [0, 1, 0])}, TypeError, [name, "masked"]),
+        ({name: torch.ones(3, requires_grad=True)}, TypeError, [name, "grad"]),
+        ({name: with_one(np.nan)}, ValueError, [f"{name}[1]", "nan"]),
+        ({name: with_one(np.inf)}, ValueError, [f"{name}[1]", "inf"]),
+        ({name: with_one(-np.inf)}, ValueError, [f"{name}[1]", "-inf"]),
+        ({name: [1.0, 1.0, float("nan")]}, ValueError, [f"{name}[2]", "nan"]),
+        ({name: with_one(np.inf, np.float64)}, ValueError, [f"{name}[1]", "inf"]),
+        ({name: with_one(np.nan, np.float16)}, ValueError, [f"{name}[1]", "nan"]),
+        ({name: with_one(1e39, np.float64)}, ValueError, [f"{name}[1]", "overflows float32", "1e+39"]),
+        ({name: [3.5e38, 1.0, 1.0]}, ValueError, [f"{name}[0]", "overflows float32", "3.5e+38"]),
+    ]
+for name in ("mean", "var", "eps", "output_scale", "output_zero_point"):
+    BAD += [({name: None}, TypeError, [name, "None"])]
+BAD += [
+    ({"var": with_one(-1.0)}, ValueError, ["var[1]", "negative", "-1.0"]),
+    ({"var": with_one(-1e-45)}, ValueError, ["var[1]", "negative", "-1e-45"]),
+    ({"var": [1.0, 1.0, -2.0]}, ValueError, ["var[2]", "negative", "-2.0"]),
+    ({"var": with_one(0.0), "eps": 0.0}, ValueError, ["var[1]", "eps", "0.0"]),
+    ({"var": with_one(-0.0), "eps": 0.0}, ValueError, ["var[1]", "eps", "0.0"]),
+    ({"var": with_one(0.0), "eps": 0}, ValueError, ["var[1]", "eps", "0"]),
+    ({"var": with_one(0.0), "eps": 1e-60}, ValueError, ["var[1]", "eps", "1e-60"]),
+    ({"var": np.full(3, 1e-60), "eps": 0.0}, ValueError, ["var[0]", "eps"]),
+    ({"eps": -1e-5}, ValueError, ["eps", "negative", "-1e-05"]),
+    ({"eps": -1}, ValueError, ["eps", "negative", "-1"]),
+    ({"eps": -1e-60}, ValueError, ["eps", "negative", "-1e-60"]),
+    ({"eps": float("nan")}, ValueError, ["eps", "finite", "nan"]),
+    ({"eps": float("inf")}, ValueError, ["eps", "finite", "inf"]),
+    ({"eps": np.float32(np.inf)}, ValueError, ["eps", "finite", "inf"]),
+    ({"eps": 1e39}, ValueError, ["eps", "finite", "1e+39"]),
+    ({"eps": 10**400}, ValueError, ["eps", "float"]),
+]
+NO_NUMBERS = ["0.1", b"0.1", np.str_("0.1"), np.array("0.1"), 1j, np.complex128(0.1 + 1j), np.array(0.1 + 1j)]
+NO_NUMBERS += [True, np.True_, np.array(True), [0.1], np.array([0.1]), object(), {}]
+BAD += [({"eps": value}, TypeError, ["eps", "real number"]) for value in NO_NUMBERS]
+BAD += [({"output_scale": value}, TypeError, ["output_scale", "real number"]) for value in NO_NUMBERS]
+BAD += [
+    ({"output_scale": value}, ValueError, ["output_scale", "positive", shown])
+    for value, shown in [
+        (0.0, "0.0"),
+        (-0.0, "-0.0"),
+        (0, "0"),
+        (-0.1, "-0.1"),
+        (-1e-60, "-1e-60"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        (float("-inf"), "-inf"),
+        (np.float32(np.nan), "nan"),
+        (1e-39, "1e-39"),  # a float32, but its reciprocal is none
+        (2.9e-39, "2.9e-39"),
+        (1e-60, "1e-60"),
+        (1e39, "1e+39"),
+    ]
+]
+BAD += [({"output_scale": 10**400}, ValueError, ["output_scale", "float"])]
+BAD += [
+    ({"output_zero_point": value, "output_dtype": dtype}, ValueError, ["output_zero_point", str(value)])
+    for dtype, values in [
+        (None, [-1, 256, -129, 2**31, 2**40, 2**63, -(2**63), 2**64 + 30, -(2**70)]),
+        (bn.quint8, [-1, 256, 2**32 + 30]),
+        (bn.qint8, [-129, 128, 255, 2**64]),
+    ]
+    for value in values
+]
+BAD += [
+    ({"output_zero_point": value}, TypeError, ["output_zero_point", "integer", shown])
+    for value, shown in [
+        (33.0, "33.0"),
+        (33.5, "33.5"),
+        (np.float64(33), "33"),
+        (np.array(33.0), "33"),
+        ("33", "33"),
+        (True, "True"),
+        (np.True_, "True"),
+        (np.array(True), "True"),
+        (torch.tensor(True), "True"),
+        ([33], "33"),
+        (np.array([33]), "33"),
+        (33j, "33j"),
+        (float("nan"), "nan"),
+    ]
+]
+BAD += [
+    ({"input": value}, TypeError, ["input", "QuantizedTensor", *shown])
+    for value, shown in [
+        (np.ones(SHAPE, np.float32), ["float32"]),
+        (np.ones(SHAPE), ["float64"]),
+        (codes(), ["uint8", "scale", "zero point"]),
+        (codes(dtype=np.int8), ["int8", "scale", "zero point"]),
+        (torch.ones(SHAPE), ["float32"]),
+        (torch.from_numpy(codes()), ["uint8"]),
+        ([[1.0, 2.0]], ["list"]),
+        (None, ["None"]),
+        (3.0, ["float"]),
+        ("input", ["str"]),
+        (bn.QuantizedTensor, ["type"]),
+    ]
+]
+BAD += [
+    ({"input": bn.QuantizedTensor(codes(()), 0.1, 3)}, ValueError, ["input", "2 dimensions", "()"]),
+    ({"input": bn.QuantizedTensor(codes(3), 0.1, 3)}, ValueError, ["input", "2 dimensions", "(3,)"]),
+    ({"input": bn.QuantizedTensor(codes((4, 5, 3, 2)), 0.1, 3)}, ValueError, ["input", "5", "mean", "3"]),
+    ({"input": bn.QuantizedTensor(codes((4, 0)), 0.1, 3)}, ValueError, ["input", "has 0", "mean", "has 3"]),
+    ({"axis": 0}, ValueError, ["input", "has 4", "axis 0", "mean", "has 3"]),
+    ({"axis": -1}, ValueError, ["input", "has 2", "axis 3", "mean", "has 3"]),
+    (
+        {"input": bn.QuantizedTensor(codes(), [0.1] * 4, [3] * 4, 0)},
+        ValueError,
+        ["input", "per channel", "axis 0", "axis 1"],
+    ),
+    (
+        {"input": bn.QuantizedTensor(codes((3, 3)), [0.1] * 3, [3] * 3, 1), "axis": 0},
+        ValueError,
+        ["input", "per channel", "axis 1", "axis 0"],
+    ),
+    ({"axis": 4}, ValueError, ["axis", "-4 to 3", "4"]),
+    ({"axis": -5}, ValueError, ["axis", "-4 to 3", "-5"]),
+    ({"axis": 2**31}, ValueError, ["axis", str(2**31)]),
+    ({"axis": 2**32 + 1}, ValueError, ["axis", str(2**32 + 1)]),
+    ({"axis": 2**63}, ValueError, ["axis", str(2**63)]),
+    ({"axis": -(2**70)}, ValueError, ["axis", str(-(2**70))]),
+    ({"axis": 1.0}, TypeError, ["axis", "integer", "1.0"]),
+    ({"axis": "1"}, TypeError, ["axis", "integer", "'1'"]),
+    ({"axis": None}, TypeError, ["axis", "integer", "None"]),
+    ({"axis": True}, TypeError, ["axis", "integer", "True"]),
+    ({"relu": 1}, TypeError, ["relu", "1"]),
+    ({"relu": None}, TypeError, ["relu", "None"]),
+    ({"relu": "yes"}, TypeError, ["relu", "yes"]),
+]
+BAD += [
+    ({"output_dtype": value}, TypeError, ["output_dtype", "quint8", "qint8", shown])
+    for value, shown in [
+        ("quint8", "'quint8'"),
+        (np.uint8, "uint8"),
+        (np.dtype(np.int8), "int8"),
+        (torch.quint8, "torch.quint8"),
+        (bn.per_tensor_affine, "per_tensor_affine"),
+        (bn.DType("quint4", np.dtype(np.uint8)), "quint4"),
+        (bn.DType("quint8", np.dtype(np.uint8)), "quint8"),  # the constants are the only ones
+        (3, "3"),
+        ([], "[]"),
+    ]
+]
+BAD += [  # good numbers whose fold is none
+    ({"weight": with_one(3e38), "var": with_one(1e-6), "eps": 0.0}, ValueError, ["slope", "channel 1", "overflows"]),
+    ({"weight": with_one(1e37), "output_scale": 1e-5}, ValueError, ["slope", "channel 1", "overflows"]),
+    ({"bias": with_one(-3e38)}, ValueError, ["intercept", "channel 1", "overflows"]),
+    ({"mean": with_one(3e38)}, ValueError, ["intercept", "channel 1", "overflows"]),
+    (
+        {"mean": with_one(3e38), "var": with_one(1e-6), "weight": with_one(0.0)},  # infinity times zero
+        ValueError,
+        ["intercept", "channel 1", "overflows"],
+    ),
+    ({"input": bn.QuantizedTensor(codes(), 3e38, 3)}, ValueError, ["slope", "channel", "overflows"]),
+]
+
+
+def label(case):
+    changes, error, _ = case
+    return f"{' '.join(' '.join(f'{k}={v!r}'.split())[:40] for k, v in changes.items())} {error.__name__}"
+
+
+@ways
+@pytest.mark.parametrize("lists", [False, True], ids=["arrays", "lists"])
+@pytest.mark.parametrize(("changes", "error", "shown"), BAD, ids=map(label, BAD))
+def test_bad(changes, error, shown, lists, call):
+    arguments = good()
+    if lists:  # the same numbers go another way through the checks
+        arguments.update({name: arguments[name].tolist() for name in VECTORS})
+    shape = getattr(changes.get("input"), "shape", SHAPE)
+    out = np.full(shape if isinstance(shape, tuple) else SHAPE, PATTERN, np.uint8)
+    if changes.get("output_dtype") is bn.qint8:
+        out = out.view(np.int8)
+    with pytest.raises(error) as caught:
+        call({**arguments, **changes}, out)
+    message = str(caught.value)
+    assert [part for part in shown if part not in message] == [], message
+    assert "\n" not in message
+    assert (out.view(np.uint8) == PATTERN).all()
+
+
+@ways
+def test_the_good_call_is_good(call):
+    out = np.full(SHAPE, PATTERN, np.uint8)
+    assert call(good(), out).data is out
+    assert not (out == PATTERN).all()
+
+
+@pytest.mark.parametrize("zero_point", [-1, -128, 128, 255])
+def test_zero_point_depends_on_the_input(zero_point):
+    norm = bn.BatchNorm(None, None, [0.0], [1.0], output_scale=0.1, output_zero_point=zero_point)
+    fits = bn.quint8 if zero_point >= 0 else bn.qint8
+    for dtype in (bn.quint8, bn.qint8):
+        q = bn.QuantizedTensor(np.zeros((2, 1), dtype.numpy), 0.1, 0)
+        if dtype is fits:
+            assert norm(q).zero_point == zero_point
+            continue
+        out = np.full((2, 1), 5, dtype.numpy)
+        with pytest.raises(ValueError, match=rf"output_zero_point .*{dtype.name}, got {zero_point}"):
+            norm(q, out)
+        assert (out == 5).all()
+
+
+# --- how it is called -----------------------------------------------------------------------------------------
+
+DOCUMENTED = ["input", "weight", "bias", "mean", "var", "eps", "output_scale", "output_zero_point"]
+
+
+def test_eight_by_position():
+    arguments = good()
+    got = bn.quantized_batch_norm(*(arguments[name] for name in DOCUMENTED))
+    np.testing.assert_array_equal(got.data, call_function(arguments).data)
+
+
+def test_nine_by_position():
+    arguments = good()
+    with pytest.raises(TypeError, match=r"8 positional arguments|positional"):
+        bn.quantized_batch_norm(*(arguments[name] for name in DOCUMENTED), 1)
+
+
+@ways
+@pytest.mark.parametrize("without", [["weight"], ["bias"], ["weight", "bias"]])
+@pytest.mark.parametrize("way", ["left out", "None"])
+def test_weight_and_bias_are_optional(without, way, call):
+    arguments = good()
+    ones = {"weight": np.ones(CHANNELS, np.float32), "bias": np.zeros(CHANNELS, np.float32)}
+    want = call({**arguments, **{name: ones[name] for name in without}})
+    for name in without:
+        arguments[name] = None
+        if way == "left out" and call is call_function:
+            del arguments[name]
+    np.testing.assert_array_equal(call(arguments).data, want.data)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED[3:])
+@pytest.mark.parametrize("way", ["left out", "None", "None by position"])
+def test_a_required_argument(name, way):
+    arguments = good()
+    if way == "left out":
+        del arguments[name]
+    else:
+        arguments[name] = None
+    with pytest.raises(TypeError, match=rf"^{name} is required"):
+        if way == "None by position":
+            bn.quantized_batch_norm(*arguments.values())
+        else:
+            bn.quantized_batch_norm(**arguments)
+
+
+def test_no_input_at_all():
+    with pytest.raises(TypeError, match="input"):
+        bn.quantized_batch_norm()
+
+
+@pytest.mark.parametrize("name", ["output_scale", "output_zero_point"])
+def test_the_output_of_a_norm_is_required(name):
+    arguments = good()
+    del arguments["input"], arguments[name]
+    with pytest.raises(TypeError, match=name):
+        bn.BatchNorm(**arguments)
+
+
+# --- out ------------------------------------------------------------------------------------------------------
+
+
+def torch_read_only():
+    made = np.full(SHAPE, PATTERN, np.uint8)
+    made.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return made
+
+
+def memory_of(out):
+    if isinstance(out, bn.QuantizedTensor):
+        return out.data
+    return out if isinstance(out, np.ndarray) else np.asarray(out)
+
+
+def read_only(value):
+    value.flags.writeable = False
+    return value
+
+
+def filled(shape=SHAPE, dtype=np.uint8):
+    return np.full(shape, PATTERN - 128 if dtype == np.int8 else PATTERN, dtype)
+
+
+BAD_OUT = {
+    "another shape": (lambda: filled((4, 3, 5, 3)), ValueError, ["shape", "(4, 3, 5, 2)", "(4, 3, 5, 3)"]),
+    "another order": (lambda: filled((4, 5, 2, 3)), ValueError, ["shape", "(4, 5, 2, 3)"]),
+    "fewer dimensions": (lambda: filled((4, 3, 10)), ValueError, ["shape", "(4, 3, 10)"]),
+    "more dimensions": (lambda: filled((1, *SHAPE)), ValueError, ["shape", "(1, 4, 3, 5, 2)"]),
+    "0-d": (lambda: filled(()), ValueError, ["shape", "()"]),
+    "int8": (lambda: filled(SHAPE, np.int8), ValueError, ["dtype", "uint8", "int8"]),
+    "float32": (lambda: filled(SHAPE, np.float32), ValueError, ["dtype", "uint8", "float32"]),
+    "uint16": (lambda: filled(SHAPE, np.uint16), ValueError, ["dtype", "uint8", "uint16"]),
+    "bool": (lambda: np.ones(SHAPE, bool), ValueError, ["dtype", "uint8", "bool"]),
+    "read-only": (lambda: read_only(filled()), ValueError, ["read-only"]),
+    "expanded": (lambda: np.broadcast_to(filled((1, 3, 5, 2)), SHAPE), ValueError, []),
+    "torch of another type": (lambda: torch.full(SHAPE, 7, dtype=torch.int8), ValueError, ["dtype", "int8"]),
+    "torch of another shape": (lambda: torch.full((4, 3), 7, dtype=torch.uint8), ValueError, ["shape", "(4, 3)"]),
+    "list": (lambda: filled().tolist(), TypeError, ["list"]),
+    "number": (lambda: 171, TypeError, ["int"]),
+    "text": (lambda: "out", TypeError, ["str"]),
+    "bytes": (lambda: bytes(120), TypeError, ["bytes"]),
+    "masked": (lambda: np.ma.masked_array(filled()), TypeError, ["masked"]),
+    "another scale": (lambda: bn.QuantizedTensor(filled(), 0.2, 30), ValueError, ["0.1", "0.2"]),
+    "nearly the scale": (
+        lambda: bn.QuantizedTensor(filled(), float(np.float32(0.1)), 30),
+        ValueError,
+        ["0.1", "0.10000000149"],
+    ),
+    "another zero point": (lambda: bn.QuantizedTensor(filled(), 0.1, 31), ValueError, ["30", "31"]),
+    "another type": (
+        lambda: bn.QuantizedTensor(filled(SHAPE, np.int8), 0.1, 30),
+        ValueError,
+        ["bytenorm.quint8", "bytenorm.qint8"],
+    ),
+    "per channel": (
+        lambda: bn.QuantizedTensor(filled(), [0.1] * 3, [30] * 3, 1),
+        ValueError,
+        ["per channel"],
+    ),
+    "tensor of another shape": (lambda: bn.QuantizedTensor(filled((4, 3)), 0.1, 30), ValueError, ["(4, 3)"]),
+    "read-only tensor": (lambda: bn.QuantizedTensor(read_only(filled()), 0.1, 30), ValueError, ["read-only"]),
+}
+
+
+@ways
+@pytest.mark.parametrize("lists", [False, True], ids=["arrays", "lists"])
+@pytest.mark.parametrize("name", BAD_OUT)
+def test_bad_out(name, lists, call):
+    make, error, shown = BAD_OUT[name]
+    out = make()
+    before = memory_of(out).copy()
+    arguments = good()
+    if lists:
+        arguments["mean"] = arguments["mean"].tolist()
+    with pytest.raises(error, match="^out must") as caught:
+        call(arguments, out)
+    assert [part for part in shown if part not in str(caught.value)] == [], caught.value
+    np.testing.assert_array_equal(memory_of(out), before)
+
+
+OVERLAPS_ITSELF = {
+    "rows repeated": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (0, 1)),
+    "columns repeated": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (3, 0)),
+    "sliding": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (1, 1)),
+    "one byte shared": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (2, 1)),
+    "interleaved and met": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (2, 3)),
+    "backwards": lambda m: np.lib.stride_tricks.as_strided(m[12:], (4, 3), (-2, 1)),
+}
+
+
+@ways
+@pytest.mark.parametrize("name", OVERLAPS_ITSELF)
+def test_out_that_overlaps_itself(name, call):
+    memory = np.full(64, PATTERN, np.uint8)
+    arguments = {**good(), "input": bn.QuantizedTensor(codes((4, 3)), 0.05, 120)}
+    with pytest.raises(ValueError, match=r"^out must not overlap itself.*\(4, 3\)"):
+        call(arguments, OVERLAPS_ITSELF[name](memory))
+    assert (memory == PATTERN).all()
+
+
+NEARLY_OVERLAPS_ITSELF = {
+    "interleaved": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (2, 9)),
+    "interleaved, far": lambda m: np.lib.stride_tricks.as_strided(m, (4, 3), (3, 4)),
+    "one row": lambda m: np.lib.stride_tricks.as_strided(m, (1, 3), (0, 1)),
+    "backwards": lambda m: np.lib.stride_tricks.as_strided(m[12:], (4, 3), (-3, 1)),
+}
+
+
+@ways
+@pytest.mark.parametrize("name", NEARLY_OVERLAPS_ITSELF)
+def test_out_that_just_does_not_overlap_itself(name, call):
+    memory = np.full(64, PATTERN, np.uint8)
+    out = NEARLY_OVERLAPS_ITSELF[name](memory)
+    assert len({out[i : i + 1, j : j + 1].ctypes.data for i, j in np.ndindex(out.shape)}) == out.size
+    arguments = {**good(), "input": bn.QuantizedTensor(codes(out.shape), 0.05, 120)}
+    want = call(arguments).data
+    assert call(arguments, out).data is out
+    np.testing.assert_array_equal(out, want)
+
+
+# Views of one buffer of 40 bytes for input and output, which share some bytes but not all alike.
+PARTLY = {
+    "one byte further": (lambda m: m[:30].reshape(10, 3), lambda m: m[1:31].reshape(10, 3)),
+    "one row further": (lambda m: m[:30].reshape(10, 3), lambda m: m[3:33].reshape(10, 3)),
+    "one row back": (lambda m: m[3:33].reshape(10, 3), lambda m: m[:30].reshape(10, 3)),
+    "last byte": (lambda m: m[:18].reshape(6, 3), lambda m: m[17:35].reshape(6, 3)),
+    "reversed": (lambda m: m[:30].reshape(10, 3), lambda m: m[:30].reshape(10, 3)[::-1]),
+    "channels reversed": (lambda m: m[:30].reshape(10, 3), lambda m: m[:30].reshape(10, 3)[:, ::-1]),
+    "transposed": (lambda m: m[:9].reshape(3, 3), lambda m: m[:9].reshape(3, 3).T),
+    "same start, other strides": (lambda m: m[:15].reshape(5, 3), lambda m: m[:30].reshape(5, 6)[:, :3]),
+    "every second row": (lambda m: m[:30].reshape(10, 3)[::2], lambda m: m[:15].reshape(5, 3)),
+    "interleaved with one met": (lambda m: m[:36].reshape(6, 6)[:, ::2], lambda m: m[1:37].reshape(6, 6)[:, 1::2]),
+}
+
+
+@ways
+@pytest.mark.parametrize("name", PARTLY)
+def test_out_that_overlaps_the_input_partly(name, call):
+    memory = codes(40)
+    before = memory.copy()
+    make_input, make_out = PARTLY[name]
+    arguments = {**good(), "input": bn.QuantizedTensor(make_input(memory), 0.05, 120)}
+    out = make_out(memory)
+    for given in (out, bn.QuantizedTensor(out, 0.1, 30)):
+        with pytest.raises(ValueError, match=r"^out must be the input's own memory or apart .* overlap"):
+            call(arguments, given)
+    np.testing.assert_array_equal(memory, before)
+
+
+APART = {
+    "halves of the columns": lambda m: (m.reshape(6, 32)[:, :16], m.reshape(6, 32)[:, 16:]),
+    "halves, the other way": lambda m: (m.reshape(6, 32)[:, 16:], m.reshape(6, 32)[:, :16]),
+    "every second row": lambda m: (m.reshape(12, 16)[::2], m.reshape(12, 16)[1::2]),
+    "every second byte": lambda m: (m.reshape(6, 32)[:, ::2], m.reshape(6, 32)[:, 1::2]),
+    "backwards": lambda m: (m.reshape(6, 32)[::-1, :16], m.reshape(6, 32)[:, 16:]),
+    "one behind the other": lambda m: (m[:96].reshape(6, 16), m[96:].reshape(6, 16)),
+    "channels of images": lambda m: (m.reshape(2, 32, 3)[:, :16], m.reshape(2, 32, 3)[:, 16:]),
+}
+
+
+@ways
+@pytest.mark.parametrize("name", APART)
+def test_input_and_out_interleave_but_share_nothing(name, call):
+    memory = codes(192)
+    x, out = APART[name](memory)
+    rng = np.random.default_rng(2)
+    arguments = {**good(), "input": bn.QuantizedTensor(x, 0.05, 120)}
+    for vector in VECTORS:
+        arguments[vector] = rng.uniform(0.5, 2, 16).astype(np.float32)
+    before = x.copy()
+    want = call({**arguments, "input": bn.QuantizedTensor(before, 0.05, 120)}).data
+    assert call(arguments, out).data is out
+    np.testing.assert_array_equal(out, want)
+    np.testing.assert_array_equal(x, before)
+
+
+IN_PLACE = {
+    "itself": lambda q: q.data,
+    "a view": lambda q: q.data[...],
+    "another array over it": lambda q: np.frombuffer(q.data, np.uint8).reshape(q.shape),
+    "a tensor over it": lambda q: bn.QuantizedTensor(q.data, 0.1, 30),
+    "torch over it": lambda q: torch.from_numpy(q.data),
+}
+
+
+@ways
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place(name, call):
+    arguments = good()
+    want = call(arguments).data
+    q = bn.QuantizedTensor(codes(), 0.05, 120)
+    got = call({**arguments, "input": q}, IN_PLACE[name](q))
+    np.testing.assert_array_equal(q.data, want)
+    assert np.shares_memory(got.data, q.data)
+
+
+@ways
+def test_in_place_of_the_other_type(call):
+    arguments = {**good(), "output_dtype": bn.qint8}
+    want = call(arguments).data
+    q = bn.QuantizedTensor(codes(), 0.05, 120)
+    got = call({**arguments, "input": q}, q.data.view(np.int8))
+    assert got.dtype is bn.qint8
+    np.testing.assert_array_equal(q.data.view(np.int8), want)
+
+
+@ways
+def test_in_place_where_an_axis_of_length_one_has_any_stride(call):
+    q = bn.QuantizedTensor(codes((1, 3, 5)), 0.05, 120)
+    out = np.lib.stride_tricks.as_strided(q.data, (1, 3, 5), (77, 5, 1))
+    arguments = {**good(), "input": q}
+    want = call(arguments).data
+    np.testing.assert_array_equal(call(arguments, out).data, want)
+
+
+@ways
+@pytest.mark.parametrize("shape", [(0, 3), (4, 3, 0), (0, 3, 0, 2)])
+def test_an_empty_out(shape, call):
+    out = np.empty(shape, np.uint8)
+    arguments = {**good(), "input": bn.QuantizedTensor(np.empty(shape, np.uint8), 0.05, 120)}
+    got = call(arguments, out)
+    assert got.data is out
+    assert (got.scale, got.zero_point) == (0.1, 30)
+    assert call(arguments, np.broadcast_to(np.empty((1,) * len(shape), np.uint8), (1,) * len(shape))[:0]) if False else True
