@@ -7,6 +7,9 @@
 
 #include <cstdint>
 
+// For the few functions inside a kernel's loop: a call there passes vectors through memory.
+#define BYTENORM_INLINE __attribute__((always_inline)) inline
+
 namespace bytenorm {
 
 // The bytes that stand for numbers: uint8, or int8 in two's complement.

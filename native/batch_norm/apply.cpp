@@ -23,9 +23,11 @@ constexpr int64_t tiles_below = int64_t{8} << 20;
 constexpr int64_t tile_bytes = 4096;
 constexpr int64_t far_tile_bytes = 2048;
 
-// Planes this short share a table among images.
+// Planes this short share a table among images; more images for those below a vector.
 constexpr int64_t share_up_to = 512;
-constexpr int64_t share = 8;
+constexpr int64_t share_of(int64_t length) {
+    return length < 64 ? 8 : 4;
+}
 
 constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KB of parameters at most
 
@@ -61,6 +63,7 @@ class Pass {
         // plane to look up. So the loop around the channels is walked in groups, the rest of it by itself.
         const Loop last = layout_.outer[layout_.outers - 1];
         if (layout_.outers >= 2 && last.channel_step == 1 && layout_.inner.n < share_up_to) {
+            const int64_t share = share_of(layout_.inner.n);
             Layout groups = layout_;
             Loop& around = groups.outer[groups.outers - 2];
             const Loop image = around;

@@ -39,7 +39,13 @@ class Fp32Arithmetic {
                 {bias_all, bias_all, bias_all, bias_all}};
     }
 
-    __m256i operator()(__m256i x, const Params& p) const {
+    template <int N>
+    BYTENORM_INLINE void apply(__m256i (&x)[N], const Params& p) const {
+        for (int i = 0; i < N; ++i) x[i] = one(x[i], p);
+    }
+
+  private:
+    BYTENORM_INLINE __m256i one(__m256i x, const Params& p) const {
         if (InputSigned) x = _mm256_xor_si256(x, _mm256_set1_epi8(static_cast<char>(0x80)));
         __m256i y[4];
         for (int q = 0; q < 4; ++q) {
@@ -59,7 +65,6 @@ class Fp32Arithmetic {
         return result;
     }
 
-  private:
     static constexpr float two_23 = 8388608.0f;
     static __m256 bias(__m256 zero_point) {
         return _mm256_add_ps(zero_point, _mm256_set1_ps(two_23 + (InputSigned ? 128.0f : 0.0f)));

@@ -40,21 +40,36 @@ class IntegerArithmetic {
         return p;
     }
 
-    Bytes operator()(Bytes x, const Params& p) const {
-        if (InputSigned) x = V::bit_xor(x, V::broadcast8(0x80));
-        const Bytes low = V::words_low(x), high = V::words_high(x);
-        const Bytes a = pair(low, p, 0), b = pair(high, p, 2);
-        const Bytes result = V::template pack_words<OutputSigned>(a, b);
-        return Relu ? V::template max<OutputSigned>(result, lowest_) : result;
+    // N vectors with the same parameters: with few registers each parameter is loaded once for all of them.
+    template <int N>
+    BYTENORM_INLINE void apply(Bytes (&x)[N], const Params& p) const {
+        Bytes low[N], high[N];
+        for (int i = 0; i < N; ++i) {
+            if (InputSigned) x[i] = V::bit_xor(x[i], V::broadcast8(0x80));
+            low[i] = V::words_low(x[i]);
+            high[i] = V::words_high(x[i]);
+        }
+        pair(low, p, 0);
+        pair(high, p, 2);
+        for (int i = 0; i < N; ++i) {
+            x[i] = V::template pack_words<OutputSigned>(low[i], high[i]);
+            if (Relu) x[i] = V::template max<OutputSigned>(x[i], lowest_);
+        }
     }
 
   private:
     // Two bytes of each dword, from words to words: the even one is shifted down to the lower half, the odd
     // one up to the upper half.
-    static Bytes pair(Bytes words, const Params& p, int q) {
-        const Dwords even = V::multiply_add(p.addend[q], words, p.factor[q]);
-        const Dwords odd = V::multiply_add(p.addend[q + 1], words, p.factor[q + 1]);
-        return V::merge_words(V::shift_right(even, p.count[q]), V::shift_left(odd, p.count[q + 1]));
+    template <int N>
+    BYTENORM_INLINE static void pair(Bytes (&words)[N], const Params& p, int q) {
+        Dwords even[N], odd[N];
+        for (int i = 0; i < N; ++i) {
+            even[i] = V::shift_right(V::multiply_add(p.addend[q], words[i], p.factor[q]), p.count[q]);
+        }
+        for (int i = 0; i < N; ++i) {
+            odd[i] = V::shift_left(V::multiply_add(p.addend[q + 1], words[i], p.factor[q + 1]), p.count[q + 1]);
+            words[i] = V::merge_words(even[i], odd[i]);
+        }
     }
 
     Bytes lowest_;

@@ -6,24 +6,43 @@
 namespace bytenorm {
 namespace {
 
+template <bool Stream, class V>
+void put(uint8_t* y, typename V::Bytes v) {
+    if (Stream)
+        V::stream(y, v);
+    else
+        V::store(y, v);
+}
+
 template <bool Stream, class Arithmetic>
 void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,
                 uint8_t* y, int64_t length) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
+    const auto partial = [&](int64_t at, int64_t n) {
+        typename V::Bytes v[1] = {V::load_partial(x + at, n)};
+        arithmetic.apply(v, params);
+        V::store_partial(y + at, v[0], n);
+    };
     int64_t j = 0;
     if (Stream) {  // past the cache, which takes whole aligned vectors
-        const int64_t head = -reinterpret_cast<intptr_t>(y) & (W - 1);
-        if (head <= length) {
-            if (head > 0) V::store_partial(y, arithmetic(V::load_partial(x, head), params), head);
-            for (j = head; j + W <= length; j += W) V::stream(y + j, arithmetic(V::load(x + j), params));
-        }
+        j = -reinterpret_cast<intptr_t>(y) & (W - 1);
+        if (j > length) j = length;
+        if (j > 0) partial(0, j);
     }
-    for (; j + W <= length; j += W) V::store(y + j, arithmetic(V::load(x + j), params));
-    if (j < length) {
-        const int64_t rest = length - j;
-        V::store_partial(y + j, arithmetic(V::load_partial(x + j, rest), params), rest);
+    for (; j + 2 * W <= length; j += 2 * W) {
+        typename V::Bytes v[2] = {V::load(x + j), V::load(x + j + W)};
+        arithmetic.apply(v, params);
+        put<Stream, V>(y + j, v[0]);
+        put<Stream, V>(y + j + W, v[1]);
     }
+    if (j + W <= length) {
+        typename V::Bytes v[1] = {V::load(x + j)};
+        arithmetic.apply(v, params);
+        put<Stream, V>(y + j, v[0]);
+        j += W;
+    }
+    if (j < length) partial(j, length - j);
 }
 
 template <class Arithmetic>

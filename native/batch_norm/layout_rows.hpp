@@ -9,56 +9,93 @@ namespace {
 // Far enough ahead for the next cache level, near enough to stay in the first.
 constexpr int64_t prefetch_distance = 1024;
 
+template <bool Stream, class V>
+void put(uint8_t* y, typename V::Bytes v) {
+    if (Stream)
+        V::stream(y, v);
+    else
+        V::store(y, v);
+}
+
 template <class Arithmetic>
-void walk_rows(const Rows& r) {
+void walk_partial(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,
+                  uint8_t* y, int64_t n) {
+    using V = typename Arithmetic::Vector;
+    typename V::Bytes v[1] = {V::load_partial(x, n)};
+    arithmetic.apply(v, params);
+    V::store_partial(y, v[0], n);
+}
+
+// Pixel by pixel: data streams in memory order, parameters come from the first cache.
+template <bool Stream, class Arithmetic>
+void walk_pixels(const Arithmetic& arithmetic, const Rows& r) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
-    const Arithmetic arithmetic(r.conversion);
     const auto* blocks = static_cast<const ParamBlock<W>*>(r.blocks);
     const int64_t full = r.lanes / W, rest = r.lanes % W;
-
-    if (r.tile == 0) {  // pixel by pixel: data streams in memory order, parameters come from the first cache
-        for (int64_t p = 0; p < r.pixels; ++p) {
-            const uint8_t* x = r.x + p * r.x_stride;
-            uint8_t* y = r.y + p * r.y_stride;
-            for (int64_t b = 0; b < full; ++b, x += W, y += W) {
-                _mm_prefetch(reinterpret_cast<const char*>(x) + prefetch_distance, _MM_HINT_T0);
-                const auto result = arithmetic(V::load(x), Arithmetic::load(blocks[b]));
-                if (r.stream)
-                    V::stream(y, result);
-                else
-                    V::store(y, result);
-            }
-            if (rest)
-                V::store_partial(y, arithmetic(V::load_partial(x, rest), Arithmetic::load(blocks[full])), rest);
+    for (int64_t p = 0; p < r.pixels; ++p) {
+        const uint8_t* x = r.x + p * r.x_stride;
+        uint8_t* y = r.y + p * r.y_stride;
+        for (int64_t b = 0; b < full; ++b, x += W, y += W) {
+            _mm_prefetch(reinterpret_cast<const char*>(x) + prefetch_distance, _MM_HINT_T0);
+            typename V::Bytes v[1] = {V::load(x)};
+            arithmetic.apply(v, Arithmetic::load(blocks[b]));
+            put<Stream, V>(y, v[0]);
         }
-        if (r.stream) _mm_sfence();
-        return;
+        if (rest) walk_partial(arithmetic, Arithmetic::load(blocks[full]), x, y, rest);
     }
-    const int64_t ahead = r.tile * r.x_stride;                    // the same place in the next tile
-    for (int64_t start = 0; start < r.pixels; start += r.tile) {  // a tile's parameters stay in registers
+}
+
+// Tile by tile: one block's parameters serve all pixels of a tile, two at a time, which asks for the bytes that
+// the next tile needs.
+template <bool Stream, class Arithmetic>
+void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
+    using V = typename Arithmetic::Vector;
+    constexpr int W = V::width;
+    const auto* blocks = static_cast<const ParamBlock<W>*>(r.blocks);
+    const int64_t full = r.lanes / W, rest = r.lanes % W, ahead = r.tile * r.x_stride;
+    for (int64_t start = 0; start < r.pixels; start += r.tile) {
         const int64_t end = start + r.tile < r.pixels ? start + r.tile : r.pixels;
-        for (int64_t b = 0; b < full; ++b) {
+        const uint8_t* x_tile = r.x + start * r.x_stride;
+        uint8_t* y_tile = r.y + start * r.y_stride;
+        for (int64_t b = 0; b < full; ++b, x_tile += W, y_tile += W) {
             const auto params = Arithmetic::load(blocks[b]);
-            const uint8_t* x = r.x + start * r.x_stride + b * W;
-            uint8_t* y = r.y + start * r.y_stride + b * W;
-            for (int64_t p = start; p < end; ++p, x += r.x_stride, y += r.y_stride) {
+            const uint8_t* x = x_tile;
+            uint8_t* y = y_tile;
+            int64_t p = start;
+            for (; p + 2 <= end; p += 2, x += 2 * r.x_stride, y += 2 * r.y_stride) {
                 _mm_prefetch(reinterpret_cast<const char*>(x) + ahead, _MM_HINT_T0);
-                const auto result = arithmetic(V::load(x), params);
-                if (r.stream)
-                    V::stream(y, result);
-                else
-                    V::store(y, result);
+                _mm_prefetch(reinterpret_cast<const char*>(x) + ahead + r.x_stride, _MM_HINT_T0);
+                typename V::Bytes v[2] = {V::load(x), V::load(x + r.x_stride)};
+                arithmetic.apply(v, params);
+                put<Stream, V>(y, v[0]);
+                put<Stream, V>(y + r.y_stride, v[1]);
+            }
+            if (p < end) {
+                typename V::Bytes v[1] = {V::load(x)};
+                arithmetic.apply(v, params);
+                put<Stream, V>(y, v[0]);
             }
         }
         if (rest) {
             const auto params = Arithmetic::load(blocks[full]);
-            const uint8_t* x = r.x + start * r.x_stride + full * W;
-            uint8_t* y = r.y + start * r.y_stride + full * W;
-            for (int64_t p = start; p < end; ++p, x += r.x_stride, y += r.y_stride)
-                V::store_partial(y, arithmetic(V::load_partial(x, rest), params), rest);
+            for (int64_t p = start; p < end; ++p, x_tile += r.x_stride, y_tile += r.y_stride)
+                walk_partial(arithmetic, params, x_tile, y_tile, rest);
         }
     }
+}
+
+template <class Arithmetic>
+void walk_rows(const Rows& r) {
+    const Arithmetic arithmetic(r.conversion);
+    if (r.tile > 0 && r.stream)
+        walk_tiles<true>(arithmetic, r);
+    else if (r.tile > 0)
+        walk_tiles<false>(arithmetic, r);
+    else if (r.stream)
+        walk_pixels<true>(arithmetic, r);
+    else
+        walk_pixels<false>(arithmetic, r);
     if (r.stream) _mm_sfence();
 }
 
