@@ -26,7 +26,6 @@ lint: $(VENV)/.lint
 
 types: $(VENV)/.lint $(VENV)/.test $(VENV)/.demo
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest bytenorm._core --mypy-config-file pyproject.toml
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .

@@ -31,7 +31,8 @@ def test_fma_rounds_once(rng):
     c[::3] = -(a[::3] * b[::3])  # nearly everything cancels
     got = reference.fma(a, b, c)
     want = [
-        round_to_float32(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c)
+        round_to_float32(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)))
+        for x, y, z in zip(a, b, c, strict=True)
     ]
     np.testing.assert_array_equal(got, np.array(want, np.float32))
 

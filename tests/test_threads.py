@@ -22,9 +22,8 @@ def threads_as_before():
 def norm_and_input(rng, shape=(4, 64, 80, 80)):
     channels = shape[1]
     norm = bn.BatchNorm(
-        rng.normal(size=channels), rng.normal(size=channels), rng.normal(size=channels), rng.uniform(0.1, 2, channels),
-        output_scale=0.04, output_zero_point=100,
-    )  # fmt: skip
+        *rng.normal(size=(3, channels)), rng.uniform(0.1, 2, channels), output_scale=0.04, output_zero_point=100
+    )
     return norm, bn.QuantizedTensor(rng.integers(0, 256, shape).astype(np.uint8), 0.03, 120)
 
 
@@ -153,5 +152,5 @@ def test_default_is_the_affinity_mask():
     [(0, ValueError), (-1, ValueError), (1025, ValueError), (2.0, TypeError), ("2", TypeError), (True, TypeError)],
 )
 def test_set_num_threads_refuses(n, error):
-    with pytest.raises(error, match="^n must be"):
+    with pytest.raises(error, match="n must be"):
         bn.set_num_threads(n)

@@ -10,9 +10,9 @@ namespace bytenorm {
 namespace {
 
 // Bytes a channel from which preparing pays when the parameters are used once. Measured; docs/kernels.md.
-constexpr int64_t once_table = 192;         // a vector table costs 10 to 20 ns a channel
+constexpr int64_t once_table = 512;         // a table costs some 35 ns a channel
 constexpr int64_t once_table_scalar = 256;  // in scalar code exactly the map of 256 bytes
-constexpr int64_t once_integer = 32768;     // fitting integers costs 1.3 us a channel
+constexpr int64_t once_integer = 16384;     // fitting integers costs 0.6 us a channel
 
 // Outputs beyond any cache are stored past it; below, whoever reads the result next finds it there.
 constexpr int64_t stream_from = int64_t{64} << 20;
