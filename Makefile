@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc')
 
-.PHONY: demo test lint types sanitize benchmark format clean
+.PHONY: demo test lint types sanitize portable benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -24,7 +24,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.hpp' 'native/*.cpp' 'native/*.inc')
 
-types: $(VENV)/.lint $(VENV)/.test $(VENV)/.demo
+types: $(VENV)/.lint $(VENV)/.test $(VENV)/.benchmark
 	$(BIN)/mypy
 
 format: $(VENV)/.lint
@@ -36,7 +36,12 @@ format: $(VENV)/.lint
 sanitize: $(VENV)/.test
 	sh tests/sanitize.sh $(BIN)/python
 
-benchmark: $(VENV)/.test $(VENV)/.benchmark
+# Without any kernel of an instruction set, as on other processors.
+portable: $(VENV)/.test
+	sh tests/variant.sh $(BIN)/python portable -DBYTENORM_SIMD=OFF
+	PYTHONPATH=build/portable/package $(BIN)/python -m pytest -n 2 tests/test_kernels.py tests/test_layouts.py
+
+benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks --json benchmarks/results.json --markdown benchmarks/results.md
 
 clean:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import bytenorm as bn
-from bytenorm import reference
+from bytenorm import _core, reference
 
 TORCH = {bn.quint8: torch.quint8, bn.qint8: torch.qint8}
 OPERATORS = torch.ops.quantized
@@ -57,12 +57,14 @@ def test_the_documented_example():
     assert " ".join(repr(got).split()) == " ".join(repr(want).replace("torch.", "bytenorm.").split())
 
 
+@pytest.mark.parametrize("isa", _core.isas())
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
 @pytest.mark.parametrize("channels_last", [False, True], ids=["channels-first", "channels-last"])
 @pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
 @pytest.mark.parametrize("dtype", [bn.quint8, bn.qint8], ids=["quint8", "qint8"])
-def test_torch_sweep(rng, dtype, relu, channels_last, ties):
-    """Over 50 million elements in all combinations: no difference to torch, prepared or not, 1 or 2 threads."""
+def test_torch_sweep(rng, dtype, relu, channels_last, ties, isa):
+    """Some 60 million elements on each instruction set, prepared or not, 1 or 2 threads: all equal torch."""
+    _core.select_isa(isa)
     compared = 0
     channel_counts = [1, 2, 3, 5, 8, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256, 300]
     for i, channels in enumerate(channel_counts * 2):
@@ -91,10 +93,11 @@ def test_torch_sweep(rng, dtype, relu, channels_last, ties):
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before():
-    before = bn.get_num_threads()
+def settings_as_before():
+    before = bn.get_num_threads(), _core.isa()
     yield
-    bn.set_num_threads(before)
+    bn.set_num_threads(before[0])
+    _core.select_isa(before[1])
 
 
 @pytest.mark.parametrize("out", [bn.quint8, bn.qint8], ids=["to-quint8", "to-qint8"])

@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 
 import bytenorm as bn
-from bytenorm import reference
+from bytenorm import _core, reference
 
 
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request):
-    before = bn.get_num_threads()
-    bn.set_num_threads(request.param)
-    yield request.param
-    bn.set_num_threads(before)
+@pytest.fixture(
+    params=[(isa, n) for isa in _core.isas() for n in (1, 2)], autouse=True, ids=lambda p: f"{p[0]}-{p[1]}"
+)
+def isa_and_threads(request):
+    """Every instruction set of this machine, one thread and two."""
+    before = bn.get_num_threads(), _core.isa()
+    _core.select_isa(request.param[0])
+    bn.set_num_threads(request.param[1])
+    yield
+    bn.set_num_threads(before[0])
+    _core.select_isa(before[1])
 
 
 class Case:
@@ -198,7 +203,7 @@ def test_channels_that_have_no_integers_take_another_way(rng):
     channels = 200
     case = Case(rng, channels)
     odd = [5, 64, 70, 199]
-    # slope 1/2 and intercepts on a quarter: every second input is a tie
+    # slope 1/2: every second input is a tie
     case.weight[odd], case.bias[odd], case.mean[odd], case.var[odd] = 0.5, 0.0, 0.0, 1.0
     case.scale, case.zero = 0.03, 100
     norm = bn.BatchNorm(

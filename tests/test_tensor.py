@@ -19,10 +19,13 @@ def codes(shape, dtype=np.uint8, seed=0):
 
 
 def per_channel(data, axis):
-    """Quantize with scales and zero points that differ from channel to channel."""
+    """Quantize with scales and zero points that differ from channel to channel.
+
+    The scales are float32 numbers: one that is not is rounded per tensor, and not per channel.
+    """
     n = data.shape[axis]
     zero_points = np.arange(n) % 7 - (3 if data.dtype == np.int8 else 0)
-    return bn.QuantizedTensor(data, np.linspace(0.1, 2.0, n), zero_points, axis)
+    return bn.QuantizedTensor(data, np.linspace(0.1, 2.0, n, dtype=np.float32), zero_points, axis)
 
 
 def of_axis(data, axis):
@@ -200,8 +203,10 @@ def test_per_channel_scales_of_any_float_type(dtype):
     assert q.zero_point.tolist() == [1, 2, 3]
 
 
-def test_per_channel_without_channels():
-    q = bn.QuantizedTensor(codes((2, 0)), np.empty(0), np.empty(0, np.int64), 1)
+@pytest.mark.parametrize(("scale", "zero_point"), [(np.empty(0), np.empty(0, np.int64)), ([], []), ((), ())])
+def test_per_channel_without_channels(scale, zero_point):
+    q = bn.QuantizedTensor(codes((2, 0)), scale, zero_point, 1)
+    assert (q.scale.dtype, q.zero_point.dtype) == (np.float64, np.int64)
     assert q.dequantize().shape == (2, 0)
     assert q[1].axis == 0
 

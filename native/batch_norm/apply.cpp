@@ -29,7 +29,7 @@ constexpr int64_t share_of(int64_t length) {
     return length < 64 ? 8 : 4;
 }
 
-constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KB of parameters at most
+constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KiB of parameters, 96 where some are fp32
 
 class Pass {
   public:

@@ -2,17 +2,10 @@
 #pragma once
 
 #include "../kernels.hpp"
+#include "put.hpp"
 
 namespace bytenorm {
 namespace {
-
-template <bool Stream, class V>
-void put(uint8_t* y, typename V::Bytes v) {
-    if (Stream)
-        V::stream(y, v);
-    else
-        V::store(y, v);
-}
 
 template <bool Stream, class Arithmetic>
 void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,

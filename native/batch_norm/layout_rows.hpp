@@ -2,20 +2,13 @@
 #pragma once
 
 #include "../kernels.hpp"
+#include "put.hpp"
 
 namespace bytenorm {
 namespace {
 
 // Far enough ahead for the next cache level, near enough to stay in the first.
 constexpr int64_t prefetch_distance = 1024;
-
-template <bool Stream, class V>
-void put(uint8_t* y, typename V::Bytes v) {
-    if (Stream)
-        V::stream(y, v);
-    else
-        V::store(y, v);
-}
 
 template <class Arithmetic>
 void walk_partial(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,

@@ -44,7 +44,7 @@ int channel_axis(const Tensor& input, int64_t axis, int64_t channels) {
     const int ndim = PyArray_NDIM(array);
     if (axis < 0) axis += ndim;
     if (ndim < 2 || axis < 0 || axis >= ndim || PyArray_DIM(array, static_cast<int>(axis)) != channels) return -1;
-    if (input.channel_axis >= 0 && input.channel_axis != axis) return -1;
+    if (input.channel_axis >= 0 && (input.channel_axis != axis || input.channels != channels)) return -1;
     return static_cast<int>(axis);
 }
 
@@ -101,8 +101,8 @@ nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias,
                               v.data,
                               static_cast<float>(PyFloat_AS_DOUBLE(eps.ptr())),
                               PyFloat_AS_DOUBLE(output_scale.ptr())};
-    if (overflow || !valid_zero_point(zero_point, output_is_signed) || !valid_scale(norm.output_scale) ||
-        !valid_parameters(norm))
+    if (overflow || PyFloat_AS_DOUBLE(eps.ptr()) < 0.0 || !valid_zero_point(zero_point, output_is_signed) ||
+        !valid_scale(norm.output_scale) || !valid_parameters(norm))
         return nb::none();
 
     const OutputQuantization quantization{nb::borrow(output_scale), nb::borrow(output_zero_point),
@@ -245,7 +245,8 @@ nb::object requantize(nb::handle input, nb::object scale, nb::object zero_point,
     if (!tensor) throw nb::type_error("input must be a QuantizedTensor");
     PyArrayObject* x = tensor->array();
     const bool per_channel = tensor->channel_axis >= 0;
-    const int64_t channels = per_channel ? PyArray_DIM(x, tensor->channel_axis) : 1;
+    const int64_t channels = per_channel ? tensor->channels : 1;
+    if (per_channel && !tensor->fits()) return nb::none();
     const OutputQuantization quantization{scale, zero_point, nb::cast<double>(scale),
                                           nb::cast<int32_t>(zero_point)};
     Folded folded(channels, tensor->quantization, quantization.scale_value,
@@ -270,8 +271,7 @@ nb::tuple fold(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle v
     const Vector w(weight, channels, true), b(bias, channels, true), m(mean, channels, false),
         v(var, channels, false);
     if (!w.usual || !b.usual || !m.usual || !v.usual) throw nb::type_error("parameters must be float32 vectors");
-    if (tensor->channel_axis >= 0 && PyArray_DIM(tensor->array(), tensor->channel_axis) != channels)
-        throw nb::value_error("channels differ");
+    if (tensor->channel_axis >= 0 && tensor->channels != channels) throw nb::value_error("channels differ");
     const Folded folded({channels, w.data, b.data, m.data, v.data, static_cast<float>(eps), output_scale},
                         tensor->quantization, {false, false, false, 0});
     nb::object slope = empty_like(first, NPY_FLOAT32), intercept = empty_like(first, NPY_FLOAT32);
@@ -283,21 +283,22 @@ nb::tuple fold(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle v
 }  // namespace
 
 void bind_batch_norm(nb::module_& module) {
-    module.def("batch_norm_once", &batch_norm_once, nb::arg("input"), nb::arg("weight").none(),
-               nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"), nb::arg("eps"), nb::arg("output_scale"),
-               nb::arg("output_zero_point"), nb::arg("axis"), nb::arg("output_signed").none(), nb::arg("relu"),
-               nb::arg("out").none(), nb::arg("checked"));
-    module.def("requantize", &requantize, nb::arg("input"), nb::arg("scale"), nb::arg("zero_point"),
+    module.def("batch_norm_once", &batch_norm_once, nb::arg("input").none(), nb::arg("weight").none(),
+               nb::arg("bias").none(), nb::arg("mean").none(), nb::arg("var").none(), nb::arg("eps").none(),
+               nb::arg("output_scale").none(), nb::arg("output_zero_point").none(), nb::arg("axis"),
+               nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("out").none(), nb::arg("checked"));
+    module.def("requantize", &requantize, nb::arg("input").none(), nb::arg("scale"), nb::arg("zero_point"),
                nb::arg("output_signed"));
-    module.def("fold", &fold, nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"),
-               nb::arg("eps"), nb::arg("output_scale"), nb::arg("input"));
+    module.def("fold", &fold, nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean").none(),
+               nb::arg("var").none(), nb::arg("eps").none(), nb::arg("output_scale").none(),
+               nb::arg("input").none());
     nb::class_<Operator>(module, "Operator")
         .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle, double, nb::object, nb::object, nb::handle,
                       bool, int64_t>(),
-             nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean"), nb::arg("var"), nb::arg("eps"),
-             nb::arg("output_scale"), nb::arg("output_zero_point"), nb::arg("output_signed").none(),
-             nb::arg("relu"), nb::arg("axis"))
-        .def("__call__", &Operator::call, nb::arg("input"), nb::arg("out").none(), nb::arg("checked"))
+             nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean").none(), nb::arg("var").none(),
+             nb::arg("eps").none(), nb::arg("output_scale").none(), nb::arg("output_zero_point").none(),
+             nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
+        .def("__call__", &Operator::call, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }
 

@@ -35,10 +35,12 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
     without_gil([&] { parallel_for(outer, 4 * layout.size, range); });
 }
 
-const float* vector(nb::handle object, int64_t n) {
+template <class T>
+const T* vector(nb::handle object, int64_t n) {
     PyArrayObject* a = as_array(object);
-    if (!a || !is_plain_vector(a, NPY_FLOAT32, n)) throw nb::type_error("a contiguous float32 vector is needed");
-    return static_cast<const float*>(PyArray_DATA(a));
+    if (!a || !is_plain_vector(a, sizeof(T) == 4 ? NPY_FLOAT32 : NPY_FLOAT64, n))
+        throw nb::type_error("a contiguous vector of floats is needed");
+    return static_cast<const T*>(PyArray_DATA(a));
 }
 
 struct Pair {
@@ -60,7 +62,8 @@ struct Pair {
 bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle zero_point, int axis) {
     const Pair pair(x, y, axis);
     if (!PyArray_ISWRITEABLE(pair.bytes)) throw nb::value_error("y is read-only");
-    const float *inverse = vector(inverse_scale, pair.channels), *zero = vector(zero_point, pair.channels);
+    const float* inverse = vector<float>(inverse_scale, pair.channels);
+    const float* zero = vector<float>(zero_point, pair.channels);
     const float* from = static_cast<const float*>(PyArray_DATA(pair.floats));
     uint8_t* to = mutable_bytes_of(pair.bytes);
     const bool output_signed = is_signed(pair.bytes);
@@ -76,13 +79,14 @@ bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle z
 void dequantize(nb::handle x, nb::handle y, nb::handle scale, nb::handle zero_point, int axis) {
     const Pair pair(y, x, axis);
     if (!PyArray_ISWRITEABLE(pair.floats)) throw nb::value_error("y is read-only");
-    const float *scales = vector(scale, pair.channels), *zero = vector(zero_point, pair.channels);
+    const double* scales = vector<double>(scale, pair.channels);
+    const float* zero = vector<float>(zero_point, pair.channels);
     const uint8_t* from = bytes_of(pair.bytes);
     float* to = static_cast<float*>(PyArray_DATA(pair.floats));
     const bool input_signed = is_signed(pair.bytes);
     int64_t step = 0;
     for_contiguous_runs(pair.floats, pair.bytes, axis, &step, [&](int64_t at, int64_t c, int64_t n) {
-        kernels().dequantize({from + at, to + at, n, scales + c, zero + c, step, input_signed});
+        kernels().dequantize({from + at, to + at, n, scales + c, zero + c, step, input_signed, axis >= 0});
     });
 }
 

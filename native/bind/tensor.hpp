@@ -13,8 +13,15 @@ struct Tensor {
     nb::object axis;        // None, or int
     InputQuantization quantization;
     int channel_axis = -1;  // -1: per tensor
+    int64_t channels = 0;   // how many scales there are
 
     PyArrayObject* array() const { return reinterpret_cast<PyArrayObject*>(data.ptr()); }
+
+    // Whether there is still a scale for each channel: NumPy lets anybody assign to the shape of an array.
+    bool fits() const {
+        return channel_axis < 0 ||
+               (channel_axis < PyArray_NDIM(array()) && PyArray_DIM(array(), channel_axis) == channels);
+    }
 };
 
 // A bytenorm.QuantizedTensor over `data`, quantized per tensor. `data` is an ndarray of bytes.

@@ -22,10 +22,11 @@ struct DequantizeRun {
     const uint8_t* x;
     float* y;
     int64_t n;
-    const float* scale;
+    const double* scale;
     const float* zero_point;
     int64_t step;
     bool input_signed;
+    bool per_channel;  // torch multiplies by the scale in double, per tensor in float32
 };
 
 bool quantize_run_scalar(const QuantizeRun&);  // whether it met a NaN

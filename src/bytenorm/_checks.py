@@ -15,8 +15,6 @@ import numpy as np
 from . import _core
 from .dtypes import DType, dtype_of, qint8, quint8
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-
 
 def missing(name: str) -> NoReturn:
     """Refuse a call without a required argument."""
@@ -31,16 +29,20 @@ def _shown(value: object) -> str:
 
 def real(value: Any, name: str) -> float:
     """Return a real number as a float."""
-    if not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0:
-        kind = type(value)
-        if hasattr(kind, "__float__") or hasattr(kind, "__index__"):
-            try:
-                return float(value)
-            except OverflowError:
-                raise ValueError(f"{name} must fit a float, got {_shown(value)}") from None
-            except (TypeError, ValueError):
-                pass  # complex, or an array of another kind: not a real number
-    raise TypeError(f"{name} must be a real number, got {_shown(value)} of type {type(value).__name__}")
+    kind = type(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        good = value.ndim == 0 and value.dtype.kind in "fiu"
+    else:
+        good = hasattr(kind, "__float__") or hasattr(kind, "__index__")
+        good = good and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+    if good:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} must fit a float, got {_shown(value)}") from None
+        except Exception:  # whatever a foreign type raises: it is no real number
+            pass
+    raise TypeError(f"{name} must be a real number, got {_shown(value)} of type {kind.__name__}")
 
 
 def integer(value: object, name: str) -> int:
@@ -69,7 +71,7 @@ def scale(value: object, name: str) -> float:
 
 def scales(values: np.ndarray, name: str, *, scalar: bool = False) -> None:
     """Check scales in float64: positive, finite, and invertible in float32."""
-    with np.errstate(over="ignore", divide="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         narrow = values.astype(np.float32)
         good = np.isfinite(narrow) & (narrow > 0) & np.isfinite(np.float32(1) / narrow)
     if not good.all():
@@ -124,11 +126,11 @@ def parameter(value: object, name: str) -> np.ndarray:
     """Return a vector of real numbers as contiguous float32, each rounded once."""
     array = as_array(value, name)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name} must be real numbers, got {_shown(value)} of dtype {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, one value a channel, got shape {array.shape}")
-    with np.errstate(over="ignore", under="ignore"):
-        narrow = np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        narrow = np.require(array, np.float32, ["C", "ALIGNED"])
     bad = ~np.isfinite(narrow)
     if bad.any():
         at = int(np.argmax(bad))
@@ -152,14 +154,16 @@ def norm_parameters(weight: object, bias: object, mean: object, var: object, eps
                 f"{name} has {len(vector)} values, but mean has {len(mean_)}: one a channel is wanted"
             )
     eps_ = real(eps, "eps")
-    if not 0 <= eps_ <= FLOAT32_MAX:
-        raise ValueError(f"eps must be finite and not negative, got {eps_}")
+    with np.errstate(all="ignore"):
+        fits = eps_ >= 0 and np.isfinite(np.float32(eps_))
+    if not fits:
+        raise ValueError(f"eps must not be negative and must be finite in float32, got {eps_}")
     var_ = vectors["var"]
     assert var_ is not None
     if (var_ < 0).any():
         at = int(np.argmax(var_ < 0))
         raise ValueError(f"var[{at}] must not be negative, got {var_[at]!s}")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         zero = var_ + np.float32(eps_) == 0
     if zero.any():
         at = int(np.argmax(zero))
@@ -175,9 +179,19 @@ def axis(value: object, ndim: int, name: str) -> int:
     return number % ndim
 
 
+def any_axis(value: object, most: int, name: str) -> int:
+    """Return an axis of an array that is not known yet, as it came."""
+    number = integer(value, name)
+    if not -most <= number < most:
+        raise ValueError(f"{name} must be from {-most} to {most - 1}, got {number}")
+    return number
+
+
 def quantized(value: object, name: str = "input") -> Any:
     """Return a QuantizedTensor."""
     if isinstance(value, _core.Tensor):
+        if not value.fits:
+            raise ValueError(f"{name} has other channels than scales: the shape of its data was assigned to")
         return value
     wanted = f"{name} must be a bytenorm.QuantizedTensor"
     kind = getattr(value, "dtype", None)
@@ -276,7 +290,7 @@ def tensor_data(value: object, name: str = "data") -> np.ndarray:
     array = as_array(value, name)
     if array.dtype not in (np.uint8, np.int8):
         raise TypeError(f"{name} must be uint8 or int8, got dtype {array.dtype}")
-    return array
+    return array.view()  # an object of our own: its shape does not change with the caller's
 
 
 def tensor_quantization(
@@ -299,7 +313,7 @@ def channel_quantization(
     if scale_array.dtype.kind not in "fiu":
         raise TypeError(f"{names[0]} must be real numbers, got dtype {scale_array.dtype}")
     zero_point_array = as_array(zero_points, names[1])
-    if zero_point_array.dtype.kind not in "iu":
+    if zero_point_array.dtype.kind not in "iu" and zero_point_array.size > 0:
         raise TypeError(f"{names[1]} must be integers, got dtype {zero_point_array.dtype}")
     for name, array in zip(names, (scale_array, zero_point_array), strict=True):
         if array.shape != (channels,):
@@ -324,5 +338,5 @@ def real_input(value: object) -> np.ndarray:
     array = as_array(value, "input")
     if array.dtype.kind != "f":
         raise TypeError(f"input must be float16, float32 or float64, got dtype {array.dtype}")
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         return np.asarray(array, dtype=np.float32)

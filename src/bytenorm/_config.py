@@ -34,7 +34,7 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to 1024. Small work takes fewer.
+        From 1 to 1024. Small work takes fewer, no call takes more than 64.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ PRECISION = 4
 THRESHOLD = 1000  # elements; larger tensors are summarised
 EDGE_ITEMS = 3
 LINE_WIDTH = 80
+INT64 = ", dtype=bytenorm.int64"  # said of an empty array only, whose numbers do not show it
 
 
 def format_tensor(q: QuantizedTensor) -> str:
@@ -25,7 +27,7 @@ def format_tensor(q: QuantizedTensor) -> str:
     else:
         parts += [
             f"scale=tensor({_array(np.asarray(q.scale), 0)}, dtype=bytenorm.float64)",
-            f"zero_point=tensor({_array(np.asarray(q.zero_point), 0)})",
+            f"zero_point=tensor({_array(np.asarray(q.zero_point), 0)}{'' if len(q.zero_point) else INT64})",
             f"axis={q.axis}",
         ]
     column = len(text) - text.rfind("\n") - 1
@@ -62,7 +64,9 @@ class _Numbers:
             return str(value)
         if self.scientific:
             return f"{value:.{PRECISION}e}"
-        return f"{value:.0f}." if self.whole else f"{value:.{PRECISION}f}"
+        if self.whole:
+            return f"{value:.0f}." if math.isfinite(value) else f"{value:.0f}"
+        return f"{value:.{PRECISION}f}"
 
     def __call__(self, value: Any) -> str:
         return self._text(value).rjust(self.width)

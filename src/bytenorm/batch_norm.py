@@ -18,6 +18,7 @@ class _Required:
         return "<required>"
 
 
+MOST_DIMENSIONS = 64  # of a NumPy array
 _REQUIRED: Any = _Required()
 _SIGNED: dict[DType | None, bool | None] = {None: None, quint8: False, qint8: True}
 
@@ -94,7 +95,8 @@ def quantized_batch_norm(
             [ 0.4000,  1.3000]], size=(2, 2), dtype=bytenorm.quint8,
            quantization_scheme=bytenorm.per_tensor_affine, scale=0.1, zero_point=20)
     """
-    if type(axis) is int and type(relu) is bool and (output_dtype is None or type(output_dtype) is DType):
+    usual = type(axis) is int and abs(axis) <= MOST_DIMENSIONS and type(relu) is bool
+    if usual and (output_dtype is None or output_dtype is quint8 or output_dtype is qint8):
         result = _core.batch_norm_once(
             input, weight, bias, mean, var, eps, output_scale, output_zero_point, axis, _SIGNED[output_dtype],
             relu, out, False,
@@ -228,7 +230,7 @@ class BatchNorm:
             "output_zero_point": _zero_point_of_any(output_zero_point, output_dtype),
             "output_dtype": output_dtype,
             "relu": _checks.flag(relu, "relu"),
-            "axis": _checks.integer(axis, "axis"),
+            "axis": _checks.any_axis(axis, MOST_DIMENSIONS, "axis"),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -312,7 +314,8 @@ class BatchNorm:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a BatchNorm is immutable: use norm.replace({name}=...)")
 
-    __delattr__ = None  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a BatchNorm is immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._arguments(),)

@@ -46,12 +46,27 @@ class DType:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{self!r} is immutable")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} is immutable")
+
     def __repr__(self) -> str:
         return f"bytenorm.{self.name}"
 
 
 class QScheme:
-    """How scale and zero point are laid out: `per_tensor_affine` or `per_channel_affine`."""
+    """How scale and zero point are laid out: `per_tensor_affine` or `per_channel_affine`.
+
+    Attributes
+    ----------
+    name : str
+        ``"per_tensor_affine"`` or ``"per_channel_affine"``.
+
+    Examples
+    --------
+    >>> import numpy as np, bytenorm as bn
+    >>> bn.QuantizedTensor(np.zeros(3, np.uint8), 0.5, 0).qscheme()
+    bytenorm.per_tensor_affine
+    """
 
     __slots__ = ("name",)
     name: Final[str]  # type: ignore[misc]
@@ -60,6 +75,9 @@ class QScheme:
         object.__setattr__(self, "name", name)
 
     def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{self!r} is immutable")
+
+    def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{self!r} is immutable")
 
     def __repr__(self) -> str:

@@ -160,19 +160,20 @@ def dynamic_qparams(
     if reduce_range:
         qmin, qmax = (-64, 63) if dtype.qmin else (0, 127)
     scale = (float(high) - float(low)) / (qmax - qmin)
-    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         if np.float32(scale) == 0 or np.isinf(np.float32(1) / np.float32(scale)):
             scale = 0.1
-    if np.float32(scale) < SMALLEST_DYNAMIC_SCALE:
-        before, scale = scale, float(SMALLEST_DYNAMIC_SCALE)
-        # The range is stretched by the same factor, in float32.
-        if low == 0:
-            high = np.float32(scale * (qmax - qmin))
-        elif high == 0:
-            low = np.float32(-scale * (qmax - qmin))
-        else:
-            stretch = np.float32(scale / before)
-            low, high = low * stretch, high * stretch
+        if scale < float(SMALLEST_DYNAMIC_SCALE):
+            # The range is stretched by the same factor, in float32.
+            stretch = SMALLEST_DYNAMIC_SCALE / np.float32(scale)
+            span = SMALLEST_DYNAMIC_SCALE * np.float32(qmax - qmin)
+            if low == 0:
+                high = span
+            elif high == 0:
+                low = -span
+            else:
+                low, high = low * stretch, high * stretch
+            scale = float(SMALLEST_DYNAMIC_SCALE)
     from_low, from_high = qmin - float(low) / scale, qmax - float(high) / scale
     error_low = abs(qmin) + abs(float(low) / scale)
     error_high = abs(qmax) + abs(float(high) / scale)
@@ -183,8 +184,8 @@ def dynamic_qparams(
 def dequantize(q: QuantizedTensor) -> np.ndarray:
     """Return the real numbers that a quantized tensor stands for.
 
-    Computes ``(code - zero_point) * scale`` in float32 with the scale rounded to float32, as
-    ``torch.dequantize`` does.
+    Computes ``(code - zero_point) * scale`` as ``torch.dequantize`` does: per tensor in float32 with the scale
+    rounded to float32, per channel in float64 and rounded once.
 
     Parameters
     ----------
@@ -256,9 +257,11 @@ def requantize(q: QuantizedTensor, scale: float, zero_point: int, dtype: DType |
 
 
 def _quantize(real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, kind: DType, axis: int) -> np.ndarray:
-    dense = real.flags.behaved and dense_like_empty(real)
+    dense = real.flags.aligned and real.dtype.isnative and dense_like_empty(real)
     source = real if dense else real.astype(np.float32, order="K", copy=True)
     data = np.empty_like(source, dtype=kind.numpy)
-    if _core.quantize(source, data, np.float32(1) / scale, zero_point, axis):
+    with np.errstate(all="ignore"):
+        inverse = np.float32(1) / scale
+    if _core.quantize(source, data, inverse, zero_point, axis):
         raise ValueError("input must not hold NaN: there is no code for it")
     return data

@@ -105,5 +105,6 @@ def quantize_per_channel(x: Array, scale: Array, zero_point: Array, dtype: DType
 
 
 def dequantize(q: Array, scale: Array, zero_point: Array) -> Array:
-    """Return the float32 numbers of codes; the parameters broadcast."""
-    return F32(np.asarray(q, np.int64) - np.asarray(zero_point, np.int64)) * F32(scale)
+    """Return the float32 numbers of codes: per tensor with the scale in float32, per channel in float64."""
+    centred = np.asarray(q, np.int64) - np.asarray(zero_point, np.int64)
+    return F32(centred) * F32(scale) if np.ndim(scale) == 0 else F32(F64(centred) * F64(scale))

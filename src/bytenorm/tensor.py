@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import EllipsisType
 from typing import Any
 
@@ -161,7 +162,12 @@ class QuantizedTensor(_core.Tensor):
         raise AssertionError("the axis lies inside the shape")
 
     def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a QuantizedTensor of 0 dimensions has no length")
         return len(self.data)
+
+    def __iter__(self) -> Iterator[QuantizedTensor]:
+        return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -187,9 +193,10 @@ def _make(data: np.ndarray, scale: Any, zero_point: Any, axis: int | None) -> Qu
 
 
 def _dequantize(q: QuantizedTensor) -> np.ndarray:
+    _checks.quantized(q)
     data = q.data if dense_like_empty(q.data) else q.data.copy(order="K")
     real = np.empty_like(data, dtype=np.float32)
-    scale = np.atleast_1d(np.asarray(q.scale, np.float32))
+    scale = np.atleast_1d(np.asarray(q.scale, np.float64))
     zero_point = np.atleast_1d(np.asarray(q.zero_point, np.float32))
     _core.dequantize(data, real, scale, zero_point, -1 if q.axis is None else q.axis)
     return real

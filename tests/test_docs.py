@@ -1,0 +1,96 @@
+"""The documentation is true: every snippet runs, every link leads somewhere, every name exists."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+import bytenorm as bn
+
+ROOT = Path(__file__).resolve().parent.parent
+EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").glob("*.md")})
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+ELSEWHERE = ("http://", "https://", "mailto:")
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def python_blocks(path):
+    """Return the Python blocks of a page with the line each begins on."""
+    text = path.read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, match.start(2)) + 1, match[2])
+        for match in FENCE.finditer(text)
+        if match[1] == "python"
+    ]
+
+
+def without_code(text):
+    return FENCE.sub("", text)
+
+
+def anchors(path):
+    """Return the anchors of a page's headings as code hosts make them."""
+    headings = re.findall(r"^#+ +(.+)$", without_code(path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    before = bn.get_num_threads()
+    yield
+    bn.set_num_threads(before)
+
+
+def run_examples(source, namespace, path, line):
+    """Run a block of `>>>` examples; what it defines stays in the namespace."""
+    test = doctest.DocTestParser().get_doctest(source, namespace, path.name, str(path), line - 1)
+    report = []
+    failed, _ = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append, clear_globs=False)
+    assert not failed, "".join(report)
+    namespace.update(test.globs)
+
+
+@each(EXECUTED)
+def test_every_snippet_runs(path):
+    """The blocks of a page run in order and share their names, as a reader would paste them."""
+    namespace = {"__name__": "snippets"}
+    for line, source in python_blocks(path):
+        if ">>>" in source:
+            run_examples(source, namespace, path, line)
+        else:
+            # Empty lines in front, so that a traceback shows the line of the page.
+            exec(compile("\n" * (line - 1) + source, str(path), "exec"), namespace)
+
+
+@each(PAGES)
+def test_every_relative_link_leads_somewhere(path):
+    for link in LINK.findall(without_code(path.read_text(encoding="utf-8"))):
+        if link.startswith(ELSEWHERE):
+            continue
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), f"{link}: no such file"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: no such heading"
+
+
+@each(PAGES)
+def test_every_name_exists(path):
+    for name in NAME.findall(path.read_text(encoding="utf-8")):
+        assert hasattr(bn, name), f"bytenorm.{name}"
+
+
+def test_there_is_something_to_check():
+    """A page that is renamed or a fence that is spelt otherwise would make the tests above pass on nothing."""
+    snippets = {path.relative_to(ROOT).as_posix(): len(python_blocks(path)) for path in EXECUTED}
+    for page in ("README.md", "docs/quantization.md", "docs/numerics.md", "docs/kernels.md"):
+        assert snippets.get(page), f"{page} has no snippet"

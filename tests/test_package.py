@@ -1,0 +1,348 @@
+import doctest
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import json
+import os
+import pkgutil
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bytenorm as bn
+from bytenorm import _config, _core
+
+MODULES = sorted(f"bytenorm.{module.name}" for module in pkgutil.iter_modules(bn.__path__))
+ISAS = bn.show_config()["isas"]
+
+# --- importing it ---------------------------------------------------------------------------------------------
+
+FOREIGN = """
+import sys
+before = set(sys.modules)
+{statement}
+new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(*sorted(new - set(sys.stdlib_module_names)))
+"""
+
+
+def test_import_brings_numpy_alone(run_python):
+    done = run_python(FOREIGN.format(statement="import bytenorm"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["bytenorm", "numpy"]
+
+
+def test_use_brings_numpy_alone(run_python):
+    use = (
+        "import numpy as np, bytenorm as bn\n"
+        "q = bn.quantize_per_tensor(np.ones((2, 3), np.float32), 0.1, 3, bn.quint8)\n"
+        "print(bn.BatchNorm(None, None, [1] * 3, [1] * 3, output_scale=0.1, output_zero_point=0)(q).data.sum(),\n"
+        "      file=sys.stderr)\n"
+        "try: bn.dequantize([1.0])\n"
+        "except TypeError: repr(q), bn.show_config()"
+    )
+    done = run_python(FOREIGN.format(statement=use))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["bytenorm", "numpy"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_any_module_first(module, run_python):
+    done = run_python(f"import {module}, bytenorm; print(bytenorm.get_num_threads())")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 1
+
+
+@pytest.mark.parametrize("option", ["-Werror", "-O", "-OO", "-I"])
+def test_import_under_any_option(option, run_python):
+    path = str(Path(bn.__file__).parents[1])
+    code = (
+        f"import sys; sys.path.insert(0, {path!r})\n"
+        "import numpy as np, bytenorm as bn\n"
+        "q = bn.QuantizedTensor(np.array([[1], [9]], np.uint8), 1.0, 0)\n"
+        "print(*bn.quantized_batch_norm(q, None, None, [5.0], [4.0], 0.0, 0.5, 10).data.ravel())"
+    )
+    done = run_python(code, option)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["6", "14"], "")
+
+
+# --- the environment ------------------------------------------------------------------------------------------
+
+SHOW = "import json, bytenorm; print(json.dumps(bytenorm.show_config()))"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_isa_is_forced(isa, run_python):
+    done = run_python(SHOW, BYTENORM_ISA=isa)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["isa"] == isa
+
+
+def test_isa_is_the_best_there_is(run_python):
+    config = json.loads(run_python(SHOW, BYTENORM_ISA=None).stdout)
+    assert config["isa"] == config["isas"][-1]
+    assert config["isas"] == ISAS
+    known = ["scalar", "avx2", "avx512", "avx512vbmi"]
+    assert known[: len(ISAS)] == ISAS  # each of them contains the ones before
+
+
+@pytest.mark.parametrize(
+    "value", ["", "avx", "AVX2", " scalar", "scalar ", "avx2,scalar", "neon", "0", "none", "é"]
+)
+def test_unknown_isa(value, run_python):
+    done = run_python("import bytenorm", BYTENORM_ISA=value)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert "BYTENORM_ISA" in last
+    assert repr(value) in last
+    assert all(isa in last for isa in ISAS)
+
+
+def test_isa_that_the_machine_lacks(monkeypatch):
+    monkeypatch.setattr(_core, "isas", lambda: ["scalar"])
+    monkeypatch.setenv("BYTENORM_ISA", "avx512vbmi")
+    with pytest.raises(ImportError, match=r"^BYTENORM_ISA='avx512vbmi' .* has scalar$"):
+        _config._from_environment()
+
+
+@pytest.mark.parametrize("value", ["1", "2", "3", "64", "1024", "007"])
+def test_threads_from_the_environment(value, run_python):
+    done = run_python("import bytenorm; print(bytenorm.get_num_threads())", BYTENORM_NUM_THREADS=value)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == int(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "0", "-1", "1025", "99999999999999999999", "2.0", "two", " 2", "2 ", "+2", "1e1", "0x2", "²", "2,4"],
+)
+def test_bad_threads_from_the_environment(value, run_python):
+    done = run_python("import bytenorm", BYTENORM_NUM_THREADS=value)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert "BYTENORM_NUM_THREADS" in last
+    assert repr(value) in last
+    assert "1 to 1024" in last
+
+
+def test_threads_by_default(run_python):
+    code = "import bytenorm; print(bytenorm.get_num_threads())"
+    done = run_python(code, BYTENORM_NUM_THREADS=None)
+    assert int(done.stdout) == min(8, len(os.sched_getaffinity(0)))
+    one = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}]); " + code
+    assert int(run_python(one, BYTENORM_NUM_THREADS=None).stdout) == 1
+
+
+# --- threads and configuration --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads():
+    before = bn.get_num_threads()
+    yield
+    bn.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 1024, np.int64(3), np.array(4)])
+def test_set_num_threads(n, threads):
+    assert bn.set_num_threads(n) is None
+    assert bn.get_num_threads() == int(n)
+    assert type(bn.get_num_threads()) is int
+    assert bn.show_config()["num_threads"] == int(n)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1025, 2**31, 2**70, -(2**70)])
+def test_threads_out_of_range(n, threads):
+    bn.set_num_threads(2)
+    with pytest.raises(ValueError, match=rf"^n must be from 1 to 1024 threads, got {n}$"):
+        bn.set_num_threads(n)
+    assert bn.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("n", [2.0, "2", None, True, [2], 2j])
+def test_threads_of_another_type(n, threads):
+    bn.set_num_threads(2)
+    with pytest.raises(TypeError, match=r"^n must be an integer, got "):
+        bn.set_num_threads(n)
+    assert bn.get_num_threads() == 2
+
+
+def test_show_config():
+    config = bn.show_config()
+    assert list(config) == [
+        "version",
+        "isa",
+        "isas",
+        "kernels",
+        "num_threads",
+        "compiler",
+        "python",
+        "numpy",
+        "machine",
+    ]
+    assert json.loads(json.dumps(config)) == config
+    assert config["version"] == bn.__version__
+    assert config["isa"] in config["isas"]
+    assert config["num_threads"] == bn.get_num_threads()
+    assert (config["python"], config["numpy"]) == (platform.python_version(), np.__version__)
+    assert platform.machine() in config["machine"]
+    assert config["compiler"]
+
+
+def test_each_kernel_is_named_once():
+    kernels = bn.show_config()["kernels"]
+    assert len(set(kernels)) == len(kernels) > 0
+    for kernel in kernels:
+        layout, arithmetic, isa = kernel.split(" ")
+        assert layout in {"planes", "rows", "strided"}
+        assert arithmetic in {"table", "fp32", "integer"}
+        assert isa in ISAS
+
+
+def test_show_config_is_a_copy():
+    bn.show_config()["isas"].clear()
+    bn.show_config().clear()
+    assert bn.show_config()["isas"] == ISAS
+
+
+# --- names, documentation, types ------------------------------------------------------------------------------
+
+CONTRACT = [
+    "BatchNorm",
+    "QuantizedTensor",
+    "dequantize",
+    "get_num_threads",
+    "per_channel_affine",
+    "per_tensor_affine",
+    "qint8",
+    "quantize_per_channel",
+    "quantize_per_tensor",
+    "quantize_per_tensor_dynamic",
+    "quantized_batch_norm",
+    "quint8",
+    "requantize",
+    "set_num_threads",
+    "show_config",
+]
+
+
+def test_public_names():
+    assert [name for name in CONTRACT if name not in bn.__all__] == []
+    assert sorted(bn.__all__) == list(bn.__all__)
+    assert len(set(bn.__all__)) == len(bn.__all__)
+    shown = {name for name in vars(bn) if not name.startswith("_") and not inspect.ismodule(getattr(bn, name))}
+    assert shown == set(bn.__all__) - {"__version__"}
+
+
+DOCUMENTED = [name for name in bn.__all__ if callable(getattr(bn, name))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_examples_of_each_public_name(name):
+    documentation = inspect.getdoc(vars(bn)[name])
+    assert documentation
+    assert "Examples\n--------\n>>> " in documentation
+    first = documentation.splitlines()[0]
+    assert first.endswith(".")
+    assert len(first) < 115
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "bytenorm._core"])
+def test_every_module_says_what_it_is_for(name):
+    assert importlib.import_module(name).__doc__.strip()
+
+
+@pytest.mark.parametrize("name", ["bytenorm", *MODULES])
+def test_doctests(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_doctests_are_found():
+    modules = [importlib.import_module(name) for name in MODULES]
+    found = [test for module in modules for test in doctest.DocTestFinder().find(module) if test.examples]
+    assert {test.name.rpartition(".")[2] for test in found} >= set(DOCUMENTED)
+
+
+def test_version():
+    assert importlib.metadata.version("bytenorm") == bn.__version__
+
+
+def test_only_numpy_is_required():
+    required = importlib.metadata.requires("bytenorm")
+    assert [line for line in required if "extra ==" not in line] == ["numpy>=1.26"]
+
+
+@pytest.mark.parametrize("name", ["py.typed", "_core.pyi"])
+def test_types_are_shipped(name):
+    assert importlib.resources.files("bytenorm").joinpath(name).is_file()
+
+
+def test_the_stub_of_the_native_module_is_complete():
+    stub = importlib.resources.files("bytenorm").joinpath("_core.pyi").read_text()
+    missing = [name for name in vars(_core) if not name.startswith("_") and name not in stub]
+    assert missing == []
+
+
+REQUIRED = inspect.signature(bn.quantized_batch_norm).parameters["mean"].default
+OPERATOR = {
+    "input": inspect.Parameter.empty,
+    "weight": None,
+    "bias": None,
+    "mean": REQUIRED,
+    "var": REQUIRED,
+    "eps": REQUIRED,
+    "output_scale": REQUIRED,
+    "output_zero_point": REQUIRED,
+}
+OPTIONS = {"axis": 1, "output_dtype": None, "relu": False, "out": None}
+
+
+def test_signature_of_the_operator():
+    parameters = inspect.signature(bn.quantized_batch_norm).parameters
+    assert {name: p.default for name, p in parameters.items()} == {**OPERATOR, **OPTIONS}
+    assert list(parameters) == [*OPERATOR, *OPTIONS]
+    assert all(parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for name in OPERATOR)
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in OPTIONS)
+    assert REQUIRED not in (None, inspect.Parameter.empty)
+
+
+def test_signature_of_the_prepared_operator():
+    parameters = dict(inspect.signature(bn.BatchNorm).parameters)
+    empty = inspect.Parameter.empty
+    first = {"weight": empty, "bias": empty, "mean": empty, "var": empty}
+    rest = {"eps": 1e-5, "output_scale": empty, "output_zero_point": empty, **OPTIONS}
+    del rest["out"]
+    assert {name: p.default for name, p in parameters.items()} == {**first, **rest}
+    assert all(parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for name in first)
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in rest)
+    call = inspect.signature(bn.BatchNorm.__call__).parameters
+    assert {name: p.default for name, p in call.items()} == {"self": empty, "input": empty, "out": None}
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (bn.quantize_per_tensor, ["input", "scale", "zero_point", "dtype"]),
+        (bn.quantize_per_tensor_dynamic, ["input", "dtype", "reduce_range"]),
+        (bn.quantize_per_channel, ["input", "scales", "zero_points", "axis", "dtype"]),
+        (bn.dequantize, ["q"]),
+        (bn.requantize, ["q", "scale", "zero_point", "dtype"]),
+        (bn.QuantizedTensor, ["data", "scale", "zero_point", "axis"]),
+        (bn.set_num_threads, ["n"]),
+        (bn.get_num_threads, []),
+        (bn.show_config, []),
+    ],
+)
+def test_signatures(function, parameters):
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+def test_public_objects_say_where_they_live():
+    for name in DOCUMENTED:
+        assert getattr(bn, name).__module__.partition(".")[0] == "bytenorm"
+        assert getattr(bn, name).__name__ == name
