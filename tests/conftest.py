@@ -1,9 +1,13 @@
+"""What several test modules need."""
+
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import ast
 import doctest
 import importlib
 import importlib.metadata
@@ -347,3 +348,10 @@ def test_public_objects_say_where_they_live():
     for name in DOCUMENTED:
         assert getattr(bn, name).__module__.partition(".")[0] == "bytenorm"
         assert getattr(bn, name).__name__ == name
+
+
+def test_the_stub_names_what_the_native_module_has():
+    stub = ast.parse((Path(bn.__file__).parent / "_core.pyi").read_text())
+    named = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    named |= {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
+    assert named == {name for name in dir(_core) if not name.startswith("__")}

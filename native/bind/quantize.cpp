@@ -1,4 +1,5 @@
 // quantize and dequantize over arrays of any axis order. Python hands in dense arrays and checked parameters.
+#include <algorithm>
 #include <atomic>
 
 #include "../dispatch.hpp"
@@ -24,15 +25,23 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
     *inner_step = layout.inner.channel_step;
     int64_t outer = 1;
     for (int d = 0; d < layout.outers; ++d) outer *= layout.outer[d].n;
+    // Few long runs are cut into pieces, so that every thread gets as much.
+    const int64_t length = layout.inner.n;
+    const int64_t pieces = outer < 4 * num_threads() && *inner_step == 0 ? length / 16384 + 1 : 1;
     const uint8_t* base = bytes_of(bytes);
     const Loop& last = layout.outer[layout.outers - 1];
     auto range = [&](int64_t begin, int64_t end) {
-        for_each_run(layout, begin, end, [&](const uint8_t* x, uint8_t*, int64_t channel, int64_t count) {
-            for (int64_t i = 0; i < count; ++i)
-                body(x - base + i * last.x_stride, channel + i * last.channel_step, layout.inner.n);
+        const int64_t first = begin / pieces, behind = (end + pieces - 1) / pieces;
+        int64_t unit = first * pieces;
+        for_each_run(layout, first, behind, [&](const uint8_t* x, uint8_t*, int64_t channel, int64_t count) {
+            for (int64_t i = 0; i < count; ++i, unit += pieces) {
+                const int64_t from = std::max(begin - unit, int64_t{0}), to = std::min(end - unit, pieces);
+                const int64_t start = length * from / pieces, stop = length * to / pieces;
+                body(x - base + i * last.x_stride + start, channel + i * last.channel_step, stop - start);
+            }
         });
     };
-    without_gil([&] { parallel_for(outer, 4 * layout.size, range); });
+    without_gil([&] { parallel_for(outer * pieces, 4 * layout.size, range); });
 }
 
 template <class T>

@@ -111,9 +111,14 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
         if device != 1:
             raise TypeError(f"{name} must be in the memory of the CPU, got DLPack device type {device}")
         try:
-            return np.from_dlpack(value)
+            array = np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError):
             pass  # a type or a state that DLPack does not carry: the array protocols may
+        else:
+            if own_memory and not array.flags.writeable:  # NumPy 1 makes every such array read-only
+                other = np.asarray(value)
+                return other if np.shares_memory(other, array) else array
+            return array
     if own_memory and not hasattr(value, "__array_interface__"):
         raise TypeError(f"{name} must be an array whose memory can be written, got {type(value).__name__}")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -23,6 +23,38 @@ _REQUIRED: Any = _Required()
 _SIGNED: dict[DType | None, bool | None] = {None: None, quint8: False, qint8: True}
 
 
+@overload
+def quantized_batch_norm(
+    input: QuantizedTensor,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    eps: float,
+    output_scale: float,
+    output_zero_point: int,
+    *,
+    axis: int = 1,
+    output_dtype: DType | None = None,
+    relu: bool = False,
+    out: Any = None,
+) -> QuantizedTensor: ...
+@overload
+def quantized_batch_norm(
+    input: QuantizedTensor,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    mean: Any,
+    var: Any,
+    eps: float,
+    output_scale: float,
+    output_zero_point: int,
+    axis: int = 1,
+    output_dtype: DType | None = None,
+    relu: bool = False,
+    out: Any = None,
+) -> QuantizedTensor: ...
 def quantized_batch_norm(
     input: QuantizedTensor,
     weight: Any = None,

@@ -125,6 +125,7 @@ class QuantizedTensor(_core.Tensor):
             raise ValueError(f"{name} needs a {wanted!r} tensor, this one is {self.qscheme()!r}")
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> QuantizedTensor:
+        _checks.quantized(self, "self")
         items = index if isinstance(index, tuple) else (index,)
         for item in items:
             basic = item is None or isinstance(item, (int, np.integer, slice, EllipsisType))
