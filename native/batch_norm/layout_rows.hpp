@@ -72,8 +72,10 @@ void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
         }
         if (rest) {
             const auto params = Arithmetic::load(blocks[full]);
-            for (int64_t p = start; p < end; ++p, x_tile += r.x_stride, y_tile += r.y_stride)
+            for (int64_t p = start; p < end; ++p, x_tile += r.x_stride, y_tile += r.y_stride) {
+                _mm_prefetch(reinterpret_cast<const char*>(x_tile) + ahead, _MM_HINT_T0);
                 walk_partial(arithmetic, params, x_tile, y_tile, rest);
+            }
         }
     }
 }
