@@ -185,7 +185,7 @@ class Pass {
         const bool whole = packed_->runs.size() == 1;
         r.stream =
             whole && stream_ && lanes % 64 == 0 && y_stride % 64 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-        r.tile = layout_.size < tiles_below ? std::max<int64_t>(4, tile_bytes / lanes) : far_tile_bytes / lanes;
+        r.tile = layout_.size < tiles_below ? std::max<int64_t>(8, tile_bytes / lanes) : far_tile_bytes / lanes;
         if (r.tile < 4) r.tile = 0;
         // Runs of both arithmetics alternate over so many pixels that they stay in the cache together.
         const int64_t chunk = whole ? pixels : std::max<int64_t>(8, 16384 / lanes);
