@@ -289,7 +289,7 @@ def draw_photograph(column: Sequence[Axes], norm: bn.BatchNorm, name: str, pixel
     rows, columns = np.nonzero(worst)  # single pixels would be lost when the map is scaled down
     below.scatter(columns, rows, c=worst[rows, columns], s=4, linewidths=0, **colours)
     below.set_title(f"{np.count_nonzero(off):,} of {off.size:,} codes differ", fontsize=11)
-    labels = ("before: uint8", "after: int8", "int8 minus float")
+    labels = ("before: uint8", "after: int8 as brightness", "int8 minus float")
     for axes, label in zip(column, labels, strict=True):
         bare(axes, label if left else None)
     return image
@@ -431,7 +431,7 @@ def print_times(timings: Sequence[Timing], photographs: int) -> None:
     rows = [
         (t.way, f"{t.milliseconds:.2f}", f"{t.megapixels_per_second:,.0f}", f"{t.ratio:.2f}x") for t in timings
     ]
-    print_table((f"all {photographs} photographs, median of {REPEATS}", "ms", "megapixels/s", "relative"), rows)
+    print_table((f"all {photographs} photographs, median of {REPEATS}", "ms", "megapixels/s", "time, ratio"), rows)
 
 
 def as_json(norm: bn.BatchNorm, checks: Sequence[Check], timings: Sequence[Timing], picture: Path) -> str:

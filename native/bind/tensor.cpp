@@ -54,11 +54,18 @@ void bind_tensor(nb::module_& module) {
     nb::class_<Tensor>(module, "Tensor")
         .def("__init__", &construct, nb::arg("data"), nb::arg("scale"), nb::arg("zero_point"),
              nb::arg("axis").none())
-        .def_prop_ro("data", [](const Tensor& t) { return t.data; })
-        .def_prop_ro("scale", [](const Tensor& t) { return t.scale; })
-        .def_prop_ro("zero_point", [](const Tensor& t) { return t.zero_point; })
-        .def_prop_ro("fits", &Tensor::fits)
-        .def_prop_ro("axis", [](const Tensor& t) { return t.axis; });
+        .def_prop_ro(
+            "data", [](const Tensor& t) { return t.data; }, "The codes: numpy.ndarray of uint8 or int8.")
+        .def_prop_ro(
+            "scale", [](const Tensor& t) { return t.scale; },
+            "The quantization step: float, or per channel numpy.ndarray of float64.")
+        .def_prop_ro(
+            "zero_point", [](const Tensor& t) { return t.zero_point; },
+            "The code of 0: int, or per channel numpy.ndarray of int64.")
+        .def_prop_ro("_fits", &Tensor::fits)
+        .def_prop_ro(
+            "axis", [](const Tensor& t) { return t.axis; },
+            "The axis along which scale and zero point vary, counted from the front; None per tensor.");
     module.def("register_tensor_type", [](nb::type_object type) {
         tensor_type = type.ptr();
         Py_INCREF(tensor_type);  // lives as long as the process

@@ -18,7 +18,7 @@ from .dtypes import DType, dtype_of, qint8, quint8
 
 def missing(name: str) -> NoReturn:
     """Refuse a call without a required argument."""
-    raise TypeError(f"{name} is required: None or nothing came, and there is no default for it")
+    raise TypeError(f"{name} is required and has no default, got None or nothing")
 
 
 def _shown(value: object) -> str:
@@ -124,7 +124,16 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
     try:
         return np.asarray(value)
     except Exception as error:
-        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+        raise TypeError(f"{name} cannot be read as an array: {error}{_remedy(value)}") from None
+
+
+def _remedy(value: object) -> str:
+    """Return what to do with a quantized tensor of torch or with bare codes, as the end of a message."""
+    if hasattr(value, "int_repr"):
+        return "; wrap it: bytenorm.QuantizedTensor(x.int_repr(), x.q_scale(), x.q_zero_point())"
+    if str(getattr(value, "dtype", "")).split(".")[-1] in ("uint8", "int8"):
+        return "; wrap it: bytenorm.QuantizedTensor(codes, scale, zero_point)"
+    return ""
 
 
 def parameter(value: object, name: str) -> np.ndarray:
@@ -195,15 +204,16 @@ def any_axis(value: object, most: int, name: str) -> int:
 def quantized(value: object, name: str = "input") -> Any:
     """Return a QuantizedTensor."""
     if isinstance(value, _core.Tensor):
-        if not value.fits:
+        if not value._fits:
             raise ValueError(f"{name} has other channels than scales: the shape of its data was assigned to")
         return value
     wanted = f"{name} must be a bytenorm.QuantizedTensor"
     kind = getattr(value, "dtype", None)
-    if kind in (np.uint8, np.int8):
-        raise TypeError(f"{wanted}, got plain {kind} data without scale and zero point")
     came = type(value).__name__ if kind is None else f"{type(value).__name__} of {kind}"
-    raise TypeError(f"{wanted}, got {came}; see bytenorm.quantize_per_tensor")
+    remedy = _remedy(value)
+    if remedy and not hasattr(value, "int_repr"):
+        raise TypeError(f"{wanted}, got plain {kind} data without scale and zero point{remedy}")
+    raise TypeError(f"{wanted}, got {came}{remedy or '; see bytenorm.quantize_per_tensor'}")
 
 
 def norm_input(value: object, norm_axis: object, channels: int | None = None) -> tuple[Any, int]:
@@ -244,7 +254,8 @@ def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point:
         if value.axis is not None or have != wanted:
             raise ValueError(
                 "out must have the output's dtype, scale and zero point "
-                f"{wanted}, got {have if value.axis is None else (have[0], 'per channel')}"
+                f"{wanted}, got {have if value.axis is None else (have[0], 'per channel')}; "
+                "give its data to overwrite it: out=q.data"
             )
         result: Any = value
         array = value.data
@@ -342,6 +353,6 @@ def real_input(value: object) -> np.ndarray:
     """Return the input of a quantize function as float32, each number rounded once."""
     array = as_array(value, "input")
     if array.dtype.kind != "f":
-        raise TypeError(f"input must be float16, float32 or float64, got dtype {array.dtype}")
+        raise TypeError(f"input must be float16, float32 or float64, got dtype {array.dtype}{_remedy(array)}")
     with np.errstate(all="ignore"):
         return np.asarray(array, dtype=np.float32)
