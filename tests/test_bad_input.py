@@ -966,3 +966,15 @@ def test_per_channel_of_a_number():
         bn.quantize_per_channel(np.float32(1), [0.1], [0], 0, bn.quint8)
     with pytest.raises(ValueError, match=r"axis .*0 dimensions"):
         bn.QuantizedTensor(np.array(1, np.uint8), [0.1], [0], 0)
+
+
+def test_messages_say_how_to_wrap_what_came():
+    norm = bn.BatchNorm(None, None, [0.0], [1.0], output_scale=0.1, output_zero_point=0)
+    legacy = torch.quantize_per_tensor(torch.zeros(2, 1), 0.1, 3, torch.quint8)
+    for call in (norm, lambda x: bn.QuantizedTensor(x, 0.1, 3)):
+        with pytest.raises(TypeError, match=r"x\.int_repr\(\), x\.q_scale\(\), x\.q_zero_point\(\)"):
+            call(legacy)
+    for codes in (np.zeros((2, 1), np.uint8), torch.zeros(2, 1, dtype=torch.int8)):
+        for call in (norm, lambda x: bn.quantize_per_tensor(x, 0.1, 3, bn.quint8)):
+            with pytest.raises(TypeError, match=r"QuantizedTensor\(codes, scale, zero_point\)"):
+                call(codes)

@@ -512,6 +512,13 @@ def test_numpy_sees_them_in_the_type_it_asks_for(dtype):
     np.testing.assert_array_equal(q.__array__(dtype), q.dequantize().astype(dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, "i1"])
+def test_numpy_cannot_have_them_as_bytes(dtype):
+    """Codes are bytes and real numbers are not: whoever asks for these has mixed them up."""
+    with pytest.raises(TypeError, match=r"\.data"):
+        np.asarray(bn.QuantizedTensor(codes((3, 4)), 0.5, 3), dtype)
+
+
 def test_numpy_cannot_have_them_without_a_copy():
     q = bn.QuantizedTensor(codes((3, 4)), 0.5, 3)
     with pytest.raises(ValueError if int(np.__version__[0]) >= 2 else TypeError, match="copy"):

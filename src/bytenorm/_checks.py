@@ -129,10 +129,11 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
 
 def _remedy(value: object) -> str:
     """Return what to do with a quantized tensor of torch or with bare codes, as the end of a message."""
-    if hasattr(value, "int_repr"):
-        return "; wrap it: bytenorm.QuantizedTensor(x.int_repr(), x.q_scale(), x.q_zero_point())"
-    if str(getattr(value, "dtype", "")).split(".")[-1] in ("uint8", "int8"):
+    kind = str(getattr(value, "dtype", "")).split(".")[-1]
+    if kind in ("uint8", "int8"):
         return "; wrap it: bytenorm.QuantizedTensor(codes, scale, zero_point)"
+    if kind in ("quint8", "qint8"):
+        return "; wrap it: bytenorm.QuantizedTensor(x.int_repr(), x.q_scale(), x.q_zero_point())"
     return ""
 
 
@@ -211,7 +212,7 @@ def quantized(value: object, name: str = "input") -> Any:
     kind = getattr(value, "dtype", None)
     came = type(value).__name__ if kind is None else f"{type(value).__name__} of {kind}"
     remedy = _remedy(value)
-    if remedy and not hasattr(value, "int_repr"):
+    if "codes" in remedy:
         raise TypeError(f"{wanted}, got plain {kind} data without scale and zero point{remedy}")
     raise TypeError(f"{wanted}, got {came}{remedy or '; see bytenorm.quantize_per_tensor'}")
 

@@ -18,9 +18,9 @@ Index = int | slice | EllipsisType | None
 class QuantizedTensor(_core.Tensor):
     """An 8-bit array and its quantization: ``real = scale * (data - zero_point)``.
 
-    The data is used, never copied; the quantization cannot change. Instances can be pickled, copied and sliced, and
-    are compared by identity. `numpy.asarray` gives the real numbers. For another arrangement of the same codes wrap
-    them again: ``QuantizedTensor(q.data.transpose(0, 2, 3, 1), q.scale, q.zero_point)``.
+    The data is used, never copied; the quantization cannot change. Instances can be pickled, copied and sliced,
+    and are compared by identity. `numpy.asarray` gives the real numbers. For another arrangement of the same
+    codes wrap them again: ``QuantizedTensor(q.data.transpose(0, 2, 3, 1), q.scale, q.zero_point)``.
 
     Parameters
     ----------
@@ -174,10 +174,8 @@ class QuantizedTensor(_core.Tensor):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the real numbers, as `dequantize` does: the codes are `data`."""
-        if dtype is not None and np.dtype(dtype).kind not in "fcO":
-            raise TypeError(
-                f"the real numbers of a QuantizedTensor are no {np.dtype(dtype)}: its codes are in .data"
-            )
+        if dtype is not None and np.dtype(dtype) in (np.uint8, np.int8):
+            raise TypeError("the real numbers of a QuantizedTensor do not fit bytes: its codes are in .data")
         if copy is False:
             raise ValueError("the real numbers of a QuantizedTensor are computed: copy=False cannot be met")
         real = self.dequantize()
