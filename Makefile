@@ -42,7 +42,7 @@ portable: $(VENV)/.test
 	PYTHONPATH=build/portable/package $(BIN)/python -m pytest -n 2 tests/test_kernels.py tests/test_layouts.py
 
 benchmark: $(VENV)/.benchmark
-	$(BIN)/python -m benchmarks --json benchmarks/results.json --markdown benchmarks/results.md
+	$(BIN)/python -m benchmarks --json benchmarks/measured.json --markdown benchmarks/measured.md
 
 clean:
 	rm -rf $(VENV) build demo
