@@ -22,7 +22,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.hpp' 'native/*.cpp' 'native/*.inc')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.hpp' '*.cpp' '*.inc')
 
 types: $(VENV)/.lint $(VENV)/.test $(VENV)/.benchmark
 	$(BIN)/mypy
@@ -30,7 +30,7 @@ types: $(VENV)/.lint $(VENV)/.test $(VENV)/.benchmark
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'native/*.hpp' 'native/*.cpp' 'native/*.inc')
+	$(BIN)/clang-format -i $$(git ls-files '*.hpp' '*.cpp' '*.inc')
 
 # The kernels and everything that reaches them, under the address and undefined-behaviour sanitizers.
 sanitize: $(VENV)/.test
