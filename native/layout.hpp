@@ -24,6 +24,12 @@ struct Layout {
     Loop outer[max_dims];  // outermost first; never empty: the last one is the kernel's `count` or `pixels`
     int outers;
     int64_t size;  // elements in all
+
+    int64_t outer_size() const {  // items of all outer loops taken as one sequence
+        int64_t n = 1;
+        for (int d = 0; d < outers; ++d) n *= outer[d].n;
+        return n;
+    }
 };
 
 // Drops axes of length 1, walks axes reversed in both arrays forwards, orders them by y's strides, and joins

@@ -52,12 +52,6 @@ class Pass {
     }
 
   private:
-    int64_t outer_size() const {
-        int64_t n = 1;
-        for (int d = 0; d < layout_.outers; ++d) n *= layout_.outer[d].n;
-        return n;
-    }
-
     void run_planes() {
         // Images side by side share a channel's parameters: a table of 256 bytes costs more to load than a small
         // plane to look up. So the loop around the channels is walked in groups, the rest of it by itself.
@@ -79,9 +73,7 @@ class Pass {
     }
 
     void walk_planes(const Layout& layout, int64_t images, const Loop& image) {
-        int64_t planes = 1;
-        for (int d = 0; d < layout.outers; ++d) planes *= layout.outer[d].n;
-        const int64_t length = layout.inner.n;
+        const int64_t planes = layout.outer_size(), length = layout.inner.n;
         // Few long planes are cut into pieces, so that every thread gets as much.
         int64_t pieces = 1;
         if (planes < 4 * num_threads() && length >= 65536 && num_threads() > 1) pieces = length / 16384;
@@ -149,7 +141,7 @@ class Pass {
 
     void run_rows() {
         const bool integer = plan_.kernel == Plan::rows_integer;
-        const int64_t channels = layout_.inner.n, pixels = outer_size();
+        const int64_t channels = layout_.inner.n, pixels = layout_.outer_size();
         const int width = integer ? kernels().rows_integer_width : rows_fp32_width;
         lanes_ = channels;
         packed_ = &folded_.rows(integer);
@@ -220,7 +212,7 @@ class Pass {
             });
         };
         // A table lookup an element takes some ten times as long as copying it.
-        parallel_for(outer_size(), 10 * layout_.size, body);
+        parallel_for(layout_.outer_size(), 10 * layout_.size, body);
     }
 
     const Plan& plan_;

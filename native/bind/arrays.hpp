@@ -36,6 +36,15 @@ inline bool is_plain_vector(PyArrayObject* a, int type, int64_t length) {
            PyArray_IS_C_CONTIGUOUS(a) && PyArray_ISALIGNED(a) && PyArray_ISNOTSWAPPED(a);
 }
 
+// The floats of such a vector; a TypeError for anything else.
+template <class T>
+const T* plain_vector(nb::handle object, int64_t length) {
+    PyArrayObject* a = as_array(object);
+    if (!a || !is_plain_vector(a, sizeof(T) == 4 ? NPY_FLOAT32 : NPY_FLOAT64, length))
+        throw nb::type_error("a contiguous vector of floats is needed");
+    return static_cast<const T*>(PyArray_DATA(a));
+}
+
 inline const uint8_t* bytes_of(PyArrayObject* a) {
     return static_cast<const uint8_t*>(PyArray_DATA(a));
 }

@@ -14,12 +14,6 @@
 namespace bytenorm {
 namespace {
 
-const float* vector(nb::handle object, int64_t n) {
-    PyArrayObject* a = as_array(object);
-    if (!a || !is_plain_vector(a, NPY_FLOAT32, n)) throw nb::type_error("a contiguous float32 vector is needed");
-    return static_cast<const float*>(PyArray_DATA(a));
-}
-
 // What one test of one kernel needs: a two-dimensional x and y, and a channel's parameters for each row
 // (channels first) or each column (channels last).
 struct Case {
@@ -133,7 +127,8 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
     t.rows = PyArray_DIM(t.x, 0), t.columns = PyArray_DIM(t.x, 1);
     const bool by_column = layout == "Rows" || (layout == "Strided" && tile != 0);
     t.channels = by_column ? t.columns : t.rows;
-    t.real = {vector(slope, t.channels), vector(intercept, t.channels), vector(zero_point, t.channels)};
+    t.real = {plain_vector<float>(slope, t.channels), plain_vector<float>(intercept, t.channels),
+              plain_vector<float>(zero_point, t.channels)};
     t.conversion = {is_signed(t.x), is_signed(t.y), relu, output_zero_point};
     t.stream = stream, t.tile = tile;
 #define BYTENORM_RUN(l, a, i, width)                                             \

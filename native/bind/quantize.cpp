@@ -23,8 +23,7 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
             throw nb::value_error("arrays must be dense and of one axis order");
     if (layout.kind == Layout::strided) throw nb::value_error("arrays must be dense");
     *inner_step = layout.inner.channel_step;
-    int64_t outer = 1;
-    for (int d = 0; d < layout.outers; ++d) outer *= layout.outer[d].n;
+    const int64_t outer = layout.outer_size();
     // Few long runs are cut into pieces, so that every thread gets as much.
     const int64_t length = layout.inner.n;
     const int64_t pieces = outer < 4 * num_threads() && *inner_step == 0 ? length / 16384 + 1 : 1;
@@ -42,14 +41,6 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
         });
     };
     without_gil([&] { parallel_for(outer * pieces, 4 * layout.size, range); });
-}
-
-template <class T>
-const T* vector(nb::handle object, int64_t n) {
-    PyArrayObject* a = as_array(object);
-    if (!a || !is_plain_vector(a, sizeof(T) == 4 ? NPY_FLOAT32 : NPY_FLOAT64, n))
-        throw nb::type_error("a contiguous vector of floats is needed");
-    return static_cast<const T*>(PyArray_DATA(a));
 }
 
 struct Pair {
@@ -71,8 +62,8 @@ struct Pair {
 bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle zero_point, int axis) {
     const Pair pair(x, y, axis);
     if (!PyArray_ISWRITEABLE(pair.bytes)) throw nb::value_error("y is read-only");
-    const float* inverse = vector<float>(inverse_scale, pair.channels);
-    const float* zero = vector<float>(zero_point, pair.channels);
+    const float* inverse = plain_vector<float>(inverse_scale, pair.channels);
+    const float* zero = plain_vector<float>(zero_point, pair.channels);
     const float* from = static_cast<const float*>(PyArray_DATA(pair.floats));
     uint8_t* to = mutable_bytes_of(pair.bytes);
     const bool output_signed = is_signed(pair.bytes);
@@ -88,8 +79,8 @@ bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle z
 void dequantize(nb::handle x, nb::handle y, nb::handle scale, nb::handle zero_point, int axis) {
     const Pair pair(y, x, axis);
     if (!PyArray_ISWRITEABLE(pair.floats)) throw nb::value_error("y is read-only");
-    const double* scales = vector<double>(scale, pair.channels);
-    const float* zero = vector<float>(zero_point, pair.channels);
+    const double* scales = plain_vector<double>(scale, pair.channels);
+    const float* zero = plain_vector<float>(zero_point, pair.channels);
     const uint8_t* from = bytes_of(pair.bytes);
     float* to = static_cast<float*>(PyArray_DATA(pair.floats));
     const bool input_signed = is_signed(pair.bytes);

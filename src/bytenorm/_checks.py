@@ -217,7 +217,7 @@ def quantized(value: object, name: str = "input") -> Any:
     raise TypeError(f"{wanted}, got {came}{remedy or '; see bytenorm.quantize_per_tensor'}")
 
 
-def norm_input(value: object, norm_axis: object, channels: int | None = None) -> tuple[Any, int]:
+def norm_input(value: object, norm_axis: object, channels: int) -> tuple[Any, int]:
     """Return the input of a norm and its channel axis, counted from the front."""
     q = quantized(value)
     data = q.data
@@ -226,7 +226,7 @@ def norm_input(value: object, norm_axis: object, channels: int | None = None) ->
     at = axis(norm_axis, data.ndim, "axis")
     if q.axis is not None and q.axis != at:
         raise ValueError(f"input is quantized per channel along axis {q.axis}, but its channels are on axis {at}")
-    if channels is not None and data.shape[at] != channels:
+    if data.shape[at] != channels:
         raise ValueError(
             f"input has {data.shape[at]} channels on axis {at} (shape {data.shape}), "
             f"but mean has {channels} values"
