@@ -1,0 +1,278 @@
+"""How far one model's outputs are from another's, on the same data."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from .data import open_data
+from .model import load_model
+from .runtime import session
+from .table import text_table
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """How far one output of the candidate is from the reference's.
+
+    Attributes
+    ----------
+    name : str
+        The reference's name of the output.
+    snr_db : float
+        ``10 log10(sum(reference**2) / sum((reference - candidate)**2))`` over all samples; inf when they are
+        equal, -inf when only the reference is 0 everywhere.
+    cosine : float
+        Of the angle between all samples of the one and of the other; 0 when only one is 0 everywhere.
+    top1_agreement : float or None
+        The share of the samples with the largest value in the same place, the first of equals; None when the
+        output is no floating-point array of shape (samples, at least 2).
+    max_abs_error : float
+    worst_sample : int
+        The number of the sample with the lowest SNR, counted from 0, the first of equals. An output whose first
+        dimension is not the batch's has one SNR a batch, and this is the first sample of that batch.
+    worst_sample_snr_db : float
+    """
+
+    name: str
+    snr_db: float
+    cosine: float
+    top1_agreement: float | None
+    max_abs_error: float
+    worst_sample: int
+    worst_sample_snr_db: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a candidate is from its reference; ``str`` gives a table.
+
+    Attributes
+    ----------
+    outputs : tuple of OutputComparison
+        In the reference's order.
+    samples : int
+        How many samples both were run on.
+    """
+
+    outputs: tuple[OutputComparison, ...]
+    samples: int
+
+    def __str__(self) -> str:
+        columns = ["output", "SNR dB", "cosine", "top-1 %", "max error", "worst sample", "its SNR dB"]
+        rows = [
+            [
+                " ".join(out.name.split()),
+                f"{out.snr_db:.2f}",
+                f"{out.cosine:.6f}",
+                "-" if out.top1_agreement is None else f"{100 * out.top1_agreement:.2f}",
+                f"{out.max_abs_error:.4g}",
+                str(out.worst_sample),
+                f"{out.worst_sample_snr_db:.2f}",
+            ]
+            for out in self.outputs
+        ]
+        return text_table(columns, rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: an SNR that is infinite is None there.
+
+        With ``max_abs_error`` 0 it stands for inf, equal outputs, otherwise for -inf, a reference of zeros.
+        """
+        made = asdict(self)
+        made["outputs"] = [
+            {key: None if isinstance(value, float) and math.isinf(value) else value for key, value in out.items()}
+            for out in made["outputs"]
+        ]
+        return made
+
+
+def compare(
+    reference: onnx.ModelProto | str | os.PathLike[str],
+    candidate: onnx.ModelProto | str | os.PathLike[str],
+    data: object,
+    *,
+    limit: int | None = None,
+    sess_options: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Run two models in ONNX Runtime on the same data and compare their outputs.
+
+    Outputs belong together by name, or by position where the names differ. One batch of outputs is held at a time;
+    sums are kept in float64.
+
+    Parameters
+    ----------
+    reference, candidate : onnx.ModelProto or path
+        With the same inputs and as many outputs.
+    data : iterable of dict, path, or Dataset
+        As `open_data` takes it.
+    limit : int, optional
+        The most samples to use.
+    sess_options : onnxruntime.SessionOptions, optional
+        For both.
+    progress : callable, optional
+        Called after each batch with the number of samples that are done and the number of all.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    TypeError, FileNotFoundError, ValueError
+        As `load_model` and `open_data`.
+    ValueError
+        If inputs, the number of outputs or their shapes differ; if an output holds NaN or an infinity, or is no
+        tensor of numbers; if ONNX Runtime refuses a model or fails to run it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper
+    >>> from bytenorm.onnx.comparison import compare
+    >>> def model(operator):
+    ...     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in "xy")
+    ...     graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], operator, [x], [y])
+    ...     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    >>> data = [{"x": np.array([[1, 2], [3, -1]], np.float32)}]
+    >>> print(compare(model("Identity"), model("Relu"), data))
+    output  SNR dB    cosine  top-1 %  max error  worst sample  its SNR dB
+    y        11.76  0.966092   100.00          1             1       10.00
+    """
+    proto = load_model(reference, argument="reference")
+    load_model(candidate, argument="candidate")
+    batches = open_data(data, proto, limit=limit, argument="data")
+    del proto
+    first, second = session(reference, sess_options), session(candidate, sess_options)
+    _require_same_inputs(first, second)
+    names = [out.name for out in first.get_outputs()]
+    pairs = [_Difference(name) for name in names]
+    order = _candidate_order(names, [out.name for out in second.get_outputs()])
+    done = 0
+    for batch in batches:
+        n = max((len(array) for array in batch.values() if array.ndim), default=1)
+        wanted = _run(first, batch, "reference")
+        got = _run(second, batch, "candidate")
+        for position, difference in enumerate(pairs):
+            difference.add(wanted[position], got[order[position]], done, n)
+        done += n
+        if progress is not None:
+            progress(done, batches.samples)
+    return Comparison(tuple(difference.result() for difference in pairs), done)
+
+
+def _require_same_inputs(reference: Any, candidate: Any) -> None:
+    wanted, got = ({i.name: i.type for i in made.get_inputs()} for made in (reference, candidate))
+    if wanted != got:
+        raise ValueError(f"candidate must have the reference's inputs {_listed(wanted)}, got {_listed(got)}")
+
+
+def _listed(inputs: dict[str, str]) -> str:
+    return ", ".join(f"{name!r} {kind}" for name, kind in inputs.items()) or "none"
+
+
+def _candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
+    """Return for each output of the reference the position of the candidate's."""
+    if len(reference) != len(candidate):
+        raise ValueError(
+            f"candidate must have as many outputs as the reference, {len(reference)}, got {len(candidate)}: "
+            f"{candidate} for {reference}"
+        )
+    if set(reference) == set(candidate):
+        return [candidate.index(name) for name in reference]
+    for position, name in enumerate(reference):
+        if name in candidate and candidate[position] != name:
+            raise ValueError(
+                f"candidate's outputs {candidate} belong to {reference} neither by name nor by position"
+            )
+    return list(range(len(reference)))
+
+
+def _run(made: Any, batch: dict[str, np.ndarray], which: str) -> list[Any]:
+    try:
+        outputs: list[Any] = made.run(None, batch)
+    except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
+        raise ValueError(f"{which}: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
+    return outputs
+
+
+class _Difference:
+    """What is kept of two outputs: sums, no samples."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._reference = self._candidate = self._product = self._error = 0.0  # sums of squares and of products
+        self._largest = 0.0
+        self._same = self._ranked = 0  # samples with the same largest value, samples with a largest value
+        self._worst = (math.inf, 0)
+
+    def add(self, reference: Any, candidate: Any, done: int, rows: int) -> None:
+        """Take in the outputs for `rows` samples, after `done` earlier ones."""
+        for which, output in (("reference", reference), ("candidate", candidate)):
+            if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub":
+                raise ValueError(f"{which}: output {self._name!r} is no tensor of numbers")
+        if reference.shape != candidate.shape:
+            raise ValueError(
+                f"candidate: output {self._name!r} has shape {candidate.shape}, "
+                f"the reference's {reference.shape}, for samples {done} to {done + rows - 1}"
+            )
+        by_sample = reference.ndim > 0 and len(reference) == rows
+        ranked = by_sample and reference.ndim == 2 and reference.shape[1] >= 2 and reference.dtype.kind == "f"
+        if not by_sample:
+            reference, candidate = reference[None], candidate[None]
+        for row in range(len(reference)):  # one at a time: in float64 they are large
+            wanted, got = (np.asarray(out[row], np.float64).reshape(-1) for out in (reference, candidate))
+            self._add_sample(wanted, got, done + row)
+            if ranked:
+                self._ranked += 1
+                self._same += int(wanted.argmax() == got.argmax())
+
+    def _add_sample(self, wanted: np.ndarray, got: np.ndarray, sample: int) -> None:
+        for which, values in (("reference", wanted), ("candidate", got)):
+            bad = ~np.isfinite(values)
+            if bad.any():
+                raise ValueError(f"{which}: output {self._name!r} holds {values[bad][0]} for sample {sample}")
+        with np.errstate(over="ignore"):
+            error = wanted - got
+            signal, noise = float(wanted @ wanted), float(error @ error)
+            other, product = float(got @ got), float(wanted @ got)
+        if not math.isfinite(signal + noise + other):
+            raise ValueError(f"output {self._name!r} is too large to be squared in float64 for sample {sample}")
+        self._reference += signal
+        self._candidate += other
+        self._product += product
+        self._error += noise
+        self._largest = max(self._largest, float(np.abs(error).max(initial=0.0)))
+        self._worst = min(self._worst, (_snr_db(signal, noise), sample))
+
+    def result(self) -> OutputComparison:
+        """Return what came out."""
+        snr, sample = self._worst
+        return OutputComparison(
+            name=self._name,
+            snr_db=_snr_db(self._reference, self._error),
+            cosine=self._cosine(),
+            top1_agreement=self._same / self._ranked if self._ranked else None,
+            max_abs_error=self._largest,
+            worst_sample=sample,
+            worst_sample_snr_db=snr,
+        )
+
+    def _cosine(self) -> float:
+        if self._error == 0:
+            return 1.0
+        length = math.sqrt(self._reference) * math.sqrt(self._candidate)
+        return max(-1.0, min(1.0, self._product / length)) if length else 0.0
+
+
+def _snr_db(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf

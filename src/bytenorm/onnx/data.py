@@ -1,0 +1,569 @@
+"""Data to calibrate and compare models with: arrays, NumPy files and images, checked and cut into batches."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import onnx
+
+from .. import _checks
+from .model import InputInfo, as_path, input_infos, kind_of, load_model, require_file
+
+LARGEST_BATCH = 32  # samples, where the model leaves it open
+ARRAYS = (".npy", ".npz")
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow knows many more, and starts programs for some
+
+Layouts = Mapping[Any, tuple[tuple[int, ...], np.dtype]]
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How the pixels of an image become numbers: ``(pixel * scale - mean) / std`` in float32.
+
+    An image is converted to RGB, or to grey for a model with one channel, and scaled (bilinear) so that it just
+    covers the model's height and width, of which the centre is taken: the shorter side decides, the proportions
+    stay. Where the model leaves height and width open the image keeps its own. A model with a uint8 input gets
+    the pixels themselves.
+
+    Parameters
+    ----------
+    mean, std : tuple of float, optional
+        One number, or one a channel; in the unit that `scale` leads to.
+    scale : float, optional
+        From the pixels 0 to 255 to that unit.
+
+    Raises
+    ------
+    TypeError
+        If one is no number or tuple of numbers.
+    ValueError
+        If one is not finite in float32, or std or scale is not positive there.
+
+    Examples
+    --------
+    >>> from bytenorm.onnx.data import ImageInput
+    >>> ImageInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).std
+    (0.229, 0.224, 0.225)
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise TypeError(f"{name} must be a tuple of numbers, got {type(value).__name__}")
+            numbers = tuple(_checks.real(number, f"{name}[{i}]") for i, number in enumerate(value))
+            if len(numbers) not in (1, 3):
+                raise ValueError(f"{name} must have 1 or 3 numbers, got {len(numbers)}")
+            for number in numbers:
+                _require_float32(number, name, positive=name == "std")
+            object.__setattr__(self, name, numbers)
+        scale = _checks.real(self.scale, "scale")
+        _require_float32(scale, "scale", positive=True)
+        object.__setattr__(self, "scale", scale)
+
+
+def _require_float32(number: float, name: str, *, positive: bool) -> None:
+    with np.errstate(all="ignore"):
+        narrow = np.float32(number)
+    if not np.isfinite(narrow) or (positive and narrow <= 0):
+        raise ValueError(f"{name} must be {'positive and ' * positive}finite in float32, got {number}")
+
+
+class Dataset:
+    """Batches of a model's inputs; every pass gives the same ones, checked again. Made by `open_data`.
+
+    Iterating gives dicts of arrays by input name, C-contiguous, with the dtypes and fixed dimensions that the
+    model wants and without NaN and infinities. Files are read in each pass, one at a time. ``len`` is the number
+    of batches.
+
+    Attributes
+    ----------
+    inputs : tuple of InputInfo
+        What the model wants.
+    samples : int
+        The number of samples in a pass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper
+    >>> from bytenorm.onnx.data import open_data
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    >>> data = open_data([{"x": np.ones((40, 3), np.float32)}], helper.make_model(graph))
+    >>> data.samples, len(data), [batch["x"].shape for batch in data]
+    (40, 2, [(32, 3), (8, 3)])
+    """
+
+    def __init__(self, items: Iterable[_Item], plan: list[tuple[int, int]], checks: _Checks) -> None:
+        if not plan:
+            raise ValueError(f"{checks.argument} holds no samples")
+        self._items = items
+        self._plan = plan  # of each item the rows that it has, and those that are used
+        self._checks = checks
+        self.inputs = checks.inputs
+        self.samples = sum(used for _, used in plan)
+
+    def __len__(self) -> int:
+        return sum(-(-used // self._checks.batch) for _, used in self._plan)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        items = iter(self._items)
+        for rows, used in self._plan:
+            item = next(items, None)
+            if item is None:
+                raise ValueError(f"{self._checks.argument} has fewer samples in a later pass than in the first")
+            arrays = item.load()
+            now = self._checks.rows(item.label, _layouts(arrays))
+            if now != rows:
+                raise ValueError(f"{item.label} has {now} rows in a later pass, {rows} in the first")
+            for start in range(0, used, self._checks.batch):
+                yield self._checks.cut(item.label, arrays, start, min(start + self._checks.batch, used))
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(map(str, self.inputs))
+        return f"<Dataset of {self.samples} samples in {len(self)} batches for {inputs}>"
+
+    def _limited(self, limit: int | None) -> Dataset:
+        """Return the same data with fewer samples."""
+        most = self._checks.limit(limit)
+        plan = [(rows, now) for (rows, _), now in _up_to(most, self._plan, lambda entry: entry[1])]
+        return Dataset(self._items, plan, self._checks)
+
+
+def open_data(
+    data: object,
+    model: onnx.ModelProto | str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    images: ImageInput | None = None,
+    argument: str = "calibration_data",
+) -> Dataset:
+    """Check data against a model's inputs and cut it into batches.
+
+    An array has the model's batch dimension in front. A model with a fixed batch of B gets batches of B: arrays
+    must have a multiple of B rows, and B successive images make a batch. Otherwise batches have at most 32
+    samples, and each image is one. Inputs without dimensions go to every batch as they are.
+
+    Parameters
+    ----------
+    data : iterable of dict, path, or Dataset
+        Dicts of arrays by input name. One that can be gone through only once (a generator) is kept in memory,
+        as far as `limit` wants it. Or a file: `.npz` with arrays by input name, `.npy` for a model with one input,
+        an image (bmp, jpeg, jpg, png, tif, tiff, webp) for a model with one input of images, NCHW or NHWC with
+        1 or 3 channels, float32 or uint8. Or a folder of such files, sorted by name, hidden ones left out.
+    model : onnx.ModelProto or path
+        The model that is fed.
+    limit : int, optional
+        The most samples to use, from the front; with a fixed batch rounded down to whole batches.
+    images : ImageInput, optional
+        How pixels become numbers; without it they are divided by 255.
+    argument : str, optional
+        What messages call the data.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    TypeError
+        If an argument or an item of the data is of another type.
+    FileNotFoundError
+        If there is no such file or folder.
+    ValueError
+        If there are no samples; if names, dtype, rank or fixed dimensions differ from what the model wants; if a
+        file is of another kind or damaged. NaN, infinities and damage inside of a file are found while iterating.
+        Nothing is converted: float64 for a float32 input is an error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper
+    >>> from bytenorm.onnx.data import open_data
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 3]) for name in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    >>> data = open_data(({"x": np.full((4, 3), i, np.float32)} for i in range(5)), helper.make_model(graph))
+    >>> [float(batch["x"].max()) for batch in data]
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    if limit is not None:
+        limit = _checks.integer(limit, "limit")
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+    if images is not None and not isinstance(images, ImageInput):
+        raise TypeError(f"images must be a bytenorm.onnx.ImageInput, got {type(images).__name__}")
+    proto = model if isinstance(model, onnx.ModelProto) else load_model(model)
+    checks = _Checks(tuple(input_infos(proto)), argument)
+    if isinstance(data, (str, os.PathLike)):
+        return _dataset(_files(data, checks, images), checks, limit, keep=True)
+    if images is not None:
+        raise ValueError(f"images is for files of images, {argument} is {type(data).__name__}")
+    if isinstance(data, Dataset) and data.inputs == checks.inputs:
+        return data._limited(limit)
+    wanted = f"{argument} must be dicts of arrays by input name or a path"
+    if isinstance(data, (Mapping, np.ndarray)):
+        hint = "[data]" if isinstance(data, Mapping) else "[{" + repr(checks.inputs[0].name) + ": data}]"
+        raise TypeError(f"{wanted}, got one {type(data).__name__}: put it into a list, {hint}")
+    if isinstance(data, (bytes, bytearray, memoryview)) or not isinstance(data, Iterable):
+        raise TypeError(f"{wanted}, got {type(data).__name__}")
+    keep = isinstance(data, (list, tuple, Iterator))
+    return _dataset(_Dicts(data, checks), checks, limit, keep=keep)
+
+
+def _dataset(items: Iterable[_Item], checks: _Checks, limit: int | None, *, keep: bool) -> Dataset:
+    """Go through the items once for their numbers of rows; `keep` what is there once only."""
+    plan, kept = [], []
+    for item, used in _up_to(checks.limit(limit), items, lambda item: item.rows):
+        plan.append((item.rows, used))
+        if keep:
+            kept.append(item)
+    return Dataset(kept if keep else items, plan, checks)
+
+
+T = TypeVar("T")
+
+
+def _up_to(limit: int | None, things: Iterable[T], rows: Callable[[T], int]) -> Iterator[tuple[T, int]]:
+    """Yield things and how many rows of each are used; look at no more of them than the limit needs."""
+    for thing in things:
+        used = rows(thing) if limit is None else min(rows(thing), limit)
+        yield thing, used
+        if limit is not None:
+            limit -= used
+            if limit == 0:
+                return
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Some rows of data: an element of what came, or a file, which is read when it is loaded."""
+
+    label: str
+    rows: int
+    load: Callable[[], dict[str, np.ndarray]]
+
+
+class _Checks:
+    """What a model wants, and the words for what it does not get."""
+
+    def __init__(self, inputs: tuple[InputInfo, ...], argument: str) -> None:
+        if not inputs:
+            raise ValueError(f"the model has no inputs: there is nothing to feed it {argument}")
+        for info in inputs:
+            if 0 in info.shape:
+                raise ValueError(f"the model's input {info} has a dimension of 0: there is no data for it")
+        fixed = {info.name: info.shape[0] for info in inputs if info.shape and info.shape[0] is not None}
+        if len(set(fixed.values())) > 1:
+            sizes = ", ".join(f"{name!r}: {n}" for name, n in fixed.items())
+            raise ValueError(f"the model's inputs differ in their first dimension, which is the batch: {sizes}")
+        self.inputs = inputs
+        self.argument = argument
+        self.fixed = next(iter(fixed.values()), None)
+        self.batch: int = self.fixed or LARGEST_BATCH
+
+    def limit(self, limit: int | None) -> int | None:
+        """Return the most samples to use in whole batches."""
+        if limit is None or self.fixed is None:
+            return limit
+        if limit < self.fixed:
+            raise ValueError(f"limit must be at least {self.fixed}, which the model takes at a time, got {limit}")
+        return limit - limit % self.fixed
+
+    def rows(self, label: str, layouts: Layouts) -> int:
+        """Return how many samples there are, after checking names, dtypes and shapes."""
+        names = [info.name for info in self.inputs]
+        wrong = [f"{name!r} is missing" for name in names if name not in layouts]
+        wrong += [f"{name!r} is unknown" for name in layouts if name not in names]
+        if wrong:
+            wanted = ", ".join(map(str, self.inputs))
+            raise ValueError(f"{label}: {', '.join(wrong)}; the model wants {wanted}")
+        counts = {}
+        for info in self.inputs:
+            shape, dtype = layouts[info.name]
+            which = f"{label}: input {info.name!r}"
+            if dtype != info.dtype:
+                raise ValueError(f"{which} must be {info.dtype}, got {dtype}")
+            fits = len(shape) == len(info.shape) and all(
+                want in (None, n) for n, want in zip(shape[1:], info.shape[1:], strict=True)
+            )
+            if not fits:
+                raise ValueError(f"{which} must fit {info}, got shape {shape}")
+            if 0 in shape:
+                raise ValueError(f"{which} is empty, got shape {shape}")
+            if shape:
+                counts[info.name] = shape[0]
+        if len(set(counts.values())) > 1:
+            sizes = ", ".join(f"{name!r}: {n}" for name, n in counts.items())
+            raise ValueError(f"{label}: the inputs must have one number of rows, got {sizes}")
+        rows = next(iter(counts.values()), 1)
+        if self.fixed is not None and rows % self.fixed:
+            raise ValueError(
+                f"{label} has {rows} rows: the model takes {self.fixed} at a time, a multiple is wanted"
+            )
+        return rows
+
+    def cut(self, label: str, arrays: Mapping[str, np.ndarray], start: int, stop: int) -> dict[str, np.ndarray]:
+        """Return some rows of every input, after looking for NaN and infinities."""
+        batch = {}
+        for info in self.inputs:
+            array = arrays[info.name]
+            rows = np.array(array[start:stop] if array.ndim else array, order="C", subok=False)
+            if rows.dtype.kind == "f":
+                bad = ~np.isfinite(rows)
+                if bad.any():
+                    at = [int(i) for i in np.unravel_index(int(np.argmax(bad)), rows.shape)]
+                    value = rows[tuple(at)]
+                    if at:
+                        at[0] += start
+                    raise ValueError(f"{label}: input {info.name!r} holds {value} at {at}")
+            batch[info.name] = rows
+        return batch
+
+
+def _layouts(arrays: Mapping[Any, np.ndarray]) -> Layouts:
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
+
+
+class _Dicts:
+    """The items of an iterable of dicts."""
+
+    def __init__(self, data: Iterable[object], checks: _Checks) -> None:
+        self._data = data
+        self._checks = checks
+
+    def __iter__(self) -> Iterator[_Item]:
+        for number, entry in enumerate(self._data):
+            label = f"{self._checks.argument}[{number}]"
+            if not isinstance(entry, Mapping):
+                wanted = ", ".join(map(str, self._checks.inputs))
+                raise TypeError(f"{label} must be a dict of arrays for {wanted}, got {type(entry).__name__}")
+            arrays = {name: _checks.as_array(value, f"{label}: input {name!r}") for name, value in entry.items()}
+            rows = self._checks.rows(label, _layouts(arrays))
+            yield _Item(label, rows, partial(dict, arrays))
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def _files(data: str | os.PathLike[str], checks: _Checks, images: ImageInput | None) -> Iterator[_Item]:
+    """Return the items of a file or a folder."""
+    path = as_path(data, checks.argument, "a path")
+    label = f"{checks.argument} {str(path)!r}"
+    paths = [path]
+    if kind_of(path, label) == "folder":
+        try:
+            paths = sorted(found for found in path.iterdir() if not found.name.startswith("."))
+        except OSError as error:
+            raise ValueError(f"{label} cannot be read: {error.strerror}") from None
+        if not paths:
+            raise ValueError(f"{label} is a folder without files")
+    for found in paths:
+        which = f"{checks.argument} {str(found)!r}"
+        require_file(found, which)
+        if found.suffix.lower() not in ARRAYS + IMAGES:
+            kinds = ", ".join(kind.removeprefix(".") for kind in ARRAYS + IMAGES)
+            raise ValueError(f"{which} is of no known kind: {kinds} are wanted")
+    if images is not None and not any(_is_image(found) for found in paths):
+        raise ValueError(f"images is for files of images, {label} has none")
+    reader = _ImageReader(checks, images or ImageInput()) if any(map(_is_image, paths)) else None
+    return _file_items(paths, checks, reader)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGES
+
+
+def _file_items(paths: list[Path], checks: _Checks, reader: _ImageReader | None) -> Iterator[_Item]:
+    at_a_time = checks.fixed or 1
+    waiting: list[Path] = []
+    for path in paths:
+        label = f"{checks.argument} {str(path)!r}"
+        if reader is not None and _is_image(path):
+            waiting.append(path)
+            if len(waiting) == at_a_time:
+                yield _Item(label, at_a_time, partial(reader.read, tuple(waiting)))
+                waiting.clear()
+            continue
+        _require_whole(waiting, checks)
+        if path.suffix.lower() == ".npz":
+            rows = checks.rows(label, _npz_layouts(path, label))
+            yield _Item(label, rows, partial(_read_npz, path, label))
+            continue
+        if len(checks.inputs) != 1:
+            wanted = ", ".join(map(str, checks.inputs))
+            raise ValueError(f"{label} holds one array, the model wants {wanted}: a .npz file is wanted")
+        load = partial(_open_npy, path, label, checks.inputs[0].name)
+        yield _Item(label, checks.rows(label, _layouts(load())), load)
+    _require_whole(waiting, checks)
+
+
+def _require_whole(waiting: list[Path], checks: _Checks) -> None:
+    if waiting:
+        raise ValueError(
+            f"{checks.argument} {str(waiting[-1])!r} is the last of {len(waiting)} images that are left over: "
+            f"the model takes {checks.fixed} at a time"
+        )
+
+
+@contextmanager
+def _reading(label: str, kind: str) -> Iterator[None]:
+    """Turn whatever a damaged file raises into one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{label} cannot be read as {kind}: {why[:200]}") from None
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, Fortran order and dtype of an array in NumPy's format; the data comes next in the file."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"its format {version} is not known")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"its shape is {shape}")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, numbers are wanted")
+    return shape, fortran, dtype
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    count = dtype.itemsize
+    for n in shape:
+        count *= n
+    return count
+
+
+def _open_npy(path: Path, label: str, name: str) -> dict[str, np.ndarray]:
+    """Return the array of a file, mapped, so that only the rows in use are in memory."""
+    with _reading(label, "a .npy file"), path.open("rb") as file:
+        shape, fortran, dtype = _header(file)
+        begin = file.tell()
+        size, wanted = os.fstat(file.fileno()).st_size - begin, _bytes(shape, dtype)
+        if size < wanted:
+            raise ValueError(f"it is truncated: it has {size} bytes of data, {wanted} are wanted")
+        if wanted == 0:
+            return {name: np.empty(shape, dtype)}
+        order = "F" if fortran else "C"
+        return {name: np.memmap(file, dtype, "r", begin, shape, order)}  # type: ignore[call-overload]
+
+
+def _npz_layouts(path: Path, label: str) -> Layouts:
+    """Return names, shapes and dtypes of the arrays in a file, without their data."""
+    found = {}
+    with _reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                shape, _, dtype = _header(file)
+                if member.file_size - file.tell() != _bytes(shape, dtype):
+                    raise ValueError(f"its array {member.filename!r} is damaged")
+            found[member.filename.removesuffix(".npy")] = shape, dtype
+    return found
+
+
+def _read_npz(path: Path, label: str) -> dict[str, np.ndarray]:
+    _npz_layouts(path, label)  # a header that promises more than there is must not claim memory
+    found = {}
+    with _reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+            found[member.filename.removesuffix(".npy")] = array
+    return found
+
+
+# --- images -----------------------------------------------------------------------------------------------------
+
+
+class _ImageReader:
+    """From files of images to the input of a model."""
+
+    def __init__(self, checks: _Checks, images: ImageInput) -> None:
+        try:
+            import PIL  # noqa: F401, PLC0415 (arrays do without)
+        except ImportError:
+            raise ImportError('images need Pillow: pip install "bytenorm[onnx]"', name="PIL") from None
+        wanted = ", ".join(map(str, checks.inputs))
+        info = checks.inputs[0]
+        if len(checks.inputs) != 1 or len(info.shape) != 4:
+            raise ValueError(f"images are for a model with one input of 4 dimensions, this one wants {wanted}")
+        self._first = info.shape[1] in (1, 3)  # the channels, NCHW; a model with both is taken for that
+        if not self._first and info.shape[3] not in (1, 3):
+            raise ValueError(
+                f"images are for a model with 1 or 3 channels on axis 1 or 3, this one wants {wanted}"
+            )
+        if info.dtype not in (np.float32, np.uint8):
+            raise ValueError(f"images are for float32 or uint8, this model wants {wanted}")
+        if info.dtype == np.uint8 and images != ImageInput():
+            raise ValueError(f"images must be ImageInput() for {wanted}, which gets the pixels, got {images}")
+        self._channels = info.shape[1 if self._first else 3]
+        for name in ("mean", "std"):
+            n = len(getattr(images, name))
+            if n not in (1, self._channels):
+                raise ValueError(f"images has {n} numbers as {name}, the model wants {wanted}")
+        self._height, self._width = info.shape[2:] if self._first else info.shape[1:3]
+        self._argument = checks.argument
+        self._name = info.name
+        self._dtype = info.dtype
+        self._images = images
+
+    def read(self, paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
+        """Return the batch that some files make."""
+        made: list[np.ndarray] = []
+        for path in paths:
+            label = f"{self._argument} {str(path)!r}"
+            pixels = self._pixels(path, label)
+            if made and pixels.shape != made[0].shape:
+                raise ValueError(
+                    f"{label} has shape {pixels.shape}, the others of its batch {made[0].shape}: one is wanted"
+                )
+            made.append(pixels)
+        batch = np.stack(made)
+        if self._dtype != np.uint8:
+            mean, std = (np.asarray(v, np.float32) for v in (self._images.mean, self._images.std))
+            with np.errstate(all="ignore"):  # an infinity is found later
+                batch = (batch.astype(np.float32) * np.float32(self._images.scale) - mean) / std
+        return {self._name: np.moveaxis(batch, 3, 1) if self._first else batch}
+
+    def _pixels(self, path: Path, label: str) -> np.ndarray:
+        """Return an image as uint8 of shape (height, width, channels)."""
+        from PIL import Image, ImageOps  # noqa: PLC0415
+
+        with _reading(label, "an image"), path.open("rb") as file, Image.open(file, formats=FORMATS) as opened:
+            image: Image.Image = opened
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"its pixels are {image.mode}, 8 bits a channel are wanted")
+            if image.mode in ("P", "PA"):  # a palette whose transparency is no single entry warns otherwise
+                image = image.convert("RGBA")
+            image = image.convert("RGB" if self._channels == 3 else "L")
+            bilinear = Image.Resampling.BILINEAR
+            if self._height and self._width:
+                image = ImageOps.fit(image, (self._width, self._height), bilinear)
+            elif self._height:
+                image = image.resize(
+                    (max(1, round(image.width * self._height / image.height)), self._height), bilinear
+                )
+            elif self._width:
+                image = image.resize(
+                    (self._width, max(1, round(image.height * self._width / image.width))), bilinear
+                )
+            pixels = np.array(image, np.uint8)
+        return pixels.reshape(*pixels.shape[:2], -1)

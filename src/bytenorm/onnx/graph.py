@@ -1,0 +1,370 @@
+"""An ONNX graph as the rewritings see it: who makes a tensor, who reads it, which tensors are constant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+    from onnx import GraphProto
+
+Array = "npt.NDArray[np.generic]"
+
+
+def attribute(node: NodeProto, name: str, default: float) -> float:
+    """Return a node's float or integer attribute."""
+    for a in node.attribute:
+        if a.name == name:
+            return float(a.f) if a.type == AttributeProto.FLOAT else int(a.i)
+    return default
+
+
+def int_list(node: NodeProto, name: str) -> list[int] | None:
+    """Return a node's attribute that is a list of integers, or None."""
+    return next((list(a.ints) for a in node.attribute if a.name == name), None)
+
+
+def is_op(node: NodeProto | None, *ops: str) -> bool:
+    """Say whether a node is one of these standard operators."""
+    return node is not None and node.domain in ("", "ai.onnx") and node.op_type in ops
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of the standard operators that a model imports."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def label(node: NodeProto) -> str:
+    """Return how messages call a node: its name, or what it makes."""
+    return node.name or next(iter(node.output), node.op_type)
+
+
+class Graph:
+    """The main graph of a model, changed in place, with an index of its nodes.
+
+    The index follows :meth:`add`, :meth:`remove` and :meth:`redirect`; nodes are put in order, and what nothing
+    reads any more is dropped, by :meth:`finish`.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = model
+        self.proto: GraphProto = model.graph
+        self._initializers = {t.name: t for t in self.proto.initializer}
+        self._arrays: dict[str, npt.NDArray[np.generic]] = {}
+        self._nodes: dict[int, NodeProto] = {}
+        self._maker: dict[str, NodeProto] = {}
+        self._readers: dict[str, list[NodeProto]] = {}
+        self._names = {name for n in self.proto.node for name in (*n.input, *n.output)}
+        self._names.update(self._initializers, (v.name for v in (*self.proto.input, *self.proto.output)))
+        self._node_names = {n.name for n in self.proto.node}
+        self.outputs = {v.name for v in self.proto.output}
+        self.inputs = {v.name for v in self.proto.input if v.name not in self._initializers}
+        for node in self.proto.node:
+            self._index(node)
+        self._held = set(_captured(self.proto))
+        self._types: dict[str, tuple[int, tuple[int | None, ...] | None]] | None = None
+
+    @property
+    def nodes(self) -> Iterator[NodeProto]:
+        """The nodes, in the order of the model, added ones last."""
+        return iter(list(self._nodes.values()))
+
+    # What is there
+
+    def maker(self, tensor: str) -> NodeProto | None:
+        """Return the node that makes a tensor; None for inputs, initializers and no tensor at all."""
+        return self._maker.get(tensor) if tensor else None
+
+    def readers(self, tensor: str) -> list[NodeProto]:
+        """Return the nodes that read a tensor, each once."""
+        return list(self._readers.get(tensor, ()))
+
+    def is_read_elsewhere(self, tensor: str) -> bool:
+        """Say whether something beside the nodes of this graph needs a tensor."""
+        return tensor in self.outputs or tensor in self._held
+
+    def only_reader(self, tensor: str) -> NodeProto | None:
+        """Return the node that alone reads a tensor; None if there are others, or if it is an output."""
+        readers = self.readers(tensor)
+        return readers[0] if len(readers) == 1 and not self.is_read_elsewhere(tensor) else None
+
+    def constant(self, tensor: str) -> npt.NDArray[np.generic] | None:
+        """Return the value of a tensor that depends on no input: initializers and what is made of them alone.
+
+        Beside constants themselves this sees through DequantizeLinear, Cast and changes of shape.
+        """
+        if tensor in self._arrays:
+            return self._arrays[tensor]
+        if tensor in self.inputs or not tensor:
+            return None
+        value = self._evaluate(tensor)
+        if value is not None:
+            self._arrays[tensor] = value
+        return value
+
+    def _evaluate(self, tensor: str) -> npt.NDArray[np.generic] | None:
+        if tensor in self._initializers:
+            # An initializer that is an input too is a default that a caller may replace (before IR 4).
+            if any(v.name == tensor for v in self.proto.input) and self.model.ir_version >= 4:
+                return None
+            return numpy_helper.to_array(self._initializers[tensor])
+        node = self._maker.get(tensor)
+        if node is None or node.domain not in ("", "ai.onnx", "com.microsoft"):
+            return None
+        if node.op_type == "Constant":
+            return _constant_value(node)
+        first = self.constant(node.input[0]) if node.input else None
+        if first is None:
+            return None
+        if node.op_type == "Identity":
+            return first
+        if node.op_type == "Flatten":
+            return first.reshape(int(np.prod(first.shape[: int(attribute(node, "axis", 1))])), -1)
+        if node.op_type in ("Reshape", "Unsqueeze", "Squeeze"):
+            return self._reshaped(node, first)
+        if node.op_type == "DequantizeLinear":
+            return self._dequantized(node, first)
+        return None
+
+    def _reshaped(self, node: NodeProto, value: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
+        second = self.constant(node.input[1]) if len(node.input) > 1 else None
+        if node.op_type == "Reshape":
+            if second is None:
+                return None
+            wanted = [value.shape[i] if n == 0 else int(n) for i, n in enumerate(second.ravel())]
+            return value.reshape(wanted)
+        axes = int_list(node, "axes") if second is None else [int(a) for a in second.ravel()]
+        if axes is None:
+            return value.squeeze() if node.op_type == "Squeeze" else None
+        return np.expand_dims(value, axes) if node.op_type == "Unsqueeze" else np.squeeze(value, tuple(axes))
+
+    def _dequantized(self, node: NodeProto, codes: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
+        scale = self.constant(node.input[1])
+        zero_point = self.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
+        if scale is None or zero_point is None or attribute(node, "block_size", 0):
+            return None
+        axis = int(attribute(node, "axis", 1))
+        shape = [1] * codes.ndim
+        if scale.size > 1 and codes.ndim:
+            shape[axis] = -1
+        s, zp = (np.asarray(p, np.float64).reshape(shape) for p in (scale, zero_point))
+        return ((codes.astype(np.float64) - zp) * s).astype(np.float32)
+
+    def type_of(self, tensor: str) -> tuple[int, tuple[int | None, ...] | None]:
+        """Return the element type of a tensor (0: unknown) and its shape (None: unknown)."""
+        if self._types is None:
+            self._types = _inferred_types(self.model)
+        return self._types.get(tensor, (0, None))
+
+    # Changes
+
+    def new_name(self, wanted: str) -> str:
+        """Return a name that no tensor of the graph has, `wanted` itself if possible."""
+        return _free_name(wanted, self._names)
+
+    def new_node_name(self, wanted: str) -> str:
+        """Return a name that no node of the graph has, `wanted` itself if possible."""
+        return _free_name(wanted, self._node_names)
+
+    def add_constant(self, wanted: str, value: npt.ArrayLike) -> str:
+        """Add an initializer and return its name; the type is that of the array."""
+        name = self.new_name(wanted)
+        tensor = numpy_helper.from_array(np.asarray(value), name)
+        self.proto.initializer.append(tensor)
+        self._initializers[name] = tensor
+        return name
+
+    def make(self, op: str, inputs: Sequence[str], output: str, name: str, **attributes: object) -> NodeProto:
+        """Make a standard node, named `name` or alike, and add it."""
+        node = helper.make_node(op, list(inputs), [output], name=self.new_node_name(name))
+        for key, value in attributes.items():
+            node.attribute.append(helper.make_attribute(key, value))
+        self.add(node)
+        return node
+
+    def add(self, node: NodeProto) -> None:
+        """Add a node; :meth:`finish` finds its place."""
+        self._index(node)
+        self._names.update(node.output)
+        self._node_names.add(node.name)
+
+    def remove(self, node: NodeProto) -> None:
+        """Take a node out."""
+        del self._nodes[id(node)]
+        self._node_names.discard(node.name)
+        for output in node.output:
+            self._maker.pop(output, None)
+            self._arrays.pop(output, None)
+        for tensor in set(node.input):
+            self._readers[tensor] = [n for n in self._readers[tensor] if n is not node]
+
+    def set_input(self, node: NodeProto, index: int, tensor: str) -> None:
+        """Make a node read another tensor."""
+        self._unindex_reader(node)
+        node.input[index] = tensor
+        self._index_reader(node)
+
+    def redirect(self, old: str, new: str) -> None:
+        """Make all nodes that read `old` read `new`."""
+        for node in self.readers(old):
+            for i, tensor in enumerate(node.input):
+                if tensor == old:
+                    self.set_input(node, i, new)
+
+    def finish(self) -> None:
+        """Write nodes in an order in which all run after what they read; drop what nothing needs."""
+        ordered = self._sorted(self._needed())
+        del self.proto.node[:]
+        self.proto.node.extend(ordered)
+        used = {tensor for node in ordered for tensor in node.input} | self.outputs | set(_captured(self.proto))
+        used.update(v.name for v in self.proto.input)
+        for i in reversed(range(len(self.proto.initializer))):
+            if self.proto.initializer[i].name not in used:
+                del self.proto.initializer[i]
+        made = {tensor for node in ordered for tensor in node.output}
+        for i in reversed(range(len(self.proto.value_info))):
+            if self.proto.value_info[i].name not in made:
+                del self.proto.value_info[i]
+        for i in reversed(range(len(self.proto.quantization_annotation))):
+            if self.proto.quantization_annotation[i].tensor_name not in made:
+                del self.proto.quantization_annotation[i]
+
+    def _needed(self) -> list[NodeProto]:
+        needed: set[int] = set()
+        wanted = [*self.outputs, *self._held]
+        while wanted:
+            node = self._maker.get(wanted.pop())
+            if node is None or id(node) in needed:
+                continue
+            needed.add(id(node))
+            wanted.extend(node.input)
+            wanted.extend(_captured_by(node))
+        return [node for node in self._nodes.values() if id(node) in needed]
+
+    def _sorted(self, nodes: list[NodeProto]) -> list[NodeProto]:
+        place = {id(node): i for i, node in enumerate(nodes)}
+        ordered: list[NodeProto] = []
+        state: dict[int, bool] = {}  # False: its inputs are being placed, True: placed
+        for root in nodes:
+            stack = [root]
+            while stack:
+                node = stack[-1]
+                if state.get(id(node)):
+                    stack.pop()
+                    continue
+                first_visit = id(node) not in state
+                state[id(node)] = False
+                before = [self._maker.get(t) for t in (*node.input, *_captured_by(node))]
+                missing = [m for m in before if m is not None and id(m) in place and not state.get(id(m))]
+                if missing and not first_visit:
+                    raise ValueError(f"the graph has a cycle at node {label(node)}")
+                if missing:
+                    stack.extend(sorted(missing, key=lambda m: -place[id(m)]))
+                else:
+                    state[id(node)] = True
+                    ordered.append(node)
+                    stack.pop()
+        return ordered
+
+    def _index(self, node: NodeProto) -> None:
+        self._nodes[id(node)] = node
+        for output in node.output:
+            if output:
+                self._maker[output] = node
+        self._index_reader(node)
+
+    def _index_reader(self, node: NodeProto) -> None:
+        for tensor in dict.fromkeys(node.input):
+            if tensor:
+                self._readers.setdefault(tensor, []).append(node)
+
+    def _unindex_reader(self, node: NodeProto) -> None:
+        for tensor in set(node.input):
+            if tensor:
+                self._readers[tensor] = [n for n in self._readers[tensor] if n is not node]
+
+
+def _free_name(wanted: str, names: set[str]) -> str:
+    name, n = wanted, 1
+    while name in names:
+        n += 1
+        name = f"{wanted}_{n}"
+    names.add(name)
+    return name
+
+
+def _constant_value(node: NodeProto) -> npt.NDArray[np.generic] | None:
+    for a in node.attribute:
+        if a.name == "value":
+            return numpy_helper.to_array(a.t)
+        if a.name in ("value_float", "value_floats"):
+            return np.asarray(helper.get_attribute_value(a), np.float32)
+        if a.name in ("value_int", "value_ints"):
+            return np.asarray(helper.get_attribute_value(a), np.int64)
+    return None
+
+
+def _captured(graph: GraphProto) -> Iterable[str]:
+    for node in graph.node:
+        yield from _captured_by(node)
+
+
+def _captured_by(node: NodeProto) -> Iterable[str]:
+    """Yield the names that a node's subgraphs read; some are their own, which does no harm."""
+    for a in node.attribute:
+        for inner in (a.g, *a.graphs) if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) else ():
+            for n in inner.node:
+                yield from n.input
+                yield from _captured_by(n)
+            for v in inner.output:
+                yield v.name
+
+
+# Operators of ONNX Runtime in QOperator models, each with a standard operator whose output has the same shape, and
+# which inputs that one reads. ONNX's shape inference stops at operators that it does not know.
+_SAME_SHAPE: dict[str, tuple[str, slice]] = {
+    "QLinearAdd": ("Add", slice(0, 4, 3)),
+    "QLinearMul": ("Mul", slice(0, 4, 3)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearAveragePool": ("AveragePool", slice(0, 1)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(0, 1)),
+    "QLinearLeakyRelu": ("Relu", slice(0, 1)),
+    "QLinearSigmoid": ("Relu", slice(0, 1)),
+    "QLinearSoftmax": ("Relu", slice(0, 1)),
+    "QGemm": ("Gemm", slice(0, 4, 3)),
+}
+
+
+def _inferred_types(model: ModelProto) -> dict[str, tuple[int, tuple[int | None, ...] | None]]:
+    if any(node.domain == "com.microsoft" for node in model.graph.node):
+        known = ModelProto()
+        known.CopyFrom(model)
+        for node in known.graph.node:
+            if node.domain == "com.microsoft" and node.op_type in _SAME_SHAPE:
+                node.op_type, wanted = _SAME_SHAPE[node.op_type]
+                node.domain = ""
+                inputs = list(node.input[wanted])
+                del node.input[:]
+                node.input.extend(inputs)
+        model = known
+    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+    found: dict[str, tuple[int, tuple[int | None, ...] | None]] = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        shape = None
+        if tensor.HasField("shape"):
+            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+        found[value.name] = (tensor.elem_type, shape)
+    for t in inferred.initializer:
+        found[t.name] = (t.data_type, tuple(t.dims))
+    return found
+
+
+def type_name(data_type: int) -> str:
+    """Return the name of an ONNX element type as messages write it."""
+    return TensorProto.DataType.Name(data_type).lower() if data_type else "of unknown type"

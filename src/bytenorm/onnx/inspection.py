@@ -1,0 +1,184 @@
+"""What a model's batch norms are, what feeds them and how they run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .folding import layer_to_fold_into
+from .graph import Graph, is_op, label, opset_of
+from .model import load_model
+from .norms import Norm, find_hidden, find_norms
+from .table import text_table
+
+if TYPE_CHECKING:
+    import os
+
+    import onnx
+
+
+@dataclass(frozen=True)
+class BatchNormInfo:
+    """One batch norm of a model.
+
+    Attributes
+    ----------
+    name : str
+    channels : int or None
+        None if the graph does not say.
+    written : str
+        How the graph spells it: ``BatchNormalization``, ``Mul+Add`` and the like, ``QLinearMul+QLinearAdd``, or,
+        lowered, ``QLinearBatchNormalization`` or ``depthwise QLinearConv``.
+    reads : str
+        The operator and the node that feed it, or ``input`` and its name.
+    activation : str
+        ``Relu``, ``Clip`` or empty.
+    runs_in : str
+        ``float`` or ``8-bit``.
+    folds_into : str
+        The node whose weights can take the norm up; empty if there is none.
+    reason : str
+        Why it cannot be folded.
+    lowerable : bool
+        Whether :func:`bytenorm.onnx.lower` can let it run in 8 bits where it stands.
+    problem : str
+        Why not, if not.
+    """
+
+    name: str
+    channels: int | None
+    written: str
+    reads: str
+    activation: str
+    runs_in: str
+    folds_into: str
+    reason: str
+    lowerable: bool
+    problem: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All batch norms of a model, and what surrounds them. It prints as a table.
+
+    Attributes
+    ----------
+    norms : tuple of BatchNormInfo
+        In the order of the graph.
+    opset, ir_version : int
+    quantized : bool
+        Whether any tensor of the model is quantized.
+    """
+
+    norms: tuple[BatchNormInfo, ...]
+    opset: int
+    ir_version: int
+    quantized: bool
+
+    @property
+    def in_float(self) -> tuple[BatchNormInfo, ...]:
+        """The norms that run in float."""
+        return tuple(n for n in self.norms if n.runs_in == "float")
+
+    @property
+    def foldable(self) -> tuple[BatchNormInfo, ...]:
+        """The norms that a layer before them can take up."""
+        return tuple(n for n in self.norms if n.folds_into)
+
+    def summary(self) -> str:
+        """Return the counts in one line."""
+        if not self.norms:
+            return "no batch norm found"
+        return (
+            f"{len(self.norms)} batch norms: {len(self.in_float)} in float, "
+            f"{len(self.norms) - len(self.in_float)} in 8 bits; {len(self.foldable)} can be folded"
+        )
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table's rows, each a text for each of :data:`COLUMNS`."""
+        return [
+            (
+                n.name,
+                "?" if n.channels is None else str(n.channels),
+                n.written + (f" + {n.activation}" if n.activation else ""),
+                n.reads,
+                n.runs_in,
+                n.folds_into or f"no: {n.reason}",
+            )
+            for n in self.norms
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return text_table(COLUMNS, self.rows()) + "\n" + self.summary() if self.norms else self.summary()
+
+
+COLUMNS = ("norm", "channels", "written as", "reads", "runs in", "folds into")
+
+
+def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspection:
+    """List the batch norms of a model.
+
+    Parameters
+    ----------
+    model_or_path : onnx.ModelProto or path
+        A float or quantized model.
+
+    Returns
+    -------
+    Inspection
+
+    Raises
+    ------
+    TypeError, ValueError
+        If this is no model, names what is wrong with it.
+
+    Examples
+    --------
+    >>> from bytenorm import onnx as bno
+    >>> print(bno.inspect(bno.digits_model()).summary())
+    """
+    graph = Graph(load_model(model_or_path))
+    infos = [_info(graph, norm) for norm in find_norms(graph)]
+    for inner, outer in find_hidden(graph):
+        where = f"in a subgraph of the {outer.op_type} {label(outer)}"
+        infos.append(
+            BatchNormInfo(label(inner), None, "BatchNormalization", where, "", "float", "", where, False, where)
+        )
+    return Inspection(tuple(infos), opset_of(graph.model), graph.model.ir_version, is_quantized(graph))
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Say whether anything in a graph is quantized."""
+    return any(
+        n.op_type in ("QuantizeLinear", "DequantizeLinear") or n.op_type.startswith("QLinear") for n in graph.nodes
+    )
+
+
+def _info(graph: Graph, norm: Norm) -> BatchNormInfo:
+    layer, reason = layer_to_fold_into(graph, norm)
+    runs_in_8_bits = norm.lowered or norm.written.startswith("QLinear")
+    return BatchNormInfo(
+        name=norm.name,
+        channels=norm.channels,
+        written=norm.written,
+        reads=_what_feeds(graph, norm.input),
+        activation=norm.activation.op_type if norm.activation is not None else "",
+        runs_in="8-bit" if runs_in_8_bits else "float",
+        folds_into=f"{layer.op_type} {label(layer)}" if layer is not None else "",
+        reason=reason,
+        lowerable=not norm.lowered and not norm.problem,
+        problem=norm.problem,
+    )
+
+
+def _what_feeds(graph: Graph, tensor: str) -> str:
+    """Return what makes a tensor, conversions between float and 8 bits and moves of axes apart."""
+    maker = graph.maker(tensor)
+    while maker is not None and is_op(maker, "DequantizeLinear", "QuantizeLinear", "Transpose", "Identity"):
+        tensor = maker.input[0]
+        maker = graph.maker(tensor)
+    return f"{maker.op_type} {label(maker)}" if maker is not None else f"input {tensor}"

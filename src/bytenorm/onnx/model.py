@@ -1,0 +1,455 @@
+"""ONNX models: read from files and checked, described, and written without leaving halves behind."""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+import onnx
+from onnx import external_data_helper, numpy_helper
+
+from .. import _checks
+
+OLDEST_OPSET = 9  # before, BatchNormalization had the attribute `spatial` and outputs of training
+LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads and writes no message above
+SMALLEST_EXTERNAL = 1024  # bytes; smaller tensors stay in the model, where shape inference needs them
+ALIGNMENT = 4096  # bytes; a tensor that begins on a page can be mapped into memory
+DEFAULT_DOMAIN = ("", "ai.onnx")
+
+DTYPES: dict[int, np.dtype] = {  # what NumPy has itself
+    onnx.TensorProto.FLOAT: np.dtype(np.float32),
+    onnx.TensorProto.DOUBLE: np.dtype(np.float64),
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
+    onnx.TensorProto.INT8: np.dtype(np.int8),
+    onnx.TensorProto.INT16: np.dtype(np.int16),
+    onnx.TensorProto.INT32: np.dtype(np.int32),
+    onnx.TensorProto.INT64: np.dtype(np.int64),
+    onnx.TensorProto.UINT8: np.dtype(np.uint8),
+    onnx.TensorProto.UINT16: np.dtype(np.uint16),
+    onnx.TensorProto.UINT32: np.dtype(np.uint32),
+    onnx.TensorProto.UINT64: np.dtype(np.uint64),
+    onnx.TensorProto.BOOL: np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """What a model wants for one of its inputs.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int or None
+        None where the model leaves a dimension open.
+    dtype : numpy.dtype
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if n is None else str(n) for n in self.shape)
+        return f"{self.name!r} ({self.dtype} [{dims}])"
+
+
+def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str = "model") -> onnx.ModelProto:
+    """Return a model of one's own, with all its data in memory.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto or path
+        A model is copied, a file is read, with the files that hold its tensors where there are such.
+    argument : str, optional
+        What messages call the model.
+
+    Returns
+    -------
+    onnx.ModelProto
+        With at least one node and an opset of the default domain that the installed onnx knows.
+
+    Raises
+    ------
+    TypeError
+        If `model` is neither.
+    FileNotFoundError
+        If there is no such file, or a file with its tensors is missing.
+    ValueError
+        If the file is no ONNX model or a damaged one, leaves the folder of the model for its tensors, or holds a
+        model without nodes or with an opset below 9 or above the newest that is known.
+
+    Examples
+    --------
+    >>> from onnx import TensorProto, helper
+    >>> from bytenorm.onnx.model import load_model
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    >>> made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    >>> load_model(made).graph.node[0].op_type
+    'Relu'
+    """
+    if isinstance(model, onnx.ModelProto):
+        label = argument
+        _check(model, label)
+        for tensor in _tensors(model):
+            if external_data_helper.uses_external_data(tensor):
+                raise ValueError(
+                    f"{label} has its tensor {tensor.name!r} in another file, which only the model's path tells: "
+                    "pass the path"
+                )
+        return copy.deepcopy(model)
+    path = as_path(model, argument, "an onnx.ModelProto or a path")
+    label = f"{argument} {str(path)!r}"
+    require_file(path, label)
+    loaded = _parsed(path, label)
+    _check(loaded, label)
+    for tensor in _tensors(loaded):
+        if external_data_helper.uses_external_data(tensor):
+            _bring_in(tensor, path, label)
+    return loaded
+
+
+def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write a model to a file: all of it, or nothing.
+
+    The file is written beside its place and then renamed. What does not fit a file of 2 GiB goes to a second one
+    beside it, named as the first with ``.data`` at its end.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    path : str or path
+        In a folder that exists.
+    force : bool, optional
+        Replace a file that is there.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type.
+    FileExistsError
+        If there is such a file, and `force` is False.
+    ValueError
+        If `path` is a folder or no plain file, or its folder is missing or cannot be written to.
+    OSError
+        If writing fails, as on a full disk.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from onnx import TensorProto, helper
+    >>> from bytenorm.onnx.model import load_model, save_model
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    >>> made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(made, pathlib.Path(folder, "relu.onnx"))
+    ...     load_model(pathlib.Path(folder, "relu.onnx")) == made
+    True
+    """
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(f"model must be an onnx.ModelProto, got {type(model).__name__}")
+    target = as_path(path, "path", "a path")
+    replace = _checks.flag(force, "force")
+    label = f"path {str(target)!r}"
+    _require_place(target, label, replace)
+    written = _serialized(model)
+    if written is not None:
+        with _replacing(target, label) as file:
+            file.write(written)
+        return
+    data = target.with_name(target.name + ".data")
+    data_label = f"path {str(data)!r}"
+    _require_place(data, data_label, replace)
+    # The tensors take their place first: a model that is there finds them. A reader in between, of a model that
+    # is being replaced, sees old and new; no file system renames two files at once.
+    with _replacing(target, label) as file, _replacing(data, data_label) as data_file:
+        light = _serialized(_moved_out(model, data_file, data.name))
+        if light is None:
+            raise ValueError(f"model has more than {LARGEST_FILE} bytes even without its initializers")
+        file.write(light)
+
+
+def input_infos(model: onnx.ModelProto) -> list[InputInfo]:
+    """Return what a model wants to be fed: its inputs that are not initializers.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+
+    Returns
+    -------
+    list of InputInfo
+        In the model's order.
+
+    Raises
+    ------
+    ValueError
+        If an input is no tensor of numbers or booleans, or its rank is unknown.
+
+    Examples
+    --------
+    >>> from onnx import TensorProto, helper
+    >>> from bytenorm.onnx.model import input_infos
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    >>> input_infos(helper.make_model(graph))
+    [InputInfo(name='x', shape=(None, 3), dtype=dtype('float32'))]
+    """
+    graph = model.graph
+    known = {tensor.name for tensor in graph.initializer}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [_input_info(value) for value in graph.input if value.name not in known]
+
+
+def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        came = "has no type" if kind is None else f"is a {kind.removesuffix('_type').replace('_', ' ')}"
+        raise ValueError(f"the model's input {value.name!r} {came}: only tensors can be fed")
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in DTYPES:
+        names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+        came = names.get(tensor.elem_type, f"element type {tensor.elem_type}")
+        raise ValueError(f"the model's input {value.name!r} holds {came}: only NumPy's numbers can be fed")
+    if not tensor.HasField("shape"):
+        raise ValueError(f"the model's input {value.name!r} has no shape: how many dimensions is not known")
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in tensor.shape.dim
+    )
+    return InputInfo(value.name, shape, DTYPES[tensor.elem_type])
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def as_path(value: object, argument: str, wanted: str) -> Path:
+    """Return a str or PathLike as a Path."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{argument} must be {wanted}, got {type(value).__name__}")
+    if not text or "\0" in text:
+        raise ValueError(f"{argument} must be {wanted}, got {text!r}")
+    return Path(text)
+
+
+def kind_of(path: Path, label: str) -> str:
+    """Return what is at a path: a file, a folder, a broken link, something else, or nothing."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "broken link" if path.is_symlink() else "nothing"
+    except OSError as error:  # a name that is too long, a folder that may not be searched, links in a circle
+        raise ValueError(f"{label} cannot be reached: {error.strerror}") from None
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "no plain file"
+
+
+def require_file(path: Path, label: str) -> None:
+    """Refuse a path that is no plain file: what is missing, folders, pipes, devices."""
+    kind = kind_of(path, label)
+    if kind == "nothing":
+        raise FileNotFoundError(f"{label} does not exist")
+    if kind != "file":
+        raise ValueError(f"{label} is {_a(kind)}: a file is wanted")
+
+
+def _a(kind: str) -> str:
+    return kind if kind.startswith("no ") else f"a {kind}"
+
+
+def _parsed(path: Path, label: str) -> onnx.ModelProto:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise ValueError(f"{label} has {size} bytes: no ONNX model has more than {LARGEST_FILE} in one file")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{label} cannot be read: {error.strerror}") from None
+    if not content:
+        raise ValueError(f"{label} is empty: an ONNX model is wanted")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception:  # protobuf's errors differ among its versions, and say nothing about the file
+        raise ValueError(f"{label} is no ONNX model, or a damaged one") from None
+    if not model.HasField("graph"):
+        # Protobuf takes many short texts and random bytes, and a model cut off before its graph.
+        raise ValueError(f"{label} is no ONNX model, or a truncated one: there is no graph in it")
+    return model
+
+
+def _check(model: onnx.ModelProto, label: str) -> None:
+    if not model.HasField("graph"):
+        raise ValueError(f"{label} has no graph")
+    if not model.graph.node:
+        raise ValueError(f"{label} has no nodes")
+    versions = {opset.version for opset in model.opset_import if opset.domain in DEFAULT_DOMAIN}
+    if not versions:
+        raise ValueError(f"{label} imports no opset of the default domain: it is damaged or truncated")
+    if len(versions) > 1:
+        raise ValueError(f"{label} imports several opsets of the default domain: {sorted(versions)}")
+    version = versions.pop()
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= version <= newest:
+        raise ValueError(
+            f"{label} has opset {version}: {OLDEST_OPSET} to {newest} are wanted (onnx {onnx.__version__})"
+        )
+
+
+Part = onnx.GraphProto | onnx.FunctionProto
+
+
+def _parts(part: Part) -> Iterator[Part]:
+    """Yield a graph or function and the graphs within its nodes."""
+    yield part
+    for node in part.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _parts(attribute.g)
+            for graph in attribute.graphs:
+                yield from _parts(graph)
+
+
+def _initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for root in (model.graph, *model.functions):
+        for part in _parts(root):
+            if isinstance(part, onnx.GraphProto):
+                yield from part.initializer
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of a model that may have its data elsewhere."""
+    yield from _initializers(model)
+    for root in (model.graph, *model.functions):
+        for part in _parts(root):
+            for node in part.node:
+                for attribute in node.attribute:
+                    if attribute.HasField("t"):
+                        yield attribute.t
+                    yield from attribute.tensors
+
+
+def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
+    """Read the data of a tensor from the file beside the model that holds it."""
+    told = {entry.key: entry.value for entry in tensor.external_data}
+    location = told.get("location", "")
+    file = path.parent / location
+    what = f"{label}: the file {location!r} with its tensor {tensor.name!r}"
+    if not location or "\0" in location:
+        raise ValueError(f"{label} does not say which file holds its tensor {tensor.name!r}")
+    # A model from elsewhere must not read what it likes. Caches hold model and data as links into one folder.
+    # (realpath: Path.resolve raises on links in a circle.)
+    real = Path(os.path.realpath(file))
+    inside = (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
+    if Path(location).is_absolute() or not any(real.is_relative_to(folder) for folder in inside):
+        raise ValueError(f"{what} is outside of the model's folder")
+    kind = kind_of(file, what)
+    if kind == "nothing":
+        raise FileNotFoundError(f"{what} is missing")
+    if kind != "file":
+        raise ValueError(f"{what} is {_a(kind)}: a file is wanted")
+    try:
+        offset, length = int(told.get("offset", 0)), int(told.get("length", -1))
+    except ValueError:
+        raise ValueError(f"{what} has an offset or length that is no number") from None
+    if offset < 0 or length < -1:
+        raise ValueError(f"{what} has a negative offset or length")
+    try:
+        with file.open("rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            if length < 0:
+                length = max(0, size - offset)
+            if offset + length > size:
+                raise ValueError(f"{what} is truncated: it has {size} bytes, {offset + length} are wanted")
+            source.seek(offset)
+            tensor.raw_data = source.read(length)
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}") from None
+    if tensor.data_type in DTYPES:
+        wanted = DTYPES[tensor.data_type].itemsize
+        for n in tensor.dims:
+            wanted *= n
+        if length != wanted:
+            raise ValueError(f"{what} gives {length} bytes for it: {wanted} are wanted")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def _require_place(path: Path, label: str, force: bool) -> None:
+    """Refuse a path that cannot or must not be written to."""
+    kind = kind_of(path, label)
+    if kind not in ("nothing", "file"):
+        raise ValueError(f"{label} is {_a(kind)} and is not replaced: a file is wanted")
+    if kind == "file" and not force:
+        raise FileExistsError(f"{label} exists: give force=True to replace it")
+    parent = path.parent
+    kind = kind_of(parent, label)
+    if kind != "folder":
+        came = "does not exist" if kind == "nothing" else "is no folder"
+        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} {came}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} is not writable")
+
+
+@contextmanager
+def _replacing(target: Path, label: str) -> Iterator[BinaryIO]:
+    """Give a new file beside the target, which takes its place at the end, or vanishes after an error."""
+    temporary = target.with_name(f".bytenorm-{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        _refuse_writing(label, error)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refuse_writing(label: str, error: OSError) -> NoReturn:
+    if error.errno is None:  # it has been worded already, by the other of two files
+        raise error
+    raise OSError(f"{label} cannot be written: {error.strerror}") from None
+
+
+def _serialized(model: onnx.ModelProto) -> bytes | None:
+    """Return a model as one file's content, or None where that would be too large."""
+    # The tensors first: protobuf's own answer to too large a message differs among its versions.
+    if sum(tensor.ByteSize() for tensor in _tensors(model)) > LARGEST_FILE:
+        return None
+    try:
+        content = bytes(model.SerializeToString())
+    except Exception:
+        return None
+    return content if len(content) <= LARGEST_FILE else None
+
+
+def _moved_out(model: onnx.ModelProto, file: BinaryIO, location: str) -> onnx.ModelProto:
+    """Return a copy of a model without its larger initializers, which go to a file."""
+    light = copy.deepcopy(model)
+    for tensor in _initializers(light):
+        if tensor.ByteSize() < SMALLEST_EXTERNAL:
+            continue
+        if not tensor.HasField("raw_data"):
+            if tensor.data_type not in DTYPES:
+                continue
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+        file.write(bytes(-file.tell() % ALIGNMENT))
+        offset = file.tell()
+        file.write(tensor.raw_data)
+        external_data_helper.set_external_data(tensor, location, offset, file.tell() - offset)
+        tensor.ClearField("raw_data")
+    return light

@@ -1,0 +1,297 @@
+"""From a float model to an 8-bit one: ONNX Runtime's static quantizer, and batch norms in 8 bits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import onnx
+from onnxruntime import quantization as ort_quantization
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from .comparison import Comparison, compare
+from .data import Dataset, ImageInput, open_data
+from .folding import fold
+from .graph import Graph, opset_of
+from .inspection import is_quantized
+from .lowering import (
+    IR_VERSION,
+    Lowering,
+    Outcome,
+    check_lowering,
+    lower_graph,
+    refuse_invalid,
+    refuse_lowered,
+    warn_of,
+)
+from .marking import Marks
+from .model import load_model
+from .norms import find_norms
+
+if TYPE_CHECKING:
+    import numpy as np
+
+QuantFormat = Literal["QDQ", "QOperator"]
+ByteType = Literal["uint8", "int8"]
+CalibrateMethod = Literal["minmax", "entropy", "percentile"]
+
+_OLDEST_OPSET = 13  # scales per channel
+_TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
+_METHODS = {
+    "minmax": ort_quantization.CalibrationMethod.MinMax,
+    "entropy": ort_quantization.CalibrationMethod.Entropy,
+    "percentile": ort_quantization.CalibrationMethod.Percentile,
+}
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What happened on the way to an 8-bit model.
+
+    Attributes
+    ----------
+    folded : tuple of str
+        Norms that the layer before them took up.
+    outcomes : tuple of Outcome
+        The other norms; with a problem where one stays in float.
+    comparison : Comparison
+        The result against the float model, on the calibration data.
+    """
+
+    folded: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    comparison: Comparison
+
+
+def quantize(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    calibration_data: object,
+    *,
+    lowering: Lowering = "portable",
+    quant_format: QuantFormat = "QDQ",
+    activation_type: ByteType = "uint8",
+    weight_type: ByteType = "int8",
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    calibrate_method: CalibrateMethod = "minmax",
+    nodes_to_exclude: Sequence[str] = (),
+    limit: int | None = None,
+    images: ImageInput | None = None,
+) -> onnx.ModelProto:
+    """Make an 8-bit model of a float one, its batch norms included.
+
+    Norms that can be folded are folded; ONNX Runtime's static quantizer does the rest of the network; the other
+    norms, with the Relu or Clip behind them, get 8-bit inputs and outputs and are lowered as by :func:`lower`.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto or path
+        In float. Not changed.
+    calibration_data : iterable of dict, or path
+        Inputs by name, or a `.npz` or `.npy` file, an image, or a folder of these; see :func:`compare`, which
+        takes the same.
+    lowering : {"portable", "exact"}
+        See :func:`lower`.
+    quant_format : {"QDQ", "QOperator"}
+    activation_type, weight_type : {"uint8", "int8"}
+        ONNX Runtime runs uint8 activations and int8 weights fastest on x86.
+    per_channel : bool
+        Whether each output channel of a convolution has a weight scale of its own.
+    reduce_range : bool
+        7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate.
+    calibrate_method : {"minmax", "entropy", "percentile"}
+        How ranges of activations are chosen.
+    nodes_to_exclude : sequence of str
+        Names of nodes that stay in float.
+    limit : int, optional
+        Use so many samples at most.
+    images : ImageInput, optional
+        How image files become inputs.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Warns
+    -----
+    LoweringWarning
+        For each norm that stays in float.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, names what is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> batch = {"image": np.random.default_rng(0).random((8, 1, 28, 28), dtype=np.float32)}
+    >>> print(bno.inspect(bno.quantize(bno.digits_model(), [batch])).summary())
+    """
+    made, report = quantize_with_report(
+        model,
+        calibration_data,
+        lowering=lowering,
+        quant_format=quant_format,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        calibrate_method=calibrate_method,
+        nodes_to_exclude=nodes_to_exclude,
+        limit=limit,
+        images=images,
+    )
+    warn_of(list(report.outcomes))
+    return made
+
+
+def quantize_with_report(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    calibration_data: object,
+    *,
+    lowering: Lowering = "portable",
+    quant_format: QuantFormat = "QDQ",
+    activation_type: ByteType = "uint8",
+    weight_type: ByteType = "int8",
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    calibrate_method: CalibrateMethod = "minmax",
+    nodes_to_exclude: Sequence[str] = (),
+    limit: int | None = None,
+    images: ImageInput | None = None,
+    progress: Progress | None = None,
+) -> tuple[onnx.ModelProto, QuantizationReport]:
+    """Do as :func:`quantize`, and say what happened instead of warning.
+
+    `progress` is called with the stage, how much of it is done, and how much there is.
+    """
+    check_lowering(lowering)
+    _check_choice("quant_format", quant_format, QuantFormat)
+    _check_choice("activation_type", activation_type, ByteType)
+    _check_choice("weight_type", weight_type, ByteType)
+    _check_choice("calibrate_method", calibrate_method, CalibrateMethod)
+    original = load_model(model)
+    prepared = _with_opset(original)
+    graph = Graph(prepared)
+    refuse_lowered(prepared, "model")
+    if is_quantized(graph):
+        raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
+    data = open_data(calibration_data, original, limit=limit, images=images)
+    unknown = sorted(set(nodes_to_exclude) - {node.name for node in graph.nodes})
+    if unknown:
+        raise ValueError(f"nodes_to_exclude: the model has no node {unknown[0]!r}")
+
+    norms = find_norms(graph)
+    refuse_invalid(norms)
+    excluded = [n for n in norms if any(node.name in nodes_to_exclude for node in n.nodes)]
+    folded = fold(graph, [n for n in norms if n not in excluded])
+    marks = Marks()
+    for norm in norms:
+        if norm not in folded and norm not in excluded:
+            marks.set(graph, norm)
+    graph.finish()
+
+    options = {
+        "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
+        "activation_type": _TYPES[activation_type],
+        "weight_type": _TYPES[weight_type],
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "calibrate_method": _METHODS[calibrate_method],
+        "nodes_to_exclude": list(nodes_to_exclude),
+    }
+    made = _run_quantizer(prepared, data, options, progress)
+    made.ir_version = max(IR_VERSION, original.ir_version)
+    _drop_unused_domains(made)
+    graph = Graph(made)
+    marks.lift(graph)
+    outcomes = lower_graph(graph, lowering)
+    comparison = compare(original, made, data, progress=_stage(progress, "compare"))
+    return made, QuantizationReport(tuple(n.name for n in folded), tuple(outcomes), comparison)
+
+
+def _check_choice(name: str, value: object, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
+
+
+def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model with the standard operators that quantization needs."""
+    opset = opset_of(model)
+    if opset >= _OLDEST_OPSET:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    try:
+        return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"model: opset {opset} is too old to quantize, and onnx cannot convert it to {_OLDEST_OPSET}: {why}"
+        ) from None
+
+
+def _run_quantizer(
+    model: onnx.ModelProto, data: Dataset, options: dict[str, Any], progress: Progress | None
+) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
+        before, between, behind = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "8bit.onnx"))
+        onnx.save_model(model, before)
+        try:
+            quant_pre_process(str(before), str(between), skip_symbolic_shape=True)
+            ort_quantization.quantize_static(
+                str(between), str(behind), _Reader(data, _stage(progress, "calibrate")), **options
+            )
+        except Exception as error:
+            why = " ".join(str(error).split())
+            raise ValueError(f"model: ONNX Runtime's quantizer failed: {why}") from error
+        return onnx.load_model(behind)
+
+
+class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Hands batches to the quantizer."""
+
+    def __init__(self, data: Dataset, progress: Callable[[int, int], None] | None) -> None:
+        self._batches: Iterator[dict[str, np.ndarray]] = iter(data)
+        self._done, self._all, self._progress = 0, len(data), progress
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        if self._progress is not None:
+            self._progress(self._done, self._all)
+        self._done += 1
+        return next(self._batches, None)
+
+
+def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, whole: progress(name, done, whole)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's remarks, which it sends to the root logger, from the terminal."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def _drop_unused_domains(model: onnx.ModelProto) -> None:
+    """Drop the imports of domains that no node uses: ONNX Runtime's optimizer writes all that it knows."""
+    used = {node.domain for node in model.graph.node} | {f.domain for f in model.functions}
+    for i in reversed(range(len(model.opset_import))):
+        domain = model.opset_import[i].domain
+        if domain not in ("", "ai.onnx") and domain not in used:
+            del model.opset_import[i]

@@ -1,0 +1,128 @@
+"""ONNX Runtime sessions that know bytenorm's operator."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+import onnx
+import onnxruntime
+
+from bytenorm import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Session options that have the operator: registering it twice is an error in ONNX Runtime.
+_registered: weakref.WeakSet[onnxruntime.SessionOptions] = weakref.WeakSet()
+
+
+def custom_op_library() -> str:
+    """Return the path of the library that holds the operator.
+
+    Returns
+    -------
+    str
+        For ``SessionOptions.register_custom_ops_library``, in this process or another one, in Python or any
+        other language that runs inside a Python interpreter. Hosts without Python build their own library from
+        the same source: see docs/operator.md.
+
+    Examples
+    --------
+    >>> import onnxruntime
+    >>> from bytenorm import onnx as bno
+    >>> options = onnxruntime.SessionOptions()
+    >>> options.register_custom_ops_library(bno.custom_op_library())
+    """
+    return str(_core.__file__)
+
+
+def register(session_options: onnxruntime.SessionOptions) -> None:
+    """Register the operator in session options; safe to call twice.
+
+    Parameters
+    ----------
+    session_options : onnxruntime.SessionOptions
+
+    Raises
+    ------
+    TypeError
+        If these are no session options.
+    RuntimeError
+        If ONNX Runtime is older than 1.17.
+
+    Examples
+    --------
+    >>> import onnxruntime
+    >>> from bytenorm import onnx as bno
+    >>> options = onnxruntime.SessionOptions()
+    >>> bno.register(options)
+    >>> bno.register(options)
+    """
+    if not isinstance(session_options, onnxruntime.SessionOptions):
+        raise TypeError(
+            f"session_options: wanted onnxruntime.SessionOptions, got {type(session_options).__name__}"
+        )
+    if session_options in _registered:
+        return
+    try:
+        session_options.register_custom_ops_library(custom_op_library())
+    except Exception as error:
+        if "already" in str(error):  # registered without this function
+            _registered.add(session_options)
+            return
+        raise RuntimeError(f"ONNX Runtime {onnxruntime.__version__} refused the operator: {error}") from None
+    _registered.add(session_options)
+
+
+def session(
+    model_or_path: onnx.ModelProto | str | os.PathLike[str],
+    sess_options: onnxruntime.SessionOptions | None = None,
+    providers: Sequence[str] | None = None,
+) -> onnxruntime.InferenceSession:
+    """Make an ``InferenceSession`` with the operator registered.
+
+    Parameters
+    ----------
+    model_or_path : onnx.ModelProto or path
+        Any model, with bytenorm's operator or without.
+    sess_options : onnxruntime.SessionOptions, optional
+        The operator is registered in them.
+    providers : sequence of str, optional
+        Execution providers; the CPU's by default. The operator runs on the CPU.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    TypeError
+        If the model is neither a ``ModelProto`` nor a path.
+    ValueError
+        If ONNX Runtime cannot load it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> run = bno.session(bno.digits_model())
+    >>> run.run(None, {"image": np.zeros((1, 1, 28, 28), np.float32)})[0].shape
+    (1, 10)
+    """
+    options = onnxruntime.SessionOptions() if sess_options is None else sess_options
+    register(options)
+    source: bytes | str
+    if isinstance(model_or_path, onnx.ModelProto):
+        source, name = model_or_path.SerializeToString(), "the model"
+    elif isinstance(model_or_path, str | os.PathLike):
+        source = name = os.fspath(model_or_path)
+    else:
+        raise TypeError(f"model_or_path: wanted a ModelProto or a path, got {type(model_or_path).__name__}")
+    try:
+        return onnxruntime.InferenceSession(
+            source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
