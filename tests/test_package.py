@@ -15,8 +15,9 @@ import pytest
 
 import bytenorm as bn
 from bytenorm import _config, _core
+from bytenorm import onnx as bno
 
-MODULES = sorted(f"bytenorm.{module.name}" for module in pkgutil.iter_modules(bn.__path__))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(bn.__path__, "bytenorm."))
 ISAS = bn.show_config()["isas"]
 
 # --- importing it ---------------------------------------------------------------------------------------------
@@ -241,12 +242,26 @@ def test_public_names():
     assert shown == set(bn.__all__) - {"__version__"}
 
 
+ONNX_CONTRACT = ["compare", "custom_op_library", "inspect", "lower", "quantize", "register", "session"]
+
+
+def test_public_names_of_the_onnx_part():
+    assert [name for name in ONNX_CONTRACT if name not in bno.__all__] == []
+    assert sorted(bno.__all__) == list(bno.__all__)
+
+
 DOCUMENTED = [name for name in bn.__all__ if callable(getattr(bn, name))]
+VERBS = [name for name in bno.__all__ if inspect.isfunction(getattr(bno, name))]
+THINGS = [vars(bn)[name] for name in DOCUMENTED] + [vars(bno)[name] for name in VERBS]
 
 
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_examples_of_each_public_name(name):
-    documentation = inspect.getdoc(vars(bn)[name])
+@pytest.mark.parametrize(
+    "thing",
+    [vars(bn)[name] for name in DOCUMENTED] + [vars(bno)[name] for name in VERBS],
+    ids=lambda f: f.__name__,
+)
+def test_examples_of_each_public_name(thing):
+    documentation = inspect.getdoc(thing)
     assert documentation
     assert "Examples\n--------\n>>> " in documentation
     first = documentation.splitlines()[0]
@@ -267,7 +282,7 @@ def test_doctests(name):
 def test_doctests_are_found():
     modules = [importlib.import_module(name) for name in MODULES]
     found = [test for module in modules for test in doctest.DocTestFinder().find(module) if test.examples]
-    assert {test.name.rpartition(".")[2] for test in found} >= set(DOCUMENTED)
+    assert {test.name.rpartition(".")[2] for test in found} >= {*DOCUMENTED, *VERBS}
 
 
 def test_version():

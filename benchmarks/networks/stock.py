@@ -1,0 +1,73 @@
+"""The baseline: ONNX Runtime's own preparation and static quantization, in the form it recommends."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+
+def quantize(model: ModelProto, images: NDArray[np.float32]) -> ModelProto:
+    """Return the model in QDQ form: uint8 activations by minimum and maximum, int8 weights per channel.
+
+    Parameters
+    ----------
+    model : ModelProto
+        In float, with one input, for batches of one.
+    images : ndarray
+        float32, N x 3 x height x width: what calibrates.
+    """
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
+        quant_pre_process(model, prepared)
+        quantize_static(
+            prepared,
+            quantized,
+            _Reader(model.graph.input[0].name, images),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return onnx.load(quantized)
+
+
+def norms_left(model: ModelProto) -> list[str]:
+    """Return the names of the batch norms that are still nodes."""
+    return [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, name: str, images: NDArray[np.float32]) -> None:
+        self._feeds: Iterator[dict[str, Any]] = iter([{name: image[np.newaxis]} for image in images])
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._feeds, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the quantizer's hints; its errors are exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
