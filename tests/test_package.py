@@ -17,7 +17,11 @@ import bytenorm as bn
 from bytenorm import _config, _core
 from bytenorm import onnx as bno
 
-MODULES = sorted(module.name for module in pkgutil.walk_packages(bn.__path__, "bytenorm."))
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(bn.__path__, "bytenorm.")
+    if not module.name.endswith(".__main__")  # which runs when it is imported
+)
 ISAS = bn.show_config()["isas"]
 
 # --- importing it ---------------------------------------------------------------------------------------------
