@@ -16,6 +16,8 @@ from .model import load_model
 from .runtime import session
 from .table import text_table
 
+COLUMNS = ("output", "SNR dB", "cosine", "top-1 %", "max error", "worst sample", "its SNR dB")
+
 
 @dataclass(frozen=True)
 class OutputComparison:
@@ -65,9 +67,12 @@ class Comparison:
     samples: int
 
     def __str__(self) -> str:
-        columns = ["output", "SNR dB", "cosine", "top-1 %", "max error", "worst sample", "its SNR dB"]
-        rows = [
-            [
+        return text_table(COLUMNS, self.rows())
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table's rows, each a text for each of :data:`COLUMNS`."""
+        return [
+            (
                 " ".join(out.name.split()),
                 f"{out.snr_db:.2f}",
                 f"{out.cosine:.6f}",
@@ -75,10 +80,9 @@ class Comparison:
                 f"{out.max_abs_error:.4g}",
                 str(out.worst_sample),
                 f"{out.worst_sample_snr_db:.2f}",
-            ]
+            )
             for out in self.outputs
         ]
-        return text_table(columns, rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold: an SNR that is infinite is None there.

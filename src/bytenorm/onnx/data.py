@@ -31,8 +31,8 @@ class ImageInput:
 
     An image is converted to RGB, or to grey for a model with one channel, and scaled (bilinear) so that it just
     covers the model's height and width, of which the centre is taken: the shorter side decides, the proportions
-    stay. Where the model leaves height and width open the image keeps its own. A model with a uint8 input gets
-    the pixels themselves.
+    stay. Where the model leaves height and width open the image keeps its own. Transparency is dropped, and an
+    orientation that a camera has noted is not followed. A model with a uint8 input gets the pixels themselves.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ class _Checks:
         batch = {}
         for info in self.inputs:
             array = arrays[info.name]
-            rows = np.array(array[start:stop] if array.ndim else array, order="C", subok=False)
+            rows = np.array(array[start:stop] if array.ndim else array, order="C")
             if rows.dtype.kind == "f":
                 bad = ~np.isfinite(rows)
                 if bad.any():
@@ -460,8 +460,6 @@ def _open_npy(path: Path, label: str, name: str) -> dict[str, np.ndarray]:
         size, wanted = os.fstat(file.fileno()).st_size - begin, _bytes(shape, dtype)
         if size < wanted:
             raise ValueError(f"it is truncated: it has {size} bytes of data, {wanted} are wanted")
-        if wanted == 0:
-            return {name: np.empty(shape, dtype)}
         order = "F" if fortran else "C"
         return {name: np.memmap(file, dtype, "r", begin, shape, order)}  # type: ignore[call-overload]
 

@@ -129,7 +129,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     path : str or path
         In a folder that exists.
     force : bool, optional
-        Replace a file that is there.
+        Replace a file that is there; a link is replaced, not what it leads to.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     target = as_path(path, "path", "a path")
     replace = _checks.flag(force, "force")
     label = f"path {str(target)!r}"
-    _require_place(target, label, replace)
+    require_place(target, label, replace)
     written = _serialized(model)
     if written is not None:
         with _replacing(target, label) as file:
@@ -168,7 +168,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
         return
     data = target.with_name(target.name + ".data")
     data_label = f"path {str(data)!r}"
-    _require_place(data, data_label, replace)
+    require_place(data, data_label, replace)
     # The tensors take their place first: a model that is there finds them. A reader in between, of a model that
     # is being replaced, sees old and new; no file system renames two files at once.
     with _replacing(target, label) as file, _replacing(data, data_label) as data_file:
@@ -386,7 +386,7 @@ def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def _require_place(path: Path, label: str, force: bool) -> None:
+def require_place(path: Path, label: str, force: bool) -> None:
     """Refuse a path that cannot or must not be written to."""
     kind = kind_of(path, label)
     if kind not in ("nothing", "file"):
