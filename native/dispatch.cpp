@@ -1,7 +1,10 @@
 #include "dispatch.hpp"
 
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
+#include <string>
 
 #include "kernel_list.hpp"
 
@@ -9,6 +12,10 @@ namespace bytenorm {
 namespace {
 
 KernelTable table;
+
+bool selected() {
+    return table.planes_fp32 != nullptr;
+}
 
 bool supported(Isa isa) {
 #if defined(BYTENORM_X86)
@@ -90,10 +97,27 @@ const KernelTable& kernels() {
 void select_kernels(const char* name) {
     for (Isa isa : available_isas()) {
         if (std::strcmp(name, isa_name(isa)) != 0) continue;
-        table = table_for(isa);
+        if (!selected() || table.isa != isa) table = table_for(isa);  // sessions of a host may be reading it
         return;
     }
     throw std::invalid_argument("no such instruction set here");
+}
+
+void ensure_kernels() {
+    static std::mutex mutex;
+    std::lock_guard<std::mutex> guard(mutex);
+    if (selected()) return;
+    const std::vector<Isa> available = available_isas();
+    const char* wanted = std::getenv("BYTENORM_ISA");
+    std::string names;
+    for (Isa isa : available) {
+        if (wanted && std::strcmp(wanted, isa_name(isa)) == 0) return select_kernels(wanted);
+        names += (names.empty() ? "" : ", ") + std::string(isa_name(isa));
+    }
+    if (wanted)
+        throw std::invalid_argument("BYTENORM_ISA='" + std::string(wanted) +
+                                    "' is not available: this machine has " + names);
+    select_kernels(isa_name(available.back()));
 }
 
 }  // namespace bytenorm

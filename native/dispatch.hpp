@@ -1,4 +1,4 @@
-// Which kernels this process runs: chosen once, when the module is imported.
+// Which kernels this process runs: chosen once, when the module is imported or the operators are registered.
 #pragma once
 
 #include <vector>
@@ -33,5 +33,9 @@ const KernelTable& kernels();
 
 // Selects the table of an instruction set by name; throws std::invalid_argument unless it is available.
 void select_kernels(const char* name);
+
+// Unless a table is selected, selects what the environment variable BYTENORM_ISA names, or else the best;
+// throws std::invalid_argument, with words for the user, if what it names is not available.
+void ensure_kernels();
 
 }  // namespace bytenorm

@@ -190,4 +190,21 @@ void parallel_for(int64_t units, int64_t bytes, void (*body)(void*, int64_t, int
     p.busy.store(false, std::memory_order_release);
 }
 
+namespace {
+
+class OwnThreads final : public Threads {
+  public:
+    int most() const override { return num_threads(); }
+    void run(int64_t units, int64_t bytes, void (*body)(void*, int64_t, int64_t), void* context) const override {
+        parallel_for(units, bytes, body, context);
+    }
+};
+
+}  // namespace
+
+const Threads& own_threads() {
+    static const OwnThreads threads;
+    return threads;
+}
+
 }  // namespace bytenorm

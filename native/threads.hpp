@@ -1,4 +1,5 @@
-// A small pool of threads, and the rule for how many a call gets.
+// Who runs the pieces of a call: a small pool of threads and its rule for how many a call gets, or a host's
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -19,5 +20,23 @@ void parallel_for(int64_t units, int64_t bytes, F& body) {
     parallel_for(
         units, bytes, [](void* f, int64_t begin, int64_t end) { (*static_cast<F*>(f))(begin, end); }, &body);
 }
+
+// Somebody's threads. A program that runs an operator has its own, and two pools would fight for the cores.
+class Threads {
+  public:
+    virtual int most() const = 0;  // how many may work at once, as far as is known
+    virtual void run(int64_t units, int64_t bytes, void (*body)(void* context, int64_t begin, int64_t end),
+                     void* context) const = 0;  // as parallel_for
+
+    template <class F>
+    void run(int64_t units, int64_t bytes, F& body) const {
+        run(units, bytes, [](void* f, int64_t begin, int64_t end) { (*static_cast<F*>(f))(begin, end); }, &body);
+    }
+
+  protected:
+    ~Threads() = default;
+};
+
+const Threads& own_threads();  // the pool above
 
 }  // namespace bytenorm

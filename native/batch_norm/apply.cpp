@@ -4,7 +4,6 @@
 #include <numeric>
 
 #include "../dispatch.hpp"
-#include "../threads.hpp"
 
 namespace bytenorm {
 namespace {
@@ -33,8 +32,8 @@ constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KiB of param
 
 class Pass {
   public:
-    Pass(const Plan& plan, const Folded& folded, const Layout& layout)
-        : plan_(plan), folded_(folded), layout_(layout), stream_(layout.size >= stream_from) {}
+    Pass(const Plan& plan, const Folded& folded, const Layout& layout, const Threads& threads)
+        : plan_(plan), folded_(folded), layout_(layout), threads_(threads), stream_(layout.size >= stream_from) {}
 
     void run() {
         if (layout_.size == 0) return;
@@ -76,7 +75,8 @@ class Pass {
         const int64_t planes = layout.outer_size(), length = layout.inner.n;
         // Few long planes are cut into pieces, so that every thread gets as much.
         int64_t pieces = 1;
-        if (planes < 4 * num_threads() && length >= 65536 && num_threads() > 1) pieces = length / 16384;
+        const int most = threads_.most();
+        if (planes < 4 * most && length >= 65536 && most > 1) pieces = length / 16384;
         const int64_t piece = (length / pieces + 63) / 64 * 64;
         const Loop& last = layout.outer[layout.outers - 1];
         Planes common{};
@@ -107,7 +107,7 @@ class Pass {
                 begin += behind - first;
             }
         };
-        parallel_for(planes * pieces, planes * images * length, body);
+        threads_.run(planes * pieces, planes * images * length, body);
     }
 
     void planes_segment(Planes& p, int64_t channel) const {
@@ -166,7 +166,7 @@ class Pass {
                 if (rest) rows_segment(x + groups * lanes_, y + groups * lanes_, 1, rest * channels, 0, 0);
             });
         };
-        parallel_for(pixels, layout_.size, body);
+        threads_.run(pixels, layout_.size, body);
     }
 
     void rows_segment(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t lanes, int64_t x_stride,
@@ -212,12 +212,13 @@ class Pass {
             });
         };
         // A table lookup an element takes some ten times as long as copying it.
-        parallel_for(layout_.outer_size(), 10 * layout_.size, body);
+        threads_.run(layout_.outer_size(), 10 * layout_.size, body);
     }
 
     const Plan& plan_;
     const Folded& folded_;
     const Layout& layout_;
+    const Threads& threads_;
     const bool stream_;
     int64_t lanes_ = 0;
     const PackedRows* packed_ = nullptr;
@@ -255,8 +256,8 @@ void prepare(const Plan& plan, Folded& folded) {
     }
 }
 
-void apply(const Plan& plan, const Folded& folded, const Layout& layout) {
-    Pass(plan, folded, layout).run();
+void apply(const Plan& plan, const Folded& folded, const Layout& layout, const Threads& threads) {
+    Pass(plan, folded, layout, threads).run();
 }
 
 }  // namespace bytenorm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../layout.hpp"
+#include "../threads.hpp"
 #include "fold.hpp"
 
 namespace bytenorm {
@@ -16,6 +17,6 @@ struct Plan {
 
 Plan choose(const Layout& layout, int64_t channels, Use use);
 void prepare(const Plan& plan, Folded& folded);  // not beside another call on the same `folded`
-void apply(const Plan& plan, const Folded& folded, const Layout& layout);
+void apply(const Plan& plan, const Folded& folded, const Layout& layout, const Threads& threads = own_threads());
 
 }  // namespace bytenorm

@@ -1,11 +1,11 @@
 // quantized_batch_norm and BatchNorm: the checks of the usual call, the fold, the pass. Whatever is unusual
 // makes these functions return None; Python's _checks then finds words for it or makes it usual.
 #include <algorithm>
-#include <cmath>
 #include <mutex>
 #include <vector>
 
 #include "../batch_norm/apply.hpp"
+#include "../batch_norm/valid.hpp"
 #include "../dispatch.hpp"
 #include "gil.hpp"
 #include "output.hpp"
@@ -14,29 +14,6 @@ namespace bytenorm {
 namespace {
 
 constexpr int64_t release_gil_from = 65536;  // bytes; handing the GIL over costs 0.1 us
-
-bool valid_scale(double scale) {
-    const float f = static_cast<float>(scale);
-    return f > 0.0f && std::isfinite(f) && std::isfinite(1.0f / f);
-}
-
-bool valid_zero_point(int64_t zero_point, bool is_signed) {
-    return is_signed ? zero_point >= -128 && zero_point <= 127 : zero_point >= 0 && zero_point <= 255;
-}
-
-bool all_finite(const float* p, int64_t n) {
-    float check = 0.0f;  // 0 * inf and 0 * NaN are NaN
-    for (int64_t i = 0; i < n; ++i) check += p[i] * 0.0f;
-    return check == 0.0f;
-}
-
-bool valid_parameters(const NormParameters& p) {
-    if (!std::isfinite(p.eps) || p.eps < 0.0f) return false;
-    bool positive = true;
-    for (int64_t c = 0; c < p.channels; ++c) positive &= p.var[c] >= 0.0f && p.var[c] + p.eps > 0.0f;
-    return positive && all_finite(p.var, p.channels) && all_finite(p.mean, p.channels) &&
-           (!p.weight || all_finite(p.weight, p.channels)) && (!p.bias || all_finite(p.bias, p.channels));
-}
 
 // The input's channel axis, or -1 if this is no input for a norm of so many channels.
 int channel_axis(const Tensor& input, int64_t axis, int64_t channels) {

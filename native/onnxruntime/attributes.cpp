@@ -1,0 +1,43 @@
+#include "attributes.hpp"
+
+#include <string>
+
+#include "status.hpp"
+
+namespace bytenorm::ort {
+namespace {
+
+// Asking for a missing attribute and asking with the wrong type fail alike, so the other types are asked for, too.
+void refuse_other_types(const OrtApi* api, const OrtKernelInfo* info, const char* name, const char* wanted) {
+    float real = 0;
+    int64_t integer = 0;
+    size_t size = 0;
+    if (succeeds<KernelInfoGetAttribute_float>(api, info, name, &real) ||
+        succeeds<KernelInfoGetAttribute_int64>(api, info, name, &integer) ||
+        succeeds<KernelInfoGetAttribute_string>(api, info, name, static_cast<char*>(nullptr), &size) ||
+        succeeds<KernelInfoGetAttributeArray_float>(api, info, name, static_cast<float*>(nullptr), &size) ||
+        succeeds<KernelInfoGetAttributeArray_int64>(api, info, name, static_cast<int64_t*>(nullptr), &size))
+        throw Refusal("attribute " + std::string(name) + " must be " + wanted + ", got another type");
+}
+
+}  // namespace
+
+float float_attribute(const OrtApi* api, const OrtKernelInfo* info, const char* name, float missing) {
+    float value = 0;
+    if (succeeds<KernelInfoGetAttribute_float>(api, info, name, &value)) return value;
+    refuse_other_types(api, info, name, "a float");
+    return missing;
+}
+
+bool flag_attribute(const OrtApi* api, const OrtKernelInfo* info, const char* name) {
+    int64_t value = 0;
+    if (!succeeds<KernelInfoGetAttribute_int64>(api, info, name, &value)) {
+        refuse_other_types(api, info, name, "an integer, 0 or 1");
+        return false;
+    }
+    if (value != 0 && value != 1)
+        throw Refusal("attribute " + std::string(name) + " must be 0 or 1, got " + std::to_string(value));
+    return value == 1;
+}
+
+}  // namespace bytenorm::ort

@@ -1,0 +1,77 @@
+// The entry point that ONNX Runtime looks up in a library of operators.
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../dispatch.hpp"
+#include "qlinear_batch_norm.hpp"
+#include "status.hpp"
+
+namespace bytenorm::ort {
+namespace {
+
+constexpr const char* domain_name = "bytenorm";
+constexpr const char* registered = "bytenorm.registered";
+
+OrtCustomOpDomain* make_domain(const OrtApi* api) {
+    OrtCustomOpDomain* domain = nullptr;
+    check<CreateCustomOpDomain>(api, domain_name, &domain);
+    for (const CustomOp* op : qlinear_batch_norms(api))
+        check<CustomOpDomain_Add>(api, domain, static_cast<const OrtCustomOp*>(op));
+    return domain;
+}
+
+// One domain for each ONNX Runtime in the process, never freed: nothing tells when the last session has ended.
+OrtCustomOpDomain* domain_of(const OrtApi* api) {
+    struct Entry {
+        const OrtApi* api;
+        OrtCustomOpDomain* domain;
+    };
+    static std::mutex& mutex = *new std::mutex;
+    static std::vector<Entry>& entries = *new std::vector<Entry>;
+    std::lock_guard<std::mutex> guard(mutex);
+    for (const Entry& entry : entries)
+        if (entry.api == api) return entry.domain;
+    entries.reserve(entries.size() + 1);
+    entries.push_back({api, make_domain(api)});
+    return entries.back().domain;
+}
+
+// Asked before GetApi, which prints to the standard error when it has no such version.
+bool new_enough(const char* version) {
+    int major = 0, minor = 0;
+    return std::sscanf(version, "%d.%d", &major, &minor) != 2 || major > 1 ||
+           (major == 1 && minor >= api_version_minor);
+}
+
+OrtStatus* register_operators(OrtSessionOptions* options, const OrtApiBase* base) {
+    const char* version = base->GetVersionString();
+    const OrtApi* api = new_enough(version) ? base->GetApi(api_version) : nullptr;
+    if (!api) {
+        // Making a status has been the first function since the first version.
+        const OrtApi* oldest = base->GetApi(1);
+        char message[160];
+        std::snprintf(message, sizeof message,
+                      "bytenorm: ONNX Runtime 1.17 or newer is needed for its operators, this is %.40s", version);
+        return oldest ? CreateStatus::call(oldest, fail, message) : nullptr;
+    }
+    return guarded(api, [&] {
+        ensure_kernels();
+        int already = 0;
+        check<HasSessionConfigEntry>(api, options, registered, &already);
+        if (already)
+            throw Refusal(
+                "bytenorm: its operators are registered in these SessionOptions already; once is enough");
+        check<AddCustomOpDomain>(api, options, domain_of(api));
+        check<AddSessionConfigEntry>(api, options, registered, "1");
+    });
+}
+
+}  // namespace
+}  // namespace bytenorm::ort
+
+extern "C" __attribute__((visibility("default"))) bytenorm::ort::OrtStatus* RegisterCustomOps(
+    bytenorm::ort::OrtSessionOptions* options, const bytenorm::ort::OrtApiBase* base) {
+    return bytenorm::ort::register_operators(options, base);
+}

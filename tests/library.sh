@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds the ONNX Runtime operators as a library for hosts in other languages, without Python or its packages in
+# reach of the build, and passes the operator's tests with it. Usage: sh tests/library.sh PYTHON
+set -eu
+python=$1
+cd "$(dirname "$0")/.."
+"$python" -m pip --disable-pip-version-check --quiet install 'cmake>=3.22' ninja
+PATH=$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH
+export PATH
+cmake -S . -B build/onnxruntime -G Ninja -DBYTENORM_PYTHON=OFF -DBYTENORM_WERROR=ON -DCMAKE_INSTALL_LIBDIR=lib \
+    -DCMAKE_DISABLE_FIND_PACKAGE_Python=ON -DCMAKE_DISABLE_FIND_PACKAGE_nanobind=ON >/dev/null
+cmake --build build/onnxruntime >/dev/null
+cmake --install build/onnxruntime --prefix build/onnxruntime/installed --strip >/dev/null
+library=$PWD/build/onnxruntime/installed/lib/libbytenorm_onnxruntime.so
+
+exported=$(nm -D --defined-only "$library" | awk '{ print $3 }')
+if [ "$exported" != RegisterCustomOps ]; then
+    echo "$library must export RegisterCustomOps alone, and exports: $exported" >&2
+    exit 1
+fi
+BYTENORM_TEST_LIBRARY=$library "$python" -m pytest -p no:cacheprovider tests/test_onnx_operator.py
