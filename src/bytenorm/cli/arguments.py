@@ -1,0 +1,263 @@
+"""The arguments of the command; nothing here needs onnx, so that help is there without it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+
+DESCRIPTION = """\
+Batch norms in 8 bits for ONNX models: find them, convert them, see what it
+costs and what it brings.
+"""
+EPILOG = """\
+exit codes:
+  0 done; 2 bad input or usage, nothing is written; 130 interrupted
+
+examples:
+  bytenorm inspect model.onnx
+  bytenorm quantize model.onnx --data calibration/ -o model.int8.onnx
+  bytenorm lower quantized.onnx -o model.int8.onnx
+  bytenorm compare model.onnx model.int8.onnx --data held-out.npz
+  bytenorm bench model.onnx model.int8.onnx
+
+"bytenorm COMMAND --help" tells more, also which keys --json has; they stay.
+"""
+
+INSPECT = """\
+List the batch norms of a model and what feeds them: in a float model, which
+of them a layer before them can take up; in a quantized one, which run in
+float and which in 8 bits.
+"""
+INSPECT_EPILOG = """\
+--json:
+  model, opset, ir_version, quantized, in_float, in_8_bits, foldable, and
+  norms: each with name, channels, written, reads, activation, runs_in,
+  folds_into, reason, lowerable, problem
+
+examples:
+  bytenorm inspect model.onnx
+  bytenorm inspect model.int8.onnx --json
+"""
+
+QUANTIZE = """\
+Make an 8-bit model of a float one. Batch norms that a layer before them can
+take up are folded, the others run in 8 bits; ONNX Runtime's static quantizer
+does the rest. A norm that has to stay in float is listed with the reason.
+"""
+QUANTIZE_EPILOG = """\
+--json:
+  model, output, lowering, format, activations, weights, method, per_channel,
+  reduce_range, samples, size_before, size_after (bytes), folded, in_8_bits,
+  in_float, comparison (see compare), and norms: each with name, channels,
+  became ("folded", "8-bit" or "float"), folds_into, problem
+
+examples:
+  bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
+  bytenorm quantize model.onnx --data photos/ --limit 200 -o model.int8.onnx \\
+      --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
+  bytenorm quantize model.onnx --data calibration/ --lowering exact \\
+      --exclude first_conv classifier -o model.int8.onnx --force
+"""
+
+LOWER = """\
+Let the batch norms of an already quantized model, in QDQ or QOperator format,
+run in 8 bits. No data is needed. A norm that has to stay as it is is listed
+with the reason.
+"""
+LOWER_EPILOG = """\
+--json:
+  model, output, lowering, size_before, size_after (bytes), in_8_bits,
+  in_float, and norms: each with name, channels, became ("8-bit" or "float"),
+  problem
+
+examples:
+  bytenorm lower quantized.onnx -o model.int8.onnx
+  bytenorm lower quantized.onnx --lowering exact -o model.int8.onnx
+"""
+
+COMPARE = """\
+Run two models on the same data and tell how far the outputs of the second are
+from those of the first.
+"""
+COMPARE_EPILOG = """\
+--json:
+  reference, candidate, samples, and outputs: each with name, snr_db, cosine,
+  top1_agreement, max_abs_error, worst_sample, worst_sample_snr_db; an
+  infinite snr_db is null (with max_abs_error 0 the outputs are equal)
+
+examples:
+  bytenorm compare model.onnx model.int8.onnx --data held-out.npz
+  bytenorm compare model.onnx model.int8.onnx --data photos/ --limit 100 \\
+      --scale 1 --mean 127.5 --std 127.5
+"""
+
+BENCH = """\
+Time models side by side: they take turns in one process, so that a slow
+moment of the machine hits all of them. The time of the batch norms and the
+number of Transposes are from ONNX Runtime's profile of other runs.
+"""
+BENCH_EPILOG = """\
+--json:
+  onnxruntime, threads, batch, data (null: random numbers), and models: each
+  with model, median_ms, q1_ms, q3_ms, fastest_ms, runs, speed (the first
+  model's median over its own) and profile: total_ms, norms_ms, norms_share,
+  norms, transposes_ms, transposes, by_op (milliseconds by operator)
+
+examples:
+  bytenorm bench model.onnx model.int8.onnx
+  bytenorm bench stock.onnx model.int8.onnx --data calibration.npz \\
+      --repeats 100 --threads 4
+"""
+
+LOWERINGS = """\
+portable (default): standard ONNX, fast everywhere, within one step of the exact result; exact: bytenorm's own
+operator, for ONNX Runtime with bytenorm's library"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for an error, as for all others."""
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        sys.stderr.write(f"bytenorm: error: {text} (see {self.prog} --help)\n")
+        raise SystemExit(2)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; raises SystemExit after help, version or an error."""
+    parser = _parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    return parser.parse_args(argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="bytenorm",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bytenorm {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, usage: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(
+            name,
+            usage=f"bytenorm {name} {usage} [options]",
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        return made
+
+    made = command("inspect", "MODEL", "list the batch norms of a model", INSPECT, INSPECT_EPILOG)
+    made.add_argument("model", metavar="MODEL", help="an ONNX file")
+    _add_json(made)
+
+    made = command(
+        "quantize", "MODEL --data PATH -o OUT", "make an 8-bit model of a float one", QUANTIZE, QUANTIZE_EPILOG
+    )
+    made.add_argument("model", metavar="MODEL", help="an ONNX file, in float")
+    _add_data(made, required=True)
+    _add_output(made)
+    _add_lowering(made)
+    made.add_argument("--format", choices=["QDQ", "QOperator"], default="QDQ", help="default: QDQ")
+    bytes_ = ["uint8", "int8"]
+    made.add_argument("--activations", choices=bytes_, default="uint8", help="their type (default: uint8)")
+    made.add_argument("--weights", choices=bytes_, default="int8", help="their type (default: int8)")
+    made.add_argument(
+        "--method",
+        choices=["minmax", "entropy", "percentile"],
+        default="minmax",
+        help="how ranges of activations are chosen (default: minmax)",
+    )
+    made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
+    made.add_argument(
+        "--reduce-range",
+        action="store_true",
+        help="7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate",
+    )
+    made.add_argument(
+        "--exclude",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NODE",
+        help="names of nodes that stay in float",
+    )
+    _add_json(made)
+
+    made = command(
+        "lower", "MODEL -o OUT", "let a quantized model's batch norms run in 8 bits", LOWER, LOWER_EPILOG
+    )
+    made.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
+    _add_output(made)
+    _add_lowering(made)
+    _add_json(made)
+
+    made = command(
+        "compare",
+        "A B --data PATH",
+        "tell how far one model's outputs are from another's",
+        COMPARE,
+        COMPARE_EPILOG,
+    )
+    made.add_argument("reference", metavar="A", help="an ONNX file")
+    made.add_argument("candidate", metavar="B", help="an ONNX file with the same inputs")
+    _add_data(made, required=True)
+    _add_json(made)
+
+    made = command("bench", "MODEL [MODEL ...]", "time models side by side", BENCH, BENCH_EPILOG)
+    made.add_argument("models", metavar="MODEL", nargs="+", help="ONNX files with the same inputs")
+    _add_data(made, required=False)
+    made.add_argument(
+        "--batch", type=int, metavar="N", help="samples in a run, where the model leaves it open (default: 1)"
+    )
+    made.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
+    long = made.add_mutually_exclusive_group()
+    long.add_argument(
+        "--seconds", type=float, default=3.0, metavar="S", help="how long for each model (default: 3)"
+    )
+    long.add_argument("--repeats", type=int, metavar="N", help="this many timed runs of each model instead")
+    _add_json(made)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def _add_lowering(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lowering", choices=["portable", "exact"], default="portable", help=LOWERINGS)
+
+
+def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--data",
+        required=required,
+        metavar="PATH",
+        help=".npz with arrays by input name, .npy, an image, or a folder of these"
+        + ("" if required else " (default: random numbers)"),
+    )
+    if required:
+        parser.add_argument("--limit", type=int, metavar="N", help="use N samples at most")
+    group = parser.add_argument_group(
+        "images", "Pixels become (pixel * scale - mean) / std; one number, or one a channel."
+    )
+    group.add_argument("--mean", type=float, nargs="+", metavar="X", help="default: 0")
+    group.add_argument("--std", type=float, nargs="+", metavar="X", help="default: 1")
+    group.add_argument("--scale", type=float, metavar="X", help="default: 1/255")

@@ -1,0 +1,167 @@
+"""``bytenorm bench``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from ..onnx.model import InputInfo, input_infos, load_model
+from ..onnx.runtime import session
+from ..onnx.timing import Profile, Timing, measure, profile, random_feeds, session_options
+from .samples import samples
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    import onnx
+
+    from .screen import Screen
+
+PROFILED_SECONDS = 1.0  # a model, about
+FEWEST_PROFILED, MOST_PROFILED = 3, 20
+DROPPED = 3
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Time models side by side."""
+    with naming(), screen.progress(live=False) as progress:
+        available = len(os.sched_getaffinity(0))
+        if not 1 <= options.threads <= available:
+            raise ValueError(f"threads must be 1 to {available}, as this machine has, got {options.threads}")
+        progress("opening", 0, 0)
+        feeds, batch = _feeds(options)
+        labels = _labels(options.models)
+        sessions = {
+            label: session(path, session_options(options.threads))
+            for label, path in zip(labels, options.models, strict=True)
+        }
+        timings = measure(
+            sessions,
+            feeds,
+            repeats=options.repeats,
+            seconds=options.seconds,
+            dropped=DROPPED,
+            progress=lambda done, whole: progress("timing", done, whole),
+        )
+        del sessions
+        profiles = {}
+        for done, (label, path) in enumerate(zip(labels, options.models, strict=True)):
+            progress("profiling", done, len(labels))
+            fitting = int(1e3 * PROFILED_SECONDS / timings[label].median_ms)
+            runs = max(FEWEST_PROFILED, min(MOST_PROFILED, fitting))
+            profiles[label] = profile(path, feeds, threads=options.threads, runs=runs, dropped=DROPPED)
+    first = timings[labels[0]]
+    columns = ["model", "median ms", "quartiles", "speed", "norms ms", "of all", "Transposes"]
+    screen.table(columns, [_row(label, timings[label], first, profiles[label]) for label in labels])
+    threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
+    fed = options.data if options.data is not None else "random inputs"
+    screen.line(
+        f"{threads}, batch {batch}, {fed}, {first.runs} runs each; norms and Transposes from the profile, "
+        f"ONNX Runtime {onnxruntime.__version__}"
+    )
+    screen.result(
+        onnxruntime=onnxruntime.__version__,
+        threads=options.threads,
+        batch=batch,
+        data=options.data,
+        models=[
+            {
+                "model": path,
+                **timings[label].to_dict(),
+                "speed": first.median_ms / timings[label].median_ms,
+                "profile": profiles[label].to_dict(),
+            }
+            for label, path in zip(labels, options.models, strict=True)
+        ],
+    )
+
+
+def _row(label: str, timing: Timing, first: Timing, where: Profile) -> list[str]:
+    return [
+        label,
+        _ms(timing.median_ms),
+        f"{_ms(timing.q1_ms)} to {_ms(timing.q3_ms)}",
+        f"{first.median_ms / timing.median_ms:.2f}x",
+        _ms(where.norms_ms),
+        f"{where.norms_share:.1%}",
+        str(where.transposes),
+    ]
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.2f}" if milliseconds >= 1 else f"{milliseconds:.3f}"
+
+
+def _labels(paths: Sequence[str]) -> list[str]:
+    """Name each model by its path; a model that is there twice shows how far two equal ones are apart."""
+    return [path if (n := paths[:i].count(path)) == 0 else f"{path} ({n + 1})" for i, path in enumerate(paths)]
+
+
+def _feeds(options: argparse.Namespace) -> tuple[dict[str, np.ndarray], int]:
+    """Return one batch that fits all models, and its size."""
+    feeds: dict[str, np.ndarray] = {}
+    batch = 0
+    for i, path in enumerate(options.models):
+        model = load_model(path)
+        with naming(path):
+            infos = input_infos(model)
+            if i == 0:
+                feeds, batch = _feeds_of(options, model, infos)
+        _require_fitting(feeds, infos, path)
+    return feeds, batch
+
+
+def _feeds_of(
+    options: argparse.Namespace, model: onnx.ModelProto, infos: Sequence[InputInfo]
+) -> tuple[dict[str, np.ndarray], int]:
+    fixed = next((info.shape[0] for info in infos if info.shape and info.shape[0] is not None), None)
+    if options.batch is not None and options.batch < 1:
+        raise ValueError(f"batch must be at least 1, got {options.batch}")
+    if None not in (fixed, options.batch) and fixed != options.batch:
+        path = options.models[0]
+        raise ValueError(f"model {path!r} takes {fixed} samples at a time, got --batch {options.batch}")
+    batch = fixed or options.batch or 1
+    if options.data is not None:
+        return _real(options, model, batch), batch
+    if (options.mean, options.std, options.scale) != (None, None, None):
+        raise ValueError("images must come with --data")
+    try:
+        return random_feeds(model, batch=batch), batch
+    except ValueError as error:
+        raise ValueError(str(error).replace("real data is wanted", "--data is wanted")) from None
+
+
+def _real(options: argparse.Namespace, model: onnx.ModelProto, batch: int) -> dict[str, np.ndarray]:
+    """Return the first samples of the data as one batch."""
+    data = samples(options, model, batch)
+    if data.samples < batch:
+        raise ValueError(f"--data {options.data!r} has {data.samples} samples, a batch has {batch}")
+    parts = list(data)
+    feeds = {}
+    for name, first in parts[0].items():
+        shapes = {part[name].shape[1:] for part in parts}
+        if len(shapes) > 1:
+            listed = ", ".join(map(str, sorted(shapes)))
+            raise ValueError(f"--data {options.data!r} has samples of several shapes for {name!r}: {listed}")
+        feeds[name] = np.concatenate([part[name] for part in parts]) if first.ndim else first
+    return feeds
+
+
+def _require_fitting(feeds: Mapping[str, np.ndarray], infos: Sequence[InputInfo], path: str) -> None:
+    """Refuse a model that does not take what the first one is fed."""
+    fits = len(feeds) == len(infos) and all(
+        info.name in feeds
+        and feeds[info.name].dtype == info.dtype
+        and feeds[info.name].ndim == len(info.shape)
+        and all(want in (None, n) for want, n in zip(info.shape, feeds[info.name].shape, strict=True))
+        for info in infos
+    )
+    if not fits:
+        wanted = ", ".join(map(str, infos)) or "nothing"
+        given = ", ".join(f"{name!r} ({array.dtype} {list(array.shape)})" for name, array in feeds.items())
+        raise ValueError(f"model {path!r} wants {wanted}, the first model is fed {given}")

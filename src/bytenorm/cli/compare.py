@@ -1,0 +1,42 @@
+"""``bytenorm compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..onnx.comparison import COLUMNS, Comparison, compare
+from ..onnx.model import load_model
+from ..onnx.timing import session_options
+from .samples import samples
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .screen import Screen
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Tell how far the outputs of a model are from those of another."""
+    names = {"reference": repr(options.reference), "candidate": repr(options.candidate)}
+    with naming(**names), screen.progress() as progress:
+        reference = load_model(options.reference)
+        load_model(options.candidate)
+        data = samples(options, reference, options.limit)
+        del reference
+        found = compare(
+            options.reference,
+            options.candidate,
+            data,
+            sess_options=session_options(),
+            progress=lambda done, whole: progress("comparing", done, whole),
+        )
+    screen.line(f"{options.candidate} against {options.reference}")
+    show(found, screen)
+    screen.result(reference=options.reference, candidate=options.candidate, **found.to_dict())
+
+
+def show(found: Comparison, screen: Screen) -> None:
+    """Write a comparison as a table."""
+    screen.table(COLUMNS, found.rows())
+    screen.line(f"on {found.samples} sample{'s' * (found.samples != 1)}")

@@ -1,0 +1,49 @@
+"""``bytenorm inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..onnx.inspection import BatchNormInfo, inspect
+from ..onnx.model import load_model
+from .places import size_on_disk
+from .screen import as_size
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .screen import Screen
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """List the batch norms of a model."""
+    with naming(options.model):
+        model = load_model(options.model)
+        found = inspect(model)
+    kind = "quantized" if found.quantized else "float"
+    size = as_size(size_on_disk(options.model, model))
+    screen.line(f"{options.model}: {kind}, {size}, opset {found.opset}, IR version {found.ir_version}")
+    if found.norms:
+        last = ["runs in"] if found.quantized else ["can be folded"]
+        screen.table(
+            ["norm", "channels", "written as", "reads", *last], [_row(n, found.quantized) for n in found.norms]
+        )
+    screen.line(found.summary())
+    screen.result(
+        model=options.model,
+        in_8_bits=len(found.norms) - len(found.in_float),
+        **found.to_dict() | {"in_float": len(found.in_float), "foldable": len(found.foldable)},
+    )
+
+
+def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
+    written = norm.written + (f" + {norm.activation}" if norm.activation else "")
+    row = [norm.name, "?" if norm.channels is None else str(norm.channels), written, norm.reads]
+    if not quantized:
+        # What it reads stands beside it: the layer that takes it up, or the usual reason why none does.
+        why = "" if norm.reason.startswith("it reads ") else f": {norm.reason}"
+        return [*row, "yes" if norm.folds_into else f"no{why}"]
+    how = "8 bits" if norm.runs_in == "8-bit" else "float"
+    why = f": {norm.problem}" if norm.problem else ""
+    return [*row, f"{how}, can be lowered" if norm.lowerable else how + why]

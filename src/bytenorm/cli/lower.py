@@ -1,0 +1,51 @@
+"""``bytenorm lower``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..onnx.graph import Graph
+from ..onnx.inspection import inspect, is_quantized
+from ..onnx.lowering import lower_graph, refuse_lowered
+from ..onnx.model import load_model
+from .outcomes import Fate, fates, show
+from .places import require_output, size_on_disk, write
+from .screen import as_size
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .screen import Screen
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Let a quantized model's batch norms run in 8 bits."""
+    label = f"model {options.model!r}"
+    require_output(options.output, options.force, model=options.model)
+    with naming(options.model), screen.progress() as progress:
+        model = load_model(options.model)
+        before = size_on_disk(options.model, model)
+        graph = Graph(model)
+        if not is_quantized(graph):
+            raise ValueError(f"{label} is in float: bytenorm quantize takes those")
+        refuse_lowered(model, "model")
+        norms = inspect(model).norms
+        progress("lowering", 0, 0)
+        outcomes = lower_graph(graph, options.lowering)
+        after = write(model, options.output, options.force)
+    made = fates(norms, outcomes)
+    screen.line(f"{options.model}, lowered ({options.lowering})")
+    counts = show(made, screen)
+    screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    screen.line(f"written to {options.output}")
+    screen.result(
+        model=options.model,
+        output=options.output,
+        lowering=options.lowering,
+        size_before=before,
+        size_after=after,
+        in_8_bits=counts[Fate.IN_8_BITS],
+        in_float=counts[Fate.IN_FLOAT],
+        norms=[{key: value for key, value in fate.to_dict().items() if key != "folds_into"} for fate in made],
+    )

@@ -1,0 +1,87 @@
+"""What became of each batch norm."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ..onnx.inspection import BatchNormInfo
+    from ..onnx.lowering import Outcome
+    from .screen import Screen
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of one norm: folded into a layer, in 8 bits, or in float because of a problem."""
+
+    FOLDED: ClassVar[str] = "folded"
+    IN_8_BITS: ClassVar[str] = "8-bit"
+    IN_FLOAT: ClassVar[str] = "float"
+
+    name: str
+    channels: int | None
+    became: str
+    folds_into: str = ""
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
+
+
+KINDS = (Fate.FOLDED, Fate.IN_8_BITS, Fate.IN_FLOAT)
+
+
+def fates(
+    norms: Iterable[BatchNormInfo],
+    outcomes: Iterable[Outcome],
+    folded: Collection[str] = (),
+) -> list[Fate]:
+    """Tell of each norm what became of it.
+
+    Parameters
+    ----------
+    norms : iterable of BatchNormInfo
+        Of the model as it was.
+    outcomes : iterable of Outcome
+        Of those that were not folded.
+    folded : collection of str, optional
+        Names of the norms that layers took up.
+    """
+    problems = {outcome.name: outcome.problem for outcome in outcomes}
+    made = []
+    for norm in norms:
+        if norm.name in folded:
+            made.append(Fate(norm.name, norm.channels, Fate.FOLDED, folds_into=norm.folds_into))
+        elif problems.get(norm.name):
+            made.append(Fate(norm.name, norm.channels, Fate.IN_FLOAT, problem=problems[norm.name]))
+        elif norm.name in problems or norm.runs_in == "8-bit":
+            made.append(Fate(norm.name, norm.channels, Fate.IN_8_BITS))
+        else:  # gone: ONNX Runtime found a way
+            made.append(Fate(norm.name, norm.channels, Fate.FOLDED, folds_into=norm.folds_into))
+    return made
+
+
+def _words(fate: Fate) -> str:
+    if fate.became == Fate.FOLDED:
+        return f"folded into {fate.folds_into}" if fate.folds_into else "folded by ONNX Runtime"
+    return "runs in 8 bits" if fate.became == Fate.IN_8_BITS else f"stays in float: {fate.problem}"
+
+
+def show(made: Sequence[Fate], screen: Screen) -> dict[str, int]:
+    """Write the norms as a table, and return how many became what."""
+    counts = {kind: sum(fate.became == kind for fate in made) for kind in KINDS}
+    if not made:
+        screen.line("no batch norm found")
+        return counts
+    screen.table(
+        ["norm", "channels", "what became of it"],
+        [[f.name, "?" if f.channels is None else str(f.channels), _words(f)] for f in made],
+    )
+    screen.line(
+        f"{len(made)} batch norm{'s' * (len(made) != 1)}: {counts[Fate.FOLDED]} folded, "
+        f"{counts[Fate.IN_8_BITS]} in 8 bits, {counts[Fate.IN_FLOAT]} left in float"
+    )
+    return counts

@@ -1,0 +1,62 @@
+"""Where a command writes its model: looked at before the work begins, written at its end."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..onnx.model import as_path, require_place, save_model
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def require_output(output: str, force: bool, *, model: str, data: str | None = None) -> None:
+    """Refuse an output that could not be written in the end, or would take the place of what is read.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file, and `force` is False.
+    ValueError
+        If it is a folder or no plain file, its folder is missing or cannot be written to, or it is the data.
+    """
+    path = as_path(output, "output", "a path")
+    label = f"output {output!r}"
+    if data is not None and _same(path, Path(data)):
+        raise ValueError(f"{label} is the data")
+    try:
+        require_place(path, label, force)
+    except FileExistsError:
+        which = "is the model itself" if _same(path, Path(model)) else "exists"
+        raise FileExistsError(f"{label} {which}: --force replaces it") from None
+    try:  # permissions do not tell all
+        with tempfile.TemporaryFile(prefix=".bytenorm-", dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{label} cannot be written: {error.strerror}") from None
+
+
+def write(model: onnx.ModelProto, output: str, force: bool) -> int:
+    """Write a model to its place, all of it or nothing, and return its size in bytes."""
+    try:
+        save_model(model, output, force=force)
+    except OSError as error:
+        text = str(error).removeprefix("path ").replace("give force=True to replace it", "--force replaces it")
+        raise type(error)(f"output {text}") from None
+    return size_on_disk(output, model)
+
+
+def size_on_disk(path: str, model: onnx.ModelProto) -> int:
+    """Return the bytes of a model's file, and of its tensors where these are in files of their own."""
+    file = Path(path).stat().st_size
+    tensors = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return file if tensors <= file else file + tensors
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,83 @@
+"""``bytenorm quantize``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..onnx.graph import Graph
+from ..onnx.inspection import inspect, is_quantized
+from ..onnx.lowering import refuse_lowered
+from ..onnx.model import load_model
+from ..onnx.quantization import quantize_with_report
+from . import compare
+from .outcomes import Fate, fates, show
+from .places import require_output, size_on_disk, write
+from .samples import samples
+from .screen import as_size
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .screen import Screen
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Make an 8-bit model of a float one."""
+    label = f"model {options.model!r}"
+    require_output(options.output, options.force, model=options.model, data=options.data)
+    names = {"reference": label, "candidate": "the 8-bit model"}
+    with naming(options.model, **names), screen.progress() as progress:
+        model = load_model(options.model)
+        before = size_on_disk(options.model, model)
+        refuse_lowered(model, "model")
+        if is_quantized(Graph(model)):
+            raise ValueError(f"{label} is quantized: bytenorm lower takes those")
+        norms = inspect(model).norms
+        data = samples(options, model, options.limit)
+        made, report = quantize_with_report(
+            model,
+            data,
+            lowering=options.lowering,
+            quant_format=options.format,
+            activation_type=options.activations,
+            weight_type=options.weights,
+            per_channel=not options.per_tensor,
+            reduce_range=options.reduce_range,
+            calibrate_method=options.method,
+            nodes_to_exclude=options.exclude,
+            progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
+        )
+        after = write(made, options.output, options.force)
+    became = fates(norms, report.outcomes, report.folded)
+    counts = show(became, screen)
+    screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    screen.line()
+    screen.line("the 8-bit model against the float one, on the calibration data:")
+    compare.show(report.comparison, screen)
+    screen.line(f"written to {options.output} ({options.format}, {options.lowering})")
+    screen.result(
+        model=options.model,
+        output=options.output,
+        lowering=options.lowering,
+        format=options.format,
+        activations=options.activations,
+        weights=options.weights,
+        method=options.method,
+        per_channel=not options.per_tensor,
+        reduce_range=options.reduce_range,
+        samples=data.samples,
+        size_before=before,
+        size_after=after,
+        folded=counts[Fate.FOLDED],
+        in_8_bits=counts[Fate.IN_8_BITS],
+        in_float=counts[Fate.IN_FLOAT],
+        comparison=report.comparison.to_dict(),
+        norms=[fate.to_dict() for fate in became],
+    )
+
+
+def _stage(stage: str, done: int, whole: int) -> tuple[str, int, int]:
+    if stage == "calibrate":  # the quantizer does not tell of its work behind that
+        return ("quantizing", 0, 0) if done >= whole else ("calibrating", done, whole)
+    return "comparing", done, whole

@@ -1,0 +1,73 @@
+"""Messages of the library in the command's words: options instead of arguments, files instead of models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+
+from ..onnx.model import load_model
+
+OPTIONS = {
+    "limit": "--limit",
+    "mean": "--mean",
+    "std": "--std",
+    "scale": "--scale",
+    "images": "--mean, --std or --scale",
+    "batch": "--batch",
+    "threads": "--threads",
+    "seconds": "--seconds",
+    "repeats": "--repeats",
+    "nodes_to_exclude": "--exclude",
+}
+
+
+@contextmanager
+def naming(path: str | None = None, **names: str) -> Iterator[None]:
+    """Replace the argument that a message of an error begins with.
+
+    Where the file of a model is given, every message names it or something else that the user gave. An error that
+    names nothing is not worded by the library: the model is looked at for what may be wrong with it.
+
+    Parameters
+    ----------
+    path : str, optional
+        The model that is worked on, which messages call "model".
+    **names : str
+        What the command calls other arguments, beside :data:`OPTIONS`.
+    """
+    if path is not None:
+        label = f"model {path!r}"
+        names = {"model": label, "the model": label} | names
+    names = OPTIONS | names
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        for argument, ours in names.items():
+            # "model: ..." and "limit must be ...", but not "images are for a model with ..." nor "model 'a.onnx'"
+            found = re.match(rf"{argument}(\[\d+\])?(?=:| (must|is|has) )", text)
+            if found and isinstance(error, ValueError | TypeError):
+                raise type(error)(ours + text[found.end() :]) from None
+        if path is None or isinstance(error, OSError) or text.startswith(("--", *names.values())):
+            raise
+        fault = _fault(path)
+        if fault:
+            raise ValueError(f"{label} is not valid: {fault}") from error
+        if not isinstance(error, ValueError | TypeError):
+            text = f"{type(error).__name__}: {text}"
+        its = text.replace("the model's input", "its input", 1)
+        raise ValueError(f"{label}: {its}") from error
+
+
+def _fault(path: str) -> str:
+    """Return what ONNX's checker has to say about a model, nothing if it finds no fault."""
+    try:
+        onnx.checker.check_model(load_model(path))
+    except onnx.checker.ValidationError as error:
+        return str(error)
+    except Exception:  # not a fault of the model: it is too large to be checked, or there is no such file
+        return ""
+    return ""
