@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from bytenorm.onnx.timing import Profile
+
 from ..contestants import reason
 from ..timing import Contestant, Method, Timing, measure
 from . import onnxruntime_runs, openvino_peer
 from .entry import Array, Entry
 from .network import Network
-from .profile import Profile
 
 Make = Callable[[Network], Entry]
 
