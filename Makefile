@@ -1,4 +1,4 @@
-# make demo: set everything up and do the main job on real photographs.
+# make demo: set everything up and do the main jobs on real photographs and real handwritten digits.
 # make test: set everything up and pass the tests.
 # Both need Python 3.11 or newer, a C++17 compiler and make; everything else is installed into .venv.
 
@@ -9,12 +9,13 @@ TORCH ?= torch==2.13.0
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc')
+NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx')
 
-.PHONY: demo test lint types sanitize portable benchmark format clean
+.PHONY: demo test lint types sanitize portable library oldest benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
+	$(BIN)/python examples/quantize_digits.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2
@@ -41,8 +42,20 @@ portable: $(VENV)/.test
 	sh tests/variant.sh $(BIN)/python portable -DBYTENORM_SIMD=OFF
 	PYTHONPATH=build/portable/package $(BIN)/python -m pytest -n 2 tests/test_kernels.py tests/test_layouts.py
 
+# The ONNX Runtime operators as a library without Python, for hosts in other languages.
+library: $(VENV)/.test
+	sh tests/library.sh $(BIN)/python
+
+# Models written here, run by the oldest ONNX Runtime that knows the operator; it needs NumPy 1.
+oldest: $(VENV)/.test $(VENV)/.oldest
+	rm -rf build/oldest
+	$(BIN)/python tests/oldest/write_models.py build/oldest
+	$(VENV)/oldest/bin/python tests/oldest/run_models.py build/oldest \
+	    "$$($(BIN)/python -c 'import bytenorm.onnx as bno; print(bno.custom_op_library())')"
+
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks --json benchmarks/measured.json --markdown benchmarks/measured.md
+	$(BIN)/python -m benchmarks.networks --json benchmarks/networks.json --markdown benchmarks/networks.md
 
 clean:
 	rm -rf $(VENV) build demo
@@ -61,6 +74,14 @@ $(VENV)/.demo: $(VENV)/.package
 $(VENV)/.test: $(VENV)/.package
 	$(PIP) install '$(TORCH)'
 	$(PIP) install 'bytenorm[test]'
+	@touch $@
+
+$(VENV)/.oldest: $(VENV)/bin/python
+	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit( \
+	    f"make oldest needs Python 3.11 or 3.12, for which ONNX Runtime 1.17.3 exists, not {v[0]}.{v[1]}: " \
+	    "make oldest PYTHON=python3.12 VENV=.venv-3.12")'
+	$(BIN)/python -m venv $(VENV)/oldest
+	$(VENV)/oldest/bin/python -m pip --disable-pip-version-check --quiet install onnxruntime==1.17.3 'numpy<2'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/bin/python pyproject.toml

@@ -96,5 +96,12 @@ def test_every_name_exists(path):
 def test_there_is_something_to_check():
     """A page that is renamed or a fence that is spelt otherwise would make the tests above pass on nothing."""
     snippets = {path.relative_to(ROOT).as_posix(): len(python_blocks(path)) for path in EXECUTED}
-    for page in ("README.md", "docs/quantization.md", "docs/numerics.md", "docs/kernels.md", "docs/onnx.md", "docs/operator.md"):
+    for page in (
+        "README.md",
+        "docs/quantization.md",
+        "docs/numerics.md",
+        "docs/kernels.md",
+        "docs/onnx.md",
+        "docs/operator.md",
+    ):
         assert snippets.get(page), f"{page} has no snippet"

@@ -243,6 +243,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _add_lowering(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lowering", choices=["portable", "exact"], default="portable", help=LOWERINGS)
+    parser.add_argument(
+        "--keep-int8",
+        action="store_true",
+        help="leave int8 activations int8; otherwise they become uint8 with zero points 128 higher, the same "
+        "numbers: ONNX Runtime on x86 is fast on uint8 only",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..onnx.graph import Graph
 from ..onnx.inspection import inspect, is_quantized
-from ..onnx.lowering import lower_graph, refuse_lowered
+from ..onnx.lowering import lower_with_report, refuse_lowered
 from ..onnx.model import load_model
 from .outcomes import Fate, fates, show
 from .places import require_output, size_on_disk, write
@@ -26,14 +26,13 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     with naming(options.model), screen.progress() as progress:
         model = load_model(options.model)
         before = size_on_disk(options.model, model)
-        graph = Graph(model)
-        if not is_quantized(graph):
+        if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize takes those")
         refuse_lowered(model, "model")
         norms = inspect(model).norms
         progress("lowering", 0, 0)
-        outcomes = lower_graph(graph, options.lowering)
-        after = write(model, options.output, options.force)
+        lowered, outcomes = lower_with_report(model, lowering=options.lowering, keep_int8=options.keep_int8)
+        after = write(lowered, options.output, options.force)
     made = fates(norms, outcomes)
     screen.line(f"{options.model}, lowered ({options.lowering})")
     counts = show(made, screen)

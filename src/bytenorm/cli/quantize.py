@@ -42,6 +42,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
             quant_format=options.format,
             activation_type=options.activations,
             weight_type=options.weights,
+            keep_int8=options.keep_int8,
             per_channel=not options.per_tensor,
             reduce_range=options.reduce_range,
             calibrate_method=options.method,

@@ -11,7 +11,7 @@ from .graph import Graph, opset_of
 from .norms import PARAMETER_NAMES
 
 if TYPE_CHECKING:
-    from .norms import Site
+    from .norms import QParams, Site
 
 
 def obstacle(graph: Graph, _site: Site) -> str:
@@ -22,8 +22,8 @@ def obstacle(graph: Graph, _site: Site) -> str:
     return ""
 
 
-def replace(graph: Graph, site: Site) -> None:
-    """Put the operator in the place of a norm whose old nodes are gone.
+def replace(graph: Graph, site: Site) -> QParams:
+    """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized.
 
     Convolutions of ONNX Runtime run channels-last inside. An operator that did not would make it transpose around
     every norm; between two Transposes of its own, which the optimizer cancels against those of its neighbours,
@@ -61,3 +61,4 @@ def replace(graph: Graph, site: Site) -> None:
             for what, code in zip(("lowest", "highest"), bounds, strict=True)
         ]
         graph.make("Clip", [made, *tensors], target.codes, f"{name}/Clip")
+    return target

@@ -33,7 +33,7 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
     maker = graph.maker(norm.input)
     if maker is None:
         return None, "it reads an input of the model"
-    if is_op(maker, "DequantizeLinear") or norm.lowered:
+    if is_op(maker, "DequantizeLinear") or norm.written.startswith("QLinear") or norm.lowered:
         return None, "it reads 8-bit data"
     if not is_op(maker, *LAYERS):
         return None, f"it reads the {maker.op_type} {label(maker)}"
@@ -49,7 +49,9 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
         return None, f"the weight of {name} is quantized"
     if len(maker.input) > 2 and maker.input[2] and graph.constant(maker.input[2]) is None:
         return None, f"the bias of {name} is not constant"
-    if _output_channels(maker, weight) != norm.parameters.channels:
+    shape = graph.type_of(norm.input)[1]
+    vectors = shape is not None and len(shape) == 2  # of channels: elsewhere a MatMul makes the last axis
+    if _output_channels(maker, weight) != norm.parameters.channels or (maker.op_type == "MatMul" and not vectors):
         return None, f"{name} does not make {norm.parameters.channels} channels on axis 1"
     return maker, ""
 
@@ -105,34 +107,28 @@ def _fold_into(graph: Graph, layer: NodeProto, norm: Norm) -> None:
         scaled = weight * gain[:, None]
     else:
         scaled = weight * gain
-    name = layer.input[1]
-    graph.set_input(layer, 1, graph.add_constant(f"{name}/folded", scaled.astype(np.float32)))
+    kind = np.asarray(graph.constant(layer.input[1])).dtype
+    folded_weight = graph.add_constant(f"{layer.input[1]}/folded", scaled.astype(kind))
 
     beta = attribute(layer, "beta", 1.0) if layer.op_type == "Gemm" else 1.0
     old = np.asarray(graph.constant(layer.input[2]), np.float64) if _has_bias(layer) else np.zeros(1)
-    value = (old * beta * gain + shift).astype(np.float32)
-    if layer.op_type == "MatMul":
-        constant = graph.add_constant(f"{label(layer)}/bias", value)
-        made = graph.new_name(f"{layer.output[0]}/product")
-        graph.remove(layer)
-        layer.output[0] = made
-        graph.add(layer)
-        graph.make("Add", [made, constant], norm.input, f"{label(layer)}/bias")
-    else:
-        constant = graph.add_constant(f"{label(layer)}/bias/folded", value)
-        if layer.op_type == "Gemm":
-            for a in [a for a in layer.attribute if a.name == "beta"]:
-                layer.attribute.remove(a)
-        graph.remove(layer)
-        del layer.input[2:]
-        layer.input.append(constant)
-        graph.add(layer)
-    for node in norm.nodes:
+    value = (old * beta * gain + shift).astype(kind)
+    name = label(layer)
+    for node in (layer, *norm.nodes):
         graph.remove(node)
-    if norm.output in graph.outputs:
-        graph.make("Identity", [norm.input], norm.output, norm.name)
+    del layer.input[1:]
+    layer.input.append(folded_weight)
+    # The layer makes what the norm made: whatever reads that, subgraphs and the next norm included, finds it.
+    if layer.op_type == "MatMul":
+        layer.output[0] = graph.new_name(f"{norm.input}/product")
+        bias = graph.add_constant(f"{name}/bias", value)
+        graph.make("Add", [layer.output[0], bias], norm.output, f"{name}/bias")
     else:
-        graph.redirect(norm.output, norm.input)
+        layer.output[0] = norm.output
+        layer.input.append(graph.add_constant(f"{name}/bias/folded", value))
+        for a in [a for a in layer.attribute if layer.op_type == "Gemm" and a.name == "beta"]:
+            layer.attribute.remove(a)
+    graph.add(layer)
 
 
 def _has_bias(layer: NodeProto) -> bool:

@@ -6,8 +6,8 @@ operator is registered, it takes the function's place.
 
 Standard operators have no fused multiply-add. In double its product is exact, but the sum is rounded twice, to
 double and then to float32, and in rare channels that ends in another code than one rounding. A channel has only
-256 inputs, so the function looks at all of them, exactly, and moves the intercept of such a channel by 2^-43 to the
-side where its codes are right. docs/numerics.md proves that this is always enough.
+256 inputs, so the function looks at all of them, exactly, and moves the intercept of such a channel by 2^-43 to
+the side where its codes are right. docs/numerics.md proves that this is always enough.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ class _Body:
     def cast(self, x: str, data_type: int) -> str:
         return self("Cast", x, to=data_type)
 
+    def rounded(self, x: str) -> str:
+        """Round doubles to float32. ONNX Runtime may drop a Cast right behind another: here none is."""
+        return self("Neg", self.cast(self("Neg", self.cast(x, TensorProto.FLOAT)), TensorProto.DOUBLE))
+
 
 def batch_norm_function(opset: int) -> FunctionProto:
     """Return the function for a model that imports this version of the standard operators.
@@ -98,8 +102,8 @@ def batch_norm_function(opset: int) -> FunctionProto:
     gain = b("Mul", inv, weight)
     constant = b("Sub", bias, b("Mul", b("Mul", mean, inv), weight))
     ratio = b("Div", x_scale, y_scale)
-    slope = b.cast(b("Mul", b.cast(gain, double), ratio), real)
-    intercept = b.cast(b("Div", b.cast(constant, double), y_scale), real)
+    slope = b.rounded(b("Mul", b.cast(gain, double), ratio))
+    intercept = b.rounded(b("Div", b.cast(constant, double), y_scale))
 
     # All codes of X's type, from its lowest; saturation finds the lowest without naming the type.
     some_zero_point = b("Gather", b("Reshape", "x_zero_point", flat), b.constant(int64, 0), axis=0)
@@ -112,16 +116,18 @@ def batch_norm_function(opset: int) -> FunctionProto:
     # fma(slope, centred, intercept) with one rounding to float32. The product is exact in double. The sum is
     # rounded there, and what was rounded off is `lost` (Knuth's two-sum). Rounding the sum once more goes wrong
     # only if it lies half way between two floats and `lost` is on the side that was not chosen: witness slope
-    # 1.16666663, centred 3, intercept -1e-20. There the other neighbour, as far beyond again, is right.
-    product = b("Mul", b.cast(slope, double), centred)
-    addend = b.cast(intercept, double)
-    total = b("Add", product, addend)
+    # 1.16666663, centred 3, intercept -1e-20. There the other neighbour, as far beyond again, is right. What is
+    # larger than any code needs no care, and left alone it could be infinite in float32.
+    product = b("Mul", slope, centred)
+    total = b("Add", product, intercept)
     part = b("Sub", total, product)
-    lost = b("Add", b("Sub", product, b("Sub", total, part)), b("Sub", addend, part))
-    near = b.cast(b.cast(total, real), double)
+    lost = b("Add", b("Sub", product, b("Sub", total, part)), b("Sub", intercept, part))
+    lower_bound, upper_bound = b.constant(double, -512.0), b.constant(double, 512.0)
+    total = b("Clip", total, lower_bound, upper_bound)
+    near = b.rounded(total)
     beyond = b("Sub", total, near)
     neighbour = b("Add", total, beyond)
-    half_way = b("Equal", b.cast(b.cast(neighbour, real), double), neighbour)
+    half_way = b("Equal", b.rounded(neighbour), neighbour)
     same_side = b("Greater", b("Mul", b("Sign", beyond), b("Sign", lost)), b.constant(double, 0.0))
     exact = b("Where", b("And", half_way, same_side), neighbour, near)
 
@@ -129,7 +135,7 @@ def batch_norm_function(opset: int) -> FunctionProto:
     error = b("Sub", b("Round", exact), b("Round", near))
     row_sums = b("ReduceSum", error, b.constant(int64, [1]), keepdims=1)
     nudge = b("Mul", b("Sign", row_sums), b.constant(double, 2.0**-43))
-    addend = b("Add", addend, nudge)
+    addend = b("Add", intercept, nudge)
 
     # One column a channel becomes a shape that fits X: the channels are axis 1 or the last one.
     rank = b("Size", b("Shape", "X"))
@@ -137,14 +143,14 @@ def batch_norm_function(opset: int) -> FunctionProto:
     behind = b("Mul", b("Sub", rank, b.constant(int64, 2)), channels_first)  # axes behind the channels'
     ones = b("ConstantOfShape", b("Reshape", behind, flat), value=helper.make_tensor("", int64, [1], [1]))
     fitting = b("Concat", flat, ones, axis=0)
-    slope, addend = (b("Reshape", p, fitting) for p in (b.cast(slope, double), addend))
+    slope, addend = (b("Reshape", p, fitting) for p in (slope, addend))
     zero_point = b("Reshape", b.cast("x_zero_point", double), fitting)
 
-    # The elements. Half to even; clipped before the conversion so that it cannot overflow; relu is a floor of 0.
-    floor = b("Mul", b("Sub", b.cast(b.attribute("int", "relu"), real), one), b.constant(real, 1024.0))
+    # The elements. Half to even; clipped before the conversions, so that none overflows; relu is a floor of 0.
+    floor = b("Sub", b("Mul", b.cast(b.attribute("int", "relu"), double), upper_bound), upper_bound)
     x = b("Sub", b.cast("X", double), zero_point)
-    y = b("Round", b.cast(b("Add", b("Mul", slope, x), addend), real))
-    y = b("Clip", y, floor, b.constant(real, 1024.0))
+    y = b("Clip", b("Add", b("Mul", slope, x), addend), floor, upper_bound)
+    y = b("Round", b.cast(y, real))
     b("QuantizeLinear", y, one, b("Reshape", "y_zero_point", scalar), out="Y")
     return helper.make_function(
         DOMAIN,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import GraphProto
 
-Array = "npt.NDArray[np.generic]"
+    Array = npt.NDArray[np.generic]
 
 
 def attribute(node: NodeProto, name: str, default: float) -> float:
@@ -32,6 +32,14 @@ def int_list(node: NodeProto, name: str) -> list[int] | None:
 def is_op(node: NodeProto | None, *ops: str) -> bool:
     """Say whether a node is one of these standard operators."""
     return node is not None and node.domain in ("", "ai.onnx") and node.op_type in ops
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs in a node's attributes: the branches of an If, the body of a Loop."""
+    for a in node.attribute:
+        if a.type == AttributeProto.GRAPH:
+            yield a.g
+        yield from a.graphs
 
 
 def opset_of(model: ModelProto) -> int:
@@ -55,12 +63,11 @@ class Graph:
         self.model = model
         self.proto: GraphProto = model.graph
         self._initializers = {t.name: t for t in self.proto.initializer}
-        self._arrays: dict[str, npt.NDArray[np.generic]] = {}
+        self._arrays: dict[str, Array] = {}
         self._nodes: dict[int, NodeProto] = {}
         self._maker: dict[str, NodeProto] = {}
         self._readers: dict[str, list[NodeProto]] = {}
-        self._names = {name for n in self.proto.node for name in (*n.input, *n.output)}
-        self._names.update(self._initializers, (v.name for v in (*self.proto.input, *self.proto.output)))
+        self._names = set(_all_names(self.proto))
         self._node_names = {n.name for n in self.proto.node}
         self.outputs = {v.name for v in self.proto.output}
         self.inputs = {v.name for v in self.proto.input if v.name not in self._initializers}
@@ -93,10 +100,10 @@ class Graph:
         readers = self.readers(tensor)
         return readers[0] if len(readers) == 1 and not self.is_read_elsewhere(tensor) else None
 
-    def constant(self, tensor: str) -> npt.NDArray[np.generic] | None:
+    def constant(self, tensor: str) -> Array | None:
         """Return the value of a tensor that depends on no input: initializers and what is made of them alone.
 
-        Beside constants themselves this sees through DequantizeLinear, Cast and changes of shape.
+        Beside constants themselves this sees through QuantizeLinear, DequantizeLinear, Cast and changes of shape.
         """
         if tensor in self._arrays:
             return self._arrays[tensor]
@@ -107,7 +114,7 @@ class Graph:
             self._arrays[tensor] = value
         return value
 
-    def _evaluate(self, tensor: str) -> npt.NDArray[np.generic] | None:
+    def _evaluate(self, tensor: str) -> Array | None:
         if tensor in self._initializers:
             # An initializer that is an input too is a default that a caller may replace (before IR 4).
             if any(v.name == tensor for v in self.proto.input) and self.model.ir_version >= 4:
@@ -118,42 +125,15 @@ class Graph:
             return None
         if node.op_type == "Constant":
             return _constant_value(node)
-        first = self.constant(node.input[0]) if node.input else None
-        if first is None:
+        if node.op_type not in _SEEN_THROUGH:
             return None
-        if node.op_type == "Identity":
-            return first
-        if node.op_type == "Flatten":
-            return first.reshape(int(np.prod(first.shape[: int(attribute(node, "axis", 1))])), -1)
-        if node.op_type in ("Reshape", "Unsqueeze", "Squeeze"):
-            return self._reshaped(node, first)
-        if node.op_type == "DequantizeLinear":
-            return self._dequantized(node, first)
-        return None
-
-    def _reshaped(self, node: NodeProto, value: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
-        second = self.constant(node.input[1]) if len(node.input) > 1 else None
-        if node.op_type == "Reshape":
-            if second is None:
-                return None
-            wanted = [value.shape[i] if n == 0 else int(n) for i, n in enumerate(second.ravel())]
-            return value.reshape(wanted)
-        axes = int_list(node, "axes") if second is None else [int(a) for a in second.ravel()]
-        if axes is None:
-            return value.squeeze() if node.op_type == "Squeeze" else None
-        return np.expand_dims(value, axes) if node.op_type == "Unsqueeze" else np.squeeze(value, tuple(axes))
-
-    def _dequantized(self, node: NodeProto, codes: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
-        scale = self.constant(node.input[1])
-        zero_point = self.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
-        if scale is None or zero_point is None or attribute(node, "block_size", 0):
+        values = [self.constant(t) for t in node.input]
+        if not values or any(v is None and t for v, t in zip(values, node.input, strict=True)):
             return None
-        axis = int(attribute(node, "axis", 1))
-        shape = [1] * codes.ndim
-        if scale.size > 1 and codes.ndim:
-            shape[axis] = -1
-        s, zp = (np.asarray(p, np.float64).reshape(shape) for p in (scale, zero_point))
-        return ((codes.astype(np.float64) - zp) * s).astype(np.float32)
+        try:
+            return _value_of(node, values)
+        except (ValueError, IndexError):  # shapes or axes that do not fit: no value
+            return None
 
     def type_of(self, tensor: str) -> tuple[int, tuple[int | None, ...] | None]:
         """Return the element type of a tensor (0: unknown) and its shape (None: unknown)."""
@@ -200,8 +180,13 @@ class Graph:
         for output in node.output:
             self._maker.pop(output, None)
             self._arrays.pop(output, None)
-        for tensor in set(node.input):
-            self._readers[tensor] = [n for n in self._readers[tensor] if n is not node]
+        self._unindex_reader(node)
+
+    def forget_type(self, tensor: str) -> None:
+        """Drop what the model notes about a tensor's type, because it has another one now."""
+        for info in [v for v in self.proto.value_info if v.name == tensor]:
+            self.proto.value_info.remove(info)
+        self._types = None
 
     def set_input(self, node: NodeProto, index: int, tensor: str) -> None:
         """Make a node read another tensor."""
@@ -226,17 +211,17 @@ class Graph:
         for i in reversed(range(len(self.proto.initializer))):
             if self.proto.initializer[i].name not in used:
                 del self.proto.initializer[i]
-        made = {tensor for node in ordered for tensor in node.output}
+        used.update(tensor for node in ordered for tensor in node.output)
         for i in reversed(range(len(self.proto.value_info))):
-            if self.proto.value_info[i].name not in made:
+            if self.proto.value_info[i].name not in used:
                 del self.proto.value_info[i]
         for i in reversed(range(len(self.proto.quantization_annotation))):
-            if self.proto.quantization_annotation[i].tensor_name not in made:
+            if self.proto.quantization_annotation[i].tensor_name not in used:
                 del self.proto.quantization_annotation[i]
 
     def _needed(self) -> list[NodeProto]:
         needed: set[int] = set()
-        wanted = [*self.outputs, *self._held]
+        wanted = list(self.outputs)
         while wanted:
             node = self._maker.get(wanted.pop())
             if node is None or id(node) in needed:
@@ -298,7 +283,56 @@ def _free_name(wanted: str, names: set[str]) -> str:
     return name
 
 
-def _constant_value(node: NodeProto) -> npt.NDArray[np.generic] | None:
+_SEEN_THROUGH = (
+    "Identity", "Cast", "Flatten", "Reshape", "Unsqueeze", "Squeeze", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
+
+
+def _value_of(node: NodeProto, values: Sequence[Array | None]) -> Array | None:
+    """Return what a node that is seen through makes of constants; None if it cannot be told."""
+    first, second, third = [*values, None, None][:3]
+    if first is None:
+        return None
+    if node.op_type == "Identity":
+        return first
+    if node.op_type == "Cast":
+        with np.errstate(all="ignore"):
+            return first.astype(helper.tensor_dtype_to_np_dtype(int(attribute(node, "to", TensorProto.FLOAT))))
+    if node.op_type == "Flatten":
+        return first.reshape(int(np.prod(first.shape[: int(attribute(node, "axis", 1))])), -1)
+    if node.op_type == "Reshape" and second is not None:
+        return first.reshape([first.shape[i] if n == 0 else int(n) for i, n in enumerate(second.ravel())])
+    if node.op_type in ("Unsqueeze", "Squeeze"):
+        axes = int_list(node, "axes") if second is None else [int(a) for a in second.ravel()]
+        if node.op_type == "Unsqueeze":
+            return None if axes is None else np.expand_dims(first, tuple(axes))
+        return np.squeeze(first, None if axes is None else tuple(axes))
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and second is not None:
+        return _converted(node, first, second, third)
+    return None
+
+
+def _converted(node: NodeProto, value: Array, scale: Array, zero_point: Array | None) -> Array | None:
+    """Return what QuantizeLinear or DequantizeLinear makes of a constant, each operation rounded to float32."""
+    if attribute(node, "block_size", 0) or (zero_point is None and attribute(node, "output_dtype", 0)):
+        return None
+    shape = [1] * value.ndim
+    if scale.size > 1:
+        shape[int(attribute(node, "axis", 1))] = -1
+    zeros = np.zeros(scale.shape, np.uint8) if zero_point is None else zero_point
+    step, real_zero = scale.astype(np.float32).reshape(shape), zeros.astype(np.float64).reshape(shape)
+    with np.errstate(all="ignore"):
+        if node.op_type == "DequantizeLinear":
+            centred = (value.astype(np.float64) - real_zero).astype(np.float32)
+            return np.asarray(centred * step, scale.dtype)
+        if zeros.dtype not in (np.uint8, np.int8):
+            return None
+        codes = np.rint(value.astype(np.float32) / step) + real_zero
+        lowest = -128 if zeros.dtype == np.int8 else 0
+        return np.asarray(np.clip(codes, lowest, lowest + 255), zeros.dtype)
+
+
+def _constant_value(node: NodeProto) -> Array | None:
     for a in node.attribute:
         if a.name == "value":
             return numpy_helper.to_array(a.t)
@@ -315,14 +349,25 @@ def _captured(graph: GraphProto) -> Iterable[str]:
 
 
 def _captured_by(node: NodeProto) -> Iterable[str]:
-    """Yield the names that a node's subgraphs read; some are their own, which does no harm."""
-    for a in node.attribute:
-        for inner in (a.g, *a.graphs) if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) else ():
-            for n in inner.node:
-                yield from n.input
-                yield from _captured_by(n)
-            for v in inner.output:
-                yield v.name
+    """Yield the names that a node's subgraphs read from the graph around them.
+
+    A subgraph may use a name of its own that the graph around it uses later.
+    """
+    for inner in subgraphs(node):
+        own = {v.name for v in inner.input} | {t.name for t in inner.initializer}
+        for n in inner.node:
+            yield from (name for name in (*n.input, *_captured_by(n)) if name not in own)
+            own.update(n.output)
+        yield from (v.name for v in inner.output if v.name not in own)
+
+
+def _all_names(graph: GraphProto) -> Iterable[str]:
+    """Yield the names of a graph's tensors and of those in its subgraphs."""
+    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for inner in subgraphs(node):
+            yield from _all_names(inner)
 
 
 # Operators of ONNX Runtime in QOperator models, each with a standard operator whose output has the same shape, and

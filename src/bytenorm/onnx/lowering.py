@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import onnx
 
+from .. import _checks
 from . import exact, portable
+from .every_code import every_code
 from .graph import Graph, label
 from .inspection import is_quantized
 from .model import load_model
 from .norms import Norm, find_hidden, find_norms
+from .unsigned import make_unsigned
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Container
+
+    from .norms import Site
 
 Lowering = Literal["portable", "exact"]
 
@@ -36,7 +42,9 @@ class Outcome:
     problem: str
 
 
-def lower(model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable") -> onnx.ModelProto:
+def lower(
+    model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
+) -> onnx.ModelProto:
     """Let the batch norms of an already quantized model run in 8 bits.
 
     Parameters
@@ -48,6 +56,9 @@ def lower(model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering
         exact result. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
         :func:`bytenorm.quantized_batch_norm`, fastest where :func:`register` was called, and slower, with the
         same bits, where it was not.
+    keep_int8 : bool
+        Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
+        128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.
 
     Returns
     -------
@@ -67,24 +78,56 @@ def lower(model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering
 
     Examples
     --------
+    >>> import onnx
     >>> from bytenorm import onnx as bno
-    >>> small = bno.lower("model.int8.onnx", lowering="exact")  # doctest: +SKIP
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 9, opset_import: ["": 17]>
+    ...     small (uint8[N, 2, 4, 4] x) => (uint8[N, 2, 4, 4] y)
+    ...     <float s = {0.1}, uint8 z = {128}, float[2] weight = {1.0, 0.5}, float[2] bias = {0.0, 1.0}> {
+    ...         real = DequantizeLinear (x, s, z)
+    ...         normalized = BatchNormalization (real, weight, bias, bias, weight)
+    ...         y = QuantizeLinear (normalized, s, z)
+    ...     }''')
+    >>> [node.op_type for node in bno.lower(model).graph.node]
+    ['QLinearConv']
+    >>> [node.op_type for node in bno.lower(model, lowering="exact").graph.node]
+    ['Transpose', 'QLinearBatchNormalization', 'Transpose']
     """
+    made, outcomes = lower_with_report(model, lowering=lowering, keep_int8=keep_int8)
+    warn_of(outcomes)
+    return made
+
+
+def lower_with_report(
+    model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
+) -> tuple[onnx.ModelProto, list[Outcome]]:
+    """Do as :func:`lower`, and say what happened instead of warning."""
     check_lowering(lowering)
+    _checks.flag(keep_int8, "keep_int8")
     loaded = load_model(model)
+    free_initializers(loaded)
     graph = Graph(loaded)
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float (quantize() takes those)")
     refuse_lowered(loaded, "model")
-    outcomes = lower_graph(graph, lowering)
-    warn_of(outcomes)
-    return loaded
+    return loaded, lower_graph(graph, lowering, keep_int8=keep_int8)
 
 
 def check_lowering(lowering: str) -> None:
     """Refuse what is no lowering."""
     if lowering not in get_args(Lowering):
         raise ValueError(f"lowering: wanted {' or '.join(map(repr, get_args(Lowering)))}, got {lowering!r}")
+
+
+def free_initializers(model: onnx.ModelProto) -> None:
+    """Take the initializers out of the inputs of a model of IR 3, which had to have them there.
+
+    In a newer one they would be defaults, which a caller may replace and no runtime can prepare.
+    """
+    if model.ir_version < 4:
+        names = {t.name for t in model.graph.initializer}
+        for value in [v for v in model.graph.input if v.name in names]:
+            model.graph.input.remove(value)
 
 
 def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
@@ -101,8 +144,12 @@ def refuse_invalid(norms: list[Norm]) -> None:
             raise ValueError(f"model: the {norm.written} {norm.name}: {norm.problem}")
 
 
-def lower_graph(graph: Graph, lowering: Lowering) -> list[Outcome]:
+def lower_graph(
+    graph: Graph, lowering: Lowering, excluded: Container[str] = (), *, keep_int8: bool = False
+) -> list[Outcome]:
     """Lower every norm of a graph that can be, finish the graph and say what became of each.
+
+    Norms whose names are `excluded` stay as they are; int8 activations become uint8 unless `keep_int8`.
 
     Raises
     ------
@@ -111,13 +158,20 @@ def lower_graph(graph: Graph, lowering: Lowering) -> list[Outcome]:
     """
     norms = [norm for norm in find_norms(graph) if not norm.lowered]
     refuse_invalid(norms)
+    if not keep_int8 and any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target)):
+        make_unsigned(graph)
+        norms = [norm for norm in find_norms(graph) if not norm.lowered]
     way = _LOWERINGS[lowering]
     outcomes = []
     for norm in norms:
-        problem = norm.problem or way.obstacle(graph, norm.site())
+        problem = "it is excluded" if norm.name in excluded else norm.problem
+        problem = problem or _refusal(norm.site()) or way.obstacle(graph, norm.site())
         if not problem:
             _take_out(graph, norm)
-            way.replace(graph, norm.site())
+            made = way.replace(graph, norm.site())
+            for other in norms:  # a norm behind this one may read another type now
+                if other.source is not None and other.source.codes == made.codes:
+                    other.source = made
         outcomes.append(Outcome(norm.name, problem))
     outcomes += [
         Outcome(label(inner), f"it is in a subgraph of the {outer.op_type} {label(outer)}")
@@ -141,6 +195,15 @@ def warn_of(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.problem:
             warnings.warn(f"{outcome.name} stays in float: {outcome.problem}", LoweringWarning, stacklevel=3)
+
+
+def _refusal(site: Site) -> str:
+    """Say why the library cannot compute a norm; empty if it can."""
+    try:
+        every_code(site)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _take_out(graph: Graph, norm: Norm) -> None:

@@ -49,10 +49,16 @@ class Marks:
         x, y = norm.input, norm.output
         if rank == 2:
             x, y = graph.new_name(f"{norm.name}/as_image"), graph.new_name(f"{norm.name}/as_image/normalized")
+            made, end = y, norm.output
+            if norm.activation is not None:  # the quantizer must see it right behind the convolution
+                made, end = graph.new_name(f"{norm.name}/as_image/activated"), norm.activation.output[0]
+                graph.remove(norm.activation)
+                norm.activation.input[0], norm.activation.output[0] = y, made
+                graph.add(norm.activation)
             there = graph.add_constant(f"{norm.name}/image_shape", np.array([0, channels, 1], np.int64))
             back = graph.add_constant(f"{norm.name}/vector_shape", np.array([0, channels], np.int64))
             graph.make("Reshape", [norm.input, there], x, f"{mark}/there")
-            graph.make("Reshape", [y, back], norm.output, f"{mark}/back")
+            graph.make("Reshape", [made, back], end, f"{mark}/back")
         weight = graph.add_constant(f"{mark}/weight", gain.astype(np.float32).reshape(-1, 1, *spatial))
         bias = graph.add_constant(f"{mark}/bias", shift.astype(np.float32))
         graph.make("Conv", [x, weight, bias], y, mark, group=channels, kernel_shape=spatial)

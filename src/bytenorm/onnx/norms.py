@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .function import DOMAIN, OPERATOR
-from .graph import Graph, attribute, is_op, label, type_name
+from .graph import Graph, attribute, int_list, is_op, label, subgraphs, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,12 @@ class QParams:
     def per_tensor(self) -> bool:
         """Whether one scale is for all channels."""
         return self.scale.size == 1 and self.zero_point.size == 1
+
+    def range(self) -> tuple[float, float]:
+        """Return the numbers of the lowest and the highest code, quantized per tensor."""
+        lowest = -128 if self.signed else 0
+        scale, zero_point = float(self.scale.ravel()[0]), int(self.zero_point.ravel()[0])
+        return (lowest - zero_point) * scale, (lowest + 255 - zero_point) * scale
 
 
 @dataclass
@@ -140,7 +146,8 @@ class Site:
         smallest, largest = (-128, 127) if self.target.signed else (0, 255)
         codes = []
         for real in (self.floor, self.ceiling):
-            steps = np.rint(np.clip(np.float64(np.float32(real) / scale), -1024, 1024))
+            with np.errstate(over="ignore"):  # of the largest floats, which exporters write for no limit
+                steps = np.rint(np.clip(np.float64(np.float32(real) / scale), -1024, 1024))
             codes.append(int(np.clip(steps + zero_point, smallest, largest)))
         return (codes[0] if codes[0] > smallest else None), (codes[1] if codes[1] < largest else None)
 
@@ -180,11 +187,10 @@ def find_hidden(graph: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:
 
 
 def _inner_nodes(node: NodeProto) -> Iterator[NodeProto]:
-    for a in node.attribute:
-        for subgraph in ([a.g] if a.HasField("g") else []) + list(a.graphs):
-            for inner in subgraph.node:
-                yield inner
-                yield from _inner_nodes(inner)
+    for subgraph in subgraphs(node):
+        for inner in subgraph.node:
+            yield inner
+            yield from _inner_nodes(inner)
 
 
 def _standard(graph: Graph, node: NodeProto) -> Norm | None:
@@ -200,11 +206,14 @@ def _standard(graph: Graph, node: NodeProto) -> Norm | None:
         values.append(np.asarray(value, np.float32).ravel())
     sizes = [len(v) for v in values]
     epsilon = float(np.float32(attribute(node, "epsilon", 1e-5)))
+    shape = graph.type_of(norm.input)[1]
     if len(values) < 4:
         norm.problem = f"it has {len(values)} parameters instead of 4"
     elif len(set(sizes)) > 1:
         lengths = ", ".join(f"{n} {size}" for n, size in zip(PARAMETER_NAMES, sizes, strict=True))
         norm.problem = f"its parameters have different lengths: {lengths}"
+    elif shape is not None and len(shape) > 1 and shape[1] not in (None, sizes[0]):
+        norm.problem = f"its parameters are for {sizes[0]} channels, its input has {shape[1]}"
     elif attribute(node, "training_mode", 0):
         norm.problem = "it is in training mode"
     elif any(node.output[1:]):
@@ -221,14 +230,14 @@ def _bad_values(p: Parameters) -> str:
     for name in PARAMETER_NAMES:
         bad = np.flatnonzero(~np.isfinite(getattr(p, name)))
         if bad.size:
-            return f"its {name} has {getattr(p, name)[bad[0]]} in channel {bad[0]}"
+            return f"its {name} has {getattr(p, name)[bad[0]]!s} in channel {bad[0]}"
     bad = np.flatnonzero(~(p.input_var + np.float32(p.epsilon) > 0) | (p.input_var < 0))
     if bad.size:
-        return f"its input_var is {p.input_var[bad[0]]} in channel {bad[0]}"
+        return f"its input_var is {p.input_var[bad[0]]!s} in channel {bad[0]}"
     return ""
 
 
-# Norms written as arithmetic: a Mul or Div and an Add or Sub by per-channel constants, in either order.
+# Norms written as arithmetic: Mul or Div, and Add or Sub, by per-channel constants, in any order and number.
 
 _SCALING, _SHIFTING = ("Mul", "Div"), ("Add", "Sub")
 
@@ -246,30 +255,67 @@ class _Step:
 
 
 def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
-    first = _step(graph, node)
-    if first is None:
+    steps: list[_Step] = []
+    between: list[NodeProto] = []
+    following: NodeProto | None = node
+    conversions: list[NodeProto] = []
+    while following is not None:
+        step = _step(graph, following)
+        if step is None or len({s.channels for s in (*steps, step)} - {1}) > 1:
+            break
+        if conversions and _stands_for_relu(graph, conversions[0], steps):
+            break
+        steps.append(step)
+        between += conversions
+        following, conversions = _only_follower(graph, following.output[0])
+    channels = max((s.channels for s in steps), default=1)
+    if channels == 1 or len({s.scaling for s in steps}) == 1:
         return None
-    following, between = _only_follower(graph, node.output[0])
-    second = _step(graph, following) if following is not None else None
-    if second is None or following is None or second.scaling == first.scaling:
+    with np.errstate(over="ignore"):
+        parameters = Parameters.of(*_combined(steps))
+    if _bad_values(parameters):
         return None
-    if second.data not in (node.output[0], *(t for n in between for t in n.output)):
-        return None
-    sizes = {first.channels, second.channels} - {1}
-    if len(sizes) != 1:
-        return None
-    gain = second.gain * first.gain
-    shift = second.gain * first.shift + second.shift
+    last = steps[-1].node
     return Norm(
-        label(following),
-        f"{node.op_type}+{following.op_type}",
-        [node, following],
-        first.data,
-        following.output[0],
-        channels=sizes.pop(),
-        parameters=Parameters.of(gain, shift),
+        label(last),
+        "+".join(s.node.op_type for s in steps),
+        [s.node for s in steps],
+        steps[0].data,
+        last.output[0],
+        channels=channels,
+        parameters=parameters,
         between=between,
     )
+
+
+def _combined(steps: list[_Step]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return several steps as one gain and one shift."""
+    gain, shift = np.ones(1), np.zeros(1)
+    with np.errstate(all="ignore"):
+        for step in steps:
+            gain, shift = step.gain * gain, step.gain * shift + step.shift
+    return gain, shift
+
+
+def _stands_for_relu(graph: Graph, quantize: NodeProto, steps: list[_Step]) -> bool:
+    """Say whether a conversion between two steps cuts off all numbers of a sign that do come.
+
+    A quantizer drops a Relu in front of a conversion whose zero point is the lowest code: it saturates there.
+    """
+    q, _ = _qparams(graph, quantize, 1, quantize.output[0], "")
+    if q is None or not q.per_tensor:
+        return True
+    low, high = q.range()
+    maker = graph.maker(steps[0].data)
+    source = None
+    if maker is not None and is_op(maker, "DequantizeLinear"):
+        source, _ = _qparams(graph, maker, 1, maker.input[0], "")
+    if source is None or not source.per_tensor:
+        return low == 0 or high == 0
+    gain, shift = _combined(steps)
+    ends = [gain * end + shift for end in source.range()]
+    half = float(q.scale.ravel()[0]) / 2
+    return bool((low == 0 and np.min(ends) < -half) or (high == 0 and np.max(ends) > half))
 
 
 def _step(graph: Graph, node: NodeProto) -> _Step | None:
@@ -287,7 +333,9 @@ def _step(graph: Graph, node: NodeProto) -> _Step | None:
     at = 0 if values[0] is None else 1  # where the data is
     value = values[1 - at]
     data = operands[at][0]
-    if value is None or (op == "Div" and (at == 1 or not np.all(value))):
+    if value is None or not np.issubdtype(value.dtype, np.floating):
+        return None
+    if op == "Div" and (at == 1 or not np.all(value)):
         return None
     vector = _per_channel(value, graph.type_of(data)[1])
     if vector is None or not np.all(np.isfinite(vector)):
@@ -305,7 +353,9 @@ def _quantized_constant(graph: Graph, node: NodeProto, first: int) -> npt.NDArra
     zero_point = graph.constant(node.input[first + 2]) if node.input[first + 2] else np.zeros(1)
     if codes is None or scale is None or zero_point is None or scale.size != 1:
         return None
-    return ((codes.astype(np.float64) - float(zero_point.ravel()[0])) * float(scale.ravel()[0])).astype(np.float32)
+    with np.errstate(all="ignore"):
+        real = (codes.astype(np.float64) - float(zero_point.ravel()[0])) * float(scale.ravel()[0])
+        return real.astype(np.float32)
 
 
 def _per_channel(
@@ -313,6 +363,8 @@ def _per_channel(
 ) -> npt.NDArray[np.float64] | None:
     """Return a constant as a vector if it has one number, or one for each of the channels of axis 1."""
     numbers = np.asarray(value, np.float64)
+    if shape is not None and numbers.ndim > len(shape):  # the result has more axes
+        return None
     if numbers.size == 1:
         return numbers.reshape(1)
     rank = len(shape) if shape is not None else numbers.ndim  # a constant of full rank tells its axis
@@ -339,55 +391,79 @@ def _only_follower(graph: Graph, tensor: str) -> tuple[NodeProto | None, list[No
 
 
 def _look_around(graph: Graph, norm: Norm) -> None:
-    if norm.nodes[-1].op_type == "QLinearAdd" or norm.nodes[-1].op_type == "QLinearMul":
+    if norm.written.startswith("QLinear"):
         _quantized_steps(graph, norm)
         return
+    norm.source, problem = _quantized_input(graph, norm)
+    found = _quantized_output(graph, norm.output)
     activation, between = _only_follower(graph, norm.output)
-    if activation is not None and is_op(activation, "Relu", "Clip"):
-        limits = _limits(graph, activation)
-        if limits is not None:
-            norm.activation, (norm.floor, norm.ceiling) = activation, limits
+    limits = _limits(graph, activation)
+    if activation is not None and limits is not None:
+        behind = _quantized_output(graph, activation.output[0])
+        # An activation that stays in float, or whose input saturates before it, is not part of the norm.
+        if not between or (behind.qparams is not None and _lets_pass(found.qparams, behind.qparams, limits)):
+            norm.activation, (norm.floor, norm.ceiling), found = activation, limits, behind
             norm.between = norm.between + between
-    _find_quantization(graph, norm)
+    norm.quantize, norm.target = found.quantize, found.qparams
+    norm.problem = norm.problem or problem or found.problem or _misfit(graph, norm)
 
 
-def _limits(graph: Graph, node: NodeProto) -> tuple[float, float] | None:
+def _lets_pass(before: QParams | None, behind: QParams, limits: tuple[float, float]) -> bool:
+    """Say whether a conversion before an activation keeps every number that can be told apart behind it."""
+    if before is None or not before.per_tensor or not behind.per_tensor:
+        return False
+    half = float(behind.scale.ravel()[0]) / 2
+    low, high = before.range()
+    lowest, highest = behind.range()
+    return low <= max(lowest, limits[0]) + half and high >= min(highest, limits[1]) - half
+
+
+def _limits(graph: Graph, node: NodeProto | None) -> tuple[float, float] | None:
+    """Return the bounds that a Relu or Clip sets; None if it is neither, or they are not constant."""
+    if node is None or not is_op(node, "Relu", "Clip"):
+        return None
     if node.op_type == "Relu":
         return 0.0, np.inf
     limits = [attribute(node, "min", -np.inf), attribute(node, "max", np.inf)]
     for i, tensor in enumerate(node.input[1:3]):
         if tensor:
             value = graph.constant(tensor)
-            if value is None or value.size != 1:
+            if value is None or value.size != 1 or np.isnan(value).any():
                 return None
             limits[i] = float(np.asarray(value).ravel()[0])
     return limits[0], limits[1]
 
 
-def _find_quantization(graph: Graph, norm: Norm) -> None:
+def _quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
     maker = graph.maker(norm.input)
-    problem = ""
     if maker is None or not is_op(maker, "DequantizeLinear"):
-        problem = "its input is not quantized"
-    else:
-        norm.source, problem = _qparams(graph, maker, maker.input[0], "its input")
-    last = norm.activation.output[0] if norm.activation is not None else norm.output
-    readers = graph.readers(last)
-    quantizers = [r for r in readers if is_op(r, "QuantizeLinear") and r.input[0] == last]
+        return None, "its input is not quantized"
+    return _qparams(graph, maker, 1, maker.input[0], "its input")
+
+
+@dataclass(frozen=True)
+class _Output:
+    """How what a norm makes is quantized, or why it is not."""
+
+    quantize: NodeProto | None
+    qparams: QParams | None
+    problem: str
+
+
+def _quantized_output(graph: Graph, tensor: str) -> _Output:
+    readers = graph.readers(tensor)
+    quantizers = [r for r in readers if is_op(r, "QuantizeLinear") and r.input[0] == tensor]
     others = [r for r in readers if r not in quantizers]
-    if problem:
-        pass
-    elif not quantizers:
-        problem = "its output is not quantized"
-    elif others or graph.is_read_elsewhere(last):
-        reader = f"{others[0].op_type} {label(others[0])}" if others else "an output of the model"
-        problem = f"its output is also read in float, by {reader}"
-    elif len(quantizers) > 1:
-        problem = "its output is quantized in several ways"
-    else:
-        norm.quantize = quantizers[0]
-        norm.target, problem = _qparams(graph, norm.quantize, norm.quantize.output[0], "its output")
-    norm.problem = norm.problem or problem or _misfit(graph, norm)
+    if not quantizers:
+        return _Output(None, None, "its output is not quantized")
+    if others or graph.is_read_elsewhere(tensor):
+        reader = "an output of the model" if tensor in graph.outputs else "a subgraph"
+        if others:
+            reader = f"{others[0].op_type} {label(others[0])}"
+        return _Output(None, None, f"its output is also read in float, by {reader}")
+    if len(quantizers) > 1:
+        return _Output(None, None, "its output is quantized in several ways")
+    return _Output(quantizers[0], *_qparams(graph, quantizers[0], 1, quantizers[0].output[0], "its output"))
 
 
 def _misfit(graph: Graph, norm: Norm) -> str:
@@ -395,17 +471,19 @@ def _misfit(graph: Graph, norm: Norm) -> str:
         for what, p in (("scales", norm.source.scale), ("zero points", norm.source.zero_point)):
             if p.size not in (1, norm.channels):
                 return f"its input has {p.size} {what}, it has {norm.channels} channels"
-        maker = graph.maker(norm.input)
-        if maker is not None and int(attribute(maker, "axis", 1)) != 1:
+        maker, shape = graph.maker(norm.input), graph.type_of(norm.input)[1]
+        axis = 1 if maker is None else int(attribute(maker, "axis", 1))
+        if axis != 1 and (shape is None or axis + len(shape) != 1):
             return "its input is quantized along another axis than that of the channels"
     if norm.target is not None and not norm.target.per_tensor:
         return "its output is quantized per channel"
     return ""
 
 
-def _qparams(graph: Graph, node: NodeProto, codes: str, what: str) -> tuple[QParams | None, str]:
-    scale_name = node.input[1]
-    zero_point_name = node.input[2] if len(node.input) > 2 else ""
+def _qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tuple[QParams | None, str]:
+    """Return the quantization of a tensor whose scale is input `at` of a node, or why it is of no use."""
+    scale_name = node.input[at]
+    zero_point_name = node.input[at + 1] if len(node.input) > at + 1 else ""
     scale = graph.constant(scale_name)
     if scale is None:
         return None, f"the scale of {what} is not constant"
@@ -430,26 +508,17 @@ def _qparams(graph: Graph, node: NodeProto, codes: str, what: str) -> tuple[QPar
     with np.errstate(divide="ignore", over="ignore"):
         usable = np.isfinite(numbers) & (numbers > 0) & np.isfinite(np.float32(1) / numbers)
     if not np.all(usable):
-        return None, f"the scale of {what} is {scale.ravel()[np.flatnonzero(~usable.ravel())[0]]}"
+        return None, f"the scale of {what} is {scale.ravel()[np.flatnonzero(~usable.ravel())[0]]!s}"
     return QParams(codes, scale_name, zero_point_name, numbers, zero_point), ""
 
 
 def _quantized_steps(graph: Graph, norm: Norm) -> None:
-    """QLinearMul then QLinearAdd: the quantization is in their inputs."""
-    first, last = norm.nodes
-    at = 0 if first.input[0] == norm.input else 3
-    names = (
-        [first.input[at + 1], first.input[at + 2]],
-        [last.input[6], last.input[7] if len(last.input) > 7 else ""],
-    )
-    found = []
-    for (scale_name, zero_point_name), codes in zip(names, (norm.input, norm.output), strict=True):
-        scale, zero_point = graph.constant(scale_name), graph.constant(zero_point_name)
-        if scale is None or zero_point is None or zero_point.dtype not in (np.uint8, np.int8):
-            norm.problem = "its quantization is not constant"
-            return
-        found.append(QParams(codes, scale_name, zero_point_name, np.asarray(scale, np.float32), zero_point))
-    norm.source, norm.target = found
+    """Find the quantization of QLinearMul and QLinearAdd in their inputs."""
+    first, last = norm.nodes[0], norm.nodes[-1]
+    at = 1 if first.input[0] == norm.input else 4
+    norm.source, problem = _qparams(graph, first, at, norm.input, "its input")
+    norm.target, why = _qparams(graph, last, 6, norm.output, "its output")
+    norm.problem = problem or why or _misfit(graph, norm)
 
 
 # Norms that are lowered already
@@ -465,7 +534,8 @@ def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
         weight = graph.constant(node.input[3])
         if weight is None or weight.ndim < 3 or weight.shape[1:] != (1,) * (weight.ndim - 1):
             return None
-        if int(attribute(node, "group", 1)) != weight.shape[0]:
+        moves = [*(n - 1 for n in int_list(node, "strides") or []), *(int_list(node, "pads") or [])]
+        if int(attribute(node, "group", 1)) != weight.shape[0] or any(moves):
             return None
         norm = Norm(label(node), "depthwise QLinearConv", [node], node.input[0], node.output[0], lowered=True)
         norm.channels = int(weight.shape[0])

@@ -1,25 +1,24 @@
 """The portable lowering: a norm as a depthwise 1x1 QLinearConv, in standard operators alone.
 
-The convolution computes ``(sum + bias) * (x_scale * w_scale / y_scale) + y_zero_point`` with an integer bias. Its
-result is within one step of the exact one: what rounding the bias takes away is half a unit of one part in W of
-the slope, so the weight W of a channel is chosen, among 64 to 127, such that the bias is nearly an integer.
+The result is within one step of the exact one and, but for a few channels of ten thousand, the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .depthwise import depthwise
 from .graph import Graph, is_op, label, opset_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from onnx import NodeProto
 
-    from .norms import Site
+    from .norms import QParams, Site
 
-_WEIGHTS = np.arange(64.0, 128.0)
-_LARGEST_BIAS = 2.0**30
 _OLDEST_CLIP_OF_BYTES = 12  # opset
 
 
@@ -30,10 +29,12 @@ def obstacle(graph: Graph, site: Site) -> str:
         return "the rank of its input is unknown"
     if opset_of(graph.model) < _OLDEST_CLIP_OF_BYTES and site.limits() != (None, None):
         return f"its {site.activation} needs opset {_OLDEST_CLIP_OF_BYTES}"
+    if depthwise(site) is None:
+        return "its numbers are too large for the scales of a QLinearConv"
     if source.signed == target.signed:
         return ""
     readers = graph.readers(target.codes)
-    stubborn = [r for r in readers if not is_op(r, "DequantizeLinear") or r.input[0] != target.codes]
+    stubborn = [r for r in readers if not _undoes(graph, r, target)]
     if graph.is_read_elsewhere(target.codes) or stubborn:
         reader = f"{stubborn[0].op_type} {label(stubborn[0])}" if stubborn else "an output of the model"
         kinds = ["int8" if q.signed else "uint8" for q in (source, target)]
@@ -41,8 +42,8 @@ def obstacle(graph: Graph, site: Site) -> str:
     return ""
 
 
-def replace(graph: Graph, site: Site) -> None:
-    """Put the convolution in the place of a norm whose old nodes are gone."""
+def replace(graph: Graph, site: Site) -> QParams:
+    """Put the convolution in the place of a norm whose old nodes are gone; return how its output is quantized."""
     source, target, name = site.source, site.target, site.name
 
     def constant(what: str, value: npt.ArrayLike) -> str:
@@ -51,22 +52,20 @@ def replace(graph: Graph, site: Site) -> None:
     # A norm between uint8 and int8 makes the type that it reads; who reads the codes is told.
     moved = 128 * (int(target.signed) - int(source.signed))
     byte = source.zero_point.dtype
-    y_zero_point = constant("y_zero_point", np.asarray(int(target.zero_point.ravel()[0]) + moved, byte))
+    zero_point = np.asarray(int(target.zero_point.ravel()[0]) + moved, byte)
+    y_zero_point = constant("y_zero_point", zero_point)
     if moved:
-        for reader in graph.readers(target.codes):
-            graph.remove(reader)
-            del reader.input[2:]
-            reader.input.append(y_zero_point)
-            graph.add(reader)
+        _tell_readers(graph, target.codes, y_zero_point)
 
-    weight, weight_scale, bias, common_scale = depthwise(site)
+    numbers = depthwise(site)
+    assert numbers is not None  # obstacle() has looked
     if source.per_tensor:
         x_scale = source.scale_name
         x_zero_point = source.zero_point_name or constant("x_zero_point", source.zero_point)
     else:
-        x_scale = constant("x_scale", np.float32(common_scale))
+        x_scale = constant("x_scale", numbers.x_scale)
         x_zero_point = constant("x_zero_point", np.zeros((), byte))
-    channels, rank = len(bias), site.rank(graph) or 3
+    channels, rank = len(numbers.bias), site.rank(graph) or 3
     spatial = [1] * max(rank - 2, 1)
     lowest, highest = site.limits()
     made = target.codes if (lowest, highest) == (None, None) else graph.new_name(f"{name}/unclipped")
@@ -81,12 +80,12 @@ def replace(graph: Graph, site: Site) -> None:
         x,
         x_scale,
         x_zero_point,
-        constant("weight", weight.reshape(-1, 1, *spatial)),
-        constant("weight_scale", weight_scale),
+        constant("weight", numbers.weight.reshape(-1, 1, *spatial)),
+        constant("weight_scale", numbers.weight_scale),
         constant("weight_zero_point", np.zeros(channels, np.int8)),
         target.scale_name,
         y_zero_point,
-        constant("bias", bias),
+        constant("bias", numbers.bias),
     ]
     graph.make("QLinearConv", inputs, y, f"{name}/QLinearConv", group=channels, kernel_shape=spatial)
     if made != target.codes:
@@ -95,34 +94,28 @@ def replace(graph: Graph, site: Site) -> None:
             for what, code in (("lowest", lowest), ("highest", highest))
         ]
         graph.make("Clip", [made, *bounds], target.codes, f"{name}/Clip")
+    return changed(target, zero_point_name=y_zero_point, zero_point=zero_point)
 
 
-def depthwise(
-    site: Site,
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.int32], float]:
-    """Return weight, weight scale and bias of the convolution, and the scale of its input.
+def _undoes(graph: Graph, reader: NodeProto, target: QParams) -> bool:
+    """Say whether a node is the DequantizeLinear that belongs to a quantization."""
+    if not is_op(reader, "DequantizeLinear") or reader.input[0] != target.codes:
+        return False
+    scale = graph.constant(reader.input[1])
+    zero_point = graph.constant(reader.input[2]) if len(reader.input) > 2 and reader.input[2] else np.zeros(1)
+    return (
+        scale is not None
+        and zero_point is not None
+        and np.array_equal(scale.ravel(), target.scale.ravel())
+        and np.array_equal(zero_point.ravel(), target.zero_point.ravel())
+    )
 
-    A slope of 0, or one so small that the bias would not fit, gets a weight scale that the bias decides.
-    """
-    source = site.source
-    gain, shift = site.parameters.gain_and_shift()
-    x_scale = float(source.scale.max())
-    if not source.per_tensor:  # scales go into the gains, zero points into the shifts
-        scale = source.scale.astype(np.float64).ravel()
-        shift = shift - gain * scale * source.zero_point.astype(np.float64).ravel()
-        gain = gain * scale / x_scale
-    # One row a channel, one column a candidate for the weight.
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        scales = (np.abs(gain)[:, None] / _WEIGHTS).astype(np.float32)
-        biases = shift[:, None] / (x_scale * scales.astype(np.float64))
-        off = np.abs(biases - np.rint(biases)) / _WEIGHTS
-        usable = np.all((np.abs(biases) <= _LARGEST_BIAS) & (scales > 0), axis=1)
-    best = np.argmin(np.where(usable[:, None], off, 0), axis=1)
-    rows = np.arange(len(gain))
 
-    smallest = np.maximum(np.abs(shift) / (x_scale * _LARGEST_BIAS), float(np.finfo(np.float32).tiny))
-    bounded = np.maximum(np.abs(gain) / _WEIGHTS[-1], smallest).astype(np.float32)
-    weight_scale = np.where(usable, scales[rows, best], bounded)
-    weight = np.where(usable, np.sign(gain) * _WEIGHTS[best], np.rint(gain / bounded))
-    bias = np.where(usable, biases[rows, best], shift / (x_scale * bounded.astype(np.float64)))
-    return weight.astype(np.int8), weight_scale.astype(np.float32), np.rint(bias).astype(np.int32), x_scale
+def _tell_readers(graph: Graph, codes: str, zero_point: str) -> None:
+    """Let the conversions that read these codes take them for the other type of bytes."""
+    for reader in graph.readers(codes):
+        graph.remove(reader)
+        del reader.input[2:]
+        reader.input.append(zero_point)
+        graph.add(reader)
+    graph.forget_type(codes)

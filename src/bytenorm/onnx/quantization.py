@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,16 +16,18 @@ import onnx
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from .. import _checks
 from .comparison import Comparison, compare
 from .data import Dataset, ImageInput, open_data
 from .folding import fold
-from .graph import Graph, opset_of
+from .graph import Graph, is_op, label, opset_of
 from .inspection import is_quantized
 from .lowering import (
     IR_VERSION,
     Lowering,
     Outcome,
     check_lowering,
+    free_initializers,
     lower_graph,
     refuse_invalid,
     refuse_lowered,
@@ -32,7 +35,7 @@ from .lowering import (
 )
 from .marking import Marks
 from .model import load_model
-from .norms import find_norms
+from .norms import Norm, find_norms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +51,9 @@ _METHODS = {
     "entropy": ort_quantization.CalibrationMethod.Entropy,
     "percentile": ort_quantization.CalibrationMethod.Percentile,
 }
+
+# What has a range of its own behind it when it is quantized.
+_OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,6 +85,7 @@ def quantize(
     quant_format: QuantFormat = "QDQ",
     activation_type: ByteType = "uint8",
     weight_type: ByteType = "int8",
+    keep_int8: bool = False,
     per_channel: bool = True,
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod = "minmax",
@@ -103,6 +110,8 @@ def quantize(
     quant_format : {"QDQ", "QOperator"}
     activation_type, weight_type : {"uint8", "int8"}
         ONNX Runtime runs uint8 activations and int8 weights fastest on x86.
+    keep_int8 : bool
+        Whether activations chosen as int8 stay int8 in QDQ format; see :func:`lower`.
     per_channel : bool
         Whether each output channel of a convolution has a weight scale of its own.
     reduce_range : bool
@@ -136,6 +145,7 @@ def quantize(
     >>> from bytenorm import onnx as bno
     >>> batch = {"image": np.random.default_rng(0).random((8, 1, 28, 28), dtype=np.float32)}
     >>> print(bno.inspect(bno.quantize(bno.digits_model(), [batch])).summary())
+    9 batch norms: 0 in float, 9 in 8 bits; 0 can be folded
     """
     made, report = quantize_with_report(
         model,
@@ -144,6 +154,7 @@ def quantize(
         quant_format=quant_format,
         activation_type=activation_type,
         weight_type=weight_type,
+        keep_int8=keep_int8,
         per_channel=per_channel,
         reduce_range=reduce_range,
         calibrate_method=calibrate_method,
@@ -163,6 +174,7 @@ def quantize_with_report(
     quant_format: QuantFormat = "QDQ",
     activation_type: ByteType = "uint8",
     weight_type: ByteType = "int8",
+    keep_int8: bool = False,
     per_channel: bool = True,
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod = "minmax",
@@ -180,25 +192,37 @@ def quantize_with_report(
     _check_choice("activation_type", activation_type, ByteType)
     _check_choice("weight_type", weight_type, ByteType)
     _check_choice("calibrate_method", calibrate_method, CalibrateMethod)
+    _checks.flag(keep_int8, "keep_int8")
+    _checks.flag(per_channel, "per_channel")
+    _checks.flag(reduce_range, "reduce_range")
+    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
+        came = type(nodes_to_exclude).__name__
+        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
     original = load_model(model)
     prepared = _with_opset(original)
+    free_initializers(prepared)
     graph = Graph(prepared)
     refuse_lowered(prepared, "model")
     if is_quantized(graph):
         raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
     data = open_data(calibration_data, original, limit=limit, images=images)
-    unknown = sorted(set(nodes_to_exclude) - {node.name for node in graph.nodes})
-    if unknown:
-        raise ValueError(f"nodes_to_exclude: the model has no node {unknown[0]!r}")
+    names = {node.name for node in graph.nodes}
+    for name in nodes_to_exclude:
+        if name not in names:
+            raise ValueError(f"nodes_to_exclude: the model has no node {name!r}")
 
     norms = find_norms(graph)
     refuse_invalid(norms)
     excluded = [n for n in norms if any(node.name in nodes_to_exclude for node in n.nodes)]
     folded = fold(graph, [n for n in norms if n not in excluded])
+    kept = [n for n in norms if n not in folded]
+    excluded_nodes = [_named(graph, node, n.name) for n in excluded for node in n.nodes]
     marks = Marks()
-    for norm in norms:
-        if norm not in folded and norm not in excluded:
+    for norm in kept:
+        if norm not in excluded:
             marks.set(graph, norm)
+    left_out = [*nodes_to_exclude, *excluded_nodes, *_needed_activations(graph, kept, quant_format)]
+    borders = {tensor for n in kept for tensor in (n.input, n.output) if graph.maker(tensor) is not None}
     graph.finish()
 
     options = {
@@ -208,14 +232,14 @@ def quantize_with_report(
         "per_channel": per_channel,
         "reduce_range": reduce_range,
         "calibrate_method": _METHODS[calibrate_method],
-        "nodes_to_exclude": list(nodes_to_exclude),
+        "nodes_to_exclude": left_out,
     }
-    made = _run_quantizer(prepared, data, options, progress)
+    made = _run_quantizer(prepared, borders, data, options, progress)
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     graph = Graph(made)
     marks.lift(graph)
-    outcomes = lower_graph(graph, lowering)
+    outcomes = lower_graph(graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
     comparison = compare(original, made, data, progress=_stage(progress, "compare"))
     return made, QuantizationReport(tuple(n.name for n in folded), tuple(outcomes), comparison)
 
@@ -241,18 +265,56 @@ def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from None
 
 
+def _needed_activations(graph: Graph, norms: list[Norm], quant_format: QuantFormat) -> list[str]:
+    """Return the names of Relu and Clip nodes that have to run as they are.
+
+    ONNX Runtime's quantizer drops each behind a quantized tensor, and lets the range of its codes do the work.
+    That fails where 0 is not within the limits, since every range has a code for 0; and, in QOperator format,
+    where the tensor has other readers or takes its range from what is before it.
+    """
+    needed = [n.activation for n in norms if n.activation is not None and not n.floor <= 0 <= n.ceiling]
+    if quant_format == "QOperator":
+        for node in graph.nodes:
+            alone = is_op(node, "Relu", "Clip") and graph.only_reader(node.input[0]) is not None
+            if is_op(node, "Relu", "Clip") and not (alone and is_op(graph.maker(node.input[0]), *_OWN_RANGE)):
+                needed.append(node)
+    return [_named(graph, node, label(node)) for node in needed]
+
+
+def _named(graph: Graph, node: onnx.NodeProto, wanted: str) -> str:
+    """Return the name of a node, which it gets if it has none."""
+    node.name = node.name or graph.new_node_name(f"{wanted}/{node.op_type}")
+    return node.name
+
+
 def _run_quantizer(
-    model: onnx.ModelProto, data: Dataset, options: dict[str, Any], progress: Progress | None
+    model: onnx.ModelProto,
+    borders: Set[str],
+    data: Dataset,
+    options: dict[str, Any],
+    progress: Progress | None,
 ) -> onnx.ModelProto:
+    """Prepare a model and quantize it; `borders` are the tensors before and behind its norms."""
+    reader = _Reader(data, _stage(progress, "calibrate"))
     with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
-        before, between, behind = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "8bit.onnx"))
-        onnx.save_model(model, before)
+        before, between, behind = (
+            str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx")
+        )
         try:
-            quant_pre_process(str(before), str(between), skip_symbolic_shape=True)
-            ort_quantization.quantize_static(
-                str(between), str(behind), _Reader(data, _stage(progress, "calibrate")), **options
-            )
+            # The preparation merges a convolution with what is around it. A mark has to stay what it is, and an
+            # excluded norm where it is: what is an output of the model is merged with nothing.
+            outputs = {v.name for v in model.graph.output}
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(borders - outputs))
+            onnx.save_model(model, before)
+            quant_pre_process(before, between, skip_symbolic_shape=True)
+            prepared = onnx.load_model(between)
+            for value in [v for v in prepared.graph.output if v.name not in outputs]:
+                prepared.graph.output.remove(value)
+            onnx.save_model(prepared, between)
+            ort_quantization.quantize_static(between, behind, reader, **options)
         except Exception as error:
+            if reader.error is not None:
+                raise reader.error from None
             why = " ".join(str(error).split())
             raise ValueError(f"model: ONNX Runtime's quantizer failed: {why}") from error
         return onnx.load_model(behind)
@@ -264,12 +326,17 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, data: Dataset, progress: Callable[[int, int], None] | None) -> None:
         self._batches: Iterator[dict[str, np.ndarray]] = iter(data)
         self._done, self._all, self._progress = 0, len(data), progress
+        self.error: Exception | None = None  # of the data, which the quantizer may report as its own
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         if self._progress is not None:
             self._progress(self._done, self._all)
         self._done += 1
-        return next(self._batches, None)
+        try:
+            return next(self._batches, None)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
@@ -278,14 +345,18 @@ def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] |
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantizer's remarks, which it sends to the root logger, from the terminal."""
+    """Keep the quantizer's remarks, which it prints and sends to the root logger, from the terminal."""
     root = logging.getLogger()
     level = root.level
+    handler = logging.NullHandler()  # without any handler a remark would make one, and leave it
+    root.addHandler(handler)
     root.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         root.setLevel(level)
+        root.removeHandler(handler)
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:

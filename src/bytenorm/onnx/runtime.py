@@ -60,10 +60,7 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
     >>> bno.register(options)
     >>> bno.register(options)
     """
-    if not isinstance(session_options, onnxruntime.SessionOptions):
-        raise TypeError(
-            f"session_options: wanted onnxruntime.SessionOptions, got {type(session_options).__name__}"
-        )
+    _require_options(session_options, "session_options")
     if session_options in _registered:
         return
     try:
@@ -74,6 +71,11 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
             return
         raise RuntimeError(f"ONNX Runtime {onnxruntime.__version__} refused the operator: {error}") from None
     _registered.add(session_options)
+
+
+def _require_options(value: object, argument: str) -> None:
+    if not isinstance(value, onnxruntime.SessionOptions):
+        raise TypeError(f"{argument}: wanted onnxruntime.SessionOptions, got {type(value).__name__}")
 
 
 def session(
@@ -112,15 +114,15 @@ def session(
     (1, 10)
     """
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
-    register(options)
-    source: bytes | str
-    if isinstance(model_or_path, onnx.ModelProto):
-        source, name = model_or_path.SerializeToString(), "the model"
-    elif isinstance(model_or_path, str | os.PathLike):
-        source = name = os.fspath(model_or_path)
-    else:
+    _require_options(options, "sess_options")
+    if not isinstance(model_or_path, onnx.ModelProto | str | os.PathLike):
         raise TypeError(f"model_or_path: wanted a ModelProto or a path, got {type(model_or_path).__name__}")
+    if isinstance(providers, str):
+        raise TypeError("providers: wanted a sequence of names, got str")
+    register(options)
+    name = "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
     try:
+        source = model_or_path.SerializeToString() if isinstance(model_or_path, onnx.ModelProto) else name
         return onnxruntime.InferenceSession(
             source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
         )

@@ -1,0 +1,80 @@
+"""Write lowered models, their inputs and what they must give, for run_models.py in another environment.
+
+Usage: python write_models.py FOLDER. Each model NAME.onnx has a NAME.npz with the arrays `input NAME` and
+`output NAME`. The outputs of a norm alone are the library's; those of a network are the newest ONNX Runtime's.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "examples")]
+
+from norm_models import qdq_model, qoperator_model, random_norm  # noqa: E402
+
+from bytenorm import onnx as bno  # noqa: E402
+from digits import load_digits  # noqa: E402
+
+RELU = (0.0, np.inf)
+NORMS = {
+    "uint8-int8": {"y_type": np.int8},
+    "int8-uint8": {"x_type": np.int8},
+    "int8-relu": {"x_type": np.int8, "y_type": np.int8, "limits": RELU},
+    "channels": {"per_channel": True, "limits": (0.0, 1.5)},
+    "rank2": {"rank": 2, "limits": RELU},
+    "rank3": {"rank": 3},
+    "rank5": {"rank": 5, "limits": (-1.0, 1.0)},
+}
+IMAGES = 100
+
+
+def write(folder, name, model, inputs, outputs):
+    onnx.save(model, folder / f"{name}.onnx")
+    arrays = {f"input {key}": value for key, value in inputs.items()}
+    arrays |= {f"output {key}": value for key, value in outputs.items()}
+    np.savez(folder / f"{name}.npz", **arrays)
+
+
+def write_norms(folder, rng):
+    for name, kind in NORMS.items():
+        changes = dict(kind)
+        rank = changes.pop("rank", 4)
+        norm = random_norm(rng, **changes)
+        x = norm.every_code(rank)
+        y = norm.expected(x)
+        model, _ = qdq_model(norm, rank)
+        write(folder, f"exact-{name}", bno.lower(model, lowering="exact"), {"x": x}, {"y": y})
+        if norm.x_zero_point.dtype == norm.y_zero_point.dtype:
+            write(folder, f"portable-{name}", bno.lower(model, lowering="portable"), {"x": x}, {"y": y})
+    for opset in (13, 20):
+        model, norm = qoperator_model(random_norm(rng), opset=opset, ir=8)
+        x = norm.every_code(4)
+        for lowering in ("exact", "portable"):
+            name = f"{lowering}-opset{opset}"
+            write(folder, name, bno.lower(model, lowering=lowering), {"x": x}, {"y": norm.expected(x)})
+
+
+def write_digits(folder):
+    images, _, test_images, _ = load_digits()
+    data = [{"image": images[i : i + 20]} for i in range(0, 200, 20)]
+    inputs = {"image": test_images[:IMAGES]}
+    for lowering in ("exact", "portable"):
+        for quant_format in ("QDQ", "QOperator"):
+            model = bno.quantize(bno.digits_model(), data, lowering=lowering, quant_format=quant_format)
+            logits = bno.session(model).run(None, inputs)[0]
+            write(folder, f"{lowering}-digits-{quant_format}", model, inputs, {"logits": logits})
+
+
+def main():
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_norms(folder, np.random.default_rng(0))
+    write_digits(folder)
+    print(f"{len(list(folder.glob('*.onnx')))} models in {folder}")
+
+
+if __name__ == "__main__":
+    main()
