@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper, parser
+from onnx import helper, numpy_helper, parser
 from onnxruntime import quantization
 
 from bytenorm import onnx as bno
@@ -688,3 +688,23 @@ def test_what_is_no_model():
         bno.inspect(b"model")
     with pytest.raises(FileNotFoundError, match=r"^model 'nowhere.onnx' does not exist$"):
         bno.inspect("nowhere.onnx")
+
+
+def test_norms_inside_functions_of_the_model():
+    """Exporters wrap modules into functions; the digits of such a model say nothing else than written out."""
+    digits = onnx.load(bno.digits_model())
+    inner = next(n for n in digits.graph.node if n.name == "head/norm")
+    names = [f"in{i}" for i in range(5)]
+    body = helper.make_node("BatchNormalization", names, ["out"], name="norm", epsilon=inner.attribute[0].f)
+    function = helper.make_function("user", "Head", names, ["out"], [body], [helper.make_opsetid("", 17)])
+    digits.functions.append(function)
+    digits.opset_import.append(helper.make_opsetid("user", 1))
+    call = helper.make_node("Head", list(inner.input), list(inner.output), name="head", domain="user")
+    inner.CopyFrom(call)
+    assert len(bno.inspect(digits).norms) == 12
+    images = {"image": np.random.default_rng(0).random((8, 1, 28, 28), dtype=np.float32)}
+    for lowering in ("portable", "exact"):
+        made = bno.quantize(digits, [images], lowering=lowering)
+        assert len(bno.inspect(made).norms) == 9
+        assert not bno.inspect(made).in_float
+        assert [f.name for f in made.functions] == (["QLinearBatchNormalization"] if lowering == "exact" else [])

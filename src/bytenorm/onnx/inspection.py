@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .folding import layer_to_fold_into
+from .function import DOMAIN, OPERATOR
 from .graph import Graph, is_op, label, opset_of
-from .model import load_model
+from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .table import text_table
 
@@ -142,7 +143,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     >>> print(bno.inspect(bno.digits_model()).summary())
     12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded
     """
-    graph = Graph(load_model(model_or_path))
+    graph = Graph(without_functions(load_model(model_or_path), (DOMAIN, OPERATOR)))
     infos = [_info(graph, norm) for norm in find_norms(graph)]
     for inner, outer in find_hidden(graph):
         where = f"in a subgraph of the {outer.op_type} {label(outer)}"

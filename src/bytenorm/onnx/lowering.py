@@ -11,9 +11,10 @@ import onnx
 from .. import _checks
 from . import exact, portable
 from .every_code import every_code
+from .function import DOMAIN, OPERATOR
 from .graph import Graph, label
 from .inspection import is_quantized
-from .model import load_model
+from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .unsigned import make_unsigned
 
@@ -104,7 +105,7 @@ def lower_with_report(
     """Do as :func:`lower`, and say what happened instead of warning."""
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
-    loaded = load_model(model)
+    loaded = without_functions(load_model(model), (DOMAIN, OPERATOR))
     free_initializers(loaded)
     graph = Graph(loaded)
     if not is_quantized(graph):

@@ -14,6 +14,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import external_data_helper, numpy_helper
 
 from .. import _checks
@@ -115,6 +116,25 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
         if external_data_helper.uses_external_data(tensor):
             _bring_in(tensor, path, label)
     return loaded
+
+
+def without_functions(model: onnx.ModelProto, kept: tuple[str, str]) -> onnx.ModelProto:
+    """Return a model whose functions are written out where they are called, but for one.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    kept : tuple of str
+        Domain and name of the function that stays.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The model itself if there is nothing to write out.
+    """
+    if all((f.domain, f.name) == kept for f in model.functions):
+        return model
+    return onnx.inliner.inline_selected_functions(model, [kept], exclude=True)
 
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -20,6 +20,7 @@ from .. import _checks
 from .comparison import Comparison, compare
 from .data import Dataset, ImageInput, open_data
 from .folding import fold
+from .function import DOMAIN, OPERATOR
 from .graph import Graph, is_op, label, opset_of
 from .inspection import is_quantized
 from .lowering import (
@@ -34,7 +35,7 @@ from .lowering import (
     warn_of,
 )
 from .marking import Marks
-from .model import load_model
+from .model import load_model, without_functions
 from .norms import Norm, find_norms
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def quantize_with_report(
         came = type(nodes_to_exclude).__name__
         raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
     original = load_model(model)
-    prepared = _with_opset(original)
+    prepared = _with_opset(without_functions(original, (DOMAIN, OPERATOR)))
     free_initializers(prepared)
     graph = Graph(prepared)
     refuse_lowered(prepared, "model")
