@@ -809,3 +809,38 @@ def test_a_quantized_model_without_norms(rng):
     assert lowered.graph.node == model.graph.node
     assert not lowered.metadata_props
     assert not lowered.functions
+
+
+def test_a_model_quantized_while_it_runs_is_no_float_model():
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+    <float[2] w = {1.0, 2.0}, int8[2, 2, 1, 1] k = {1, 2, 3, 4}, float s = {0.1}> {
+        c, scale, zero_point = DynamicQuantizeLinear (x)
+        i = ConvInteger (c, k, zero_point)
+        f = Cast <to = 1> (i)
+        g = Mul (f, scale)
+        y = BatchNormalization (g, w, w, w, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    assert bno.inspect(model).quantized
+    with pytest.warns(bno.LoweringWarning, match="its input is not quantized"):
+        bno.lower(model)
+
+
+def test_an_input_without_a_shape_is_no_fault_of_the_result(rng):
+    """ONNX's checker refuses such a model, ONNX Runtime runs it."""
+    text = """
+    <ir_version: 9, opset_import: ["": 17]>
+    g (uint8[N, 2, 4, 4] x) => (uint8[N, 2, 4, 4] y)
+    <float s = {0.1}, uint8 z = {128}, float[2] w = {1.0, 0.5}> {
+        a = DequantizeLinear (x, s, z)
+        b = BatchNormalization (a, w, w, w, w)
+        y = QuantizeLinear (b, s, z)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    x = rng.integers(0, 256, (3, 2, 4, 4)).astype(np.uint8)
+    want = bno.session(model).run(None, {"x": x})[0].astype(int)
+    got = bno.session(bno.lower(model, lowering="exact")).run(None, {"x": x})[0].astype(int)
+    assert np.abs(want - got).max() <= 1

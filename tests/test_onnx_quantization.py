@@ -632,3 +632,34 @@ def test_bad_calibration_data(data, says, tmp_path, monkeypatch):
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what the quantizer cannot take ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_batches_of_different_sizes(method):
+    model = Network().norm().conv().max_pool().norm().relu().finish()
+    first, second, *_ = batches()
+    data = [first, {name: array[:3] for name, array in second.items()}]
+    assert_8_bit(quantize(model, data, calibrate_method=method), 2, "portable")
+
+
+def test_float16_is_refused_by_name():
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+    <float[2] wide = {1.0, 2.0}> {
+        w = Cast <to = 10> (wide)
+        h = Cast <to = 10> (x)
+        n = BatchNormalization (h, w, w, w, w)
+        y = Cast <to = 1> (n)
+    }"""
+    data = [{"x": np.ones((1, 2, 4, 4), np.float32)}]
+    with pytest.raises(ValueError, match=r"BatchNormalization n works in float16: convert the model to float32"):
+        bno.quantize(onnx.parser.parse_model(text), data)
+
+
+def test_types_that_the_quantizer_does_not_mix():
+    with pytest.raises(ValueError, match="weight_type: 'uint8' with activation_type 'int8'"):
+        bno.quantize(Network().norm().conv().finish(), batches(), activation_type="int8", weight_type="uint8")

@@ -60,7 +60,7 @@ examples:
   bytenorm quantize model.onnx --data photos/ --limit 200 -o model.int8.onnx \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
   bytenorm quantize model.onnx --data calibration/ --lowering exact \\
-      --exclude first_conv classifier -o model.int8.onnx --force
+      --exclude first_conv --exclude classifier -o model.int8.onnx --force
 """
 
 LOWER = """\
@@ -188,11 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--exclude",
-        nargs="+",
-        action="extend",
+        action="append",
         default=[],
         metavar="NODE",
-        help="names of nodes that stay in float",
+        help="name of a node that stays in float; may be given again",
     )
     _add_json(made)
 

@@ -18,7 +18,7 @@ def obstacle(graph: Graph, _site: Site) -> str:
     """Say why a norm cannot be lowered this way, in a few words; empty if it can."""
     opset = opset_of(graph.model)
     if opset < OLDEST_OPSET:
-        return f"the model has opset {opset}, the operator's function needs {OLDEST_OPSET}"
+        return f"the model has opset {opset}, the operator's function needs {OLDEST_OPSET} (portable does not)"
     return ""
 
 

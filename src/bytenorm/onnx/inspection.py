@@ -153,11 +153,20 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     return Inspection(tuple(infos), opset_of(graph.model), graph.model.ir_version, is_quantized(graph))
 
 
+_QUANTIZED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+)
+
+
 def is_quantized(graph: Graph) -> bool:
     """Say whether anything in a graph is quantized."""
-    return any(
-        n.op_type in ("QuantizeLinear", "DequantizeLinear") or n.op_type.startswith("QLinear") for n in graph.nodes
-    )
+    return any(n.op_type in _QUANTIZED or n.op_type.startswith("QLinear") for n in graph.nodes)
 
 
 def _info(graph: Graph, norm: Norm) -> BatchNormInfo:

@@ -157,6 +157,8 @@ def lower_graph(
     ValueError
         If a norm has no valid parameters, or if the result does not pass ONNX's checker.
     """
+    # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
+    faulty = bool(_fault(graph.model))
     norms = [norm for norm in find_norms(graph) if not norm.lowered]
     refuse_invalid(norms)
     if not keep_int8 and any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target)):
@@ -184,11 +186,18 @@ def lower_graph(
         entry = model.metadata_props.add()
         entry.key, entry.value = _METADATA, lowering
     model.ir_version = max(model.ir_version, IR_VERSION)
+    fault = "" if faulty else _fault(model)
+    if fault:
+        raise ValueError(f"model: the result is not valid: {fault}")
+    return outcomes
+
+
+def _fault(model: onnx.ModelProto) -> str:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise ValueError(f"model: the result is not valid: {' '.join(str(error).split())}") from None
-    return outcomes
+        return " ".join(str(error).split())
+    return ""
 
 
 def warn_of(outcomes: list[Outcome]) -> None:
