@@ -23,6 +23,9 @@ TORCH_NCHW = dict(zip(IMAGES, (17, 17, 8.5, 8.5, 8.5, 6), strict=True))
 TORCH_NHWC = dict(zip((*IMAGES, TABLE), (3, 3, 2.4, 2.4, 2.4, 2.4, 2.4), strict=True))
 TORCH_AVX2 = 2.0
 TORCH_FEW_CHANNELS = 3.0
+TORCH_TENSORS_NCHW = 6.0  # bytenorm.torch, new output memory in every call
+TORCH_TENSORS_NHWC = 2.4
+TORCH_COMPILE = 2.0
 
 PEER = 1.8
 
@@ -41,6 +44,7 @@ TWO_THREADS = 1.8
 CALL_OUT_US = 1.0
 CALL_US = 2.0
 CALL_ONE_SHOT = 1.0  # times torch's speed
+CALL_MODULE_US = 4.0
 
 IMPORT_MS = 50.0
 PACKAGE_MB = 1.0

@@ -17,7 +17,7 @@ import numpy as np
 import bytenorm as bn
 
 from . import floors
-from .contestants import COPY, OWN, PEERS, TORCH, Missing, gather, reason
+from .contestants import COPY, OWN, PEERS, TORCH, TORCH_OWN, TORCH_RELU, Missing, gather, reason
 from .problem import Problem, problem
 from .results import Case, Figure, Row, best_peer, named, row, speed
 from .timing import Contestant, Method, Role, Timing, measure
@@ -241,6 +241,35 @@ def calls(bench: Bench) -> Iterator[Case]:
     yield Case(_label(shape), rows, missing, figures)
 
 
+def torch_tensors(bench: Bench) -> Iterator[Case]:
+    for channels_last in (False, True):
+        for shape in floors.IMAGES:
+            p = problem(shape, channels_last)
+            label = f"{'NHWC' if channels_last else 'NCHW'} {_label(shape)}"
+            contestants, missing = bench.gathered(label, TORCH_OWN + TORCH + PEERS[:1], p)
+            rows = bench.compete(label, contestants)
+            relu, more = bench.gathered(f"{label} relu", TORCH_RELU, p)
+            rows += bench.compete(f"{label} relu", relu)
+            torch = named(rows, "torch")
+            wanted = floors.TORCH_TENSORS_NHWC if channels_last else floors.TORCH_TENSORS_NCHW
+            fused = named(rows, "torch.compile with relu")
+            figures = _figures(
+                ("module, x torch", speed(rows, "module", torch), wanted),
+                ("module on quint8, x torch", speed(rows, "module, quint8", torch), None),
+                ("drop-in, x torch", speed(rows, "drop-in", torch), None),
+                ("with relu, x torch.compile", speed(rows, "module with relu", fused), floors.TORCH_COMPILE),
+            )
+            yield Case(label, rows, missing + more, figures)
+    shape = (1, 16, 8, 8)
+    contestants, missing = bench.gathered("a call", TORCH_OWN + TORCH, problem(shape))
+    rows = bench.compete("a call", contestants)
+    figures = _figures(("function, x torch", speed(rows, "function", named(rows, "torch")), floors.CALL_ONE_SHOT))
+    module = named(rows, "module")
+    if module is not None:
+        figures.append(Figure("module", module.median_us, floors.CALL_MODULE_US, at_most=True, unit="us"))
+    yield Case(_label(shape), rows, missing, figures)
+
+
 def sizes(bench: Bench) -> Iterator[Case]:
     before: Row | None = None
     for power in range(10, 27 if bench.quick else 31, 2):
@@ -381,6 +410,12 @@ SECTIONS: dict[str, Section] = {
         calls,
         ("bytenorm out=", "bytenorm", "bytenorm one-shot", "torch"),
         unit="ns",
+    ),
+    "torch": Section(
+        "Tensors of torch, one thread",
+        "bytenorm.torch, with new output memory in every call; the last row is what a call costs.",
+        torch_tensors,
+        ("module", "function", "torch.ops", "torch", "torch.compile"),
     ),
     "sizes": Section(
         "From 1 KB on, NCHW, C = 64, one thread",

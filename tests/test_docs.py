@@ -8,6 +8,7 @@ import pytest
 
 import bytenorm as bn
 from bytenorm import onnx as bno
+from bytenorm import torch as bt
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -17,6 +18,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
 ONNX_NAME = re.compile(r"\b(?:bno|bytenorm\.onnx)\.([A-Za-z_]\w*)")
+TORCH_NAME = re.compile(r"\b(?:bt|bytenorm\.torch)\.([A-Za-z_]\w*)")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ELSEWHERE = ("http://", "https://", "mailto:")
 
@@ -91,6 +93,8 @@ def test_every_name_exists(path):
         assert hasattr(bn, name), f"bytenorm.{name}"
     for name in ONNX_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bno, name), f"bytenorm.onnx.{name}"
+    for name in TORCH_NAME.findall(path.read_text(encoding="utf-8")):
+        assert hasattr(bt, name), f"bytenorm.torch.{name}"
 
 
 def test_there_is_something_to_check():
@@ -102,6 +106,7 @@ def test_there_is_something_to_check():
         "docs/numerics.md",
         "docs/kernels.md",
         "docs/onnx.md",
+        "docs/torch.md",
         "docs/operator.md",
     ):
         assert snippets.get(page), f"{page} has no snippet"

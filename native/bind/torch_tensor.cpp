@@ -1,0 +1,186 @@
+#include "torch_tensor.hpp"
+
+#include <algorithm>
+
+#include "dlpack.hpp"
+
+namespace bytenorm {
+namespace {
+
+// What Python registers; it lives as long as the process.
+struct Torch {
+    PyObject *tensor, *parameter, *empty_like;
+    PyObject* dtypes[TorchView::float32 + 1];  // null where this torch has none
+    int (*read)(void*, dlpack::Tensor*);       // null where this torch has none
+    PyObject *dtype, *is_quantized, *is_cpu, *shape, *stride, *data_ptr, *is_neg, *requires_grad,
+        *untyped_storage;     // names
+    PyObject* dtype_keyword;  // ("dtype",)
+} torch;
+
+bool is_exact(nb::handle tensor) {
+    PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor.ptr()));
+    return type == torch.tensor || type == torch.parameter;
+}
+
+// A tensor without memory of its own raises a RuntimeError.
+nb::object checked(PyObject* result) {
+    if (result) return nb::steal(result);
+    if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) nb::raise_python_error();
+    PyErr_Clear();
+    throw Unusual{};
+}
+nb::object get(nb::handle tensor, PyObject* name) {
+    return checked(PyObject_GetAttr(tensor.ptr(), name));
+}
+nb::object call(nb::handle tensor, PyObject* name) {
+    return checked(PyObject_CallMethodNoArgs(tensor.ptr(), name));
+}
+
+TorchView::Dtype dtype_of(nb::handle dtype) {
+    for (int i = TorchView::uint8; i <= TorchView::float32; ++i)
+        if (torch.dtypes[i] == dtype.ptr()) return static_cast<TorchView::Dtype>(i);
+    return TorchView::other;
+}
+
+TorchView::Dtype dtype_of(const dlpack::Tensor& tensor) {
+    if (tensor.lanes != 1) return TorchView::other;
+    if (tensor.bits == 8 && tensor.code == dlpack::unsigned_integer) return TorchView::uint8;
+    if (tensor.bits == 8 && tensor.code == dlpack::signed_integer) return TorchView::int8;
+    if (tensor.bits == 32 && tensor.code == dlpack::floating) return TorchView::float32;
+    return TorchView::other;
+}
+
+int read_tuple(const nb::object& tuple, int64_t* values) {
+    require(PyTuple_Check(tuple.ptr()) && PyTuple_GET_SIZE(tuple.ptr()) <= max_dims);
+    const int n = static_cast<int>(PyTuple_GET_SIZE(tuple.ptr()));
+    for (int d = 0; d < n; ++d) {
+        PyObject* item = PyTuple_GET_ITEM(tuple.ptr(), d);
+        require(PyLong_Check(item));
+        values[d] = PyLong_AsLongLong(item);
+        if (values[d] == -1 && PyErr_Occurred()) nb::raise_python_error();
+    }
+    return n;
+}
+
+void read_by_dlpack(nb::handle tensor, TorchView& view) {
+    dlpack::Tensor found;
+    if (torch.read(tensor.ptr(), &found) != 0) checked(nullptr);
+    require(found.device_type == dlpack::cpu && found.ndim <= max_dims);
+    view.dtype = dtype_of(found);
+    view.ndim = found.ndim;
+    std::copy_n(found.shape, found.ndim, view.shape);
+    int64_t size = 1;
+    for (int d = found.ndim - 1; d >= 0; --d) {
+        view.strides[d] = found.strides ? found.strides[d] : size;
+        size *= found.shape[d];
+    }
+    view.data = size > 0 ? static_cast<uint8_t*>(found.data) + found.byte_offset : nullptr;
+}
+
+void read_by_attributes(nb::handle tensor, TorchView& view) {
+    view.dtype = dtype_of(get(tensor, torch.dtype));
+    require(get(tensor, torch.is_cpu).ptr() == Py_True);
+    view.ndim = read_tuple(get(tensor, torch.shape), view.shape);
+    require(read_tuple(call(tensor, torch.stride), view.strides) == view.ndim);
+    const nb::object address = call(tensor, torch.data_ptr);
+    view.data = PyLong_AsVoidPtr(address.ptr());
+    if (!view.data && PyErr_Occurred()) nb::raise_python_error();
+}
+
+void register_torch(nb::object tensor, nb::object parameter, nb::object empty_like, nb::tuple dtypes,
+                    nb::handle exchange) {
+    const auto name = [](const char* text) { return PyUnicode_InternFromString(text); };
+    Torch found{};
+    if (nb::len(dtypes) != TorchView::float32) throw nb::value_error("five dtypes are needed");
+    for (int i = TorchView::uint8; i <= TorchView::float32; ++i) {
+        const nb::object dtype = dtypes[i - TorchView::uint8];
+        if (!dtype.is_none()) found.dtypes[i] = dtype.inc_ref().ptr();
+    }
+    if (PyCapsule_IsValid(exchange.ptr(), dlpack::capsule_name)) {
+        const auto* table =
+            static_cast<const dlpack::Exchange*>(PyCapsule_GetPointer(exchange.ptr(), dlpack::capsule_name));
+        if (table->major == dlpack::major_version) found.read = table->tensor_from_object;
+    }
+    found.tensor = tensor.release().ptr();
+    found.parameter = parameter.release().ptr();
+    found.empty_like = empty_like.release().ptr();
+    found.dtype = name("dtype");
+    found.is_quantized = name("is_quantized");
+    found.is_cpu = name("is_cpu");
+    found.shape = name("shape");
+    found.stride = name("stride");
+    found.data_ptr = name("data_ptr");
+    found.is_neg = name("is_neg");
+    found.requires_grad = name("requires_grad");
+    found.untyped_storage = name("untyped_storage");
+    found.dtype_keyword = nb::make_tuple("dtype").release().ptr();
+    torch = found;
+}
+
+}  // namespace
+
+TorchView view_of(nb::handle tensor, Which which) {
+    require(is_exact(tensor) ||
+            (which == Which::any && torch.tensor && PyObject_IsInstance(tensor.ptr(), torch.tensor) == 1));
+    TorchView view;
+    if (torch.read && which == Which::plain)
+        read_by_dlpack(tensor, view);
+    else
+        read_by_attributes(tensor, view);
+    int64_t size = 1;
+    for (int d = 0; d < view.ndim; ++d) size *= view.shape[d];
+    require(view.dtype != TorchView::other && (size == 0 || view.data));
+    return view;
+}
+
+bool is_quantized(nb::handle tensor) {
+    return is_exact(tensor) && get(tensor, torch.is_quantized).ptr() != Py_False;
+}
+
+nb::object empty_like(nb::handle like, nb::handle dtype) {
+    PyObject* arguments[] = {like.ptr(), dtype.ptr()};
+    PyObject* made =
+        PyObject_Vectorcall(torch.empty_like, arguments, 1, dtype.is_none() ? nullptr : torch.dtype_keyword);
+    if (!made) nb::raise_python_error();
+    return nb::steal(made);
+}
+
+bool is_plain_dtype(nb::handle dtype) {
+    const TorchView::Dtype found = dtype_of(dtype);
+    return found == TorchView::uint8 || found == TorchView::int8;
+}
+
+bool is_negated(nb::handle tensor) {
+    return call(tensor, torch.is_neg).ptr() != Py_False;
+}
+
+const float* vector_of(nb::handle vector, int64_t channels, bool gradients) {
+    static const float none = 0;  // an empty vector has no address
+    if (vector.is_none()) return nullptr;
+    if (PyArrayObject* array = as_array(vector)) {
+        require(is_plain_vector(array, NPY_FLOAT32, channels));
+        return channels == 0 ? &none : static_cast<const float*>(PyArray_DATA(array));
+    }
+    const TorchView view = view_of(vector);
+    require(view.dtype == TorchView::float32 && view.ndim == 1 && view.shape[0] == channels);
+    require(!is_negated(vector) && !(gradients && requires_gradient(vector)));
+    if (channels == 0) return &none;
+    require((view.strides[0] == 1 || channels == 1) &&
+            reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0);
+    return static_cast<const float*>(view.data);
+}
+
+bool requires_gradient(nb::handle tensor) {
+    return get(tensor, torch.requires_grad).ptr() != Py_False;
+}
+
+nb::object memory_of(nb::handle tensor) {
+    return tensor.is_none() ? nb::none() : call(tensor, torch.untyped_storage);
+}
+
+void bind_torch_tensor(nb::module_& module) {
+    module.def("register_torch", &register_torch, nb::arg("tensor"), nb::arg("parameter"), nb::arg("empty_like"),
+               nb::arg("dtypes"), nb::arg("exchange").none());
+}
+
+}  // namespace bytenorm

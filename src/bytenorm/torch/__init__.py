@@ -1,0 +1,63 @@
+"""Batch normalization on 8-bit data in PyTorch.
+
+Needs PyTorch 2.6 or newer: ``pip install "bytenorm[torch]"``.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+try:
+    import torch as _torch
+except ImportError as error:
+    raise ImportError(
+        f'bytenorm.torch needs torch 2.6 or newer: pip install "bytenorm[torch]" ({error})', name=error.name
+    ) from None
+if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
+    raise ImportError(
+        f'bytenorm.torch needs torch 2.6 or newer: pip install "bytenorm[torch]" (this is {_torch.__version__})',
+        name="torch",
+    )
+
+from .dropin import quantized_batch_norm
+from .legacy import from_legacy, to_legacy
+from .lowering import LoweringWarning, lower
+from .migration import load_legacy, migrate
+from .modules import BatchNorm1d, BatchNorm2d, BatchNorm3d, BNReLU1d, BNReLU2d, BNReLU3d
+from .operator import batch_norm
+
+if _TYPE_CHECKING:
+    from .export import to_onnx
+    from .quantizer import BatchNormQuantizer
+
+__all__ = [
+    "BNReLU1d",
+    "BNReLU2d",
+    "BNReLU3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "BatchNormQuantizer",
+    "LoweringWarning",
+    "batch_norm",
+    "from_legacy",
+    "load_legacy",
+    "lower",
+    "migrate",
+    "quantized_batch_norm",
+    "to_legacy",
+    "to_onnx",
+]
+
+
+_LATER = {"BatchNormQuantizer": ".quantizer", "to_onnx": ".export"}  # need torchao, onnx and onnxscript
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(_LATER[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

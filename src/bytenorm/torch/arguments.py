@@ -1,0 +1,167 @@
+"""Every check of a tensor of torch and every message about one; what is no tensor is left to `bytenorm._checks`.
+
+The usual call never comes here: the native code checks its numbers, and asks for words only when it refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from .. import _checks, _core
+from ..dtypes import DType, qint8, quint8
+from ..tensor import QuantizedTensor
+
+MOST_DIMENSIONS = 64  # of the native code
+
+DTYPES = {torch.uint8: quint8, torch.int8: qint8}
+LEGACY_DTYPES = {torch.quint8: quint8, torch.qint8: qint8}
+
+_VECTORS = ("weight", "bias", "mean", "var")
+
+
+class Names(NamedTuple):
+    """What the arguments of a norm are called where the caller gave them."""
+
+    x: str
+    x_scale: str
+    x_zero_point: str
+    y_scale: str
+    y_zero_point: str
+
+
+class Numbers(NamedTuple):
+    """The numbers of a norm in the form that the native code reads."""
+
+    x_scale: float | np.ndarray
+    x_zero_point: int | np.ndarray
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+    mean: np.ndarray
+    var: np.ndarray
+    eps: float
+    y_scale: float
+    y_zero_point: int
+    relu: bool
+
+    def apply(
+        self, x: torch.Tensor, output_dtype: torch.dtype | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Normalize `x`, into `out` if that is given; everything was checked."""
+        y: torch.Tensor | None = _core.batch_norm_torch(
+            x, self.x_scale, self.x_zero_point, self.weight, self.bias, self.mean, self.var, self.eps,
+            self.y_scale, self.y_zero_point, output_dtype, self.relu, out, False, True,
+        )  # fmt: skip
+        assert y is not None, "the checks let something through that the operator refuses"
+        return y
+
+
+def kind(dtype: object, name: str) -> DType:
+    """Return the quantized type that a plain dtype of torch holds the codes of."""
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES:
+        return DTYPES[dtype]
+    raise TypeError(f"{name} must be torch.uint8 or torch.int8, got {dtype}{_remedy(dtype)}")
+
+
+def _remedy(dtype: object) -> str:
+    if dtype in LEGACY_DTYPES:
+        return "; see bytenorm.torch.quantized_batch_norm, or give x.int_repr()"
+    return ""
+
+
+def zero_point_of_any(value: object, name: str) -> int:
+    """Return a zero point inside the range of one of the types, while the type depends on the input."""
+    number = _checks.integer(value, name)
+    if not qint8.qmin <= number <= quint8.qmax:
+        raise ValueError(f"{name} must be from {qint8.qmin} to {quint8.qmax}, got {number}")
+    return number
+
+
+def in_memory(tensor: torch.Tensor, name: str) -> None:
+    """Refuse a tensor without memory that this process can read: on another device, or not strided."""
+    if tensor.device.type != "cpu":
+        raise TypeError(f"{name} must be in the memory of the CPU, got a tensor on {tensor.device}")
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
+    have = tensor.untyped_storage().nbytes()
+    reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    needs = (tensor.storage_offset() + reach + 1) * tensor.element_size()
+    if tensor.numel() > 0 and have < needs:
+        raise ValueError(f"{name} needs {needs} bytes of memory, and its storage has {have}")
+
+
+def gradients(**tensors: object) -> None:
+    """Refuse to cut a gradient, of backward or forward mode, without a word."""
+    backward, forward = torch.is_grad_enabled(), forward_ad._current_level >= 0
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        tangent = forward_ad.unpack_dual(tensor).tangent if forward else None  # type: ignore[no-untyped-call]
+        if (backward and tensor.requires_grad) or tangent is not None:
+            raise RuntimeError(
+                f"{name} requires a gradient and a norm on codes has none: "
+                f"give {name}.detach(), or call inside torch.no_grad()"
+            )
+
+
+def norm_input(x: torch.Tensor, name: str) -> int:
+    """Return how many channels an input has."""
+    if not 2 <= x.dim() <= MOST_DIMENSIONS:
+        raise ValueError(f"{name} must have 2 to {MOST_DIMENSIONS} dimensions, got shape {tuple(x.shape)}")
+    return x.shape[1]
+
+
+def array(value: Any, name: str) -> Any:
+    """Return the memory of a tensor as NumPy sees it, and anything else as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.is_quantized:
+        raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}")
+    in_memory(value, name)
+    value = value.detach().resolve_conj().resolve_neg()
+    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+
+
+def numbers(
+    x: torch.Tensor,
+    x_kind: DType,
+    x_quantization: tuple[Any, Any],
+    vectors: tuple[Any, Any, Any, Any],
+    eps: object,
+    y_quantization: tuple[Any, Any],
+    y_kind: DType,
+    relu: object,
+    names: Names,
+) -> Numbers:
+    """Return the numbers of a norm for the input `x`, each checked."""
+    channels = norm_input(x, names.x)
+    weight, bias, mean, var = (array(v, name) for v, name in zip(vectors, _VECTORS, strict=True))
+    for name, value in (("mean", mean), ("var", var)):
+        if value is None:
+            _checks.missing(name)
+    parameters = _checks.norm_parameters(weight, bias, mean, var, eps)
+    if len(parameters[2]) != channels:
+        raise ValueError(
+            f"{names.x} has {channels} channels on axis 1 (shape {tuple(x.shape)}), "
+            f"but mean has {len(parameters[2])} values"
+        )
+    scale, zero_point, axis = _quantization(x_quantization, x_kind, channels, (names.x_scale, names.x_zero_point))
+    y_scale = _checks.scale(array(y_quantization[0], names.y_scale), names.y_scale)
+    y_zero_point = _checks.zero_point(array(y_quantization[1], names.y_zero_point), y_kind, names.y_zero_point)
+    relu_ = _checks.flag(relu, "relu")
+    nothing = QuantizedTensor(np.empty((0, channels), x_kind.numpy), scale, zero_point, axis)
+    _checks.overflow(*_core.fold(*parameters, y_scale, nothing))
+    return Numbers(scale, zero_point, *parameters, y_scale, y_zero_point, relu_)
+
+
+def _quantization(
+    given: tuple[Any, Any], kind_: DType, channels: int, names: tuple[str, str]
+) -> tuple[Any, Any, int | None]:
+    """Return scale, zero point and axis of an input: numbers, or arrays of one a channel and 1."""
+    scale, zero_point = (array(value, name) for value, name in zip(given, names, strict=True))
+    if np.ndim(scale) == 0:
+        return _checks.scale(scale, names[0]), _checks.zero_point(zero_point, kind_, names[1]), None
+    return *_checks.channel_quantization(scale, zero_point, kind_, channels, names), 1

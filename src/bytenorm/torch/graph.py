@@ -1,0 +1,229 @@
+"""A traced program as the rewritings see it: what a node calls, and which tensors are constant.
+
+Two kinds of program are told apart here and nowhere else: a ``torch.fx.GraphModule``, which reads its parameters
+with ``get_attr``, and a ``torch.export.ExportedProgram``, which is given them as placeholders.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+
+_HANDED_ON = {"aten::lift_fresh_copy", "aten::lift_fresh", "aten::detach", "aten::detach_", "aten::alias"}
+
+
+def operator_name(node: Node) -> str:
+    """Return the operator that a node calls, as ``aten::batch_norm``; empty if it calls none."""
+    if node.op != "call_function":
+        return ""
+    if isinstance(node.target, OpOverload):
+        return f"{node.target.namespace}::{node.target._opname}"
+    if isinstance(node.target, OpOverloadPacket):  # as torchao's observers write them
+        return str(node.target).replace(".", "::", 1)
+    return ""
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """Return what a node calls its operator with, by the names in the schema, defaults filled in."""
+    schema = _schema(node)
+    if schema is None:
+        return {}
+    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | node.kwargs
+    return {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
+
+
+def _schema(node: Node) -> Any:
+    target: Any = node.target
+    if isinstance(target, OpOverloadPacket):
+        target = target.default
+    return target._schema if isinstance(target, OpOverload) else None
+
+
+def changes_in_place(node: Node, value: Node) -> bool:
+    """Say whether a node writes to the memory of a value that it is given."""
+    schema = _schema(node)
+    if schema is None or operator_name(node) in _HANDED_ON:
+        return False
+    given = arguments(node)
+    if given.get("training") is False:  # of a norm, which then leaves its running statistics alone
+        return False
+    written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return any(given[name] is value for name in written)
+
+
+def original(node: Node) -> Node:
+    """Return the node whose value another one hands on: what tracing writes behind constants."""
+    while operator_name(node) in _HANDED_ON:
+        node = node.args[0]  # type: ignore[assignment]
+    return node
+
+
+def label(node: Node) -> str:
+    """Return how messages call a node: the module that it comes from, or its name."""
+    stack = node.meta.get("nn_module_stack")
+    path = str(next(reversed(stack.values()))[0]) if stack else ""
+    return path.removeprefix("L['self'].") or node.name
+
+
+class Program(Protocol):
+    """A program of either kind, a copy that may be changed; its tensors are those of the original."""
+
+    graph: Graph
+    kept: set[str]  # names of nodes that something beside the graph refers to
+
+    def tensor(self, node: Node) -> Tensor | None:
+        """Return the tensor that a node stands for; None if it depends on the program's inputs or changes."""
+
+    def name(self, node: Node) -> str:
+        """Return what the program calls a parameter, buffer or constant; empty for other nodes."""
+
+    def detach(self, node: Node) -> None:
+        """Let the parameter that a node stands for require no gradient any more."""
+
+    def replaced(self, old: Node, new: Node) -> None:
+        """Take note that a node took the place of another."""
+
+    def finish(self) -> Any:
+        """Return the changed program."""
+
+    def subgraphs(self) -> Iterator[tuple[str, GraphModule]]:
+        """Yield the graphs inside, of ``cond`` and the like, by name."""
+
+
+class _Module:
+    def __init__(self, module: GraphModule) -> None:
+        tensors = {id(t): t for t in [*module.parameters(), *module.buffers(), *_plain_tensors(module)]}
+        self._module = copy.deepcopy(module, tensors)  # what deepcopy finds in its memo, it does not copy
+        self.graph = self._module.graph
+        self.kept: set[str] = set()
+
+    def tensor(self, node: Node) -> Tensor | None:
+        node = original(node)
+        if node.op != "get_attr" or any(changes_in_place(user, node) for user in node.users):
+            return None
+        value: Any = self._module
+        for name in str(node.target).split("."):
+            value = getattr(value, name, None)
+        return value if isinstance(value, torch.Tensor) else None
+
+    def name(self, node: Node) -> str:
+        return str(node.target) if node.op == "get_attr" else ""
+
+    def detach(self, node: Node) -> None:
+        value = self.tensor(node)
+        if value is not None and value.requires_grad:
+            path, _, name = str(node.target).rpartition(".")
+            setattr(self._module.get_submodule(path), name, _detached(value))
+
+    def replaced(self, old: Node, new: Node) -> None:
+        pass
+
+    def finish(self) -> GraphModule:
+        self.graph.lint()
+        self._module.recompile()
+        return self._module
+
+    def subgraphs(self) -> Iterator[tuple[str, GraphModule]]:
+        return _graphs_inside(self._module)
+
+
+class _Exported:
+    def __init__(self, program: ExportedProgram) -> None:
+        self._program = program
+        self._module = GraphModule(program.graph_module, copy.deepcopy(program.graph))
+        self._module.meta.update(program.graph_module.meta)
+        self.graph = self._module.graph
+        self._signature = copy.deepcopy(program.graph_signature)
+        self._state = dict(program.state_dict)
+        s = self._signature
+        self._calls = copy.deepcopy(program.module_call_graph)
+        preserved = [call.signature for call in self._calls if call.signature is not None]
+        self.kept = {value.name for s in preserved for value in (*s.inputs, *s.outputs) if hasattr(value, "name")}
+        self._names = {**s.inputs_to_parameters, **s.inputs_to_buffers, **s.inputs_to_lifted_tensor_constants}
+        self._mutated = set(s.buffers_to_mutate.values())
+
+    def tensor(self, node: Node) -> Tensor | None:
+        node = original(node)
+        name = self.name(node)
+        if not name or name in self._mutated or any(changes_in_place(user, node) for user in node.users):
+            return None
+        value = self._state.get(name, self._program.constants.get(name))
+        return value if isinstance(value, torch.Tensor) else None
+
+    def name(self, node: Node) -> str:
+        return str(self._names.get(node.name, "")) if node.op == "placeholder" else ""
+
+    def detach(self, node: Node) -> None:
+        value = self.tensor(node)
+        if value is not None and value.requires_grad:
+            self._state[self._names[node.name]] = _detached(value)
+            node.meta["val"] = node.meta["val"].detach()
+
+    def replaced(self, old: Node, new: Node) -> None:
+        self._signature.replace_all_uses(old.name, new.name)
+
+    def finish(self) -> ExportedProgram:
+        self.graph.lint()
+        p = self._program
+        return ExportedProgram(
+            self._module,
+            self.graph,
+            self._signature,
+            self._state,
+            copy.deepcopy(p.range_constraints),
+            self._calls,
+            p.example_inputs,
+            p.constants,
+            verifiers=p.verifiers,
+        )
+
+    def subgraphs(self) -> Iterator[tuple[str, GraphModule]]:
+        return _graphs_inside(self._module)
+
+
+def open_program(program: GraphModule | ExportedProgram) -> Program:
+    """Return a copy of a program that may be changed; its tensors are not copied.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a graph module nor an exported program.
+    """
+    with warnings.catch_warnings():  # of torch when it copies its own trees
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        if isinstance(program, ExportedProgram):
+            return _Exported(program)
+        if isinstance(program, GraphModule):
+            return _Module(program)
+    raise TypeError(
+        "program must be a torch.export.ExportedProgram or a torch.fx.GraphModule, as convert_pt2e returns it, "
+        f"got {type(program).__name__}"
+    )
+
+
+def _detached(value: Tensor) -> Tensor:
+    same = value.detach()
+    return torch.nn.Parameter(same, requires_grad=False) if isinstance(value, torch.nn.Parameter) else same
+
+
+def _plain_tensors(module: GraphModule) -> Iterator[Tensor]:
+    for inner in module.modules():
+        yield from (value for value in vars(inner).values() if isinstance(value, torch.Tensor))
+
+
+def _graphs_inside(module: GraphModule) -> Iterator[tuple[str, GraphModule]]:
+    for name, inner in module.named_modules():
+        if name and isinstance(inner, GraphModule):
+            yield name, inner
