@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 DTYPES = [torch.uint8, torch.int8]
 LEGACY = {torch.uint8: torch.quint8, torch.int8: torch.qint8}
 VECTORS = ("weight", "bias", "mean", "var")
