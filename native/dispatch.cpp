@@ -51,6 +51,9 @@ KernelTable table_for(Isa isa) {
         t.rows_fp32 = Rows_fp32_avx2;
         t.rows_integer = Rows_integer_avx2;
         t.rows_integer_width = 32;
+        t.joined_fp32 = Joined_fp32_avx2;
+        t.joined_integer = Joined_integer_avx2;
+        t.joined_integer_parts = 1;
         t.quantize = quantize_run_avx2;
         t.dequantize = dequantize_run_avx2;
     }
@@ -58,10 +61,13 @@ KernelTable table_for(Isa isa) {
         t.planes_integer = Planes_integer_avx512;
         t.rows_integer = Rows_integer_avx512;
         t.rows_integer_width = 64;
+        t.joined_integer = Joined_integer_avx512;
+        t.joined_integer_parts = 4;
     }
     if (isa >= Isa::avx512vbmi) {
         t.planes_table = Planes_table_avx512vbmi;
         t.rows_integer = Rows_integer_avx512vbmi;
+        t.joined_integer = Joined_integer_avx512vbmi;
     }
 #endif
     return t;

@@ -13,10 +13,14 @@
     X(Planes, integer, avx2, 32)     \
     X(Rows, fp32, avx2, 32)          \
     X(Rows, integer, avx2, 32)       \
+    X(Joined, fp32, avx2, 32)        \
+    X(Joined, integer, avx2, 32)     \
     X(Planes, integer, avx512, 64)   \
     X(Rows, integer, avx512, 64)     \
+    X(Joined, integer, avx512, 64)   \
     X(Planes, table, avx512vbmi, 64) \
-    X(Rows, integer, avx512vbmi, 64)
+    X(Rows, integer, avx512vbmi, 64) \
+    X(Joined, integer, avx512vbmi, 64)
 #else
 #define BYTENORM_KERNELS(X)      \
     X(Strided, table, scalar, 1) \

@@ -63,6 +63,20 @@ struct Rows {
     bool stream;
 };
 
+// Channels last, from several arrays: the `lanes` of a pixel are those of its parts, one after another.
+struct JoinedPart {
+    int64_t first_lane, lanes;
+    const uint8_t* x;
+    int64_t x_stride;
+};
+struct Joined {
+    const JoinedPart* parts;  // a vector of lanes may lie in no more parts than the kernel's `most_parts`
+    uint8_t* y;
+    int64_t pixels, lanes, y_stride;
+    const void* blocks;  // as for Rows, from the first lane
+    Conversion conversion;
+};
+
 // Any strides: `count` runs of `length` bytes, x and y advancing by their own steps.
 struct Strided {
     const uint8_t* x;

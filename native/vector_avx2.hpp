@@ -35,6 +35,13 @@ struct Avx2 {
         store_partial16(p, part, n);
     }
 
+    // A vector whose bytes come from several addresses: here from one, from its start.
+    static constexpr int most_parts = 1;
+    using Lanes = int64_t;  // how many
+    static Lanes lanes(int64_t, int64_t to) { return to; }
+    static Bytes load_lanes(const uint8_t* p, Lanes n) { return n == width ? load(p) : load_partial(p, n); }
+    static Bytes add_lanes(Bytes v, const uint8_t*, Lanes) { return v; }
+
     static Dwords load_params(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
     static Dwords broadcast(int32_t v) { return _mm256_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }

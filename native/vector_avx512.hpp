@@ -21,6 +21,13 @@ struct Avx512 {
     static Bytes load_partial(const uint8_t* p, int64_t n) { return _mm512_maskz_loadu_epi8(first(n), p); }
     static void store_partial(uint8_t* p, Bytes v, int64_t n) { _mm512_mask_storeu_epi8(p, first(n), v); }
 
+    // A vector whose bytes come from several addresses: those from the first of these lanes to before the last.
+    static constexpr int most_parts = 4;
+    using Lanes = __mmask64;
+    static Lanes lanes(int64_t from, int64_t to) { return first(to) & ~0ull << from; }
+    static Bytes load_lanes(const uint8_t* p, Lanes lanes) { return _mm512_maskz_loadu_epi8(lanes, p); }
+    static Bytes add_lanes(Bytes v, const uint8_t* p, Lanes lanes) { return _mm512_mask_loadu_epi8(v, lanes, p); }
+
     static Dwords load_params(const int32_t* p) { return _mm512_load_si512(p); }
     static Dwords broadcast(int32_t v) { return _mm512_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }

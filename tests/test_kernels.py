@@ -58,7 +58,7 @@ def parameters(rng, channels, kind="real"):
 
 
 def by_column(kernel, tile):
-    return kernel[0] == "Rows" or (kernel[0] == "Strided" and tile)
+    return kernel[0] in ("Rows", "Joined") or (kernel[0] == "Strided" and tile)
 
 
 def expected(x, y_dtype, slope, intercept, zero, out_zero, relu, columns):
@@ -112,7 +112,7 @@ def test_ties_round_to_even(kernel, rng):
 def test_sizes_alignments_and_bounds(kernel, n, stream, rng):
     """Every size around the vector widths, misaligned; the bytes between and around the rows stay."""
     for rows, gap, offset, tile in [(1, 0, 0, 0), (3, 5, 1, 2), (4, 0, 63, 0), (9, 64, 17, 4), (5, 3, 32, 1)]:
-        if stream and kernel[0] == "Rows" and (n % 64 or gap % 64 or offset % 64):
+        if stream and kernel[0] in ("Rows", "Joined") and (n % 64 or gap % 64 or offset % 64):
             continue  # these kernels stream only aligned rows; their caller sees to it
         pitch = n + gap
         x = aligned(rows * pitch + 200)[offset:]

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../batch_norm/apply.hpp"
+#include "../batch_norm/concat.hpp"
 #include "../batch_norm/valid.hpp"
 #include "../dispatch.hpp"
 #include "gil.hpp"
@@ -96,6 +97,17 @@ nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias,
     return output.tensor(quantization);
 }
 
+// Neighbouring channels with one scale and zero point.
+struct PieceQuantization {
+    int64_t channels;
+    double scale;
+    int64_t zero_point;
+
+    bool operator==(const PieceQuantization& other) const {
+        return channels == other.channels && scale == other.scale && zero_point == other.zero_point;
+    }
+};
+
 // A prepared norm: its parameters, and the folds of the input quantizations it met last.
 class Operator {
   public:
@@ -135,13 +147,92 @@ class Operator {
         {
             // Held by whoever holds the GIL too, and released first: no deadlock, and free at a fork.
             std::lock_guard<std::mutex> guard(mutex_);
-            Entry& entry = fold(*tensor, is_signed(x), output_is_signed);
+            Entry& entry = fold(tensor->quantization, {}, is_signed(x), output_is_signed);
             if (!entry.finite) return nb::none();
             plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
             prepare(plan, *entry.folded);
             folded = entry.folded;
         }
         run(plan, *folded, layout);
+        return output.tensor(quantization_);
+    }
+
+    // The norm of a concatenation along the channel axis.
+    nb::object concat(nb::handle given, nb::handle out, bool checked) {
+        if (!PyList_Check(given.ptr()) && !PyTuple_Check(given.ptr())) return nb::none();
+        const nb::tuple items(nb::borrow<nb::object>(given));  // the caller may change a list meanwhile
+        std::vector<const Tensor*> tensors;
+        for (nb::handle item : items) {
+            tensors.push_back(tensor_in(item));
+            if (!tensors.back() || tensors.back()->channel_axis >= 0) return nb::none();
+        }
+        if (tensors.empty()) return nb::none();
+        PyArrayObject* first = tensors[0]->array();
+        const int ndim = PyArray_NDIM(first);
+        const int at = static_cast<int>(axis_ < 0 ? axis_ + ndim : axis_);
+        if (ndim < 2 || at < 0 || at >= ndim) return nb::none();
+
+        std::vector<PieceQuantization> quantizations;
+        int64_t channels = 0;
+        for (const Tensor* tensor : tensors) {
+            PyArrayObject* x = tensor->array();
+            if (PyArray_NDIM(x) != ndim || is_signed(x) != is_signed(first)) return nb::none();
+            for (int d = 0; d < ndim; ++d)
+                if (d != at && PyArray_DIM(x, d) != PyArray_DIM(first, d)) return nb::none();
+            quantizations.push_back(
+                {PyArray_DIM(x, at), tensor->quantization.scale, tensor->quantization.zero_point});
+            channels += PyArray_DIM(x, at);
+        }
+        const bool output_is_signed = output_signed_ < 0 ? is_signed(first) : output_signed_ == 1;
+        if (channels != channels_ || !valid_zero_point(quantization_.zero_point_value, output_is_signed))
+            return nb::none();
+        int64_t shape[max_dims], size = 1;
+        for (int d = 0; d < ndim; ++d) size *= shape[d] = d == at ? channels : PyArray_DIM(first, d);
+        const Output output = make_output_of_shape(first, shape, out, output_is_signed, quantization_);
+        if (!output.array.is_valid()) return nb::none();
+        PyArrayObject* y = as_array(output.array);
+        if (!out.is_none() && !checked) {
+            const Extent written = extent_of(y);
+            for (const Tensor* tensor : tensors) {
+                const Extent read = extent_of(tensor->array());
+                if (read.begin < written.end && written.begin < read.end) return nb::none();
+            }
+            if (!elements_apart(y)) return nb::none();
+        }
+
+        std::vector<ConcatPiece> pieces;
+        pieces.reserve(tensors.size());
+        for (bool join : {true, false}) {
+            int64_t channel = 0;
+            for (const Tensor* tensor : tensors) {
+                PyArrayObject* x = tensor->array();
+                const int64_t count = PyArray_DIM(x, at);
+                if (count > 0)
+                    pieces.emplace_back(bytes_of(x), strides_of(x),
+                                        mutable_bytes_of(y) + channel * PyArray_STRIDE(y, at), strides_of(y),
+                                        shape_of(x), ndim, at, channel, join);
+                channel += count;
+            }
+            if (!join || pieces.empty() || !alike_if_not_joined(pieces)) break;
+            pieces.clear();
+        }
+
+        std::shared_ptr<const Folded> folded;
+        Plan plan{};
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            Entry& entry = fold({}, quantizations, is_signed(first), output_is_signed);
+            if (!entry.finite) return nb::none();
+            if (pieces.empty()) return output.tensor(quantization_);
+            plan = choose_concat(pieces, channels_, size, entry.uses++ > 0 ? Use::often : Use::once);
+            prepare(plan, *entry.folded);
+            folded = entry.folded;
+        }
+        const auto work = [&] { apply_concat(plan, *folded, pieces, size); };
+        if (size < release_gil_from)
+            work();
+        else
+            without_gil(work);
         return output.tensor(quantization_);
     }
 
@@ -159,6 +250,7 @@ class Operator {
         bool input_signed, output_signed, finite;
         std::vector<double> scales;
         std::vector<int64_t> zero_points;
+        std::vector<PieceQuantization> pieces;
         std::shared_ptr<Folded> folded;
         int64_t uses;
     };
@@ -175,25 +267,38 @@ class Operator {
         return {channels_, weight_.get(), bias_.get(), mean_.get(), var_.get(), eps_, quantization_.scale_value};
     }
 
-    bool matches(const Entry& e, const InputQuantization& q, bool input_signed, bool output_signed) const {
-        if (e.input_signed != input_signed || e.output_signed != output_signed) return false;
+    using Pieces = std::vector<PieceQuantization>;
+
+    bool matches(const Entry& e, const InputQuantization& q, const Pieces& pieces, bool input_signed,
+                 bool output_signed) const {
+        if (e.input_signed != input_signed || e.output_signed != output_signed || e.pieces != pieces) return false;
+        if (!pieces.empty()) return true;
         if (!q.scales) return e.scales.empty() && e.scale == q.scale && e.zero_point == q.zero_point;
         return !e.scales.empty() && std::equal(e.scales.begin(), e.scales.end(), q.scales) &&
                std::equal(e.zero_points.begin(), e.zero_points.end(), q.zero_points);
     }
 
     // The entry of this input quantization, moved to the front; the least recently used one makes room.
-    Entry& fold(const Tensor& tensor, bool input_signed, bool output_signed) {
-        const InputQuantization& q = tensor.quantization;
+    // With `pieces`, each channel has the quantization of its piece, and `given` is not looked at.
+    Entry& fold(const InputQuantization& given, const Pieces& pieces, bool input_signed, bool output_signed) {
         for (size_t i = 0; i < entries_.size(); ++i) {
-            if (!matches(entries_[i], q, input_signed, output_signed)) continue;
+            if (!matches(entries_[i], given, pieces, input_signed, output_signed)) continue;
             if (i > 0)
                 std::rotate(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(i),
                             entries_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
             return entries_.front();
         }
-        Entry e{q.scale, q.zero_point, input_signed, output_signed, false, {}, {}, nullptr, 0};
-        if (q.scales) {
+        Entry e{given.scale, given.zero_point, input_signed, output_signed, false, {}, {}, pieces, nullptr, 0};
+        InputQuantization q = given;
+        std::vector<double> scales;
+        std::vector<int64_t> zero_points;
+        if (!pieces.empty()) {
+            for (const PieceQuantization& piece : pieces) {
+                scales.insert(scales.end(), static_cast<size_t>(piece.channels), piece.scale);
+                zero_points.insert(zero_points.end(), static_cast<size_t>(piece.channels), piece.zero_point);
+            }
+            q = {0.0, 0, scales.data(), zero_points.data()};
+        } else if (q.scales) {
             e.scales.assign(q.scales, q.scales + channels_);
             e.zero_points.assign(q.zero_points, q.zero_points + channels_);
         }
@@ -276,6 +381,7 @@ void bind_batch_norm(nb::module_& module) {
              nb::arg("eps").none(), nb::arg("output_scale").none(), nb::arg("output_zero_point").none(),
              nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
         .def("__call__", &Operator::call, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
+        .def("concat", &Operator::concat, nb::arg("pieces").none(), nb::arg("out").none(), nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }
 

@@ -94,6 +94,27 @@ void run_case(void (*kernel)(const Rows&), Arithmetic arithmetic, Case& t) {
     if (t.proved) kernel(r);
 }
 
+// The columns as if they came from arrays of their own: `tile` vectors each, or, where a vector may be put
+// together, of a size that ends inside it.
+template <int W>
+void run_case(void (*kernel)(const Joined&), Arithmetic arithmetic, Case& t) {
+    require_contiguous_rows(t);
+    const int64_t size = t.tile == 0 ? std::max<int64_t>(t.columns, 1) : W == 64 ? 21 + t.tile : W * t.tile;
+    std::vector<JoinedPart> parts;
+    for (int64_t lane = 0; lane < t.columns; lane += size)
+        parts.push_back({lane, std::min(size, t.columns - lane), bytes_of(t.x) + lane, PyArray_STRIDE(t.x, 0)});
+    AlignedArray<ParamBlock<W>> blocks;
+    if (arithmetic == Arithmetic::integer) {
+        t.fit();
+        blocks = pack_integer<W>(t.columns, t.channels, t.integer());
+    } else {
+        blocks = pack_real<W>(t.columns, t.channels, t.real);
+    }
+    if (t.proved)
+        kernel({parts.data(), mutable_bytes_of(t.y), t.rows, t.columns, PyArray_STRIDE(t.y, 0), blocks.get(),
+                t.conversion});
+}
+
 template <int W>
 void run_case(void (*kernel)(const Strided&), Arithmetic, Case& t) {
     t.build_table();
@@ -125,7 +146,7 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
         !std::equal(shape_of(t.x), shape_of(t.x) + 2, shape_of(t.y)))
         throw nb::type_error("x and y must be two-dimensional byte arrays of one shape");
     t.rows = PyArray_DIM(t.x, 0), t.columns = PyArray_DIM(t.x, 1);
-    const bool by_column = layout == "Rows" || (layout == "Strided" && tile != 0);
+    const bool by_column = layout == "Rows" || layout == "Joined" || (layout == "Strided" && tile != 0);
     t.channels = by_column ? t.columns : t.rows;
     t.real = {plain_vector<float>(slope, t.channels), plain_vector<float>(intercept, t.channels),
               plain_vector<float>(zero_point, t.channels)};

@@ -84,6 +84,15 @@ def batch_norm(
     return affine(q, slope.reshape(shape), intercept.reshape(shape), zero_point, output_zero_point, dtype, relu)
 
 
+def concat_batch_norm(
+    pieces: Array, scales: Array, zero_points: Array, *parameters: Array, axis: int = 1, **options: Array
+) -> Array:
+    """Return the output codes of a batch norm over the concatenation of the codes `pieces`."""
+    channels = [piece.shape[axis] for piece in pieces]
+    scale, zero_point = np.repeat(scales, channels), np.repeat(zero_points, channels)
+    return batch_norm(np.concatenate(pieces, axis), scale, zero_point, *parameters, axis=axis, **options)
+
+
 def requantize(
     q: Array, scale: Array, zero_point: Array, output_scale: Array, output_zero_point: Array, dtype: DType
 ) -> Array:
