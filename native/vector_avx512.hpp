@@ -51,6 +51,17 @@ struct Avx512 {
     static Bytes pack_words(Bytes a, Bytes b) {
         return Signed ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b);
     }
+    // Bytes of both in turn, from the lower or upper 8 of each 128-bit lane; dwords to words, and words,
+    // saturated.
+    static Bytes interleave_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi8(a, b); }
+    static Bytes interleave_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi8(a, b); }
+    static Bytes pack_dwords(Dwords a, Dwords b) { return _mm512_packs_epi32(a, b); }
+    static Bytes add_words(Bytes a, Bytes b) { return _mm512_adds_epi16(a, b); }
+    static Dwords bit_and(Dwords a, Dwords b) { return _mm512_and_si512(a, b); }
+    static Dwords bit_or(Dwords a, Dwords b) { return _mm512_or_si512(a, b); }
+    static Dwords less_one_where_zero(Dwords v, Dwords what) {
+        return _mm512_mask_sub_epi32(v, _mm512_testn_epi32_mask(what, what), v, _mm512_set1_epi32(1));
+    }
     // Dwords of the lower word of one and the upper word of the other.
     static Bytes merge_words(Dwords lower, Dwords upper) {
         return _mm512_mask_blend_epi16(0xaaaaaaaa, lower, upper);

@@ -873,6 +873,90 @@ def test_bad_out_of_pieces():
     assert (wide[:, 1::2] == 0).all()
 
 
+# --- sums -----------------------------------------------------------------------------------------------------
+
+
+def sum_call():
+    return {
+        "a": bn.QuantizedTensor(codes(), 0.05, 120),
+        "b": bn.QuantizedTensor(codes(seed=1), 0.02, 7),
+        "norm": concat_norm(),
+        "sum_scale": 0.06,
+        "sum_zero_point": 90,
+    }
+
+
+NARROW = bn.QuantizedTensor(codes((4, 2, 5, 2)), 0.05, 120)
+OF_CHANNELS = bn.QuantizedTensor(codes(), [0.05] * 3, [120] * 3, 1)
+SIGNED = bn.QuantizedTensor(codes(dtype=np.int8), 0.05, 0)
+BAD_SUMS = [
+    *[({name: None}, TypeError, [name, "None"]) for name in ("a", "b", "norm", "sum_scale", "sum_zero_point")],
+    *[({name: codes()}, TypeError, [name, "uint8", "wrap it"]) for name in ("a", "b")],
+    *[({name: OF_CHANNELS}, ValueError, [name, "per tensor", "axis 1"]) for name in ("a", "b")],
+    ({"b": NARROW}, ValueError, ["b must have the shape of a", "(4, 3, 5, 2)", "(4, 2, 5, 2)"]),
+    ({"a": NARROW, "b": NARROW}, ValueError, ["a and b have 2 channels", "norm has 3"]),
+    ({"a": NARROW[0, 0, 0]}, ValueError, ["a must have at least 2 dimensions"]),
+    ({"b": SIGNED}, ValueError, ["b must have the dtype of a", "uint8", "int8"]),
+    ({"sum_scale": 0.0}, ValueError, ["sum_scale", "positive"]),
+    ({"sum_scale": "1"}, TypeError, ["sum_scale", "real number"]),
+    ({"sum_zero_point": 256}, ValueError, ["sum_zero_point", "256"]),
+    ({"sum_zero_point": -1}, ValueError, ["sum_zero_point", "-1"]),
+    ({"sum_zero_point": 1.0}, TypeError, ["sum_zero_point", "integer"]),
+    ({"sum_zero_point": 2**70}, ValueError, ["sum_zero_point"]),
+    ({"a": SIGNED, "b": SIGNED}, ValueError, ["sum_zero_point", "127"], {"sum_zero_point": 200}),
+    (
+        {"b": bn.QuantizedTensor(codes(), 1e30, 0), "sum_scale": 1e-30},
+        ValueError,
+        ["the scale of b over sum_scale", "overflows float32"],
+    ),
+    (
+        {"sum_scale": 1e38, "norm": concat_norm().replace(output_scale=1e-3)},
+        ValueError,
+        ["the slope of channel 0"],
+    ),
+    ({"out": codes((4, 3, 5))}, ValueError, ["out", "(4, 3, 5, 2)"]),
+    ({"out": codes(dtype=np.int8)}, ValueError, ["out", "uint8", "int8"]),
+    ({"out": 3}, TypeError, ["out", "int"]),
+]
+
+
+@pytest.mark.parametrize("case", BAD_SUMS, ids=lambda case: label(case[:3]))
+def test_bad_sums(case):
+    changes, error, shown, *more = case
+    arguments = {"out": filled(), **sum_call(), **changes, **(more[0] if more else {})}
+    with pytest.raises(error) as caught:
+        bn.add_batch_norm(**arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [part for part in shown if part not in message] == []
+    if "out" not in changes:
+        assert (arguments["out"] == PATTERN).all()
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_out_that_overlaps_a_summand_partly(which):
+    whole = codes((5, *SHAPE[1:]))
+    arguments = {**sum_call(), which: bn.QuantizedTensor(whole[1:], 0.05, 120)}
+    with pytest.raises(ValueError, match=rf"^out must be the own memory of {which} or apart from it"):
+        bn.add_batch_norm(**arguments, out=whole[:-1])
+    np.testing.assert_array_equal(whole, codes((5, *SHAPE[1:])))
+
+
+def test_sums_in_unusual_forms():
+    """Numbers of NumPy, and an output that interleaves with a summand but shares nothing."""
+    want, total = bn.add_batch_norm(**sum_call())
+    wide = np.zeros((4, 6, 5, 2), np.uint8)
+    wide[:, ::2] = codes()
+    arguments = {
+        **sum_call(), "a": bn.QuantizedTensor(wide[:, ::2], 0.05, 120), "sum_scale": np.float64(0.06),
+        "sum_zero_point": np.int8(90),
+    }  # fmt: skip
+    y, s = bn.add_batch_norm(**arguments, out=wide[:, 1::2])
+    np.testing.assert_array_equal(y.data, want.data)
+    np.testing.assert_array_equal(s.data, total.data)
+    np.testing.assert_array_equal(wide[:, ::2], codes())
+
+
 # --- the quantize functions, and the tensor itself ------------------------------------------------------------
 
 REAL = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)

@@ -1,4 +1,4 @@
-"""The norm of a concatenation: every value against the specification, in any layout, and in place."""
+"""The norms of a concatenation and of a sum: every value against the specification, in any layout, in place."""
 
 import itertools
 from fractions import Fraction
@@ -59,10 +59,12 @@ def pieces_of(rng, counts, shape, dtype=np.uint8, layouts=("first",), axis=1):
 
 
 def want_concat(pieces, norm):
-    return reference.concat_batch_norm(
-        [q.data for q in pieces], [q.scale for q in pieces], [q.zero_point for q in pieces],
-        norm.weight, norm.bias, norm.mean, norm.var, norm.eps, norm.output_scale, norm.output_zero_point,
-        dtype=norm.output_dtype or pieces[0].dtype, relu=norm.relu, axis=norm.axis,
+    whole = reference.concat(
+        [q.data for q in pieces], [q.scale for q in pieces], [q.zero_point for q in pieces], norm.axis
+    )
+    return reference.batch_norm(
+        *whole, norm.weight, norm.bias, norm.mean, norm.var, norm.eps, norm.output_scale, norm.output_zero_point,
+        norm.output_dtype or pieces[0].dtype, norm.relu, norm.axis,
     )  # fmt: skip
 
 
@@ -228,3 +230,112 @@ def test_concat_is_exact(rng):
                 y = round_to_float32(slope * (int(q.data[i, c - start]) - q.zero_point) + intercept)
                 assert got[i, c] == min(max(round_half_even(Fraction(float(y))) + 20, 0), 255)
         start += q.shape[1]
+
+
+def summands_of(rng, shape, dtype=np.uint8, layouts=("first", "first"), axis=1, scales=None):
+    limits = np.iinfo(dtype)
+    return [
+        bn.QuantizedTensor(
+            codes(rng, shape, dtype, layouts[i], axis),
+            float(rng.uniform(0.02, 0.06)) if scales is None else scales[i],
+            int(rng.integers(limits.min // 2, limits.max)),
+        )
+        for i in range(2)
+    ]
+
+
+def want_add(a, b, norm, scale, zero):
+    total = reference.add(a.data, a.scale, a.zero_point, b.data, b.scale, b.zero_point, scale, zero, a.dtype)
+    y = reference.batch_norm(
+        total, scale, zero, norm.weight, norm.bias, norm.mean, norm.var, norm.eps, norm.output_scale,
+        norm.output_zero_point, norm.output_dtype or a.dtype, norm.relu, norm.axis,
+    )  # fmt: skip
+    return y, total
+
+
+def check_add(a, b, norm, scale=0.08, zero=60):
+    want, total = want_add(a, b, norm, scale, zero)
+    before = a.data.copy(), b.data.copy()
+    like = np.empty_like(a.data)
+    for _ in range(3):
+        y, s = bn.add_batch_norm(a, b, norm, sum_scale=scale, sum_zero_point=zero)
+        np.testing.assert_array_equal(s.data, total)
+        np.testing.assert_array_equal(y.data, want)
+        assert (y.dtype, y.scale, y.zero_point) == (norm.output_dtype or a.dtype, 0.03, 20)
+        assert (s.dtype, s.scale, s.zero_point) == (a.dtype, scale, zero)
+        assert y.data.strides == s.data.strides == like.strides
+    np.testing.assert_array_equal(a.data, before[0])
+    np.testing.assert_array_equal(b.data, before[1])
+
+
+ADD_SHAPES = [
+    (4, 3), (1, 1), (70, 64), (33, 100), (1, 300), (2, 5, 64), (1, 2, 70_000), (2, 64, 3, 3), (5, 40, 7, 7),
+    (9, 33, 14, 14), (2, 130, 1, 1), (1, 3, 300, 301), (2, 48, 13, 11), (2, 256, 28, 28), (2, 3, 4, 5, 6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ADD_SHAPES, ids=str)
+def test_add_in_every_layout(rng, shape):
+    names = ("first", "last", "strided", "reversed")
+    for layouts in itertools.product(names, names) if np.prod(shape) < 50_000 else [("first",) * 2, ("last",) * 2]:
+        check_add(*summands_of(rng, shape, layouts=layouts), norm_of(rng, shape[1]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("output_dtype", [None, bn.quint8, bn.qint8])
+@pytest.mark.parametrize("relu", [False, True])
+def test_add_of_both_types(rng, dtype, output_dtype, relu):
+    for layout in ("first", "last"):
+        a, b = summands_of(rng, (2, 70, 6, 11), dtype, (layout, layout))
+        check_add(a, b, norm_of(rng, 70, relu=relu, output_dtype=output_dtype))
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (0.5, 1.0), (2.0, 0.25), (1e-9, 1.0), (1.0, 1e-30), (300.0, 0.1)])
+def test_add_of_scales_without_integers(rng, scales):
+    """Exact ties and extreme ratios: the table serves them."""
+    for layout in ("first", "last"):
+        a, b = summands_of(rng, (2, 64, 9, 9), layouts=(layout, layout), scales=scales)
+        check_add(a, b, norm_of(rng, 64), scale=1.0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])
+def test_add_on_any_axis(rng, axis):
+    shape = (5, 6, 64, 8)
+    check_add(*summands_of(rng, shape, axis=axis), norm_of(rng, shape[axis], axis=axis))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4), (0, 3), (2, 0, 4)], ids=str)
+def test_add_of_nothing(rng, shape):
+    check_add(*summands_of(rng, shape), norm_of(rng, shape[1]))
+
+
+@pytest.mark.parametrize("layouts", [("first", "first"), ("last", "last"), ("first", "last")], ids="-".join)
+@pytest.mark.parametrize("shape", [(3, 64, 9, 9), (4, 33, 14, 14), (300, 65)], ids=str)
+def test_add_in_place_and_into_out(rng, layouts, shape):
+    norm = norm_of(rng, shape[1])
+    for place in ("a", "b", "both", "out", "slice"):
+        for _ in range(3):
+            a, b = summands_of(rng, shape, layouts=layouts)
+            if place == "both":
+                b = bn.QuantizedTensor(a.data, b.scale, b.zero_point)
+            want, total = want_add(a, b, norm, 0.08, 60)
+            spare = codes(rng, (shape[0] + 2, *shape[1:]))
+            out = {"a": a.data, "both": a.data, "b": b.data, "out": np.empty(shape, np.uint8)}.get(
+                place, spare[1:-1]
+            )
+            after = spare.copy()
+            if place == "slice":
+                after[1:-1] = want
+            y, s = bn.add_batch_norm(a, b, norm, sum_scale=0.08, sum_zero_point=60, out=out)
+            assert y.data is out
+            np.testing.assert_array_equal(s.data, total)
+            np.testing.assert_array_equal(out, want)
+            np.testing.assert_array_equal(spare, after)
+
+
+def test_add_is_the_norm_of_its_sum(rng):
+    a, b = summands_of(rng, (4, 64, 10, 10), layouts=("last", "last"))
+    norm = norm_of(rng, 64)
+    y, s = bn.add_batch_norm(a, b, norm, sum_scale=0.08, sum_zero_point=60)
+    np.testing.assert_array_equal(y.data, norm(s).data)
+    assert norm._operator.folds == 1

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../batch_norm/add.hpp"
 #include "../batch_norm/apply.hpp"
 #include "../batch_norm/concat.hpp"
 #include "../batch_norm/valid.hpp"
@@ -236,6 +237,75 @@ class Operator {
         return output.tensor(quantization_);
     }
 
+    // The norm of a sum, and the sum.
+    nb::object add(nb::handle a, nb::handle b, nb::handle sum_scale, nb::handle sum_zero_point, nb::handle out,
+                   bool checked) {
+        const Tensor *first = tensor_in(a), *second = tensor_in(b);
+        if (!first || !second || first->channel_axis >= 0 || second->channel_axis >= 0 ||
+            !PyFloat_CheckExact(sum_scale.ptr()) || !PyLong_CheckExact(sum_zero_point.ptr()))
+            return nb::none();
+        PyArrayObject *x1 = first->array(), *x2 = second->array();
+        const int ndim = PyArray_NDIM(x1);
+        const int at = channel_axis(*first, axis_, channels_);
+        if (at < 0 || is_signed(x1) != is_signed(x2) || PyArray_NDIM(x2) != ndim ||
+            !std::equal(shape_of(x1), shape_of(x1) + ndim, shape_of(x2)))
+            return nb::none();
+        const bool sum_is_signed = is_signed(x1);
+        const bool output_is_signed = output_signed_ < 0 ? sum_is_signed : output_signed_ == 1;
+        int overflow = 0;
+        const int64_t zero_point = PyLong_AsLongLongAndOverflow(sum_zero_point.ptr(), &overflow);
+        const double scale = PyFloat_AS_DOUBLE(sum_scale.ptr());
+        if (overflow || !valid_scale(scale) || !valid_zero_point(zero_point, sum_is_signed) ||
+            !valid_zero_point(quantization_.zero_point_value, output_is_signed))
+            return nb::none();
+        const InputQuantization &qa = first->quantization, &qb = second->quantization;
+        const SumQuantization sums{static_cast<float>(qa.scale / scale),
+                                   static_cast<float>(qb.scale / scale),
+                                   qa.zero_point,
+                                   qb.zero_point,
+                                   zero_point,
+                                   sum_is_signed};
+        if (!std::isfinite(sums.factor_a) || !std::isfinite(sums.factor_b)) return nb::none();
+        const Output output = make_output(x1, out, output_is_signed, quantization_, checked);
+        if (!output.array.is_valid()) return nb::none();
+        PyArrayObject* y = as_array(output.array);
+        if (!out.is_none() && !checked && !apart_or_same(x2, y)) return nb::none();
+
+        const nb::object sum_array = empty_like(x1, sum_is_signed ? NPY_INT8 : NPY_UINT8);
+        PyArrayObject* s = as_array(sum_array);
+        const AddArrays arrays{bytes_of(x1),
+                               bytes_of(x2),
+                               mutable_bytes_of(s),
+                               mutable_bytes_of(y),
+                               strides_of(x1),
+                               strides_of(x2),
+                               strides_of(s),
+                               strides_of(y),
+                               shape_of(x1),
+                               ndim,
+                               at};
+        const Layout layout = layout_of(s, output.array, at);
+        std::shared_ptr<const Folded> folded;
+        std::shared_ptr<const SumFold> summed;
+        Plan plan{};
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            Entry& entry = fold({scale, zero_point, nullptr, nullptr}, {}, sum_is_signed, output_is_signed);
+            if (!entry.finite) return nb::none();
+            plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
+            prepare(plan, *entry.folded);
+            folded = entry.folded;
+            summed = sum_of(sums);
+        }
+        const auto work = [&] { apply_add(plan, *folded, *summed, arrays, layout); };
+        if (layout.size < release_gil_from)
+            work();
+        else
+            without_gil(work);
+        return nb::make_tuple(output.tensor(quantization_),
+                              make_tensor(sum_array, nb::borrow(sum_scale), nb::borrow(sum_zero_point)));
+    }
+
     int64_t folds() {
         std::lock_guard<std::mutex> guard(mutex_);
         return static_cast<int64_t>(entries_.size());
@@ -310,6 +380,29 @@ class Operator {
         return entries_.front();
     }
 
+    struct SumEntry {
+        SumQuantization quantization;
+        std::shared_ptr<const SumFold> fold;
+    };
+
+    // Of these scales and zero points; the least recently used one makes room.
+    std::shared_ptr<const SumFold> sum_of(const SumQuantization& q) {
+        const auto same = [&](const SumEntry& e) {
+            const SumQuantization& o = e.quantization;
+            return o.factor_a == q.factor_a && o.factor_b == q.factor_b && o.zero_point_a == q.zero_point_a &&
+                   o.zero_point_b == q.zero_point_b && o.zero_point == q.zero_point && o.is_signed == q.is_signed;
+        };
+        const auto found = std::find_if(sums_.begin(), sums_.end(), same);
+        if (found != sums_.end()) {
+            std::rotate(sums_.begin(), found, found + 1);
+            return sums_.front().fold;
+        }
+        SumEntry e{q, std::make_shared<const SumFold>(q)};
+        if (sums_.size() == remembered) sums_.pop_back();
+        sums_.insert(sums_.begin(), std::move(e));
+        return sums_.front().fold;
+    }
+
     const int64_t channels_;
     const AlignedArray<float> weight_, bias_, mean_, var_;
     const float eps_;
@@ -319,6 +412,7 @@ class Operator {
     OutputQuantization quantization_;
     std::mutex mutex_;
     std::vector<Entry> entries_;
+    std::vector<SumEntry> sums_;
 };
 
 // requantize: `out` is a new array like the input.
@@ -382,6 +476,8 @@ void bind_batch_norm(nb::module_& module) {
              nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
         .def("__call__", &Operator::call, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
         .def("concat", &Operator::concat, nb::arg("pieces").none(), nb::arg("out").none(), nb::arg("checked"))
+        .def("add", &Operator::add, nb::arg("a").none(), nb::arg("b").none(), nb::arg("sum_scale").none(),
+             nb::arg("sum_zero_point").none(), nb::arg("out").none(), nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }
 

@@ -17,11 +17,6 @@ bool usable(const int64_t* shape, int ndim, PyArrayObject* out, bool is_signed_o
            PyArray_NDIM(out) == ndim && std::equal(shape, shape + ndim, shape_of(out));
 }
 
-bool apart_or_same(PyArrayObject* input, PyArrayObject* out) {
-    const Extent a = extent_of(input), b = extent_of(out);
-    return a.end <= b.begin || b.end <= a.begin || same_memory(input, out);
-}
-
 // A new array of that shape, dense, its axes ordered in memory as those of `like`.
 nb::object empty_of_shape(PyArrayObject* like, const int64_t* shape, int type) {
     const int ndim = PyArray_NDIM(like);
@@ -79,6 +74,11 @@ bool elements_apart(PyArrayObject* a) {
         reach += axes[i].stride * (axes[i].n - 1);
     }
     return true;
+}
+
+bool apart_or_same(PyArrayObject* input, PyArrayObject* out) {
+    const Extent a = extent_of(input), b = extent_of(out);
+    return a.end <= b.begin || b.end <= a.begin || same_memory(input, out);
 }
 
 Output make_output(PyArrayObject* input, nb::handle out, bool is_signed_out,

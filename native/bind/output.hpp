@@ -25,6 +25,9 @@ struct Output {
 // Whether no two elements can share a byte. False may also mean "not sure".
 bool elements_apart(PyArrayObject* a);
 
+// Whether `out`, of the input's shape, is the input's own memory or certainly apart from it.
+bool apart_or_same(PyArrayObject* input, PyArrayObject* out);
+
 // `checked`: Python has already made sure that `out` overlaps neither itself nor, but for equality, the
 // input.
 Output make_output(PyArrayObject* input, nb::handle out, bool is_signed, const OutputQuantization& quantization,

@@ -326,6 +326,49 @@ def _per_tensor(value: object, name: str) -> Any:
     return q
 
 
+def norm_summands(a: object, b: object, norm_axis: int, channels: int) -> tuple[Any, Any]:
+    """Return the two tensors whose sum a norm reads."""
+    first, second = _per_tensor(a, "a"), _per_tensor(b, "b")
+    data, other = first.data, second.data
+    if data.ndim < 2:
+        raise ValueError(f"a must have at least 2 dimensions, got shape {data.shape}")
+    if other.dtype != data.dtype:
+        raise ValueError(f"b must have the dtype of a, {data.dtype}, got {other.dtype}")
+    if other.shape != data.shape:
+        raise ValueError(f"b must have the shape of a, {data.shape}, got {other.shape}")
+    at = axis(norm_axis, data.ndim, "axis")
+    if data.shape[at] != channels:
+        raise ValueError(
+            f"a and b have {data.shape[at]} channels on axis {at} (shape {data.shape}), but norm has {channels}"
+        )
+    return first, second
+
+
+def sum_quantization(a: Any, b: Any, sum_scale: object, sum_zero_point: object) -> tuple[float, int]:
+    """Return scale and zero point of a sum; neither scale of the summands may overflow float32 in steps of it."""
+    for name, value in (("sum_scale", sum_scale), ("sum_zero_point", sum_zero_point)):
+        if value is None:
+            missing(name)
+    scale_ = scale(sum_scale, "sum_scale")
+    zero = zero_point(sum_zero_point, dtype_of(a.data), "sum_zero_point")
+    for name, q in (("a", a), ("b", b)):
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.float32(q.scale / scale_)):
+                raise ValueError(f"the scale of {name} over sum_scale, {q.scale} / {scale_}, overflows float32")
+    return scale_, zero
+
+
+def add_output(value: object, a: Any, b: Any, kind: DType, out_scale: float, out_zero_point: int) -> Any:
+    """Return `out`: None, an ndarray or a QuantizedTensor that can take the norm of the sum of `a` and `b`."""
+    if value is None:
+        return None
+    result, array = _output(value, a.data.shape, "input's", kind, out_scale, out_zero_point)
+    for name, q in (("a", a), ("b", b)):
+        if not _same_memory(array, q.data) and _share_memory(array, q.data):
+            raise ValueError(f"out must be the own memory of {name} or apart from it, got a partial overlap")
+    return result
+
+
 def concat_output(value: object, pieces: list[Any], at: int, kind: DType, out_scale: float, zero: int) -> Any:
     """Return `out`: None, an ndarray or a QuantizedTensor that can take the norm of concatenated pieces."""
     if value is None:
