@@ -42,6 +42,7 @@ KernelTable table_for(Isa isa) {
     t.isa = isa;
     t.strided_table = Strided_table_scalar;
     t.planes_fp32 = Planes_fp32_scalar;
+    t.sum_table = Sum_table_scalar;
     t.quantize = quantize_run_scalar;
     t.dequantize = dequantize_run_scalar;
 #if defined(BYTENORM_X86)
@@ -51,17 +52,26 @@ KernelTable table_for(Isa isa) {
         t.rows_fp32 = Rows_fp32_avx2;
         t.rows_integer = Rows_integer_avx2;
         t.rows_integer_width = 32;
+        t.joined_fp32 = Joined_fp32_avx2;
+        t.joined_integer = Joined_integer_avx2;
+        t.joined_integer_parts = 1;
+        t.sum_integer = Sum_integer_avx2;
         t.quantize = quantize_run_avx2;
         t.dequantize = dequantize_run_avx2;
     }
     if (isa >= Isa::avx512) {
         t.planes_integer = Planes_integer_avx512;
         t.rows_integer = Rows_integer_avx512;
+        t.sum_integer = Sum_integer_avx512;
         t.rows_integer_width = 64;
+        t.joined_integer = Joined_integer_avx512;
+        t.joined_integer_parts = 4;
     }
     if (isa >= Isa::avx512vbmi) {
+        t.sum_integer = Sum_integer_avx512vbmi;
         t.planes_table = Planes_table_avx512vbmi;
         t.rows_integer = Rows_integer_avx512vbmi;
+        t.joined_integer = Joined_integer_avx512vbmi;
     }
 #endif
     return t;

@@ -22,6 +22,11 @@ struct KernelTable {
     void (*rows_fp32)(const Rows&);  // null: use strided_table
     void (*rows_integer)(const Rows&);
     int rows_integer_width;
+    void (*joined_fp32)(const Joined&);  // null where rows_fp32 is
+    void (*joined_integer)(const Joined&);
+    int joined_integer_parts;               // arrays from which a vector may be put together; fp32: from one
+    void (*sum_table)(const Sum&);          // never null
+    void (*sum_integer)(const Sum&);        // null: use sum_table
     void (*strided_table)(const Strided&);  // never null
     bool (*quantize)(const QuantizeRun&);
     void (*dequantize)(const DequantizeRun&);

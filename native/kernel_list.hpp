@@ -6,21 +6,30 @@
 
 // X(layout struct, arithmetic, instruction set, width in bytes)
 #if defined(BYTENORM_X86)
-#define BYTENORM_KERNELS(X)          \
-    X(Strided, table, scalar, 1)     \
-    X(Planes, fp32, scalar, 1)       \
-    X(Planes, fp32, avx2, 32)        \
-    X(Planes, integer, avx2, 32)     \
-    X(Rows, fp32, avx2, 32)          \
-    X(Rows, integer, avx2, 32)       \
-    X(Planes, integer, avx512, 64)   \
-    X(Rows, integer, avx512, 64)     \
-    X(Planes, table, avx512vbmi, 64) \
-    X(Rows, integer, avx512vbmi, 64)
+#define BYTENORM_KERNELS(X)            \
+    X(Strided, table, scalar, 1)       \
+    X(Planes, fp32, scalar, 1)         \
+    X(Sum, table, scalar, 1)           \
+    X(Planes, fp32, avx2, 32)          \
+    X(Planes, integer, avx2, 32)       \
+    X(Rows, fp32, avx2, 32)            \
+    X(Rows, integer, avx2, 32)         \
+    X(Joined, fp32, avx2, 32)          \
+    X(Joined, integer, avx2, 32)       \
+    X(Sum, integer, avx2, 32)          \
+    X(Planes, integer, avx512, 64)     \
+    X(Rows, integer, avx512, 64)       \
+    X(Joined, integer, avx512, 64)     \
+    X(Sum, integer, avx512, 64)        \
+    X(Planes, table, avx512vbmi, 64)   \
+    X(Rows, integer, avx512vbmi, 64)   \
+    X(Joined, integer, avx512vbmi, 64) \
+    X(Sum, integer, avx512vbmi, 64)
 #else
 #define BYTENORM_KERNELS(X)      \
     X(Strided, table, scalar, 1) \
-    X(Planes, fp32, scalar, 1)
+    X(Planes, fp32, scalar, 1)   \
+    X(Sum, table, scalar, 1)
 #endif
 
 namespace bytenorm {

@@ -63,6 +63,41 @@ struct Rows {
     bool stream;
 };
 
+// Channels last, from several arrays: the `lanes` of a pixel are those of its parts, one after another.
+struct JoinedPart {
+    int64_t first_lane, lanes;
+    const uint8_t* x;
+    int64_t x_stride;
+};
+struct Joined {
+    const JoinedPart* parts;  // a vector of lanes may lie in no more parts than the kernel's `most_parts`
+    uint8_t* y;
+    int64_t pixels, lanes, y_stride;
+    const void* blocks;  // as for Rows, from the first lane
+    Conversion conversion;
+};
+
+// code = whole + (((fraction + low . [u, v]) >> 15) + high . [u, v]) >> high_shift, saturated, where u and v are
+// the codes counted from the smallest. With `ties`, one less where nothing is shifted out and the result of the
+// shift is odd or, `odd` being 1, even. sum_fit.hpp finds these.
+struct SumInteger {
+    int16_t high_a, high_b, low_a, low_b, whole;
+    int32_t fraction;
+    int high_shift;
+    bool ties;
+    int32_t odd;
+};
+
+// `n` sums of two codes in a third quantization. Kernels other than the table's take steps of 1.
+struct Sum {
+    const uint8_t *a, *b;
+    uint8_t* y;
+    int64_t n, a_step, b_step, y_step;
+    const uint8_t* table;  // 256 bytes for each byte of a
+    SumInteger integer;
+    bool is_signed;
+};
+
 // Any strides: `count` runs of `length` bytes, x and y advancing by their own steps.
 struct Strided {
     const uint8_t* x;

@@ -18,7 +18,7 @@ bool joins(const Loop& outer, const Loop& inner) {
 }  // namespace
 
 Layout analyse(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int64_t* y_strides,
-               const int64_t* shape, int ndim, int axis) {
+               const int64_t* shape, int ndim, int axis, bool join) {
     Layout layout;
     layout.size = 1;
     Loop* loops = layout.outer;
@@ -39,7 +39,7 @@ Layout analyse(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int
     }
     int kept = 0;
     for (int d = 0; d < count; ++d) {
-        if (kept > 0 && joins(loops[kept - 1], loops[d]))
+        if (join && kept > 0 && joins(loops[kept - 1], loops[d]))
             loops[kept - 1] = {loops[kept - 1].n * loops[d].n, loops[d].x_stride, loops[d].y_stride, 0};
         else
             loops[kept++] = loops[d];

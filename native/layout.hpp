@@ -32,10 +32,10 @@ struct Layout {
     }
 };
 
-// Drops axes of length 1, walks axes reversed in both arrays forwards, orders them by y's strides, and joins
-// neighbours that one loop covers.
+// Drops axes of length 1, walks axes reversed in both arrays forwards, orders them by y's strides, and, if
+// `join`, joins neighbours that one loop covers.
 Layout analyse(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int64_t* y_strides,
-               const int64_t* shape, int ndim, int axis);
+               const int64_t* shape, int ndim, int axis, bool join = true);
 
 // Calls body(x, y, channel, count) for runs of the last outer loop that together are items [begin, end) of
 // all outer loops taken as one sequence.

@@ -35,6 +35,13 @@ struct Avx2 {
         store_partial16(p, part, n);
     }
 
+    // A vector whose bytes come from several addresses: here from one, from its start.
+    static constexpr int most_parts = 1;
+    using Lanes = int64_t;  // how many
+    static Lanes lanes(int64_t, int64_t to) { return to; }
+    static Bytes load_lanes(const uint8_t* p, Lanes n) { return n == width ? load(p) : load_partial(p, n); }
+    static Bytes add_lanes(Bytes v, const uint8_t*, Lanes) { return v; }
+
     static Dwords load_params(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
     static Dwords broadcast(int32_t v) { return _mm256_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
@@ -54,6 +61,17 @@ struct Avx2 {
     template <bool Signed>
     static Bytes pack_words(Bytes a, Bytes b) {
         return Signed ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b);
+    }
+    // Bytes of both in turn, from the lower or upper 8 of each 128-bit lane; dwords to words, and words,
+    // saturated.
+    static Bytes interleave_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi8(a, b); }
+    static Bytes interleave_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi8(a, b); }
+    static Bytes pack_dwords(Dwords a, Dwords b) { return _mm256_packs_epi32(a, b); }
+    static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
+    static Dwords bit_and(Dwords a, Dwords b) { return _mm256_and_si256(a, b); }
+    static Dwords bit_or(Dwords a, Dwords b) { return _mm256_or_si256(a, b); }
+    static Dwords less_one_where_zero(Dwords v, Dwords what) {
+        return _mm256_add_epi32(v, _mm256_cmpeq_epi32(what, _mm256_setzero_si256()));
     }
     // Dwords of the lower word of one and the upper word of the other.
     static Bytes merge_words(Dwords lower, Dwords upper) { return _mm256_blend_epi16(lower, upper, 0xaa); }

@@ -21,6 +21,13 @@ struct Avx512 {
     static Bytes load_partial(const uint8_t* p, int64_t n) { return _mm512_maskz_loadu_epi8(first(n), p); }
     static void store_partial(uint8_t* p, Bytes v, int64_t n) { _mm512_mask_storeu_epi8(p, first(n), v); }
 
+    // A vector whose bytes come from several addresses: those from the first of these lanes to before the last.
+    static constexpr int most_parts = 4;
+    using Lanes = __mmask64;
+    static Lanes lanes(int64_t from, int64_t to) { return first(to) & ~0ull << from; }
+    static Bytes load_lanes(const uint8_t* p, Lanes lanes) { return _mm512_maskz_loadu_epi8(lanes, p); }
+    static Bytes add_lanes(Bytes v, const uint8_t* p, Lanes lanes) { return _mm512_mask_loadu_epi8(v, lanes, p); }
+
     static Dwords load_params(const int32_t* p) { return _mm512_load_si512(p); }
     static Dwords broadcast(int32_t v) { return _mm512_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
@@ -43,6 +50,17 @@ struct Avx512 {
     template <bool Signed>
     static Bytes pack_words(Bytes a, Bytes b) {
         return Signed ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b);
+    }
+    // Bytes of both in turn, from the lower or upper 8 of each 128-bit lane; dwords to words, and words,
+    // saturated.
+    static Bytes interleave_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi8(a, b); }
+    static Bytes interleave_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi8(a, b); }
+    static Bytes pack_dwords(Dwords a, Dwords b) { return _mm512_packs_epi32(a, b); }
+    static Bytes add_words(Bytes a, Bytes b) { return _mm512_adds_epi16(a, b); }
+    static Dwords bit_and(Dwords a, Dwords b) { return _mm512_and_si512(a, b); }
+    static Dwords bit_or(Dwords a, Dwords b) { return _mm512_or_si512(a, b); }
+    static Dwords less_one_where_zero(Dwords v, Dwords what) {
+        return _mm512_mask_sub_epi32(v, _mm512_testn_epi32_mask(what, what), v, _mm512_set1_epi32(1));
     }
     // Dwords of the lower word of one and the upper word of the other.
     static Bytes merge_words(Dwords lower, Dwords upper) {

@@ -43,8 +43,13 @@ SIZES = [
 FLAGS = [(i, o, relu) for i in (np.uint8, np.int8) for o in (np.uint8, np.int8) for relu in (False, True)]
 
 
-@pytest.fixture(params=KERNELS, ids=" ".join)
+@pytest.fixture(params=[k for k in KERNELS if k[0] != "Sum"], ids=" ".join)
 def kernel(request):
+    return request.param
+
+
+@pytest.fixture(params=[k[1:] for k in KERNELS if k[0] == "Sum"], ids=" ".join)
+def sum_kernel(request):
     return request.param
 
 
@@ -58,7 +63,7 @@ def parameters(rng, channels, kind="real"):
 
 
 def by_column(kernel, tile):
-    return kernel[0] == "Rows" or (kernel[0] == "Strided" and tile)
+    return kernel[0] in ("Rows", "Joined") or (kernel[0] == "Strided" and tile)
 
 
 def expected(x, y_dtype, slope, intercept, zero, out_zero, relu, columns):
@@ -112,7 +117,7 @@ def test_ties_round_to_even(kernel, rng):
 def test_sizes_alignments_and_bounds(kernel, n, stream, rng):
     """Every size around the vector widths, misaligned; the bytes between and around the rows stay."""
     for rows, gap, offset, tile in [(1, 0, 0, 0), (3, 5, 1, 2), (4, 0, 63, 0), (9, 64, 17, 4), (5, 3, 32, 1)]:
-        if stream and kernel[0] == "Rows" and (n % 64 or gap % 64 or offset % 64):
+        if stream and kernel[0] in ("Rows", "Joined") and (n % 64 or gap % 64 or offset % 64):
             continue  # these kernels stream only aligned rows; their caller sees to it
         pitch = n + gap
         x = aligned(rows * pitch + 200)[offset:]
@@ -198,6 +203,55 @@ def test_large_values_saturate_on_the_right_side(kernel):
             assert kernel[1] == "integer"
 
 
+ALL_PAIRS = [np.ascontiguousarray(m).ravel() for m in np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2)]
+FACTORS = [
+    (0.7, 0.4), (0.013, 0.9), (1.0, 0.3), (0.999, 0.001), (3.7, 0.2), (60.0, 0.01), (0.5, 0.5), (1.0, 1.0),
+    (2.0, 0.25), (1e-9, 0.8), (1e-30, 1e-30), (200.0, 90.0), (1e30, 1.0), (1e-40, 0.5), (0.5, 1e-20),
+    (1.5, 2.0**-30), (3e38, 3e38),
+]  # fmt: skip
+
+
+def expected_sum(a, b, factors, zeros):
+    dtype = bn.qint8 if a.dtype == np.int8 else bn.quint8
+    return reference.add(a, factors[0], zeros[0], b, factors[1], zeros[1], 1.0, zeros[2], dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_all_pairs_of_a_sum(sum_kernel, dtype, rng):
+    """All 65,536 pairs, in many scales: ties, tiny and huge ones, cancelling ones."""
+    a, b = (codes.view(dtype) for codes in ALL_PAIRS)
+    limits, proved, tried = np.iinfo(dtype), 0, 0
+    for pair in FACTORS + np.exp(rng.uniform(-4, 1, (40, 2))).tolist():
+        factors = [float(np.float32(f)) for f in pair]
+        for kind in ("random", "edge"):
+            zeros = [int(z) for z in rng.integers(limits.min, limits.max + 1, 3)]
+            if kind == "edge":
+                zeros = [int(rng.choice([limits.min, limits.max])) for _ in zeros]
+            y = np.zeros(a.size, dtype)
+            done = _core.run_sum_kernel(*sum_kernel, a, b, y, factors[0], zeros[0], factors[1], zeros[1], zeros[2])
+            tried, proved = tried + 1, proved + done
+            np.testing.assert_array_equal(y, expected_sum(a, b, factors, zeros) if done else np.zeros_like(y))
+    assert proved == tried if sum_kernel[0] == "table" else proved > 0.8 * tried
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_sizes_and_bounds_of_a_sum(sum_kernel, n, rng):
+    with Guarded(n) as ga, Guarded(n) as gb, Guarded(n) as gy:
+        for array in (ga.array, gb.array, gy.array):
+            array[:] = rng.integers(0, 256, n)
+        arguments = 0.7123, 9, 0.4567, 200, 31
+        want = expected_sum(ga.array, gb.array, (np.float32(0.7123), np.float32(0.4567)), (9, 200, 31))
+        assert _core.run_sum_kernel(*sum_kernel, ga.array, gb.array, gy.array, *arguments)
+        np.testing.assert_array_equal(gy.array, want)
+        whole = rng.integers(0, 256, n + 80).astype(np.uint8)
+        after = whole.copy()
+        after[17 : 17 + n] = want
+        assert _core.run_sum_kernel(*sum_kernel, ga.array, gb.array, whole[17 : 17 + n], *arguments)
+        np.testing.assert_array_equal(whole, after)
+        assert _core.run_sum_kernel(*sum_kernel, ga.array, gb.array, ga.array, *arguments)
+        np.testing.assert_array_equal(ga.array, want)
+
+
 def test_the_list_has_every_layout_and_set():
     assert {k[2] for k in KERNELS} == set(_core.isas())
-    assert {k[0] for k in KERNELS if k[2] == "scalar"} == {"Planes", "Strided"}
+    assert {k[0] for k in KERNELS if k[2] == "scalar"} == {"Planes", "Strided", "Sum"}

@@ -206,7 +206,7 @@ def test_each_kernel_is_named_once():
     assert len(set(kernels)) == len(kernels) > 0
     for kernel in kernels:
         layout, arithmetic, isa = kernel.split(" ")
-        assert layout in {"planes", "rows", "strided"}
+        assert layout in {"planes", "rows", "joined", "strided", "sum"}
         assert arithmetic in {"table", "fp32", "integer"}
         assert isa in ISAS
 
@@ -222,6 +222,8 @@ def test_show_config_is_a_copy():
 CONTRACT = [
     "BatchNorm",
     "QuantizedTensor",
+    "add_batch_norm",
+    "concat_batch_norm",
     "dequantize",
     "get_num_threads",
     "per_channel_affine",
@@ -352,6 +354,8 @@ def test_signature_of_the_prepared_operator():
         (bn.quantize_per_tensor_dynamic, ["input", "dtype", "reduce_range"]),
         (bn.quantize_per_channel, ["input", "scales", "zero_points", "axis", "dtype"]),
         (bn.dequantize, ["q"]),
+        (bn.add_batch_norm, ["a", "b", "norm", "sum_scale", "sum_zero_point", "out"]),
+        (bn.concat_batch_norm, ["pieces", "norm", "out"]),
         (bn.requantize, ["q", "scale", "zero_point", "dtype"]),
         (bn.QuantizedTensor, ["data", "scale", "zero_point", "axis"]),
         (bn.set_num_threads, ["n"]),

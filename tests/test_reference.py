@@ -76,3 +76,29 @@ def test_batch_norm_is_torch(rng, dtype, relu):
         want = operator(x, *parameters, 1e-3, out_scale, out_zero).int_repr().numpy()
         got = reference.batch_norm(q, scale, zero, weight, bias, mean, var, 1e-3, out_scale, out_zero, dtype, relu)
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [bn.quint8, bn.qint8])
+def test_sum_is_the_exact_one(rng, dtype):
+    pairs = [
+        (0.1, 0.2, 0.3), (0.5, 0.5, 1.0), (1.0, 1.0, 2.0), (0.25, 1.5, 1.0), (1.5, 2.0**-40, 1.0),
+        (0.5, 3 * 2.0**-60, 1.0), (1e-30, 0.5, 1.0), (1e30, 1e30, 1.0), (0.5, 2.0**-149, 1.0),
+    ]  # fmt: skip
+    pairs += rng.uniform(0.001, 1, (20, 3)).tolist()
+    for a_scale, b_scale, scale in pairs:
+        a, b = rng.integers(dtype.qmin, dtype.qmax + 1, (2, 400))
+        za, zb, zero = rng.integers(dtype.qmin, dtype.qmax + 1, 3).tolist()
+        got = reference.add(a, a_scale, za, b, b_scale, zb, scale, zero, dtype)
+        ma, mb = (Fraction(float(np.float32(s / scale))) for s in (a_scale, b_scale))
+        for x, y, have in zip(a.tolist(), b.tolist(), got.tolist(), strict=True):
+            q = round_half_even(ma * (x - za) + mb * (y - zb)) + zero
+            assert have == min(max(q, dtype.qmin), dtype.qmax)
+
+
+def test_sum_where_double_would_round_onto_a_tie():
+    """2.5 and 2^-100: the sum is no double, and the nearest one is a tie, which half to even takes to 2."""
+    codes = np.array([5]), np.array([1])
+    arguments = [codes[0], 0.5, 0, codes[1], 2.0**-100, 0, 1.0, 0, bn.quint8]
+    assert reference.add(*arguments) == 3
+    assert reference.add(*arguments[:3], np.array([0]), *arguments[4:]) == 2
+    assert reference.add(*arguments[:5], 2, *arguments[6:]) == 2

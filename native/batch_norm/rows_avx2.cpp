@@ -4,6 +4,7 @@
 #include "arithmetic_fp32.hpp"
 #include "arithmetic_integer.hpp"
 #include "flags.hpp"
+#include "layout_joined.hpp"
 #include "layout_rows.hpp"
 
 namespace bytenorm {
@@ -16,6 +17,16 @@ void Rows_fp32_avx2(const Rows& r) {
 void Rows_integer_avx2(const Rows& r) {
     with_flags(r.conversion,
                [&](auto f) { walk_rows<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(r); });
+}
+
+void Joined_fp32_avx2(const Joined& j) {
+    with_flags(j.conversion,
+               [&](auto f) { walk_joined<Fp32Arithmetic<f.input_signed, f.output_signed, f.relu>>(j); });
+}
+
+void Joined_integer_avx2(const Joined& j) {
+    with_flags(j.conversion,
+               [&](auto f) { walk_joined<IntegerArithmetic<Avx2, f.input_signed, f.output_signed, f.relu>>(j); });
 }
 
 }  // namespace bytenorm

@@ -115,6 +115,124 @@ class Operator {
         return output.tensor(quantization_);
     }
 
+    // The norm of a concatenation along the channel axis.
+    nb::object concat(nb::handle given, nb::handle out, bool checked) {
+        if (!PyList_Check(given.ptr()) && !PyTuple_Check(given.ptr())) return nb::none();
+        const nb::tuple items(nb::borrow<nb::object>(given));  // the caller may change a list meanwhile
+        std::vector<const Tensor*> tensors;
+        for (nb::handle item : items) {
+            tensors.push_back(tensor_in(item));
+            if (!tensors.back() || tensors.back()->channel_axis >= 0) return nb::none();
+        }
+        if (tensors.empty()) return nb::none();
+        PyArrayObject* first = tensors[0]->array();
+        const int ndim = PyArray_NDIM(first);
+        const int at = static_cast<int>(axis_ < 0 ? axis_ + ndim : axis_);
+        if (ndim < 2 || at < 0 || at >= ndim) return nb::none();
+
+        std::vector<PieceQuantization> quantizations;
+        int64_t channels = 0;
+        for (const Tensor* tensor : tensors) {
+            PyArrayObject* x = tensor->array();
+            if (PyArray_NDIM(x) != ndim || is_signed(x) != is_signed(first)) return nb::none();
+            for (int d = 0; d < ndim; ++d)
+                if (d != at && PyArray_DIM(x, d) != PyArray_DIM(first, d)) return nb::none();
+            quantizations.push_back(
+                {PyArray_DIM(x, at), tensor->quantization.scale, tensor->quantization.zero_point});
+            channels += PyArray_DIM(x, at);
+        }
+        const bool output_is_signed = output_signed_ < 0 ? is_signed(first) : output_signed_ == 1;
+        if (channels != norm_.channels() || !valid_zero_point(quantization_.zero_point_value, output_is_signed))
+            return nb::none();
+        int64_t shape[max_dims], size = 1;
+        for (int d = 0; d < ndim; ++d) size *= shape[d] = d == at ? channels : PyArray_DIM(first, d);
+        const Output output = make_output_of_shape(first, shape, out, output_is_signed, quantization_);
+        if (!output.array.is_valid()) return nb::none();
+        PyArrayObject* y = as_array(output.array);
+        if (!out.is_none() && !checked) {
+            const Extent written = extent_of(y);
+            for (const Tensor* tensor : tensors) {
+                const Extent read = extent_of(tensor->array());
+                if (read.begin < written.end && written.begin < read.end) return nb::none();
+            }
+            if (!elements_apart(y)) return nb::none();
+        }
+
+        std::vector<ConcatPiece> pieces;
+        pieces.reserve(tensors.size());
+        for (bool join : {true, false}) {
+            int64_t channel = 0;
+            for (const Tensor* tensor : tensors) {
+                PyArrayObject* x = tensor->array();
+                const int64_t count = PyArray_DIM(x, at);
+                if (count > 0)
+                    pieces.emplace_back(bytes_of(x), strides_of(x),
+                                        mutable_bytes_of(y) + channel * PyArray_STRIDE(y, at), strides_of(y),
+                                        shape_of(x), ndim, at, channel, join);
+                channel += count;
+            }
+            if (!join || pieces.empty() || !alike_if_not_joined(pieces)) break;
+            pieces.clear();
+        }
+
+        if (!norm_.run_concat(pieces, quantizations, size, is_signed(first), output_is_signed)) return nb::none();
+        return output.tensor(quantization_);
+    }
+
+    // The norm of a sum, and the sum.
+    nb::object add(nb::handle a, nb::handle b, nb::handle sum_scale, nb::handle sum_zero_point, nb::handle out,
+                   bool checked) {
+        const Tensor *first = tensor_in(a), *second = tensor_in(b);
+        if (!first || !second || first->channel_axis >= 0 || second->channel_axis >= 0 ||
+            !PyFloat_CheckExact(sum_scale.ptr()) || !PyLong_CheckExact(sum_zero_point.ptr()))
+            return nb::none();
+        PyArrayObject *x1 = first->array(), *x2 = second->array();
+        const int ndim = PyArray_NDIM(x1);
+        const int at = channel_axis(*first, axis_, norm_.channels());
+        if (at < 0 || is_signed(x1) != is_signed(x2) || PyArray_NDIM(x2) != ndim ||
+            !std::equal(shape_of(x1), shape_of(x1) + ndim, shape_of(x2)))
+            return nb::none();
+        const bool sum_is_signed = is_signed(x1);
+        const bool output_is_signed = output_signed_ < 0 ? sum_is_signed : output_signed_ == 1;
+        int overflow = 0;
+        const int64_t zero_point = PyLong_AsLongLongAndOverflow(sum_zero_point.ptr(), &overflow);
+        const double scale = PyFloat_AS_DOUBLE(sum_scale.ptr());
+        if (overflow || !valid_scale(scale) || !valid_zero_point(zero_point, sum_is_signed) ||
+            !valid_zero_point(quantization_.zero_point_value, output_is_signed))
+            return nb::none();
+        const InputQuantization &qa = first->quantization, &qb = second->quantization;
+        const SumQuantization sums{static_cast<float>(qa.scale / scale),
+                                   static_cast<float>(qb.scale / scale),
+                                   qa.zero_point,
+                                   qb.zero_point,
+                                   zero_point,
+                                   sum_is_signed};
+        if (!std::isfinite(sums.factor_a) || !std::isfinite(sums.factor_b)) return nb::none();
+        const Output output = make_output(x1, out, output_is_signed, quantization_, checked);
+        if (!output.array.is_valid()) return nb::none();
+        PyArrayObject* y = as_array(output.array);
+        if (!out.is_none() && !checked && !apart_or_same(x2, y)) return nb::none();
+
+        const nb::object sum_array = empty_like(x1, sum_is_signed ? NPY_INT8 : NPY_UINT8);
+        PyArrayObject* s = as_array(sum_array);
+        const AddArrays arrays{bytes_of(x1),
+                               bytes_of(x2),
+                               mutable_bytes_of(s),
+                               mutable_bytes_of(y),
+                               strides_of(x1),
+                               strides_of(x2),
+                               strides_of(s),
+                               strides_of(y),
+                               shape_of(x1),
+                               ndim,
+                               at};
+        const Layout layout = layout_of(s, output.array, at);
+        if (!norm_.run_add(arrays, layout, {scale, zero_point, nullptr, nullptr}, sums, output_is_signed))
+            return nb::none();
+        return nb::make_tuple(output.tensor(quantization_),
+                              make_tensor(sum_array, nb::borrow(sum_scale), nb::borrow(sum_zero_point)));
+    }
+
     int64_t folds() { return norm_.folds(); }
 
   private:
@@ -197,6 +315,9 @@ void bind_batch_norm(nb::module_& module) {
              nb::arg("eps").none(), nb::arg("output_scale").none(), nb::arg("output_zero_point").none(),
              nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
         .def("__call__", &Operator::call, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
+        .def("concat", &Operator::concat, nb::arg("pieces").none(), nb::arg("out").none(), nb::arg("checked"))
+        .def("add", &Operator::add, nb::arg("a").none(), nb::arg("b").none(), nb::arg("sum_scale").none(),
+             nb::arg("sum_zero_point").none(), nb::arg("out").none(), nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }
 

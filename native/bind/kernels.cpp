@@ -7,6 +7,7 @@
 
 #include "../batch_norm/element.hpp"
 #include "../batch_norm/integer_fit.hpp"
+#include "../batch_norm/sum_fit.hpp"
 #include "../dispatch.hpp"
 #include "../kernel_list.hpp"
 #include "tensor.hpp"
@@ -94,12 +95,38 @@ void run_case(void (*kernel)(const Rows&), Arithmetic arithmetic, Case& t) {
     if (t.proved) kernel(r);
 }
 
+// The columns as if they came from arrays of their own: `tile` vectors each, or, where a vector may be put
+// together, of a size that ends inside it.
+template <int W>
+void run_case(void (*kernel)(const Joined&), Arithmetic arithmetic, Case& t) {
+    require_contiguous_rows(t);
+    const int64_t size = t.tile == 0 ? std::max<int64_t>(t.columns, 1) : W == 64 ? 21 + t.tile : W * t.tile;
+    std::vector<JoinedPart> parts;
+    for (int64_t lane = 0; lane < t.columns; lane += size)
+        parts.push_back({lane, std::min(size, t.columns - lane), bytes_of(t.x) + lane, PyArray_STRIDE(t.x, 0)});
+    AlignedArray<ParamBlock<W>> blocks;
+    if (arithmetic == Arithmetic::integer) {
+        t.fit();
+        blocks = pack_integer<W>(t.columns, t.channels, t.integer());
+    } else {
+        blocks = pack_real<W>(t.columns, t.channels, t.real);
+    }
+    if (t.proved)
+        kernel({parts.data(), mutable_bytes_of(t.y), t.rows, t.columns, PyArray_STRIDE(t.y, 0), blocks.get(),
+                t.conversion});
+}
+
 template <int W>
 void run_case(void (*kernel)(const Strided&), Arithmetic, Case& t) {
     t.build_table();
     const int64_t by_row = t.tile == 0;  // the channel axis: rows, or columns when `tile` is set
     kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, PyArray_STRIDE(t.x, 0), PyArray_STRIDE(t.y, 0), by_row,
             t.columns, PyArray_STRIDE(t.x, 1), PyArray_STRIDE(t.y, 1), 1 - by_row, t.table.data()});
+}
+
+template <int W>
+void run_case(void (*)(const Sum&), Arithmetic, Case&) {
+    throw nb::value_error("a sum has two inputs: run_sum_kernel runs it");
 }
 
 nb::list kernel_names() {
@@ -125,7 +152,7 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
         !std::equal(shape_of(t.x), shape_of(t.x) + 2, shape_of(t.y)))
         throw nb::type_error("x and y must be two-dimensional byte arrays of one shape");
     t.rows = PyArray_DIM(t.x, 0), t.columns = PyArray_DIM(t.x, 1);
-    const bool by_column = layout == "Rows" || (layout == "Strided" && tile != 0);
+    const bool by_column = layout == "Rows" || layout == "Joined" || (layout == "Strided" && tile != 0);
     t.channels = by_column ? t.columns : t.rows;
     t.real = {plain_vector<float>(slope, t.channels), plain_vector<float>(intercept, t.channels),
               plain_vector<float>(zero_point, t.channels)};
@@ -141,6 +168,37 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
     throw nb::value_error("no kernel of this name");
 }
 
+template <class Kernel>
+void take_sum(void (*&)(const Sum&), Kernel) {}
+void take_sum(void (*&found)(const Sum&), void (*kernel)(const Sum&)) {
+    found = kernel;
+}
+
+// Runs one kernel of sums on vectors with even steps; returns false, y untouched, if its integers could not be
+// proved.
+bool run_sum_kernel(const std::string& arithmetic, const std::string& isa, nb::handle a, nb::handle b,
+                    nb::handle y, float factor_a, int64_t zero_point_a, float factor_b, int64_t zero_point_b,
+                    int64_t zero_point) {
+    PyArrayObject *x1 = as_array(a), *x2 = as_array(b), *out = as_array(y);
+    for (PyArrayObject* array : {x1, x2, out})
+        if (!array || PyArray_NDIM(array) != 1 || PyArray_TYPE(array) != PyArray_TYPE(out) || !is_byte(array) ||
+            PyArray_DIM(array, 0) != PyArray_DIM(out, 0))
+            throw nb::type_error("a, b and y must be vectors of bytes of one type and length");
+    const SumFold fold({factor_a, factor_b, zero_point_a, zero_point_b, zero_point, is_signed(out)});
+    const Sum run{bytes_of(x1),          bytes_of(x2),          mutable_bytes_of(out),  PyArray_DIM(out, 0),
+                  PyArray_STRIDE(x1, 0), PyArray_STRIDE(x2, 0), PyArray_STRIDE(out, 0), fold.table(),
+                  fold.integer(),        is_signed(out)};
+    void (*kernel)(const Sum&) = nullptr;
+#define BYTENORM_SUM(l, ar, i, width) \
+    if (std::string(#l) == "Sum" && arithmetic == #ar && isa == #i) take_sum(kernel, &l##_##ar##_##i);
+    BYTENORM_KERNELS(BYTENORM_SUM)
+#undef BYTENORM_SUM
+    if (!kernel) throw nb::value_error("no kernel of this name");
+    if (arithmetic == "integer" && !fold.proved()) return false;
+    kernel(run);
+    return true;
+}
+
 }  // namespace
 
 void bind_kernels(nb::module_& module) {
@@ -148,6 +206,9 @@ void bind_kernels(nb::module_& module) {
     module.def("run_kernel", &run_kernel, nb::arg("layout"), nb::arg("arithmetic"), nb::arg("isa"), nb::arg("x"),
                nb::arg("y"), nb::arg("slope"), nb::arg("intercept"), nb::arg("zero_point"),
                nb::arg("output_zero_point"), nb::arg("relu"), nb::arg("stream") = false, nb::arg("tile") = 0);
+    module.def("run_sum_kernel", &run_sum_kernel, nb::arg("arithmetic"), nb::arg("isa"), nb::arg("a"),
+               nb::arg("b"), nb::arg("y"), nb::arg("factor_a"), nb::arg("zero_point_a"), nb::arg("factor_b"),
+               nb::arg("zero_point_b"), nb::arg("zero_point"));
 }
 
 }  // namespace bytenorm

@@ -12,7 +12,53 @@ bool same_memory(PyArrayObject* a, PyArrayObject* b) {  // of equal shape
     return true;
 }
 
-// Whether no two elements can share a byte. False may also mean "not sure".
+bool usable(const int64_t* shape, int ndim, PyArrayObject* out, bool is_signed_out) {
+    return PyArray_TYPE(out) == (is_signed_out ? NPY_INT8 : NPY_UINT8) && PyArray_ISWRITEABLE(out) &&
+           PyArray_NDIM(out) == ndim && std::equal(shape, shape + ndim, shape_of(out));
+}
+
+// A new array of that shape, dense, its axes ordered in memory as those of `like`.
+nb::object empty_of_shape(PyArrayObject* like, const int64_t* shape, int type) {
+    const int ndim = PyArray_NDIM(like);
+    int order[max_dims];
+    for (int d = 0; d < ndim; ++d) order[d] = d;
+    if (PyArray_IS_F_CONTIGUOUS(like) && !PyArray_IS_C_CONTIGUOUS(like))
+        std::reverse(order, order + ndim);
+    else if (!PyArray_IS_C_CONTIGUOUS(like))
+        std::stable_sort(order, order + ndim, [&](int a, int b) {
+            return std::abs(PyArray_STRIDE(like, a)) > std::abs(PyArray_STRIDE(like, b));
+        });
+    npy_intp dims[max_dims], strides[max_dims], step = 1;
+    for (int i = ndim - 1; i >= 0; --i) {
+        const int d = order[i];
+        dims[d] = shape[d], strides[d] = step;
+        step *= std::max<npy_intp>(shape[d], 1);
+    }
+    PyObject* made = PyArray_New(&PyArray_Type, ndim, dims, type, strides, nullptr, 0, 0, nullptr);
+    if (!made) nb::raise_python_error();
+    return nb::steal(made);
+}
+
+// The memory of `out`, an ndarray or a tensor of that quantization, if it has that type and shape.
+Output given_output(const int64_t* shape, int ndim, nb::handle out, bool is_signed_out,
+                    const OutputQuantization& quantization) {
+    PyArrayObject* array = as_array(out);
+    const Tensor* tensor = array ? nullptr : tensor_in(out);
+    if (tensor) {
+        array = tensor->array();
+        if (tensor->channel_axis >= 0 || tensor->quantization.scale != quantization.scale_value ||
+            tensor->quantization.zero_point != quantization.zero_point_value)
+            return {};
+    }
+    if (!array || !usable(shape, ndim, array, is_signed_out)) return {};
+    Output made;
+    made.array = nb::borrow(reinterpret_cast<PyObject*>(array));
+    if (tensor) made.result = nb::borrow(out);
+    return made;
+}
+
+}  // namespace
+
 bool elements_apart(PyArrayObject* a) {
     if (PyArray_IS_C_CONTIGUOUS(a) || PyArray_IS_F_CONTIGUOUS(a)) return true;
     struct Axis {
@@ -30,35 +76,24 @@ bool elements_apart(PyArrayObject* a) {
     return true;
 }
 
-bool usable(PyArrayObject* input, PyArrayObject* out, bool is_signed_out, bool checked) {
-    if (PyArray_TYPE(out) != (is_signed_out ? NPY_INT8 : NPY_UINT8) || !PyArray_ISWRITEABLE(out)) return false;
-    if (PyArray_NDIM(out) != PyArray_NDIM(input) ||
-        !std::equal(shape_of(input), shape_of(input) + PyArray_NDIM(input), shape_of(out)))
-        return false;
-    if (checked) return true;
-    if (!elements_apart(out)) return false;
+bool apart_or_same(PyArrayObject* input, PyArrayObject* out) {
     const Extent a = extent_of(input), b = extent_of(out);
     return a.end <= b.begin || b.end <= a.begin || same_memory(input, out);
 }
 
-}  // namespace
-
 Output make_output(PyArrayObject* input, nb::handle out, bool is_signed_out,
                    const OutputQuantization& quantization, bool checked) {
     if (out.is_none()) return {empty_like(input, is_signed_out ? NPY_INT8 : NPY_UINT8), {}};
-    PyArrayObject* array = as_array(out);
-    const Tensor* tensor = array ? nullptr : tensor_in(out);
-    if (tensor) {
-        array = tensor->array();
-        if (tensor->channel_axis >= 0 || tensor->quantization.scale != quantization.scale_value ||
-            tensor->quantization.zero_point != quantization.zero_point_value)
-            return {};
-    }
-    if (!array || !usable(input, array, is_signed_out, checked)) return {};
-    Output made;
-    made.array = nb::borrow(reinterpret_cast<PyObject*>(array));
-    if (tensor) made.result = nb::borrow(out);
-    return made;
+    Output made = given_output(shape_of(input), PyArray_NDIM(input), out, is_signed_out, quantization);
+    if (checked || !made.array.is_valid()) return made;
+    PyArrayObject* array = as_array(made.array);
+    return elements_apart(array) && apart_or_same(input, array) ? made : Output{};
+}
+
+Output make_output_of_shape(PyArrayObject* like, const int64_t* shape, nb::handle out, bool is_signed_out,
+                            const OutputQuantization& quantization) {
+    if (out.is_none()) return {empty_of_shape(like, shape, is_signed_out ? NPY_INT8 : NPY_UINT8), {}};
+    return given_output(shape, PyArray_NDIM(like), out, is_signed_out, quantization);
 }
 
 }  // namespace bytenorm

@@ -22,9 +22,20 @@ struct Output {
     }
 };
 
+// Whether no two elements can share a byte. False may also mean "not sure".
+bool elements_apart(PyArrayObject* a);
+
+// Whether `out`, of the input's shape, is the input's own memory or certainly apart from it.
+bool apart_or_same(PyArrayObject* input, PyArrayObject* out);
+
 // `checked`: Python has already made sure that `out` overlaps neither itself nor, but for equality, the
 // input.
 Output make_output(PyArrayObject* input, nb::handle out, bool is_signed, const OutputQuantization& quantization,
                    bool checked);
+
+// The same for a result of the shape `shape` that takes its axes' order in memory from `like`. Here the caller
+// makes sure that `out` lies apart from the inputs.
+Output make_output_of_shape(PyArrayObject* like, const int64_t* shape, nb::handle out, bool is_signed,
+                            const OutputQuantization& quantization);
 
 }  // namespace bytenorm

@@ -14,6 +14,11 @@ AlignedArray<float> copied(const float* values, int64_t n) {
     return made;
 }
 
+bool operator==(const SumQuantization& p, const SumQuantization& q) {
+    return p.factor_a == q.factor_a && p.factor_b == q.factor_b && p.zero_point_a == q.zero_point_a &&
+           p.zero_point_b == q.zero_point_b && p.zero_point == q.zero_point && p.is_signed == q.is_signed;
+}
+
 }  // namespace
 
 PreparedNorm::PreparedNorm(const NormParameters& norm, bool relu, int32_t output_zero_point)
@@ -34,7 +39,7 @@ bool PreparedNorm::run(const Layout& layout, const InputQuantization& input, boo
     {
         // Held by whoever holds the GIL too, and released first: no deadlock, and free at a fork.
         std::lock_guard<std::mutex> guard(mutex_);
-        Entry& entry = fold(input, input_signed, output_signed);
+        Entry& entry = fold(input, {}, input_signed, output_signed);
         if (!entry.finite) return false;
         plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
         prepare(plan, *entry.folded);
@@ -44,36 +49,97 @@ bool PreparedNorm::run(const Layout& layout, const InputQuantization& input, boo
     return true;
 }
 
+bool PreparedNorm::run_concat(const std::vector<ConcatPiece>& pieces, const Pieces& inputs, int64_t size,
+                              bool input_signed, bool output_signed) {
+    std::shared_ptr<const Folded> folded;
+    Plan plan;
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        Entry& entry = fold({}, inputs, input_signed, output_signed);
+        if (!entry.finite) return false;
+        if (pieces.empty()) return true;
+        plan = choose_concat(pieces, channels_, size, entry.uses++ > 0 ? Use::often : Use::once);
+        prepare(plan, *entry.folded);
+        folded = entry.folded;
+    }
+    without_gil_if_large(size, [&] { apply_concat(plan, *folded, pieces, size); });
+    return true;
+}
+
+bool PreparedNorm::run_add(const AddArrays& arrays, const Layout& layout, const InputQuantization& sum,
+                           const SumQuantization& summands, bool output_signed) {
+    std::shared_ptr<const Folded> folded;
+    std::shared_ptr<const SumFold> summed;
+    Plan plan;
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        Entry& entry = fold(sum, {}, summands.is_signed, output_signed);
+        if (!entry.finite) return false;
+        plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
+        prepare(plan, *entry.folded);
+        folded = entry.folded;
+        summed = fold_sum(summands);
+    }
+    without_gil_if_large(layout.size, [&] { apply_add(plan, *folded, *summed, arrays, layout); });
+    return true;
+}
+
 int64_t PreparedNorm::folds() {
     std::lock_guard<std::mutex> guard(mutex_);
     return static_cast<int64_t>(entries_.size());
 }
 
-bool PreparedNorm::Entry::matches(const InputQuantization& q, bool is_input_signed, bool is_output_signed) const {
-    if (input_signed != is_input_signed || output_signed != is_output_signed) return false;
+bool PreparedNorm::Entry::matches(const InputQuantization& q, const Pieces& of, bool is_input_signed,
+                                  bool is_output_signed) const {
+    if (input_signed != is_input_signed || output_signed != is_output_signed || pieces != of) return false;
+    if (!of.empty()) return true;
     if (!q.scales) return scales.empty() && scale == q.scale && zero_point == q.zero_point;
     return !scales.empty() && std::equal(scales.begin(), scales.end(), q.scales) &&
            std::equal(zero_points.begin(), zero_points.end(), q.zero_points);
 }
 
 // The entry of this input quantization, moved to the front; the least recently used one makes room.
-PreparedNorm::Entry& PreparedNorm::fold(const InputQuantization& input, bool input_signed, bool output_signed) {
+// With `pieces`, each channel has the quantization of its piece, and `input` is not looked at.
+PreparedNorm::Entry& PreparedNorm::fold(const InputQuantization& input, const Pieces& pieces, bool input_signed,
+                                        bool output_signed) {
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-        if (!entry->matches(input, input_signed, output_signed)) continue;
+        if (!entry->matches(input, pieces, input_signed, output_signed)) continue;
         std::rotate(entries_.begin(), entry, entry + 1);
         return entries_.front();
     }
-    Entry e{input.scale, input.zero_point, input_signed, output_signed, false, {}, {}, nullptr, 0};
-    if (input.scales) {
-        e.scales.assign(input.scales, input.scales + channels_);
-        e.zero_points.assign(input.zero_points, input.zero_points + channels_);
+    Entry e{input.scale, input.zero_point, input_signed, output_signed, false, {}, {}, pieces, nullptr, 0};
+    InputQuantization q = input;
+    std::vector<double> scales;
+    std::vector<int64_t> zero_points;
+    if (!pieces.empty()) {
+        for (const PieceQuantization& piece : pieces) {
+            scales.insert(scales.end(), static_cast<size_t>(piece.channels), piece.scale);
+            zero_points.insert(zero_points.end(), static_cast<size_t>(piece.channels), piece.zero_point);
+        }
+        q = {0.0, 0, scales.data(), zero_points.data()};
+    } else if (q.scales) {
+        e.scales.assign(q.scales, q.scales + channels_);
+        e.zero_points.assign(q.zero_points, q.zero_points + channels_);
     }
-    e.folded = std::make_shared<Folded>(parameters(), input,
+    e.folded = std::make_shared<Folded>(parameters(), q,
                                         Conversion{input_signed, output_signed, relu_, output_zero_point_});
     e.finite = e.folded->finite();
     if (entries_.size() == remembered) entries_.pop_back();
     entries_.insert(entries_.begin(), std::move(e));
     return entries_.front();
+}
+
+// The same for the way from two codes to that of their sum.
+std::shared_ptr<const SumFold> PreparedNorm::fold_sum(const SumQuantization& summands) {
+    for (auto sum = sums_.begin(); sum != sums_.end(); ++sum) {
+        if (!(sum->quantization == summands)) continue;
+        std::rotate(sums_.begin(), sum, sum + 1);
+        return sums_.front().fold;
+    }
+    Sum made{summands, std::make_shared<const SumFold>(summands)};
+    if (sums_.size() == remembered) sums_.pop_back();
+    sums_.insert(sums_.begin(), std::move(made));
+    return sums_.front().fold;
 }
 
 }  // namespace bytenorm

@@ -5,9 +5,21 @@
 #include <mutex>
 #include <vector>
 
-#include "../batch_norm/apply.hpp"
+#include "../batch_norm/add.hpp"
+#include "../batch_norm/concat.hpp"
 
 namespace bytenorm {
+
+// Neighbouring channels with one scale and zero point.
+struct PieceQuantization {
+    int64_t channels;
+    double scale;
+    int64_t zero_point;
+
+    bool operator==(const PieceQuantization& other) const {
+        return channels == other.channels && scale == other.scale && zero_point == other.zero_point;
+    }
+};
 
 class PreparedNorm {
   public:
@@ -24,10 +36,20 @@ class PreparedNorm {
     // To be called with Python's lock, which large work releases.
     bool run(const Layout& layout, const InputQuantization& input, bool input_signed, bool output_signed);
 
+    // The same for the pieces of a concatenation with so many channels; `size` is the output's.
+    bool run_concat(const std::vector<ConcatPiece>& pieces, const std::vector<PieceQuantization>& inputs,
+                    int64_t size, bool input_signed, bool output_signed);
+
+    // The same for a sum of that quantization. `layout` is that from the sum to the norm.
+    bool run_add(const AddArrays& arrays, const Layout& layout, const InputQuantization& sum,
+                 const SumQuantization& summands, bool output_signed);
+
     int64_t folds();
 
   private:
     static constexpr size_t remembered = 4;
+
+    using Pieces = std::vector<PieceQuantization>;
 
     struct Entry {
         double scale;
@@ -35,13 +57,21 @@ class PreparedNorm {
         bool input_signed, output_signed, finite;
         std::vector<double> scales;
         std::vector<int64_t> zero_points;
+        Pieces pieces;
         std::shared_ptr<Folded> folded;
         int64_t uses;
 
-        bool matches(const InputQuantization& q, bool is_input_signed, bool is_output_signed) const;
+        bool matches(const InputQuantization& q, const Pieces& of, bool is_input_signed,
+                     bool is_output_signed) const;
     };
 
-    Entry& fold(const InputQuantization& input, bool input_signed, bool output_signed);
+    struct Sum {
+        SumQuantization quantization;
+        std::shared_ptr<const SumFold> fold;
+    };
+
+    Entry& fold(const InputQuantization& input, const Pieces& pieces, bool input_signed, bool output_signed);
+    std::shared_ptr<const SumFold> fold_sum(const SumQuantization& summands);
 
     const int64_t channels_;
     const AlignedArray<float> weight_, bias_, mean_, var_;
@@ -51,6 +81,7 @@ class PreparedNorm {
     const int32_t output_zero_point_;
     std::mutex mutex_;
     std::vector<Entry> entries_;
+    std::vector<Sum> sums_;
 };
 
 }  // namespace bytenorm

@@ -8,9 +8,16 @@ namespace bytenorm {
 
 constexpr int64_t release_gil_from = 65536;  // bytes; handing the GIL over costs 0.1 us
 
+template <class Work>
+void without_gil_if_large(int64_t size, const Work& work) {
+    if (size < release_gil_from)
+        work();
+    else
+        without_gil(work);
+}
+
 inline void run(const Plan& plan, const Folded& folded, const Layout& layout) {
-    if (layout.size < release_gil_from) return apply(plan, folded, layout);
-    without_gil([&] { apply(plan, folded, layout); });
+    without_gil_if_large(layout.size, [&] { apply(plan, folded, layout); });
 }
 
 }  // namespace bytenorm

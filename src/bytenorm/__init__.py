@@ -3,6 +3,7 @@
 from ._config import __version__, get_num_threads, set_num_threads, show_config
 from .batch_norm import BatchNorm, quantized_batch_norm
 from .dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
+from .fused import add_batch_norm, concat_batch_norm
 from .quantize import (
     dequantize,
     quantize_per_channel,
@@ -18,6 +19,8 @@ __all__ = [
     "QScheme",
     "QuantizedTensor",
     "__version__",
+    "add_batch_norm",
+    "concat_batch_norm",
     "dequantize",
     "get_num_threads",
     "per_channel_affine",

@@ -62,6 +62,15 @@ def flag(value: object, name: str) -> bool:
     raise TypeError(f"{name} must be True or False, got {_shown(value)} of type {type(value).__name__}")
 
 
+def instance(value: object, kind: type, name: str) -> Any:
+    """Return an object of that class."""
+    if isinstance(value, kind):
+        return value
+    raise TypeError(
+        f"{name} must be a bytenorm.{kind.__name__}, got {_shown(value)} of type {type(value).__name__}"
+    )
+
+
 def scale(value: object, name: str) -> float:
     """Return a quantization scale: positive, finite, and invertible in float32."""
     number = real(value, name)
@@ -249,6 +258,16 @@ def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point:
     """Return `out`: None, an ndarray or a QuantizedTensor that can take the result for input `q`."""
     if value is None:
         return None
+    result, array = _output(value, q.data.shape, "input's", kind, out_scale, out_zero_point)
+    if not _same_memory(array, q.data) and _share_memory(array, q.data):
+        raise ValueError("out must be the input's own memory or apart from it, got a partial overlap")
+    return result
+
+
+def _output(
+    value: object, shape: tuple[int, ...], whose: str, kind: DType, out_scale: float, out_zero_point: int
+) -> tuple[Any, np.ndarray]:
+    """Return `out` as it came, or an ndarray over its memory, and that memory."""
     if isinstance(value, _core.Tensor):
         have = (value.dtype, value.scale if value.axis is None else "per channel", value.zero_point)  # type: ignore[attr-defined]
         wanted = (kind, out_scale, out_zero_point)
@@ -262,21 +281,117 @@ def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point:
         array = value.data
     else:
         result = array = as_array(value, "out", own_memory=True)
-    data = q.data
     if array.dtype != kind.numpy:
         raise ValueError(f"out must have dtype {kind.numpy} for {kind!r}, got {array.dtype}")
-    if array.shape != data.shape:
-        raise ValueError(f"out must have the input's shape {data.shape}, got {array.shape}")
+    if array.shape != shape:
+        raise ValueError(f"out must have the {whose} shape {shape}, got {array.shape}")
     if not array.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
     if _overlaps_itself(array):
         raise ValueError(f"out must not overlap itself, got shape {array.shape} with strides {array.strides}")
-    same = array.__array_interface__["data"][0] == data.__array_interface__["data"][0] and all(
+    return result, array
+
+
+def norm_pieces(value: object, norm_axis: int, channels: int) -> tuple[list[Any], int]:
+    """Return the pieces of a concatenation and its channel axis, counted from the front."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"pieces must be a list or tuple of bytenorm.QuantizedTensor, got {type(value).__name__}")
+    if not value:
+        raise ValueError("pieces must hold at least one tensor, got none")
+    pieces = [_per_tensor(piece, f"pieces[{i}]") for i, piece in enumerate(value)]
+    first = pieces[0].data
+    if first.ndim < 2:
+        raise ValueError(f"pieces[0] must have at least 2 dimensions, got shape {first.shape}")
+    at = axis(norm_axis, first.ndim, "axis")
+    for i, piece in enumerate(pieces):
+        data = piece.data
+        if data.dtype != first.dtype:
+            raise ValueError(f"pieces[{i}] must have the dtype of pieces[0], {first.dtype}, got {data.dtype}")
+        wanted = (*first.shape[:at], *data.shape[at : at + 1], *first.shape[at + 1 :])
+        if data.ndim != first.ndim or data.shape != wanted:
+            raise ValueError(
+                f"pieces[{i}] must have the shape of pieces[0], {first.shape}, but for axis {at}, got {data.shape}"
+            )
+    counts = [piece.data.shape[at] for piece in pieces]
+    if sum(counts) != channels:
+        shown = _shown(counts)
+        raise ValueError(f"pieces have {sum(counts)} channels on axis {at} ({shown}), but norm has {channels}")
+    return pieces, at
+
+
+def _per_tensor(value: object, name: str) -> Any:
+    q = quantized(value, name)
+    if q.axis is not None:
+        raise ValueError(f"{name} must be quantized per tensor, it is per channel along axis {q.axis}")
+    return q
+
+
+def norm_summands(a: object, b: object, norm_axis: int, channels: int) -> tuple[Any, Any]:
+    """Return the two tensors whose sum a norm reads."""
+    first, second = _per_tensor(a, "a"), _per_tensor(b, "b")
+    data, other = first.data, second.data
+    if data.ndim < 2:
+        raise ValueError(f"a must have at least 2 dimensions, got shape {data.shape}")
+    if other.dtype != data.dtype:
+        raise ValueError(f"b must have the dtype of a, {data.dtype}, got {other.dtype}")
+    if other.shape != data.shape:
+        raise ValueError(f"b must have the shape of a, {data.shape}, got {other.shape}")
+    at = axis(norm_axis, data.ndim, "axis")
+    if data.shape[at] != channels:
+        raise ValueError(
+            f"a and b have {data.shape[at]} channels on axis {at} (shape {data.shape}), but norm has {channels}"
+        )
+    return first, second
+
+
+def sum_quantization(a: Any, b: Any, sum_scale: object, sum_zero_point: object) -> tuple[float, int]:
+    """Return scale and zero point of a sum; neither scale of the summands may overflow float32 in steps of it."""
+    for name, value in (("sum_scale", sum_scale), ("sum_zero_point", sum_zero_point)):
+        if value is None:
+            missing(name)
+    scale_ = scale(sum_scale, "sum_scale")
+    zero = zero_point(sum_zero_point, dtype_of(a.data), "sum_zero_point")
+    for name, q in (("a", a), ("b", b)):
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.float32(q.scale / scale_)):
+                raise ValueError(f"the scale of {name} over sum_scale, {q.scale} / {scale_}, overflows float32")
+    return scale_, zero
+
+
+def add_output(value: object, a: Any, b: Any, kind: DType, out_scale: float, out_zero_point: int) -> Any:
+    """Return `out`: None, an ndarray or a QuantizedTensor that can take the norm of the sum of `a` and `b`."""
+    if value is None:
+        return None
+    result, array = _output(value, a.data.shape, "input's", kind, out_scale, out_zero_point)
+    for name, q in (("a", a), ("b", b)):
+        if not _same_memory(array, q.data) and _share_memory(array, q.data):
+            raise ValueError(f"out must be the own memory of {name} or apart from it, got a partial overlap")
+    return result
+
+
+def concat_output(value: object, pieces: list[Any], at: int, kind: DType, out_scale: float, zero: int) -> Any:
+    """Return `out`: None, an ndarray or a QuantizedTensor that can take the norm of concatenated pieces."""
+    if value is None:
+        return None
+    shape = list(pieces[0].data.shape)
+    shape[at] = sum(piece.data.shape[at] for piece in pieces)
+    result, array = _output(value, tuple(shape), "concatenation's", kind, out_scale, zero)
+    start = 0
+    for i, piece in enumerate(pieces):
+        end = start + piece.data.shape[at]
+        own = array[(slice(None),) * at + (slice(start, end),)]
+        if not _same_memory(own, piece.data) and _share_memory(array, piece.data):
+            raise ValueError(
+                f"out must be apart from pieces[{i}] or hold it at its own channels, got another overlap"
+            )
+        start = end
+    return result
+
+
+def _same_memory(array: np.ndarray, data: np.ndarray) -> bool:
+    return array.__array_interface__["data"][0] == data.__array_interface__["data"][0] and all(
         n <= 1 or a == b for n, a, b in zip(data.shape, array.strides, data.strides, strict=True)
     )
-    if not same and _share_memory(array, data):
-        raise ValueError("out must be the input's own memory or apart from it, got a partial overlap")
-    return result
 
 
 def _overlaps_itself(array: np.ndarray) -> bool:

@@ -37,6 +37,16 @@ class Operator:
         axis: int,
     ) -> None: ...
     def __call__(self, input: object, out: object | None, checked: bool) -> QuantizedTensor | None: ...
+    def concat(self, pieces: object, out: object | None, checked: bool) -> QuantizedTensor | None: ...
+    def add(
+        self,
+        a: object,
+        b: object,
+        sum_scale: object,
+        sum_zero_point: object,
+        out: object | None,
+        checked: bool,
+    ) -> tuple[QuantizedTensor, QuantizedTensor] | None: ...
     @property
     def folds(self) -> int: ...
 
@@ -129,4 +139,16 @@ def run_kernel(
     relu: bool,
     stream: bool = False,
     tile: int = 0,
+) -> bool: ...
+def run_sum_kernel(
+    arithmetic: str,
+    isa: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    y: np.ndarray,
+    factor_a: float,
+    zero_point_a: int,
+    factor_b: float,
+    zero_point_b: int,
+    zero_point: int,
 ) -> bool: ...

@@ -162,7 +162,8 @@ class BatchNorm:
     """A batch norm with its parameters folded once, to call on many 8-bit tensors.
 
     Immutable, picklable, safe to call from several threads. It remembers the fold of the last few input
-    quantizations it met, at most 512 bytes a channel for each. Values are those of `quantized_batch_norm`.
+    quantizations it met, at most 512 bytes a channel for each, and 64 KiB for each of the last few quantizations
+    of a sum. Values are those of `quantized_batch_norm`.
 
     Parameters
     ----------

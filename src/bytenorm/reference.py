@@ -84,6 +84,37 @@ def batch_norm(
     return affine(q, slope.reshape(shape), intercept.reshape(shape), zero_point, output_zero_point, dtype, relu)
 
 
+def concat(pieces: Array, scales: Array, zero_points: Array, axis: int = 1) -> tuple[Array, Array, Array]:
+    """Return codes, scales and zero points of a concatenation: each channel has those of its piece."""
+    channels = [piece.shape[axis] for piece in pieces]
+    return np.concatenate(pieces, axis), np.repeat(scales, channels), np.repeat(zero_points, channels)
+
+
+def add(
+    a: Array,
+    a_scale: Array,
+    a_zero_point: Array,
+    b: Array,
+    b_scale: Array,
+    b_zero_point: Array,
+    scale: Array,
+    zero_point: Array,
+    dtype: DType,
+) -> Array:
+    """Return the codes of a sum of two tensors in a third quantization: one rounding of the exact sum.
+
+    The products are exact in float64. Rounding their sum may only move a number onto a tie, never across one.
+    """
+    p = F64(F32(F64(a_scale) / F64(scale))) * (np.asarray(a, np.int64) - a_zero_point)
+    q = F64(F32(F64(b_scale) / F64(scale))) * (np.asarray(b, np.int64) - b_zero_point)
+    total = p + q
+    part = total - p
+    lost = (p - (total - part)) + (q - part)  # exact: total + lost is the true sum
+    tie = np.abs(total - np.rint(total)) == 0.5
+    rounded = np.where(tie & (lost != 0), np.floor(total) + (lost > 0), np.rint(total))
+    return np.clip(rounded + zero_point, dtype.qmin, dtype.qmax).astype(dtype.numpy)
+
+
 def requantize(
     q: Array, scale: Array, zero_point: Array, output_scale: Array, output_zero_point: Array, dtype: DType
 ) -> Array:
