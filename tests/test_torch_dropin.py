@@ -216,6 +216,10 @@ def zeros(shape, scale=0.1, zero_point=0):
          "input must be torch.quint8 or torch.qint8, got torch.qint32"),
         ({"input": np.zeros((2, 64), np.uint8)}, TypeError, "input must be a bytenorm.QuantizedTensor"),
         ({"input": None}, TypeError, "input must be a bytenorm.QuantizedTensor"),
+        ({"input": torch.empty(2, 64, dtype=torch.quint8, device="meta")}, TypeError,
+         "input must be in the memory of the CPU, got a tensor on meta"),
+        ({"mean": torch.ones(64).to_sparse()}, TypeError, "mean must be a strided tensor, got torch.sparse_coo"),
+        ({"mean": torch.ones(64, device="meta")}, TypeError, "mean must be in the memory of the CPU"),
         ({"input": zeros((64,))}, ValueError,
          "input must have 2 to 64 dimensions"),
         ({"input": zeros((2, 3))}, ValueError,
@@ -243,6 +247,23 @@ def test_gradients_are_not_cut(name, kind, call):
     with torch.no_grad():
         got = call(**change)
     np.testing.assert_array_equal(np.asarray(got.int_repr()), call().int_repr().numpy())
+
+
+@pytest.mark.parametrize("kind", ["torch", "ours"])
+@pytest.mark.parametrize("name", ["eps", "output_scale"])
+def test_gradients_of_numbers_are_not_cut(name, kind, call):
+    change = {} if kind == "torch" else {"input": bytenorm.torch.from_legacy(call.arguments["input"])}
+    change[name] = torch.tensor(call.arguments[name], dtype=torch.float64, requires_grad=True)
+    with pytest.raises(RuntimeError, match=f"^{name} requires a gradient"):
+        call(**change)
+    with torch.no_grad():
+        np.testing.assert_array_equal(np.asarray(call(**change).int_repr()), call().int_repr().numpy())
+
+
+def test_transforms_are_refused(call):
+    """They cannot hold torch's quantized tensors."""
+    with pytest.raises(TypeError, match=r"^weight has no memory of its own, as inside torch.vmap, and must have$"):
+        torch.vmap(lambda weight: call(weight=weight).int_repr())(torch.ones(2, 64))
 
 
 def test_numbers_of_other_types(call):

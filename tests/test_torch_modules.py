@@ -1,8 +1,11 @@
 """The modules: values, what comes in and goes out, state dicts of the legacy ones, and staying true to change."""
 
 import copy
+import gc
 import io
 import pickle
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -288,9 +291,31 @@ def other_strides_in_place(module):
     module.running_var.as_strided_((6,), (0,))
 
 
+class Doubled(torch.nn.Module):
+    def forward(self, vector):
+        return vector * 2
+
+
+def parametrized(module):
+    torch.nn.utils.parametrize.register_parametrization(module, "weight", Doubled())
+
+
+def as_parameter(module):
+    module.weight = torch.nn.Parameter(module.weight * 2, requires_grad=False)
+
+
+def other_sign_in_the_same_memory(module):
+    module.weight.data = torch._neg_view(module.weight)
+
+
+def other_type_in_the_same_memory(module):
+    module.running_mean.data = module.running_mean.view(torch.uint8)[:6]
+
+
 @pytest.mark.parametrize(
     "change",
-    [changed_weight, changed_under_the_counter, replaced_buffer, swapped_data, other_precision, half_precision,
+    [parametrized, as_parameter, other_sign_in_the_same_memory, other_type_in_the_same_memory,
+     changed_weight, changed_under_the_counter, replaced_buffer, swapped_data, other_precision, half_precision,
      loaded, assigned, other_numbers, strided, other_strides_in_place],
 )  # fmt: skip
 def test_a_change_is_noticed(rng, change):
@@ -351,10 +376,62 @@ def test_buffers_whose_memory_is_gone(rng):
         module(x)
 
 
+def test_many_threads_while_it_changes(rng):
+    """Each call sees one state or the other, never a mixture."""
+    module = bt.BatchNorm2d.from_float(trained(torch.nn.BatchNorm2d, rng), 0.04, 60, **IN)
+    x, weights, wanted = codes(rng, (8, 6, 60, 60)), [module.weight, -module.weight], []
+    for weight in weights:
+        module.weight = weight
+        wanted.append(module(x))
+    done, wrong = threading.Event(), []
+
+    def call():
+        while not done.is_set():
+            y = module(x)
+            if not any(torch.equal(y, want) for want in wanted):
+                wrong.append(y)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for i in range(100):
+        module.weight = weights[i % 2]
+        module.scale = 0.04
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_nothing_is_kept_alive(rng):
+    """A module goes with its last name, and a cycle through one of its buffers goes with the garbage."""
+    x = codes(rng, SHAPES[2])
+    for cycle in (False, True):
+        module = bt.BatchNorm2d(6, **IN)
+        module(x), module(x)
+        old = weakref.ref(module.weight)
+        module.weight = torch.ones(6)
+        assert old() is None
+        module(x)
+        if cycle:
+            module.weight.owner = module
+        gone = weakref.ref(module)
+        del module
+        if cycle:
+            gc.collect()
+        assert gone() is None
+
+
 def test_bad_numbers_are_refused_when_set():
     module = bt.BatchNorm2d(3)
-    for name, value in [("scale", 0.0), ("input_scale", float("inf")), ("zero_point", 300)]:
-        with pytest.raises(ValueError, match=f"^{name} must be"):
+    for name, value in [
+        ("eps", -1.0),
+        ("eps", float("nan")),
+        ("scale", 0.0),
+        ("input_scale", float("inf")),
+        ("zero_point", 300),
+    ]:
+        with pytest.raises(ValueError, match=f"^{name} must "):
             setattr(module, name, value)
     module.scale, module.zero_point = torch.tensor([0.5]), torch.tensor(3)
     assert (module.scale, module.zero_point) == (0.5, 3)
@@ -438,6 +515,8 @@ def test_bad_state_dicts(rng):
         ({"scale": torch.ones(2)}, "scale must be a real number"),
         ({"zero_point": torch.tensor(256)}, "zero_point must be from -128 to 255, got 256"),
         ({"zero_point": torch.tensor(1.5)}, "zero_point must be an integer"),
+        ({"scale": torch.ones(1, device="meta")}, "scale must be a real number, got tensor.*meta"),
+        ({"zero_point": torch.tensor(1, device="meta")}, "zero_point must be an integer, got tensor.*meta"),
         ({"running_mean": torch.ones(5)}, "size mismatch for running_mean"),
         ({"extra": torch.ones(5)}, "Unexpected key"),
     ]:
@@ -448,6 +527,52 @@ def test_bad_state_dicts(rng):
             module.load_state_dict({n: v for n, v in good.items() if n != name})
     with pytest.raises(RuntimeError, match="Unexpected key"):
         bt.BatchNorm2d(6, affine=False).load_state_dict(good)
+
+
+def test_part_of_a_state_dict(rng):
+    module = bt.BatchNorm2d.from_float(trained(torch.nn.BatchNorm2d, rng), 0.04, 60, **IN)
+    x = codes(rng, SHAPES[2])
+    module(x)
+    state = {"weight": torch.ones(6), "scale": torch.tensor(0.3), "other": torch.ones(1)}
+    result = module.load_state_dict(state, strict=False)
+    assert result.unexpected_keys == ["other"]
+    assert set(result.missing_keys) == {
+        "bias", "running_mean", "running_var", "num_batches_tracked", "zero_point"
+    }  # fmt: skip
+    assert set(state) == {"weight", "scale", "other"}
+    want = bt.batch_norm(
+        x, 0.1, 7, None, module.bias, module.running_mean, module.running_var, 1e-5, module.scale, 60
+    )
+    assert module.scale == state["scale"].item()
+    assert torch.equal(module(x), want)
+
+
+def test_hooks_of_state_dicts():
+    """They see all that is saved, and may rename it on the way in."""
+    module, seen = bt.BatchNorm2d(6, scale=0.25), []
+    module.register_state_dict_post_hook(lambda module, state, prefix, metadata: seen.append(set(state)))
+    state = module.state_dict()
+    assert seen == [set(state)]
+    assert seen[0] >= {"weight", "scale", "zero_point"}
+    state["norm_scale"] = state.pop("scale") * 2
+
+    def rename(module, state, prefix, *rest):
+        state[prefix + "scale"] = state.pop(prefix + "norm_scale")
+
+    module.register_load_state_dict_pre_hook(rename)
+    module.load_state_dict(state, strict=True)
+    assert module.scale == 0.5
+
+
+def test_a_module_without_memory_is_filled_by_a_state_dict(rng):
+    full = bt.BatchNorm2d.from_float(trained(torch.nn.BatchNorm2d, rng), 0.04, 60, **IN)
+    x = codes(rng, SHAPES[2])
+    with torch.device("meta"):
+        empty = bt.BatchNorm2d(6, **IN)
+    with pytest.raises(TypeError, match=r"^weight must be in the memory of the CPU, got a tensor on meta$"):
+        empty(x)
+    empty.load_state_dict(full.state_dict(), assign=True)
+    assert torch.equal(empty(x), full(x))
 
 
 def test_repr():
@@ -521,6 +646,35 @@ def test_modes_and_functional_calls(model, rng):
     state["0.weight"].neg_()
     assert not torch.equal(torch.func.functional_call(model, state, (x,)), want)
     assert torch.equal(model(x), want)
+
+
+def test_compiled_modules_follow_changes(model, rng):
+    x = codes(rng, SHAPES[2])
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for change in ({"scale": 0.2}, {"zero_point": 77}, {"output_dtype": torch.uint8}, {"weight": torch.ones(6)}):
+        for name, value in change.items():
+            setattr(model[0], name, value)
+        model[1].input_scale, model[1].input_zero_point = model[0].scale, model[0].zero_point
+        assert torch.equal(compiled(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_jit_trace(model, rng):
+    x = codes(rng, SHAPES[2])
+    model(x)
+    traced = torch.jit.trace(model, x)
+    assert str(traced.inlined_graph).count("bytenorm::batch_norm") == 2
+    more = codes(rng, (5, *SHAPES[2][1:]))
+    assert torch.equal(traced(more), model(more))
+
+
+def test_an_ensemble(rng):
+    """torch.vmap over the buffers of several modules."""
+    norms = [bt.BatchNorm2d.from_float(trained(torch.nn.BatchNorm2d, rng), 0.04, 60, **IN) for _ in range(3)]
+    x = codes(rng, SHAPES[2])
+    state = torch.func.stack_module_state(norms)
+    got = torch.vmap(lambda *state: torch.func.functional_call(norms[0], state, (x,)))(*state)
+    assert torch.equal(got, torch.stack([norm(x) for norm in norms]))
 
 
 def test_meta(model):
