@@ -102,8 +102,8 @@ nb::object batch_norm_torch(nb::handle x, nb::handle x_scale, nb::handle x_zero_
     return nb::none();
 }
 
-// A norm prepared from the buffers of a module, which anybody may replace, resize or write to meanwhile: each
-// call makes sure that they still hold the numbers it was prepared with.
+// A norm prepared from the buffers of a module, which anybody may replace, resize or write to meanwhile: it keeps
+// copies, and each call makes sure that the buffers still hold the same numbers.
 class TorchOperator {
   public:
     TorchOperator(nb::handle buffers, nb::handle eps, nb::handle scale, nb::handle zero_point, bool relu,
@@ -131,15 +131,14 @@ class TorchOperator {
 
   private:
     static constexpr int vectors = 4;
-    static constexpr const char* names[vectors] = {"weight", "bias", "running_mean", "running_var"};
 
-    static nb::handle buffer(nb::handle buffers, int i) {
+    static nb::object buffer(nb::handle buffers, int i) {
         static PyObject* const keys[vectors] = {
-            PyUnicode_InternFromString(names[0]), PyUnicode_InternFromString(names[1]),
-            PyUnicode_InternFromString(names[2]), PyUnicode_InternFromString(names[3])};
+            PyUnicode_InternFromString("weight"), PyUnicode_InternFromString("bias"),
+            PyUnicode_InternFromString("running_mean"), PyUnicode_InternFromString("running_var")};
         PyObject* found = PyDict_Check(buffers.ptr()) ? PyDict_GetItem(buffers.ptr(), keys[i]) : nullptr;
         require(found);
-        return found;
+        return nb::borrow(found);
     }
 
     nb::object run(nb::handle buffers, nb::handle input, nb::handle scale, nb::handle zero_point,
@@ -157,45 +156,31 @@ class TorchOperator {
     }
 
     void prepare(nb::handle buffers, double eps, double scale, int64_t zero_point, bool relu) {
-        const nb::object mean = nb::borrow(buffer(buffers, 2));
-        require(!mean.is_none() && !buffer(buffers, 3).is_none());
-        const TorchView view = view_of(mean);
-        require(view.ndim == 1);
-        const int64_t channels = view.shape[0];
-        for (int i = 0; i < vectors; ++i) {
-            tensors_[i] = nb::borrow(buffer(buffers, i));
-            addresses_[i] = vector_of(tensors_[i], channels, true);
-            memory_[i] = memory_of(tensors_[i]);
-        }
-        const NormParameters norm{channels,      addresses_[0],           addresses_[1], addresses_[2],
-                                  addresses_[3], static_cast<float>(eps), scale};
-        require(eps >= 0.0 && valid_parameters(norm) && valid_scale(scale) && zero_point >= -128 &&
+        const TorchView mean = view_of(buffer(buffers, 2));
+        require(mean.ndim == 1);
+        const float* found[vectors];
+        for (int i = 0; i < vectors; ++i) found[i] = vector_of(buffer(buffers, i), mean.shape[0], true);
+        const NormParameters norm{mean.shape[0],           found[0], found[1], found[2], found[3],
+                                  static_cast<float>(eps), scale};
+        require(norm.var && eps >= 0.0 && valid_parameters(norm) && valid_scale(scale) && zero_point >= -128 &&
                 zero_point <= 255);
         norm_ = std::make_unique<PreparedNorm>(norm, relu, static_cast<int32_t>(zero_point));
     }
 
-    // The same tensors, with the same memory, which `memory_` keeps from becoming another's, and in it the same
-    // numbers.
+    // Whether the buffers hold the numbers that this was prepared with, to the bit.
     bool same(nb::handle buffers) const {
         const NormParameters norm = norm_->parameters();
-        const float* const mine[] = {norm.weight, norm.bias, norm.mean, norm.var};
-        for (int i = 0; i < vectors; ++i)
-            if (buffer(buffers, i).ptr() != tensors_[i].ptr() || (mine[i] && !same(i, mine[i]))) return false;
+        const float* const mine[vectors] = {norm.weight, norm.bias, norm.mean, norm.var};
+        for (int i = 0; i < vectors; ++i) {
+            const float* found = vector_of(buffer(buffers, i), norm.channels, true);
+            if (!found || !mine[i] ? found != mine[i] : std::memcmp(found, mine[i], norm.channels * sizeof(float)))
+                return false;
+        }
         return true;
-    }
-    bool same(int i, const float* mine) const {
-        const int64_t channels = norm_->channels();
-        const TorchView view = view_of(tensors_[i]);
-        if (view.ndim != 1 || view.shape[0] != channels || requires_gradient(tensors_[i])) return false;
-        if (channels == 0) return true;
-        return view.data == addresses_[i] && (channels == 1 || view.strides[0] == 1) &&
-               std::memcmp(mine, addresses_[i], static_cast<size_t>(channels) * sizeof(float)) == 0;
     }
 
     const nb::object input_scale_, input_zero_point_, output_dtype_;
     const int fewest_dimensions_, most_dimensions_;
-    nb::object tensors_[vectors], memory_[vectors];
-    const float* addresses_[vectors];
     std::unique_ptr<PreparedNorm> norm_;
 };
 

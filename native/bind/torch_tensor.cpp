@@ -12,9 +12,8 @@ struct Torch {
     PyObject *tensor, *parameter, *empty_like;
     PyObject* dtypes[TorchView::float32 + 1];  // null where this torch has none
     int (*read)(void*, dlpack::Tensor*);       // null where this torch has none
-    PyObject *dtype, *is_quantized, *is_cpu, *shape, *stride, *data_ptr, *is_neg, *requires_grad,
-        *untyped_storage;     // names
-    PyObject* dtype_keyword;  // ("dtype",)
+    PyObject *dtype, *is_quantized, *is_cpu, *shape, *stride, *data_ptr, *is_neg, *requires_grad;  // names
+    PyObject* dtype_keyword;                                                                       // ("dtype",)
 } torch;
 
 bool is_exact(nb::handle tensor) {
@@ -72,9 +71,9 @@ void read_by_dlpack(nb::handle tensor, TorchView& view) {
     int64_t size = 1;
     for (int d = found.ndim - 1; d >= 0; --d) {
         view.strides[d] = found.strides ? found.strides[d] : size;
-        size *= found.shape[d];
+        if (!found.strides) size *= found.shape[d];
     }
-    view.data = size > 0 ? static_cast<uint8_t*>(found.data) + found.byte_offset : nullptr;
+    view.data = view.is_empty() ? nullptr : static_cast<uint8_t*>(found.data) + found.byte_offset;
 }
 
 void read_by_attributes(nb::handle tensor, TorchView& view) {
@@ -112,7 +111,6 @@ void register_torch(nb::object tensor, nb::object parameter, nb::object empty_li
     found.data_ptr = name("data_ptr");
     found.is_neg = name("is_neg");
     found.requires_grad = name("requires_grad");
-    found.untyped_storage = name("untyped_storage");
     found.dtype_keyword = nb::make_tuple("dtype").release().ptr();
     torch = found;
 }
@@ -120,20 +118,23 @@ void register_torch(nb::object tensor, nb::object parameter, nb::object empty_li
 }  // namespace
 
 TorchView view_of(nb::handle tensor, Which which) {
-    require(is_exact(tensor) ||
-            (which == Which::any && torch.tensor && PyObject_IsInstance(tensor.ptr(), torch.tensor) == 1));
+    if (!is_exact(tensor)) {
+        require(which == Which::any && torch.tensor);
+        const int found = PyObject_IsInstance(tensor.ptr(), torch.tensor);
+        if (found < 0) nb::raise_python_error();
+        require(found);
+    }
     TorchView view;
     if (torch.read && which == Which::plain)
         read_by_dlpack(tensor, view);
     else
         read_by_attributes(tensor, view);
-    int64_t size = 1;
-    for (int d = 0; d < view.ndim; ++d) size *= view.shape[d];
-    require(view.dtype != TorchView::other && (size == 0 || view.data));
+    require(view.dtype != TorchView::other && (view.is_empty() || view.data));
     return view;
 }
 
 bool is_quantized(nb::handle tensor) {
+    if (!torch.dtypes[TorchView::quint8] && !torch.dtypes[TorchView::qint8]) return false;
     return is_exact(tensor) && get(tensor, torch.is_quantized).ptr() != Py_False;
 }
 
@@ -172,10 +173,6 @@ const float* vector_of(nb::handle vector, int64_t channels, bool gradients) {
 
 bool requires_gradient(nb::handle tensor) {
     return get(tensor, torch.requires_grad).ptr() != Py_False;
-}
-
-nb::object memory_of(nb::handle tensor) {
-    return tensor.is_none() ? nb::none() : call(tensor, torch.untyped_storage);
 }
 
 void bind_torch_tensor(nb::module_& module) {

@@ -1,7 +1,10 @@
 // Tensors of torch in the memory of the CPU, read where they lie. Torch is neither included nor linked: a tensor
 // is read through the table of functions that DLPack defines for this, which costs 30 ns; where torch has none
-// (before 2.10) or it does not know the dtype, through the tensor's own attributes, which cost that much each.
+// that is known here, or it does not know the dtype, through the tensor's own attributes, which cost that much
+// each.
 #pragma once
+
+#include <algorithm>
 
 #include "../layout.hpp"
 #include "arrays.hpp"
@@ -22,6 +25,7 @@ struct TorchView {
     int ndim;
     int64_t shape[max_dims], strides[max_dims];  // strides in elements
 
+    bool is_empty() const { return std::find(shape, shape + ndim, 0) != shape + ndim; }
     bool is_quantized() const { return dtype == quint8 || dtype == qint8; }
     bool is_signed() const { return dtype == int8 || dtype == qint8; }
     bool has_codes() const { return dtype != other && dtype != float32; }
@@ -42,9 +46,6 @@ bool is_plain_dtype(nb::handle dtype);  // torch.uint8 or torch.int8
 // requires a gradient, while gradients are recorded, cannot.
 const float* vector_of(nb::handle vector, int64_t channels, bool gradients);
 bool requires_gradient(nb::handle tensor);
-
-// What keeps the memory of a tensor, whatever becomes of the tensor; None for None.
-nb::object memory_of(nb::handle tensor);
 
 void bind_torch_tensor(nb::module_& module);
 void bind_torch_batch_norm(nb::module_& module);

@@ -50,7 +50,7 @@ def integer(value: object, name: str) -> int:
     if not isinstance(value, (bool, np.bool_)):
         try:
             return operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
+        except Exception:  # whatever a foreign type raises: it is no integer
             pass
     raise TypeError(f"{name} must be an integer, got {_shown(value)} of type {type(value).__name__}")
 
@@ -154,6 +154,16 @@ def parameter(value: object, name: str) -> np.ndarray:
     return narrow
 
 
+def epsilon(value: object, name: str) -> float:
+    """Return what is added to a variance."""
+    number = real(value, name)
+    with np.errstate(all="ignore"):
+        fits = number >= 0 and np.isfinite(np.float32(number))
+    if not fits:
+        raise ValueError(f"{name} must not be negative and must be finite in float32, got {number}")
+    return number
+
+
 Parameters = tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray, float]
 
 
@@ -168,11 +178,7 @@ def norm_parameters(weight: object, bias: object, mean: object, var: object, eps
             raise ValueError(
                 f"{name} has {len(vector)} values, but mean has {len(mean_)}: one a channel is wanted"
             )
-    eps_ = real(eps, "eps")
-    with np.errstate(all="ignore"):
-        fits = eps_ >= 0 and np.isfinite(np.float32(eps_))
-    if not fits:
-        raise ValueError(f"eps must not be negative and must be finite in float32, got {eps_}")
+    eps_ = epsilon(eps, "eps")
     var_ = vectors["var"]
     assert var_ is not None
     if (var_ < 0).any():

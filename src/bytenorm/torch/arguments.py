@@ -18,7 +18,7 @@ from ..tensor import QuantizedTensor
 MOST_DIMENSIONS = 64  # of the native code
 
 DTYPES = {torch.uint8: quint8, torch.int8: qint8}
-LEGACY_DTYPES = {torch.quint8: quint8, torch.qint8: qint8}
+LEGACY_DTYPES = {getattr(torch, d.name): d for d in (quint8, qint8) if hasattr(torch, d.name)}  # while they exist
 
 _VECTORS = ("weight", "bias", "mean", "var")
 
@@ -81,16 +81,24 @@ def zero_point_of_any(value: object, name: str) -> int:
 
 
 def in_memory(tensor: torch.Tensor, name: str) -> None:
-    """Refuse a tensor without memory that this process can read: on another device, or not strided."""
-    if tensor.device.type != "cpu":
-        raise TypeError(f"{name} must be in the memory of the CPU, got a tensor on {tensor.device}")
-    if tensor.layout is not torch.strided or tensor.is_nested:
-        raise TypeError(f"{name} must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
-    have = tensor.untyped_storage().nbytes()
+    """Refuse a tensor without memory that this process can read."""
+    on_the_cpu(tensor, name)
+    try:
+        have = tensor.untyped_storage().nbytes()
+    except NotImplementedError:
+        raise TypeError(f"{name} has no memory of its own, as inside torch.vmap, and must have") from None
     reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     needs = (tensor.storage_offset() + reach + 1) * tensor.element_size()
     if tensor.numel() > 0 and have < needs:
         raise ValueError(f"{name} needs {needs} bytes of memory, and its storage has {have}")
+
+
+def on_the_cpu(tensor: torch.Tensor, name: str) -> None:
+    """Refuse a tensor on another device, or one that is not strided."""
+    if tensor.device.type != "cpu":
+        raise TypeError(f"{name} must be in the memory of the CPU, got a tensor on {tensor.device}")
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
 
 
 def gradients(**tensors: object) -> None:
@@ -114,6 +122,16 @@ def norm_input(x: torch.Tensor, name: str) -> int:
     return x.shape[1]
 
 
+def one_a_channel(vector: torch.Tensor, channels: int, name: str) -> None:
+    """Refuse a vector of another length, or none, while a program is traced; lengths may be unknown."""
+    if vector.dim() != 1:
+        raise ValueError(f"{name} must be one-dimensional, one value a channel, got shape {tuple(vector.shape)}")
+    torch._check_value(  # type: ignore[no-untyped-call]
+        vector.shape[0] == channels,
+        lambda: f"x has {channels} channels on axis 1, but {name} has {vector.shape[0]} values",
+    )
+
+
 def array(value: Any, name: str) -> Any:
     """Return the memory of a tensor as NumPy sees it, and anything else as it is."""
     if not isinstance(value, torch.Tensor):
@@ -121,8 +139,13 @@ def array(value: Any, name: str) -> Any:
     if value.is_quantized:
         raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}")
     in_memory(value, name)
-    value = value.detach().resolve_conj().resolve_neg()
-    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+    value = value.detach()
+    if value.is_floating_point() and value.element_size() < 4:  # of these NumPy knows one
+        value = value.float()
+    try:
+        return value.numpy(force=True)  # resolves lazy signs, conjugates and zeros
+    except TypeError:
+        raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}") from None
 
 
 def numbers(

@@ -24,8 +24,11 @@ dispatch_modes = torch._C._len_torch_dispatch_stack
 tracing_state = torch._C._get_tracing_state
 
 
-def needs_dispatcher(x: object) -> bool:
-    """Whether a tensor that the native code refused is one for the dispatcher rather than for an error."""
+def needs_dispatcher(x: object, *others: object) -> bool:
+    """Whether what the native code refused is something for the dispatcher rather than for an error."""
+    subclasses = any(
+        isinstance(t, torch.Tensor) and type(t) not in (torch.Tensor, torch.nn.Parameter) for t in (x, *others)
+    )
     return isinstance(x, torch.Tensor) and (
-        type(x) is not torch.Tensor or x.is_meta or torch._C._functorch.peek_interpreter_stack() is not None
+        subclasses or x.is_meta or torch._C._functorch.peek_interpreter_stack() is not None
     )

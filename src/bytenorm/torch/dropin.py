@@ -123,7 +123,8 @@ def quantized_batch_norm(
             "input must be a tensor of torch.quint8 or torch.qint8, or a bytenorm.QuantizedTensor, "
             f"got a tensor of {input.dtype}{remedy}"
         )
-    arguments.gradients(weight=weight, bias=bias, mean=mean, var=var)
+    tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    arguments.gradients(**tensors, eps=eps, output_scale=output_scale)
     return _of_quantized_tensors(
         input,
         arguments.array(weight, "weight"),
@@ -157,7 +158,8 @@ def _of_torch(
             return y
     legacy.check(input, "input")
     weight, bias, mean, var = vectors
-    arguments.gradients(weight=weight, bias=bias, mean=mean, var=var)
+    tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    arguments.gradients(**tensors, eps=eps, output_scale=output_scale)
     scale, zero_point, axis = legacy.quantization(input)
     if axis not in (None, 1):
         raise ValueError(f"input is quantized per channel along axis {axis}, but its channels are on axis 1")

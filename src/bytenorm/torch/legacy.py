@@ -16,7 +16,6 @@ _LAYOUTS = {  # by the number of dimensions
     4: (torch.contiguous_format, torch.channels_last),
     5: (torch.contiguous_format, torch.channels_last_3d),
 }
-_SCHEMES = (torch.per_tensor_affine, torch.per_channel_affine)
 
 
 def is_legacy(value: object) -> TypeGuard[torch.Tensor]:
@@ -26,7 +25,8 @@ def is_legacy(value: object) -> TypeGuard[torch.Tensor]:
 
 def is_per_tensor(tensor: torch.Tensor) -> bool:
     """Whether a quantized tensor has 8 bits, one scale and one zero point."""
-    return tensor.dtype in arguments.LEGACY_DTYPES and tensor.qscheme() == torch.per_tensor_affine
+    usual = tensor.dtype in arguments.LEGACY_DTYPES and tensor.is_cpu  # others cannot say their scheme
+    return usual and tensor.qscheme() == torch.per_tensor_affine
 
 
 def check(tensor: torch.Tensor, name: str) -> None:
@@ -34,7 +34,7 @@ def check(tensor: torch.Tensor, name: str) -> None:
     if tensor.dtype not in arguments.LEGACY_DTYPES:
         raise TypeError(f"{name} must be torch.quint8 or torch.qint8, got {tensor.dtype}")
     arguments.in_memory(tensor, name)
-    if tensor.qscheme() not in _SCHEMES:
+    if tensor.qscheme() not in (torch.per_tensor_affine, torch.per_channel_affine):
         raise TypeError(
             f"{name} must be quantized per_tensor_affine or per_channel_affine, got {tensor.qscheme()}"
         )

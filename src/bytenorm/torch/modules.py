@@ -61,6 +61,8 @@ class _Norm(torch.nn.Module):
         if output_dtype is not None:
             _checks.zero_point(zero_point, arguments.kind(output_dtype, "output_dtype"), "zero_point")
         self.num_features = _checks.integer(num_features, "num_features")
+        if self.num_features < 0:
+            raise ValueError(f"num_features must not be negative, got {num_features}")
         self.eps = eps
         self.affine = _checks.flag(affine, "affine")
         self.scale = scale
@@ -165,6 +167,7 @@ class _Norm(torch.nn.Module):
             and not overridden(input)
             and dispatch_modes() == 0
             and tracing_state() is None
+            and forward_ad._current_level < 0  # a buffer may have been replaced by one with a tangent
         ):
             prepared = self._prepared
             y = None if prepared is None else prepared(self._buffers, input)
@@ -192,8 +195,6 @@ class _Norm(torch.nn.Module):
 
     def _again(self, input: object) -> torch.Tensor | None:
         """Normalize a legacy tensor, or any after a change, past the dispatcher; None if it is unusual."""
-        if forward_ad._current_level >= 0:  # a buffer may have been replaced by one with a tangent
-            return None
         if legacy.is_legacy(input):
             if not legacy.is_per_tensor(input):
                 return None
@@ -263,7 +264,8 @@ class _Norm(torch.nn.Module):
 
 def _item(value: Any) -> Any:
     """Return the number in a tensor of one, as in the state dicts of legacy modules."""
-    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    one = isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_meta
+    return value.item() if one else value
 
 
 def _scale(value: Any, name: str) -> float:
@@ -280,7 +282,7 @@ def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
 
 # The attributes that are numbers, and what checks them whenever they are set.
 _NUMBERS: dict[str, Callable[[Any, str], Any]] = {
-    "eps": _checks.real,
+    "eps": _checks.epsilon,
     "scale": _scale,
     "zero_point": _zero_point,
     "input_scale": _optional(_scale),

@@ -105,10 +105,12 @@ def batch_norm(
         )  # fmt: skip
         if y is not None:
             return y  # type: ignore[no-any-return]
-        if not needs_dispatcher(x):
+        if not needs_dispatcher(x, weight, bias, mean, var):
             return _checked(
                 x, x_scale, x_zero_point, weight, bias, mean, var, eps, y_scale, y_zero_point, output_dtype, relu
             )
+    if isinstance(x, torch.Tensor) and x.is_nested:
+        arguments.on_the_cpu(x, "x")  # its class does not know the operator, and says no more than that
     if output_dtype is None:
         output_dtype = x.dtype
     per_channel = isinstance(x_scale, torch.Tensor) and x_scale.dim() > 0
@@ -136,7 +138,8 @@ def _checked(
     """Compute what is unusual, or word what is wrong."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"x must be a torch.Tensor of uint8 or int8, got {type(x).__name__}")
-    arguments.gradients(x_scale=x_scale, weight=weight, bias=bias, mean=mean, var=var)
+    tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    arguments.gradients(x_scale=x_scale, **tensors, eps=eps, y_scale=y_scale)
     arguments.in_memory(x, "x")
     x_kind, x = arguments.kind(x.dtype, "x"), x.resolve_neg()
     y_kind = x_kind if output_dtype is None else arguments.kind(output_dtype, "output_dtype")
@@ -207,18 +210,26 @@ def _traced(
     relu: bool,
 ) -> torch.Tensor:
     """Say what the operator would return, for tensors without data; refuse what can be known to be wrong."""
-    arguments.gradients(x_scale=x_scale, weight=weight, bias=bias, mean=mean, var=var)
-    if x.device.type != "meta":
-        arguments.in_memory(x, "x")
+    tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    arguments.gradients(x_scale=x_scale, **tensors)
     arguments.kind(x.dtype, "x")
     arguments.kind(output_dtype, "output_dtype")
-    arguments.norm_input(x, "x")
+    channels = arguments.norm_input(x, "x")
+    if isinstance(x_scale, torch.Tensor):
+        tensors |= {"x_scale": x_scale, "x_zero_point": x_zero_point}
+    for name, tensor in {"x": x, **tensors}.items():
+        if tensor is not None and x.device.type != "meta":
+            arguments.on_the_cpu(tensor, name)
+        if tensor is not None and tensor is not x:
+            arguments.one_a_channel(tensor, channels, name)
     return torch.empty_like(x, dtype=output_dtype)
 
 
 _library: Any = torch.library.Library("bytenorm", "DEF")  # type: ignore[no-untyped-call]
+# The layout that `_traced` promises depends on the strides of the input: compilers must keep them.
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 for _name, _schema in _SCHEMAS.items():
-    _library.define(_name + _schema, tags=torch.Tag.pt2_compliant_tag)
+    _library.define(_name + _schema, tags=_TAGS)
     _library.impl(_name, _on_cpu, "CPU")
     _library.impl(_name, _where_gradients_are_recorded(_name), "Autograd", with_keyset=True)
     torch.library.register_fake(f"bytenorm::{_name}", _traced, lib=_library)
