@@ -20,7 +20,7 @@ MOST_DIMENSIONS = 64  # of the native code
 DTYPES = {torch.uint8: quint8, torch.int8: qint8}
 LEGACY_DTYPES = {getattr(torch, d.name): d for d in (quint8, qint8) if hasattr(torch, d.name)}  # while they exist
 
-_VECTORS = ("weight", "bias", "mean", "var")
+VECTORS = ("weight", "bias", "mean", "var")
 
 
 class Names(NamedTuple):
@@ -161,7 +161,7 @@ def numbers(
 ) -> Numbers:
     """Return the numbers of a norm for the input `x`, each checked."""
     channels = norm_input(x, names.x)
-    weight, bias, mean, var = (array(v, name) for v, name in zip(vectors, _VECTORS, strict=True))
+    weight, bias, mean, var = (array(v, name) for v, name in zip(vectors, VECTORS, strict=True))
     for name, value in (("mean", mean), ("var", var)):
         if value is None:
             _checks.missing(name)

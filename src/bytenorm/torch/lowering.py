@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,8 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from . import fused as _fused  # noqa: F401 - registers its operators
+from .feeding import find_feed
 from .graph import arguments, changes_in_place, label, open_program, operator_name
 from .norms import activation_limits, find_norms
 from .operator import batch_norm
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph
 
+    from .feeding import Feed
     from .graph import Program
     from .norms import Norm
 
     AnyProgram = TypeVar("AnyProgram", GraphModule, ExportedProgram)
 
 _OPERATOR = torch.ops.bytenorm.batch_norm
+_CONCAT = torch.ops.bytenorm.concat_batch_norm.default
+_ADD = torch.ops.bytenorm.add_batch_norm.default
 _PARAMETERS = ("weight", "bias", "mean", "var")
 _META = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn")  # of where a node comes from
 
@@ -47,7 +53,9 @@ def lower(program: AnyProgram) -> AnyProgram:
     """Let the batch norms of a quantized program run in 8 bits.
 
     Every norm, with the relu, relu6, hardtanh or clamp behind it, that reads a dequantized tensor and is quantized
-    itself becomes ``torch.ops.bytenorm.batch_norm`` on the codes.
+    itself becomes ``torch.ops.bytenorm.batch_norm`` on the codes. Where it reads the quantized concatenation or
+    sum of quantized tensors, ``concat_batch_norm`` or ``add_batch_norm`` does both; the pieces of a concatenation
+    are then not quantized once more to a common scale.
 
     Parameters
     ----------
@@ -166,6 +174,7 @@ class _Site:
     codes: Node
     source: QParams
     exits: tuple[_Exit, ...]
+    feed: Feed | None
 
 
 def _site(program: Program, norm: Norm) -> _Site:
@@ -200,7 +209,41 @@ def _site(program: Program, norm: Norm) -> _Site:
             batch_norm(pixel, x_scale, x_zero_point, weight, bias, mean, var, norm.eps, scale, zero_point, dtype)
         except (TypeError, ValueError) as error:
             raise UnusableError(str(error)) from None
-    return _Site(norm, codes, source, exits)
+    feed = find_feed(program, norm, codes, source)
+    return _Site(norm, codes, source, exits, feed if feed is not None and _fits(norm, exits, feed) else None)
+
+
+def _fits(norm: Norm, exits: tuple[_Exit, ...], feed: Feed) -> bool:
+    """Say whether one operator in the place of a norm and of what feeds it has all that both need."""
+    if len({_result(way) for way in exits}) > 1:
+        return False
+    if not feed.is_sum:
+        return True
+    # The sum may be read before the norm: the operator comes where the sum was.
+    vectors = [getattr(norm, name) for name in _PARAMETERS]
+    if any(vector is not None and vector.op not in ("get_attr", "placeholder") for vector in vectors):
+        return False
+    a, b = feed.pieces
+    pixel = [torch.zeros((1, 1), dtype=p.qparams.dtype) for p in feed.pieces]
+    one = torch.ones(1)
+    way = exits[0]
+    try:
+        _ADD(
+            pixel[0], *_numbers(a.qparams), pixel[1], *_numbers(b.qparams), *_numbers(feed.qparams),
+            None, None, one, one, 1.0, *_numbers(way.target), way.target.dtype, False,
+        )  # fmt: skip
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _numbers(qparams: QParams) -> tuple[float, int]:
+    return qparams.scale.item(), int(qparams.zero_point)
+
+
+def _result(way: _Exit) -> tuple[object, ...]:
+    """Return what tells one way to quantize a normalized tensor from another."""
+    return (way.activation, *_numbers(way.target), way.target.dtype, way.lowest, way.highest)
 
 
 def _replaced_nodes(norm: Norm, exits: tuple[_Exit, ...]) -> list[Node]:
@@ -273,10 +316,9 @@ def _replace(program: Program, site: _Site) -> None:
             program.detach(vector)
     made: dict[tuple[object, ...], Node] = {}
     for way in site.exits:
-        target = way.target
-        same = (way.activation, target.scale.item(), int(target.zero_point), target.dtype, way.lowest, way.highest)
+        same = _result(way)
         if same not in made:
-            with graph.inserting_before(norm.node):
+            with graph.inserting_before(_place(site)):
                 made[same] = _operator(program, site, way)
         way.quantize.replace_all_uses_with(made[same])
         program.replaced(way.quantize, made[same])
@@ -284,9 +326,25 @@ def _replace(program: Program, site: _Site) -> None:
     needless: list[Node | None] = [*_replaced_nodes(norm, site.exits)]
     for qparams in (site.source, *(way.target for way in site.exits)):
         needless += [qparams.scale_node, qparams.zero_point_node]
-    for node in dict.fromkeys(needless):
+    if site.feed is not None:
+        needless += [site.feed.quantize, site.feed.join]
+        for piece in site.feed.pieces:
+            needless += [piece.dequantize, piece.qparams.scale_node, piece.qparams.zero_point_node]
+        needless += [site.source.scale_node, site.source.zero_point_node]
+    for node in reversed(list(dict.fromkeys(reversed(needless)))):  # each after its last reader
         if node is not None and not node.users and node.op != "placeholder":
             graph.erase_node(node)
+
+
+def _place(site: _Site) -> Node:
+    """Return the node before which the operator comes."""
+    if site.feed is None or not site.feed.is_sum:
+        return site.norm.node
+    for name in _PARAMETERS:
+        vector = getattr(site.norm, name)
+        if vector is not None and vector.op == "get_attr":
+            site.feed.quantize.prepend(vector)
+    return site.feed.quantize
 
 
 def _operator(program: Program, site: _Site, way: _Exit) -> Node:
@@ -298,10 +356,10 @@ def _operator(program: Program, site: _Site, way: _Exit) -> Node:
         norm.weight, norm.bias, norm.mean, norm.var, norm.eps,
         target.scale.item(), zero_point, target.dtype, relu,
     )  # fmt: skip
-    if source.per_tensor:
-        made = _call(
-            graph, norm, _OPERATOR.default, site.codes, source.scale.item(), int(source.zero_point), *rest
-        )
+    if site.feed is not None:
+        made = _with_feed(program, site.feed, norm, rest)
+    elif source.per_tensor:
+        made = _call(graph, norm, _OPERATOR.default, site.codes, *_numbers(source), *rest)
     else:
         made = _call(graph, norm, _OPERATOR.per_channel, site.codes, *_vectors(program, norm, source), *rest)
     low = None if relu or way.lowest == smallest else way.lowest
@@ -309,6 +367,22 @@ def _operator(program: Program, site: _Site, way: _Exit) -> Node:
     if (low, high) == (None, None):
         return made
     return _call(graph, norm, torch.ops.aten.clamp.default, made, low, high)
+
+
+def _with_feed(program: Program, feed: Feed, norm: Norm, rest: tuple[Any, ...]) -> Node:
+    """Add the operator that concatenates or adds, too; whoever else reads the sum reads it from there."""
+    graph, pieces = program.graph, feed.pieces
+    if not feed.is_sum:
+        numbers = [_numbers(piece.qparams) for piece in pieces]
+        scales, zero_points = [scale for scale, _ in numbers], [zero_point for _, zero_point in numbers]
+        return _call(graph, norm, _CONCAT, [piece.codes for piece in pieces], scales, zero_points, *rest)
+    given = [value for piece in pieces for value in (piece.codes, *_numbers(piece.qparams))]
+    both = _call(graph, norm, _ADD, *given, *_numbers(feed.qparams), *rest)
+    if feed.read_elsewhere(norm):
+        total = _call(graph, norm, operator.getitem, both, 1)
+        feed.quantize.replace_all_uses_with(total)
+        program.replaced(feed.quantize, total)
+    return _call(graph, norm, operator.getitem, both, 0)
 
 
 def _vectors(program: Program, norm: Norm, source: QParams) -> tuple[Node, Node]:

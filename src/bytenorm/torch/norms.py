@@ -71,6 +71,11 @@ def find_norms(graph: Graph) -> list[Norm]:
     return found
 
 
+def is_norm(node: Node) -> bool:
+    """Say whether a node is a batch norm."""
+    return operator_name(node) in _NORMS
+
+
 def _first_item(node: Node) -> Node | None:
     return next((user for user in node.users if user.target is operator.getitem and user.args[1] == 0), None)
 
