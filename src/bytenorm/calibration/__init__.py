@@ -1,6 +1,10 @@
-"""What a norm needs from data: a scale and a zero point for its output, and its statistics. Needs NumPy alone."""
+"""What quantized data is like, exactly, and what a norm needs of it. NumPy only.
+
+Statistics of channels, a scale and a zero point for a norm's output, and norms with the statistics of their data.
+"""
 
 from .output_qparams import OutputQParams, choose_output_qparams
 from .reestimation import reestimate
+from .statistics import ChannelStatistics
 
-__all__ = ["OutputQParams", "choose_output_qparams", "reestimate"]
+__all__ = ["ChannelStatistics", "OutputQParams", "choose_output_qparams", "reestimate"]
