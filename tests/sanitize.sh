@@ -6,14 +6,20 @@ python=$1
 cd "$(dirname "$0")/.."
 sh tests/variant.sh "$python" sanitize -DBYTENORM_SANITIZE=ON
 
-# NumPy's arrays go through malloc, so that a byte beyond them is seen; Python itself leaks at exit. The sanitizer's
-# own allocator does not survive a fork while other threads run.
-LD_PRELOAD=$(${CXX:-c++} -print-file-name=libasan.so):$(${CXX:-c++} -print-file-name=libubsan.so) \
-    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-    PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package \
-    "$python" -m pytest -p no:cacheprovider tests/test_kernels.py tests/test_layouts.py tests/test_threads.py \
-    tests/test_golden.py tests/test_onnx_operator.py \
+# NumPy's arrays go through malloc, and torch's tensors do anyway, so that a byte beyond them is seen; Python itself
+# leaks at exit. The sanitizer's own allocator does not survive a fork while other threads run.
+sanitized() {
+    LD_PRELOAD=$(${CXX:-c++} -print-file-name=libasan.so):$(${CXX:-c++} -print-file-name=libubsan.so) \
+        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+        PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package \
+        "$python" -m pytest -p no:cacheprovider "$@"
+}
+sanitized tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py \
+    tests/test_onnx_operator.py \
     -k 'not beyond_any_cache and not torch and not ends and not fork and not leave_nothing_behind'
+# Without what starts a compiler or another Python, and without the sweeps of values.
+sanitized tests/test_torch_operator.py tests/test_torch_dropin.py tests/test_torch_modules.py \
+    -k 'not (compile or ahead or missing or core_does or deprecation or without_quantized or sweep)'
 
 echo "thread sanitizer"
 ${CXX:-c++} -std=c++17 -O1 -g -fsanitize=thread tests/threads_race.cpp native/threads.cpp -o build/sanitize/threads_race -pthread

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_kernels import Guarded
+from torch.utils.flop_counter import FlopCounterMode
 from torch_norms import DTYPES, LEGACY, VECTORS, by_torch, codes, layouts, legacy, vectors
 
 import bytenorm as bn
@@ -258,6 +259,21 @@ def test_gradients_of_numbers_are_not_cut(name, kind, call):
         call(**change)
     with torch.no_grad():
         np.testing.assert_array_equal(np.asarray(call(**change).int_repr()), call().int_repr().numpy())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_cannot_be_traced_is_refused(call):
+    """Recorded, the result would be a constant. The tracers after torch.jit take no quantized tensor at all."""
+    module, message = bytenorm.torch.BatchNorm1d(64), r"^input is a quantized tensor of torch, .* cannot be traced"
+    for what in (lambda x: call(input=x), module):
+        with pytest.raises(RuntimeError, match=message):
+            torch.jit.trace(what, call.arguments["input"])
+
+
+def test_a_mode_that_records_nothing(call):
+    want = call()
+    with FlopCounterMode(display=False):
+        assert torch.equal(call().int_repr(), want.int_repr())
 
 
 def test_transforms_are_refused(call):

@@ -130,6 +130,8 @@ def test_nothing_to_migrate():
 def test_what_cannot_be_migrated(converted):
     with pytest.raises(TypeError, match=r"^model must be a torch.nn.Module, got dict$"):
         bt.migrate({})
+    with pytest.raises(TypeError, match=r"^model must not be TorchScript, .* got RecursiveScriptModule$"):
+        bt.migrate(torch.jit.script(torch.nn.Identity()))
     model = copy.deepcopy(converted)
     model.last.running_var[3] = -1
     with pytest.raises(ValueError, match=r"^last: var\[3\] must not be negative, got -1.0$"):

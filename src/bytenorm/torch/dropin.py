@@ -13,7 +13,7 @@ from ..batch_norm import quantized_batch_norm as _of_quantized_tensors
 from ..dtypes import qint8, quint8
 from ..tensor import QuantizedTensor
 from . import arguments, legacy
-from .direct import dispatch_modes, overridden
+from .direct import dispatch_modes, overridden, tracing_state
 
 _NAMES = arguments.Names("input", "input.q_scale()", "input.q_zero_point()", "output_scale", "output_zero_point")
 
@@ -148,7 +148,13 @@ def _of_torch(
 ) -> torch.Tensor:
     usual = type(output_scale) is float and type(output_zero_point) is int and legacy.is_per_tensor(input)
     usual = usual and qint8.qmin <= output_zero_point <= quint8.qmax
-    if usual and not overridden(input, *vectors) and dispatch_modes() == 0 and forward_ad._current_level < 0:
+    if (
+        usual
+        and not overridden(input, *vectors)
+        and dispatch_modes() == 0
+        and tracing_state() is None
+        and forward_ad._current_level < 0
+    ):
         out = legacy.empty_like(input, output_scale, output_zero_point)
         y: torch.Tensor | None = _core.batch_norm_torch(
             input, input.q_scale(), input.q_zero_point(), *vectors, eps, output_scale, output_zero_point,
@@ -156,6 +162,11 @@ def _of_torch(
         )  # fmt: skip
         if y is not None:
             return y
+    if tracing_state() is not None:  # torch.jit.trace would record a constant
+        raise RuntimeError(
+            "input is a quantized tensor of torch, and what becomes of it here cannot be traced: "
+            "trace bytenorm.torch.batch_norm on plain tensors"
+        )
     legacy.check(input, "input")
     weight, bias, mean, var = vectors
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}

@@ -45,7 +45,7 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is no module, or a scripted one.
     ValueError
         If a norm holds values that have no right answer, such as a negative variance; torch accepts any.
 
@@ -59,6 +59,10 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"model must not be TorchScript, where modules cannot be replaced, got {type(model).__name__}"
+        )
     ours = _counterparts()
     if type(model) in ours:
         return _replaced(model, ours[type(model)], "model")
