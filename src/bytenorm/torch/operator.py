@@ -226,8 +226,9 @@ def _traced(
 
 
 _library: Any = torch.library.Library("bytenorm", "DEF")  # type: ignore[no-untyped-call]
-# The layout that `_traced` promises depends on the strides of the input: compilers must keep them.
-_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+# The input may have any strides; Inductor asks `_traced` once more when it has chosen them. Held to those of trace time
+# it would copy every norm's input out of a channels-last chain and its result back, at twice the time of the norms.
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=_TAGS)
     _library.impl(_name, _on_cpu, "CPU")
