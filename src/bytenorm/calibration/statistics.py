@@ -12,8 +12,8 @@ from ..dtypes import DType
 from ..tensor import QuantizedTensor
 from . import _statistics_file as file
 
-# A square is at most 255^2 = 65025, and 2^47 * 65025 < 2^63: sums of so many codes fit int64. Witness that those of
-# more may not: 2^63 / 65025 = 1.418e14 = 2^47.01 codes of 255.
+# A square is at most 255^2 = 65025, and 2^47 * 65025 < 2^63: sums of so many codes fit int64. Witness that those
+# of more may not: 2^63 / 65025 = 1.418e14 = 2^47.01 codes of 255.
 INT64_HOLDS = 1 << 47
 CODES = np.arange(256, dtype=np.int64)
 
