@@ -2,7 +2,6 @@
 
 import copy
 import ctypes
-import itertools
 import mmap
 import os
 import pickle
@@ -360,8 +359,9 @@ def test_copies_pickles_and_files(rng, histogram, per_channel, tmp_path):
         assert made == s
         assert repr(made) == repr(s)
         np.testing.assert_array_equal(made.mean(), s.mean())
-    again = ChannelStatistics.load(path)
-    again.update(q)
+    for again in (copy.copy(s), ChannelStatistics.load(path)):
+        again.update(q)
+        assert again != s
     s.merge(s)
     assert again == s
     assert again != ChannelStatistics.load(path)
@@ -597,9 +597,9 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 
 def test_native_arguments_are_checked(rng):
     """What would make the native code unsafe is refused there, too."""
-    x, one = codes(rng, (4, 3)), np.zeros(3, np.int64)
-    for bad in (np.zeros(2, np.int64), np.zeros(3), np.zeros(6, np.int64)[::2], [0, 0, 0]):
-        for arguments in itertools.permutations((bad, one, one, one)):
+    x, good = codes(rng, (4, 3)), np.zeros((2, 3), np.int64)
+    for bad in (np.zeros(5, np.int64), np.zeros(6), np.zeros(12, np.int64)[::2], [0] * 6):
+        for arguments in ((bad, good), (good, bad)):
             with pytest.raises(TypeError):
                 _core.add_channel_sums(x, 1, *arguments)
         with pytest.raises(TypeError):
