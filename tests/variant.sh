@@ -13,4 +13,4 @@ cmake -S . -B "build/$name" -G Ninja -DPython_EXECUTABLE="$(command -v python)" 
 cmake --build "build/$name" >/dev/null
 rm -rf "build/$name/package"
 mkdir -p "build/$name/package/bytenorm"
-cp -r src/bytenorm/*.py src/bytenorm/torch build/"$name"/_core*.so "build/$name/package/bytenorm"
+cp -R src/bytenorm/*.py src/bytenorm/torch src/bytenorm/calibration build/"$name"/_core*.so "build/$name/package/bytenorm"
