@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _checks
 from ..batch_norm import BatchNorm
-
-if TYPE_CHECKING:
-    from ..dtypes import DType
+from ..dtypes import DType
+from .statistics import ChannelStatistics
 
 METHODS = ("mse", "minmax", "percentile", "entropy")
 
-_ATTRIBUTES = ("channels", "count", "histogram", "dtype", "scale", "zero_point", "mean", "var")
 
-
-def statistics(value: Any, channels: int) -> Any:
+def statistics(value: object, channels: int) -> ChannelStatistics:
     """Return the statistics of a norm's input, of as many channels as the norm has."""
-    if not all(hasattr(value, name) for name in _ATTRIBUTES):
+    if not isinstance(value, ChannelStatistics):
         raise TypeError(f"statistics must be a ChannelStatistics, got {type(value).__name__}")
     if value.channels != channels:
         raise ValueError(f"statistics has {value.channels} channels, but mean has {channels} values")
     return value
 
 
-def histogram(value: Any) -> np.ndarray:
-    """Return the counts of the 256 codes of each channel, of which at least one is not 0."""
-    if value.histogram is None:
+def counted(value: object, channels: int) -> tuple[ChannelStatistics, np.ndarray]:
+    """Return the statistics of a norm's input that hold data, and how often each code of each channel came."""
+    gathered = statistics(value, channels)
+    histogram = gathered.histogram
+    if histogram is None:
         raise ValueError("statistics must have a histogram, got one gathered with histogram=False")
-    counts = np.asarray(value.histogram)
-    if not counts.any():
-        raise ValueError("statistics must have seen data, got none in any channel")
-    return counts
+    if gathered.count == 0:
+        raise ValueError("statistics must have gathered data, got none")
+    return gathered, histogram
 
 
-def enough(value: Any) -> None:
-    """Refuse statistics that do not say how a channel spreads."""
-    counts = np.asarray(value.count)
-    few = counts < 2
-    if few.any():
-        at = int(np.argmax(few))
-        raise ValueError(f"statistics must have at least 2 elements a channel, got {counts[at]} in channel {at}")
+def spread(value: object, channels: int) -> ChannelStatistics:
+    """Return the statistics of a norm's input that say how a channel spreads."""
+    gathered = statistics(value, channels)
+    if gathered.count < 2:
+        raise ValueError(f"statistics must have gathered at least 2 elements a channel, got {gathered.count}")
+    return gathered
 
 
 def method(value: object) -> str:
@@ -70,16 +66,12 @@ def momentum(value: object) -> float:
     return number
 
 
-def output_dtype(value: DType | None, norm_dtype: DType | None, measured: Any) -> DType:
-    """Return the output's type: as asked for, else the norm's, else the input's as the operator takes it."""
-    if value is not None:
-        return _checks.dtype(value, "dtype")
-    if norm_dtype is not None:
-        return norm_dtype
-    if measured is not None:
-        kind: DType = measured.dtype
-        return kind
-    raise TypeError("dtype is required without statistics, whose dtype is the default: got None or nothing")
+def output_dtype(*candidates: DType | None) -> DType:
+    """Return the first type that is given."""
+    for value in candidates:
+        if value is not None:
+            return _checks.dtype(value, "dtype")
+    raise TypeError("dtype is required: neither the norm nor statistics say what the output is")
 
 
 def batch_norm(value: object) -> BatchNorm:

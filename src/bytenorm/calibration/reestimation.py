@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .. import _checks
 from ..batch_norm import BatchNorm
 from . import arguments
+from .statistics import ChannelStatistics
 
 
-def reestimate(norm: BatchNorm, statistics: Any, *, momentum: float = 1.0) -> BatchNorm:
+def reestimate(norm: BatchNorm, statistics: ChannelStatistics, *, momentum: float = 1.0) -> BatchNorm:
     """Give a norm the mean and the variance of the data that comes to it.
 
     Quantizing a network moves what its norms see; so does data unlike that of the training. The statistics of
@@ -55,9 +54,8 @@ def reestimate(norm: BatchNorm, statistics: Any, *, momentum: float = 1.0) -> Ba
     """
     norm = arguments.batch_norm(norm)
     share = arguments.momentum(momentum)
-    measured = arguments.statistics(statistics, len(norm.mean))
-    arguments.enough(measured)
-    new = {"mean": np.asarray(measured.mean()), "var": np.asarray(measured.var(unbiased=True))}
+    measured = arguments.spread(statistics, len(norm.mean))
+    new = {"mean": measured.mean(), "var": measured.var(unbiased=True)}
     blended = {
         name: (1 - share) * getattr(norm, name).astype(np.float64) + share * value for name, value in new.items()
     }
