@@ -43,6 +43,7 @@ KernelTable table_for(Isa isa) {
     t.strided_table = Strided_table_scalar;
     t.planes_fp32 = Planes_fp32_scalar;
     t.sum_table = Sum_table_scalar;
+    t.exact_sum = ExactSum_fp64_scalar;
     t.quantize = quantize_run_scalar;
     t.dequantize = dequantize_run_scalar;
 #if defined(BYTENORM_X86)

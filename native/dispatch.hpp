@@ -27,6 +27,7 @@ struct KernelTable {
     int joined_integer_parts;               // arrays from which a vector may be put together; fp32: from one
     void (*sum_table)(const Sum&);          // never null
     void (*sum_integer)(const Sum&);        // null: use sum_table
+    void (*exact_sum)(const ExactSum&);     // never null
     void (*strided_table)(const Strided&);  // never null
     bool (*quantize)(const QuantizeRun&);
     void (*dequantize)(const DequantizeRun&);

@@ -10,6 +10,7 @@
     X(Strided, table, scalar, 1)       \
     X(Planes, fp32, scalar, 1)         \
     X(Sum, table, scalar, 1)           \
+    X(ExactSum, fp64, scalar, 1)       \
     X(Planes, fp32, avx2, 32)          \
     X(Planes, integer, avx2, 32)       \
     X(Rows, fp32, avx2, 32)            \
@@ -29,7 +30,8 @@
 #define BYTENORM_KERNELS(X)      \
     X(Strided, table, scalar, 1) \
     X(Planes, fp32, scalar, 1)   \
-    X(Sum, table, scalar, 1)
+    X(Sum, table, scalar, 1)     \
+    X(ExactSum, fp64, scalar, 1)
 #endif
 
 namespace bytenorm {

@@ -49,7 +49,7 @@ struct Case {
     IntegerParams integer() const { return {multiplier.data(), addend.data(), shift.data()}; }
 };
 
-enum class Arithmetic { table, fp32, integer };
+enum class Arithmetic { table, fp32, fp64, integer };
 
 void require_contiguous_rows(const Case& t) {
     if ((PyArray_STRIDE(t.x, 1) != 1 || PyArray_STRIDE(t.y, 1) != 1) && t.columns > 1)
@@ -127,6 +127,11 @@ void run_case(void (*kernel)(const Strided&), Arithmetic, Case& t) {
 template <int W>
 void run_case(void (*)(const Sum&), Arithmetic, Case&) {
     throw nb::value_error("a sum has two inputs: run_sum_kernel runs it");
+}
+
+template <int W>
+void run_case(void (*)(const ExactSum&), Arithmetic, Case&) {
+    throw nb::value_error("a sum has two inputs: run_exact_sum_kernel runs it");
 }
 
 nb::list kernel_names() {

@@ -44,9 +44,11 @@ class Operator:
         b: object,
         sum_scale: object,
         sum_zero_point: object,
+        exact: bool,
+        with_sum: bool,
         out: object | None,
         checked: bool,
-    ) -> tuple[QuantizedTensor, QuantizedTensor] | None: ...
+    ) -> Any: ...
     @property
     def folds(self) -> int: ...
 
