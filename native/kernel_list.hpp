@@ -18,6 +18,7 @@
     X(Joined, fp32, avx2, 32)          \
     X(Joined, integer, avx2, 32)       \
     X(Sum, integer, avx2, 32)          \
+    X(ExactSum, fp32, avx2, 32)        \
     X(Planes, integer, avx512, 64)     \
     X(Rows, integer, avx512, 64)       \
     X(Joined, integer, avx512, 64)     \

@@ -205,20 +205,22 @@ class ExactPass {
     // A run of elements at even distances. The sum comes first: y may be where a or b is.
     void walk(ExactSum& run, uint8_t* sum, int64_t sum_stride, int64_t sum_step, int64_t channel) const {
         folded_.fill(run, channel);
+        const bool touch = run.length == 1 || (run.a_step == 1 && run.b_step == 1 && run.y_step == 1);
         if (sum) {
-            const bool touch =
-                run.count == 1 || (run.a_stride == run.length && run.a_step == 1 && run.b_step == 1 &&
-                                   run.b_stride == run.length && sum_stride == run.length);
             Sum s{};
             s.a = run.a, s.b = run.b, s.y = sum;
             s.a_step = run.a_step, s.b_step = run.b_step, s.y_step = sum_step;
-            s.n = touch ? run.count * run.length : run.length;
-            for (int64_t i = 0; i < (touch ? 1 : run.count); ++i) {
+            s.n = run.length;
+            int64_t runs = run.count;
+            if (touch && run.a_stride == run.length && run.b_stride == run.length && sum_stride == run.length)
+                s.n *= runs, runs = 1;
+            for (int64_t i = 0; i < runs; ++i, s.a += run.a_stride, s.b += run.b_stride, s.y += sum_stride)
                 call(s, *sum_, run.conversion.input_signed);
-                s.a += run.a_stride, s.b += run.b_stride, s.y += sum_stride;
-            }
         }
-        kernels().exact_sum(run);
+        if (touch && kernels().exact_sum_fp32)
+            kernels().exact_sum_fp32(run);
+        else
+            kernels().exact_sum_fp64(run);
     }
 
     void run_alike() {

@@ -15,30 +15,25 @@ struct TensorQuantization {
     }
 };
 
-// A slope for each summand, as if it were the norm's only input, and one intercept. `input_signed` holds for both.
+// A slope for each summand, as if it were the norm's only input, and one intercept.
 class ExactFold {
   public:
+    // `conversion.input_signed` holds for both.
     ExactFold(const NormParameters& norm, const TensorQuantization& a, const TensorQuantization& b,
-              const Conversion& conversion)
-        : a_(norm, {a.scale, a.zero_point, nullptr, nullptr}, conversion),
-          b_(norm, {b.scale, b.zero_point, nullptr, nullptr}, conversion),
-          zero_point_a_(static_cast<int32_t>(a.zero_point)),
-          zero_point_b_(static_cast<int32_t>(b.zero_point)) {}
+              const Conversion& conversion);
 
-    int64_t channels() const { return a_.channels(); }
-    bool finite() const { return a_.finite() && b_.finite(); }
+    int64_t channels() const { return channels_; }
+    bool finite() const { return finite_; }  // every slope and intercept is
 
-    // The parameters of a kernel from `channel` on.
-    void fill(ExactSum& run, int64_t channel) const {
-        run.slope_a = a_.real().slope + channel, run.slope_b = b_.real().slope + channel;
-        run.intercept = a_.real().intercept + channel;
-        run.zero_point_a = zero_point_a_, run.zero_point_b = zero_point_b_;
-        run.conversion = a_.conversion();
-    }
+    // Gives a kernel the parameters from `channel` on.
+    void fill(ExactSum& run, int64_t channel) const;
 
   private:
-    Folded a_, b_;
+    int64_t channels_;
+    bool finite_;
+    AlignedArray<float> slope_a_, slope_b_, intercept_, offset_, limit_;
     int32_t zero_point_a_, zero_point_b_;
+    Conversion conversion_;
 };
 
 }  // namespace bytenorm
