@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto, helper
 
+from .function_body import Body
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,39 +43,61 @@ INPUTS = (
 ATTRIBUTES = ("epsilon", "channels_last", "relu")
 
 
-class _Body:
-    """Nodes of a function, written one after another."""
+def fold(b: Body, x_scales: Sequence[str]) -> tuple[list[str], str]:
+    """Add the fold to a body: one float32 rounding an operation, the scales in double.
 
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
+    Parameters
+    ----------
+    b : Body
+        Of a function with the inputs scale, B, input_mean, input_var and y_scale, and the attribute epsilon.
+    x_scales : sequence of str
+        Names of inputs' steps.
 
-    def __call__(self, op: str, *inputs: str, out: str = "", **attributes: object) -> str:
-        name = out or f"{op}_{len(self.nodes)}"
-        node = helper.make_node(op, inputs, [name])
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.nodes.append(node)
-        return name
+    Returns
+    -------
+    slopes : list of str
+        For each step. Columns of doubles that are float32 numbers, one row a channel.
+    intercept : str
+        Such a column.
+    """
+    real, double = TensorProto.FLOAT, TensorProto.DOUBLE
+    column = b.constant(TensorProto.INT64, [-1, 1])  # a parameter for all channels is one row
+    epsilon, one = b.attribute("float", "epsilon"), b.constant(real, 1.0)
+    weight, bias, mean, var = (b("Reshape", p, column) for p in ("scale", "B", "input_mean", "input_var"))
+    y_scale = b.cast(b("Reshape", "y_scale", b.constant(TensorProto.INT64, [])), double)
+    inv = b("Div", one, b("Sqrt", b("Add", var, epsilon)))
+    gain = b.cast(b("Mul", inv, weight), double)
+    constant = b("Sub", bias, b("Mul", b("Mul", mean, inv), weight))
+    steps = [b.cast(b("Reshape", x_scale, column), double) for x_scale in x_scales]
+    slopes = [b.rounded(b("Mul", gain, b("Div", step, y_scale))) for step in steps]
+    return slopes, b.rounded(b("Div", b.cast(constant, double), y_scale))
 
-    def attribute(self, kind: str, name: str) -> str:
-        """Return a Constant whose value is an attribute of the function."""
-        node = helper.make_node("Constant", [], [f"attribute_{name}"])
-        reference = node.attribute.add()
-        reference.name, reference.ref_attr_name = f"value_{kind}", name
-        reference.type = helper.make_attribute("", 1.0 if kind == "float" else 1).type
-        self.nodes.append(node)
-        return str(node.output[0])
 
-    def constant(self, data_type: int, value: float | Sequence[float]) -> str:
-        values = list(value) if not isinstance(value, int | float) else [value]
-        dims = [len(values)] if not isinstance(value, int | float) else []
-        return self("Constant", value=helper.make_tensor("", data_type, dims, values))
+def every_code(b: Body, zero_point: str) -> str:
+    """Add all codes of a zero point's type to a body, from its lowest, as int32. `zero_point` is one number."""
+    # Saturation finds the lowest without naming the type.
+    lowest = b(
+        "QuantizeLinear", b.constant(TensorProto.FLOAT, -512.0), b.constant(TensorProto.FLOAT, 1.0), zero_point
+    )
+    zero, step, codes = (b.constant(TensorProto.INT32, n) for n in (0, 1, 256))
+    return b("Add", b("Range", zero, codes, step), b.cast(lowest, TensorProto.INT32))
 
-    def cast(self, x: str, data_type: int) -> str:
-        return self("Cast", x, to=data_type)
 
-    def rounded(self, x: str) -> str:
-        """Round doubles to float32. ONNX Runtime may drop a Cast right behind another: here none is."""
-        return self("Neg", self.cast(self("Neg", self.cast(x, TensorProto.FLOAT)), TensorProto.DOUBLE))
+def channels_shape(b: Body, x: str) -> str:
+    """Add the shape of parameters that fits `x`: the channels are axis 1 or the last one."""
+    int64 = TensorProto.INT64
+    flat = b.constant(int64, [-1])
+    rank = b("Size", b("Shape", x))
+    channels_first = b("Sub", b.constant(int64, 1), b.attribute("int", "channels_last"))
+    behind = b("Mul", b("Sub", rank, b.constant(int64, 2)), channels_first)  # axes behind the channels'
+    ones = b("ConstantOfShape", b("Reshape", behind, flat), value=helper.make_tensor("", int64, [1], [1]))
+    return b("Concat", flat, ones, axis=0)
+
+
+def relu_floor(b: Body) -> str:
+    """Add the smallest double that steps are clipped to: 0 with relu, else below all codes."""
+    bound = b.constant(TensorProto.DOUBLE, 512.0)
+    return b("Sub", b("Mul", b.cast(b.attribute("int", "relu"), TensorProto.DOUBLE), bound), bound)
 
 
 def batch_norm_function(opset: int) -> FunctionProto:
@@ -88,30 +112,16 @@ def batch_norm_function(opset: int) -> FunctionProto:
     -------
     onnx.FunctionProto
     """
-    b = _Body()
+    b = Body()
     int32, int64, real, double = TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT, TensorProto.DOUBLE
     column = b.constant(int64, [-1, 1])  # one row a channel; a parameter for all channels is one row
     flat, scalar = b.constant(int64, [-1]), b.constant(int64, [])
 
-    # The fold: one float32 rounding an operation, the scales in double.
-    epsilon, one = b.attribute("float", "epsilon"), b.constant(real, 1.0)
-    weight, bias, mean, var = (b("Reshape", p, column) for p in ("scale", "B", "input_mean", "input_var"))
-    x_scale = b.cast(b("Reshape", "x_scale", column), double)
-    y_scale = b.cast(b("Reshape", "y_scale", scalar), double)
-    inv = b("Div", one, b("Sqrt", b("Add", var, epsilon)))
-    gain = b("Mul", inv, weight)
-    constant = b("Sub", bias, b("Mul", b("Mul", mean, inv), weight))
-    ratio = b("Div", x_scale, y_scale)
-    slope = b.rounded(b("Mul", b.cast(gain, double), ratio))
-    intercept = b.rounded(b("Div", b.cast(constant, double), y_scale))
-
-    # All codes of X's type, from its lowest; saturation finds the lowest without naming the type.
+    (slope,), intercept = fold(b, ["x_scale"])
+    one = b.constant(real, 1.0)
     some_zero_point = b("Gather", b("Reshape", "x_zero_point", flat), b.constant(int64, 0), axis=0)
-    lowest = b.cast(b("QuantizeLinear", b.constant(real, -512.0), one, some_zero_point), int32)
-    zero, step, codes = (b.constant(int32, n) for n in (0, 1, 256))
-    every_code = b("Add", b("Range", zero, codes, step), lowest)
     zero_point = b.cast(b("Reshape", "x_zero_point", column), int32)
-    centred = b.cast(b("Sub", every_code, zero_point), double)
+    centred = b.cast(b("Sub", every_code(b, some_zero_point), zero_point), double)
 
     # fma(slope, centred, intercept) with one rounding to float32. The product is exact in double. The sum is
     # rounded there, and what was rounded off is `lost` (Knuth's two-sum). Rounding the sum once more goes wrong
@@ -137,19 +147,13 @@ def batch_norm_function(opset: int) -> FunctionProto:
     nudge = b("Mul", b("Sign", row_sums), b.constant(double, 2.0**-43))
     addend = b("Add", intercept, nudge)
 
-    # One column a channel becomes a shape that fits X: the channels are axis 1 or the last one.
-    rank = b("Size", b("Shape", "X"))
-    channels_first = b("Sub", b.constant(int64, 1), b.attribute("int", "channels_last"))
-    behind = b("Mul", b("Sub", rank, b.constant(int64, 2)), channels_first)  # axes behind the channels'
-    ones = b("ConstantOfShape", b("Reshape", behind, flat), value=helper.make_tensor("", int64, [1], [1]))
-    fitting = b("Concat", flat, ones, axis=0)
+    fitting = channels_shape(b, "X")
     slope, addend = (b("Reshape", p, fitting) for p in (slope, addend))
     zero_point = b("Reshape", b.cast("x_zero_point", double), fitting)
 
     # The elements. Half to even; clipped before the conversions, so that none overflows; relu is a floor of 0.
-    floor = b("Sub", b("Mul", b.cast(b.attribute("int", "relu"), double), upper_bound), upper_bound)
     x = b("Sub", b.cast("X", double), zero_point)
-    y = b("Clip", b("Add", b("Mul", slope, x), addend), floor, upper_bound)
+    y = b("Clip", b("Add", b("Mul", slope, x), addend), relu_floor(b), upper_bound)
     y = b("Round", b.cast(y, real))
     b("QuantizeLinear", y, one, b("Reshape", "y_zero_point", scalar), out="Y")
     return helper.make_function(
@@ -164,8 +168,40 @@ def batch_norm_function(opset: int) -> FunctionProto:
     )
 
 
+def require_operators(model: ModelProto, name: str = OPERATOR) -> int:
+    """Give a model what functions of operators need: the import of the domain, an IR version with functions.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Changed in place.
+    name : str
+        The operator's, for the message.
+
+    Returns
+    -------
+    int
+        The version of its standard operators.
+
+    Raises
+    ------
+    ValueError
+        If the model's standard operators are older than the functions can use.
+    """
+    opset = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < OLDEST_OPSET:
+        raise ValueError(
+            f"the model has opset {opset}; {DOMAIN}::{name} needs {OLDEST_OPSET} or newer "
+            "(lowering='portable' does not)"
+        )
+    if not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, OPERATOR_VERSION))
+    model.ir_version = max(model.ir_version, OLDEST_IR)
+    return opset
+
+
 def add_function(model: ModelProto) -> None:
-    """Give a model the function and what it needs: the import of the domain, an IR version with functions.
+    """Give a model the function and what it needs.
 
     Parameters
     ----------
@@ -177,17 +213,9 @@ def add_function(model: ModelProto) -> None:
     ValueError
         If the model's standard operators are older than the function can use.
     """
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset < OLDEST_OPSET:
-        raise ValueError(
-            f"the model has opset {opset}; {DOMAIN}::{OPERATOR} needs {OLDEST_OPSET} or newer "
-            "(lowering='portable' does not)"
-        )
-    if not any(entry.domain == DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, OPERATOR_VERSION))
+    opset = require_operators(model)
     if not any(f.domain == DOMAIN and f.name == OPERATOR for f in model.functions):
         model.functions.append(batch_norm_function(opset))
-    model.ir_version = max(model.ir_version, OLDEST_IR)
 
 
 def operator_node(
