@@ -456,7 +456,9 @@ def normal_moments(centre, spread, scale, relu):
         part_first = -(height - density[zero])
         part_second = part - (t * height - slope[zero])
         moments[1][zero] -= (centre * part + spread * part_first) / scale
-        moments[2][zero] -= (centre**2 * part + 2 * centre * spread * part_first + spread**2 * part_second) / scale**2
+        moments[2][zero] -= (
+            centre**2 * part + 2 * centre * spread * part_first + spread**2 * part_second
+        ) / scale**2
         for moment in moments:
             moment[:zero] = 0
         moments[0][zero] += low - part
@@ -522,7 +524,9 @@ def test_a_tuple_of_two_with_its_cost():
 
 def test_a_norm_in_place_of_its_parameters():
     parameters = ([1.5], [0.3], [0.1], [2.0])
-    norm = bn.BatchNorm(*parameters, eps=1e-3, output_scale=99.0, output_zero_point=7, output_dtype=bn.qint8, relu=True)
+    norm = bn.BatchNorm(
+        *parameters, eps=1e-3, output_scale=99.0, output_zero_point=7, output_dtype=bn.qint8, relu=True
+    )
     statistics = simple()
     wanted = choose_output_qparams(*parameters, 1e-3, statistics, dtype=bn.qint8, relu=True)
     assert choose_output_qparams(norm, statistics) == wanted
