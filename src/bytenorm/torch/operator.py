@@ -226,8 +226,9 @@ def _traced(
 
 
 _library: Any = torch.library.Library("bytenorm", "DEF")  # type: ignore[no-untyped-call]
-# The input may have any strides; Inductor asks `_traced` once more when it has chosen them. Held to those of trace time
-# it would copy every norm's input out of a channels-last chain and its result back, at twice the time of the norms.
+# The input may have any strides; Inductor asks `_traced` once more when it has chosen them. Held to those of trace
+# time it would copy every norm's input out of a channels-last chain and its result back, at twice the time of the
+# norms.
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=_TAGS)
