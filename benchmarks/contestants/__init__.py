@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from ..problem import Problem
 from ..timing import Contestant
 
 Missing = tuple[str, str]
@@ -20,6 +20,8 @@ TORCH_RELU = ("torch_own.module_relu", "torch_peer.compiled_relu")
 COPY = ("copying.copyto", "copying.memmove")
 LONG = {
     "torch_peer.operator": "torch",
+    "fused_torch.concat": "torch",
+    "fused_torch.add": "torch",
     "torch_peer.compiled": "torch.compile",
     "torch_peer.compiled_relu": "torch.compile with relu",
     "onnx_peer.float_norm": "ORT DQ-BN-Q",
@@ -28,14 +30,14 @@ LONG = {
 }
 
 
-def gather(names: Sequence[str], problem: Problem) -> tuple[list[Contestant], list[Missing]]:
+def gather(names: Sequence[str], problem: Any) -> tuple[list[Contestant], list[Missing]]:
     """Return the contestants of these names that can compete, and why the others cannot.
 
     Parameters
     ----------
     names : sequence of str
         "module.function" in this package.
-    problem : Problem
+    problem : Problem, ConcatProblem or SumProblem
 
     Returns
     -------
@@ -51,7 +53,7 @@ def gather(names: Sequence[str], problem: Problem) -> tuple[list[Contestant], li
             contestant.run()
             found.append(contestant)
         except Exception as error:  # a peer fails in its own ways: a missing package, no compiler, a refused model
-            if name in OWN:
+            if name in OWN or name.startswith("fused_own."):
                 raise
             missing.append((LONG.get(name, name), reason(error)))
     return found, missing
