@@ -470,7 +470,7 @@ SECTIONS: dict[str, Section] = {
     ),
     "add": Section(
         "The norm of a sum, and the sum, one thread",
-        "Shapes of ResNet-50 v2, batch 1; a sum reads two tensors and writes two, so it is measured by two copies. "
+        "Shapes of ResNet-50 v2, batch 1; a sum reads two tensors and writes two, so two copies measure it. "
         "The sum's memory is new in every call.",
         add,
         ("add_batch_norm", "of the exact sum", "torch", "one norm", "memcpy of both"),

@@ -1,4 +1,4 @@
-"""PyTorch's way: a quantized operator for the concatenation or the sum, then the quantized norm of its result."""
+"""PyTorch's way: a quantized operator for the concatenation or sum, then the quantized norm of that."""
 
 from __future__ import annotations
 
