@@ -39,6 +39,13 @@ CHANNELS = (3, 16, 48, 63, 127)
 OF_64_CHANNELS = 0.8
 OF_64_FROM = 16
 
+CONCATENATIONS = (
+    ((64, 32), 56), ((64, *[32] * 5), 56), ((128, *[32] * 11), 28), ((256, *[32] * 23), 14), ((512, *[32] * 15), 7)
+)  # fmt: skip
+CONCAT_OF_NORM = 1.1  # time, at most
+SUMS: tuple[Shape, ...] = ((1, 256, 56, 56), (1, 512, 28, 28), (1, 1024, 14, 14), (1, 2048, 7, 7))
+SUM_OF_COPY = 1.5  # time, at most
+
 TWO_THREADS = 1.8
 
 CALL_OUT_US = 1.0

@@ -18,6 +18,7 @@ import bytenorm as bn
 
 from . import floors
 from .contestants import COPY, OWN, PEERS, STATISTICS, TORCH, TORCH_OWN, TORCH_RELU, Missing, gather, reason
+from .fused_problem import ConcatProblem, SumProblem, concat_problem, sum_problem
 from .problem import Problem, problem
 from .results import Case, Figure, Row, best_peer, named, row, speed
 from .timing import Contestant, Method, Role, Timing, measure
@@ -53,7 +54,9 @@ class Bench:
         )
         return [row(*parts) for parts in zip(contestants, timings, differences, strict=True)]
 
-    def gathered(self, label: str, names: Sequence[str], p: Problem) -> tuple[list[Contestant], list[Missing]]:
+    def gathered(
+        self, label: str, names: Sequence[str], p: Problem | ConcatProblem | SumProblem
+    ) -> tuple[list[Contestant], list[Missing]]:
         """Return contestants; compiling some takes a while."""
         self.report(f"{label}: preparing", 0, 1)
         return gather(names, p)
@@ -270,6 +273,48 @@ def torch_tensors(bench: Bench) -> Iterator[Case]:
     yield Case(_label(shape), rows, missing, figures)
 
 
+def concat(bench: Bench) -> Iterator[Case]:
+    for channels, side in floors.CONCATENATIONS:
+        for channels_last in (False, True):
+            label = f"{'NHWC' if channels_last else 'NCHW'} {_pieces(channels)} at {side}x{side}"
+            names = ("fused_own.concat", "fused_torch.concat", "fused_own.one_norm")
+            contestants, missing = bench.gathered(label, names, concat_problem(channels, side, channels_last))
+            rows = bench.compete(label, contestants)
+            own, one = named(rows, "concat_batch_norm"), named(rows, "one norm")
+            assert own is not None
+            assert one is not None
+            figures = _figures(("x torch", speed(rows, "concat_batch_norm", named(rows, "torch")), None))
+            cost = own.median_us / one.median_us
+            figures.append(Figure("time, x one norm", cost, floors.CONCAT_OF_NORM, at_most=True))
+            yield Case(label, rows, missing, figures)
+
+
+def add(bench: Bench) -> Iterator[Case]:
+    for shape in floors.SUMS:
+        for channels_last in (False, True):
+            label = f"{'NHWC' if channels_last else 'NCHW'} {_label(shape)}"
+            names = ("fused_own.add", "fused_torch.add", "fused_own.one_norm", "fused_own.two_copies",
+                     "fused_own.add_exact")  # fmt: skip
+            contestants, missing = bench.gathered(label, names, sum_problem(shape, channels_last))
+            rows = bench.compete(label, contestants)
+            own, one, copies = (named(rows, name) for name in ("add_batch_norm", "one norm", "memcpy of both"))
+            assert own is not None
+            assert one is not None
+            assert copies is not None
+            figures = _figures(("x torch", speed(rows, "add_batch_norm", named(rows, "torch")), None))
+            cost = own.median_us / copies.median_us
+            figures += [
+                Figure("time, x memcpy of both", cost, floors.SUM_OF_COPY, at_most=True),
+                Figure("time, x one norm", own.median_us / one.median_us),
+            ]
+            yield Case(label, rows, missing, figures)
+
+
+def _pieces(channels: Sequence[int]) -> str:
+    first, *rest = channels
+    return f"{first}+{len(rest)}x{rest[0]}"
+
+
 def sizes(bench: Bench) -> Iterator[Case]:
     before: Row | None = None
     for power in range(10, 27 if bench.quick else 31, 2):
@@ -443,6 +488,19 @@ SECTIONS: dict[str, Section] = {
         "bytenorm.torch, with new output memory in every call; the last row is what a call costs.",
         torch_tensors,
         ("module", "function", "torch.ops", "torch", "torch.compile"),
+    ),
+    "concat": Section(
+        "The norm of a concatenation, one thread",
+        "Shapes of DenseNet-121: the first and the last norm of a block. torch requantizes to one scale first.",
+        concat,
+        ("concat_batch_norm", "torch", "one norm"),
+    ),
+    "add": Section(
+        "The norm of a sum, and the sum, one thread",
+        "Shapes of ResNet-50 v2, batch 1; a sum reads two tensors and writes two, so two copies measure it. "
+        "The sum's memory is new in every call.",
+        add,
+        ("add_batch_norm", "of the exact sum", "torch", "one norm", "memcpy of both"),
     ),
     "sizes": Section(
         "From 1 KB on, NCHW, C = 64, one thread",

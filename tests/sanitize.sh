@@ -14,7 +14,7 @@ sanitized() {
         PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package \
         "$python" -m pytest -p no:cacheprovider "$@"
 }
-sanitized tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py \
+sanitized tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py tests/test_fused.py \
     tests/test_onnx_operator.py tests/test_calibration_statistics.py \
     -k 'not beyond_any_cache and not torch and not ends and not fork and not leave_nothing_behind'
 # Without what starts a compiler or another Python, and without the sweeps of values.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from ..problem import Problem
 from ..timing import Contestant
 
 Missing = tuple[str, str]
@@ -21,6 +21,8 @@ STATISTICS = ("statistics.histogram", "statistics.sums", "statistics.bincount", 
 COPY = ("copying.copyto", "copying.memmove")
 LONG = {
     "torch_peer.operator": "torch",
+    "fused_torch.concat": "torch",
+    "fused_torch.add": "torch",
     "torch_peer.compiled": "torch.compile",
     "torch_peer.compiled_relu": "torch.compile with relu",
     "onnx_peer.float_norm": "ORT DQ-BN-Q",
@@ -29,14 +31,14 @@ LONG = {
 }
 
 
-def gather(names: Sequence[str], problem: Problem) -> tuple[list[Contestant], list[Missing]]:
+def gather(names: Sequence[str], problem: Any) -> tuple[list[Contestant], list[Missing]]:
     """Return the contestants of these names that can compete, and why the others cannot.
 
     Parameters
     ----------
     names : sequence of str
         "module.function" in this package.
-    problem : Problem
+    problem : Problem, ConcatProblem or SumProblem
 
     Returns
     -------
@@ -52,7 +54,7 @@ def gather(names: Sequence[str], problem: Problem) -> tuple[list[Contestant], li
             contestant.run()
             found.append(contestant)
         except Exception as error:  # a peer fails in its own ways: a missing package, no compiler, a refused model
-            if name in OWN:
+            if name in OWN or name.startswith("fused_own."):
                 raise
             missing.append((LONG.get(name, name), reason(error)))
     return found, missing
