@@ -1,4 +1,4 @@
-"""Re-estimation: against exact rational numbers over the concatenated data, and against torch's running statistics."""
+"""Re-estimation: against exact rational numbers over all data, and against torch's running statistics."""
 
 import math
 from fractions import Fraction
