@@ -24,6 +24,7 @@ MIDDLE = np.array([-128])
 CODES = np.arange(-256, 257)
 EPS32 = 2.0**-23
 TOP = float(np.finfo(np.float32).max)
+NAMES = ("weight", "bias", "mean", "var")
 BOTTOM = float(np.nextafter(np.float32(2.0**-128), np.float32(1)))
 
 
@@ -73,7 +74,7 @@ def least_by_force(scales, moments, lows):
 
 def log_spaced(values, decades):
     most = np.abs(values).max()
-    scales = np.geomspace(most / 255 / 10**decades, 2 * most, 2000).astype(np.float32)
+    scales = np.geomspace(most / 255 / 10**decades, min(2 * most, TOP / 2), 2000).astype(np.float32)
     return np.unique(np.maximum(scales, BOTTOM)).astype(np.float64)
 
 
@@ -164,7 +165,7 @@ def digits():
     model = onnx.load(bno.digits_model())
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
-    before = {name for node in norms for name in (node.input[0], node.output[0])} - {"image"}
+    before = {node.input[0] for node in norms} - {"image"}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(before))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = digit_images()
@@ -175,9 +176,9 @@ def digits():
     for node in norms:
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         values = [constants[name] for name in node.input[1:]]
-        parameters = dict(zip(("weight", "bias", "mean", "var"), values, strict=True), eps=epsilon)
+        parameters = dict(zip(NAMES, values, strict=True), eps=epsilon)
         relu = node.output[0] in rectified
-        found[node.output[0]] = parameters, relu, results[node.input[0]], results[node.output[0]]
+        found[node.output[0]] = parameters, relu, results[node.input[0]]
     return found
 
 
@@ -194,8 +195,8 @@ def quantized_input(x):
 
 
 def test_mse_beats_every_pair_on_the_norms_of_a_network(digits):
-    assert len(digits) == 14
-    for parameters, relu, x, _ in digits.values():
+    assert len(digits) == 12
+    for parameters, relu, x in digits.values():
         q, statistics = quantized_input(x)
         scale, zero_point = choose_output_qparams(*parameters.values(), statistics, relu=relu)
         codes = np.moveaxis(q.data, 1, -1).reshape(-1, x.shape[1])
@@ -205,7 +206,7 @@ def test_mse_beats_every_pair_on_the_norms_of_a_network(digits):
 
 
 def test_what_it_costs_is_what_the_operator_makes_of_it(digits):
-    for parameters, relu, x, _ in digits.values():
+    for parameters, relu, x in digits.values():
         q, statistics = quantized_input(x)
         for method in ("mse", "percentile"):
             found = choose_output_qparams(*parameters.values(), statistics, method=method, relu=relu)
@@ -223,59 +224,73 @@ def test_what_it_costs_is_what_the_operator_makes_of_it(digits):
 
 
 class Reader(CalibrationDataReader):
-    def __init__(self, name, batches):
-        self.batches = iter([{name: batch} for batch in batches])
+    def __init__(self, batches):
+        self.batches = iter(batches)
 
     def get_next(self):
         return next(self.batches, None)
 
 
-def runtime_ranges(model, name, batches, method, tmp_path):
-    """Return the ranges of activations that a calibrator of ONNX Runtime finds."""
-    path = tmp_path / f"{method.name}.onnx"
-    onnx.save(model, path)
-    calibrator = create_calibrator(
-        path, ["BatchNormalization", "Relu"], str(tmp_path / f"{method.name}_with_outputs.onnx"), method
-    )
-    calibrator.collect_data(Reader(name, batches))
-    return {tensor: data.range_value for tensor, data in calibrator.compute_data().items()}
-
-
 METHODS = (CalibrationMethod.MinMax, CalibrationMethod.Entropy, CalibrationMethod.Percentile)
+BETTER = 0.005  # dB, 0.1 % of the squared error: what the search promises
 
 
-def runtime_qparams(low, high):
-    low, high = np.array(low, np.float32).ravel()[0], np.array(high, np.float32).ravel()[0]
-    zero_point, scale = compute_scale_zp(low, high, np.array(0, np.uint8), np.array(255, np.uint8))
-    return float(scale), int(zero_point)
+def norms_side_by_side(norms):
+    """Return a model of float norms, each with an input of its own and, where wanted, a Relu."""
+    make = onnx.helper
+    nodes, inputs, constants = [], [], []
+    for name, (parameters, relu, x) in norms.items():
+        constants += [onnx.numpy_helper.from_array(parameters[p], f"{name}/{p}") for p in NAMES]
+        inputs.append(make.make_tensor_value_info(f"{name}/x", onnx.TensorProto.FLOAT, ["n", *x.shape[1:]]))
+        before = f"{name}/norm" if relu else f"{name}/y"
+        arguments = [f"{name}/x", *(f"{name}/{p}" for p in NAMES)]
+        nodes.append(make.make_node("BatchNormalization", arguments, [before], epsilon=parameters["eps"]))
+        nodes += [make.make_node("Relu", [before], [f"{name}/y"])] if relu else []
+    outputs_ = [make.make_tensor_value_info(f"{name}/y", onnx.TensorProto.FLOAT, None) for name in norms]
+    graph = make.make_graph(nodes, "norms", inputs, outputs_, constants)
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
 
 
-def decibels(signal, got):
-    signal = signal.astype(np.float64)
-    return 10 * np.log10(np.mean(signal**2) / np.mean((got - signal) ** 2))
+def runtime_qparams(norms, method, tmp_path):
+    """Return what a calibrator of ONNX Runtime makes of each output of float norms."""
+    path = tmp_path / f"{method.name}.onnx"
+    onnx.save(norms_side_by_side(norms), path)
+    augmented = str(tmp_path / f"{method.name}_with_outputs.onnx")
+    calibrator = create_calibrator(path, ["BatchNormalization", "Relu"], augmented, method)
+    calibrator.collect_data(
+        Reader([{f"{name}/x": x[half::2] for name, (_, _, x) in norms.items()} for half in range(2)])
+    )
+    ranges = calibrator.compute_data()
+    found = {}
+    for name in norms:
+        low, high = (np.array(end, np.float32).ravel()[0] for end in ranges[f"{name}/y"].range_value)
+        zero_point, scale = compute_scale_zp(low, high, np.array(0, np.uint8), np.array(255, np.uint8))
+        found[name] = float(scale), int(zero_point)
+    return found
 
 
-def operator_snr(q, parameters, relu, y, scale, zero_point):
-    got = bn.quantized_batch_norm(q, *parameters.values(), scale, zero_point, relu=relu)
-    return decibels(np.maximum(y, 0) if relu else y, got.dequantize())
+def decibels(q, parameters, relu, scale, zero_point):
+    """Return the ratio of the norm's float output to what the operator adds to it, in dB."""
+    got = np.moveaxis(bn.quantized_batch_norm(q, *parameters.values(), scale, zero_point, relu=relu).data, 1, -1)
+    y = outputs(np.moveaxis(q.data, 1, -1), q.q_scale(), q.q_zero_point(), parameters, relu)
+    return 10 * np.log10(np.sum(y**2) / np.sum((y - (got.astype(np.float64) - zero_point) * scale) ** 2))
 
 
-# ONNX Runtime's calibrators measure the float network, ours the quantized input of the norm. Where both choose
-# nearly the same, that difference moves the ratio by less than this, in dB, to either side.
-SAME = 0.01
+def held_to_runtime(norms, tmp_path):
+    """Hold the choice for each norm, on its quantized input, to the best calibrator on the same numbers."""
+    same = {name: (parameters, relu, q.dequantize()) for name, (parameters, relu, q) in norms.items()}
+    theirs = [runtime_qparams(same, method, tmp_path) for method in METHODS]
+    for name, (parameters, relu, q) in norms.items():
+        statistics = ChannelStatistics(q.shape[1])
+        statistics.update(q)
+        ours = decibels(q, parameters, relu, *choose_output_qparams(*parameters.values(), statistics, relu=relu))
+        best = max(decibels(q, parameters, relu, *found[name]) for found in theirs)
+        assert ours >= best - BETTER, name
 
 
 def test_mse_is_at_least_as_good_as_the_best_of_onnx_runtime_on_a_network(digits, tmp_path):
-    model = onnx.load(bno.digits_model())
-    after = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
-    images = np.split(digit_images(), 2)
-    ranges = [runtime_ranges(model, "image", images, method, tmp_path) for method in METHODS]
-    for name, (parameters, relu, x, y) in digits.items():
-        q, statistics = quantized_input(x)
-        ours = choose_output_qparams(*parameters.values(), statistics, relu=relu)
-        theirs = [runtime_qparams(*found[after.get(name, name)]) for found in ranges]
-        best = max(operator_snr(q, parameters, relu, y, *pair) for pair in theirs)
-        assert operator_snr(q, parameters, relu, y, *ours) >= best - SAME, name
+    norms = {name: (p, relu, quantized_input(x)[0]) for name, (p, relu, x) in digits.items()}
+    held_to_runtime(norms, tmp_path)
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -283,32 +298,7 @@ def test_mse_is_at_least_as_good_as_the_best_of_onnx_runtime_on_heavy_tails(relu
     rng = np.random.default_rng(11)
     parameters = random_norm(rng, 8)
     q = bn.quantize_per_tensor(rng.standard_t(3, (400, 8, 5, 5)), 0.08, 128, bn.quint8)
-    statistics = ChannelStatistics(8)
-    statistics.update(q)
-
-    helper = onnx.helper
-    names = ["weight", "bias", "mean", "var"]
-    nodes = [helper.make_node("BatchNormalization", ["x", *names], ["norm"], epsilon=parameters["eps"])]
-    nodes += [helper.make_node("Relu", ["norm"], ["y"])] if relu else []
-    output = "y" if relu else "norm"
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "norm",
-        [value("x", onnx.TensorProto.FLOAT, ["n", 8, 5, 5])],
-        [value(output, onnx.TensorProto.FLOAT, ["n", 8, 5, 5])],
-        [onnx.numpy_helper.from_array(parameters[name], name) for name in names],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    x = q.dequantize()
-    codes = np.moveaxis(q.data, 1, -1).reshape(-1, 8)
-    y = outputs(codes, 0.08, 128, parameters, False).reshape(400, 5, 5, 8).transpose(0, 3, 1, 2)
-
-    ours = choose_output_qparams(*parameters.values(), statistics, relu=relu)
-    mine = operator_snr(q, parameters, relu, y, *ours)
-    for method in METHODS:
-        pair = runtime_qparams(*runtime_ranges(model, "x", np.split(x, 4), method, tmp_path)[output])
-        assert mine >= operator_snr(q, parameters, relu, y, *pair)
+    held_to_runtime({"heavy": (parameters, relu, q)}, tmp_path)
 
 
 # --- minmax, percentile, entropy: their definitions ------------------------------------------------------------
@@ -356,15 +346,17 @@ class TestDefinitions:
     @pytest.mark.parametrize("percent", [99.99, 99.9, 99.0, 50.0, 100, 0.001])
     def test_percentile(self, counted, symmetric, percent):
         y = counted[-1]
-        outside = (100 - Fraction(str(percent))) / 200
+
+        def ranked(values, share):
+            return np.sort(values)[max(math.ceil(share * len(values)), 1) - 1]
+
+        percent_ = Fraction(str(percent))
         if symmetric:
-            high = np.quantile(np.abs(y), percent / 100, method="inverted_cdf")
+            high = ranked(np.abs(y), percent_ / 100)
             low = -high
         else:
-            ranks = (outside, 1 - outside)
-            low, high = (np.sort(y)[max(math.ceil(share * len(y)), 1) - 1] for share in ranks)
-            # NumPy's quantile in floating point is the same but for ranks that are whole numbers.
-            assert low <= np.quantile(y, float(outside), method="inverted_cdf")
+            outside = (100 - percent_) / 200
+            low, high = ranked(y, outside), ranked(y, 1 - outside)
         if low == high == 0:
             assert self.found(counted, "percentile", symmetric, percentile=percent).scale < 1e-30
             return
@@ -474,7 +466,9 @@ def test_without_data_nothing_is_better_for_normal_channels(channels, relu):
     spread = np.abs(norm["weight"]) * np.sqrt(norm["var"] / (norm["var"] + 1e-5))
 
     def moments(scale):
-        each = [normal_moments(c, s, scale, relu) for c, s in zip(norm["bias"], spread, strict=True)]
+        each = [
+            normal_moments(c, s, scale, relu) for c, s in zip(norm["bias"].tolist(), spread.tolist(), strict=True)
+        ]
         return np.mean(each, axis=0)
 
     own = least_by_force(np.array([found.scale]), [moments(found.scale)], np.array([-found.zero_point]))
@@ -488,7 +482,7 @@ def test_without_data_percentile_is_that_of_the_normal_distribution():
     found = choose_output_qparams(None, None, [3.0], [1.0], 0.0, method="percentile", dtype=bn.qint8)
     assert found.scale * 255 == pytest.approx(2 * 3.890592, rel=1e-4)  # 99.99 % lie within so many spreads
     assert found.zero_point in (-1, 0)
-    assert found.clipped == pytest.approx(1e-4, rel=0.05)
+    assert found.clipped == pytest.approx(1e-4, rel=0.1)  # half a step beyond the range is not clipped
 
 
 def test_equal_channels_without_data_are_one():

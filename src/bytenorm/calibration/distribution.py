@@ -14,7 +14,7 @@ import numpy as np
 
 # Of the normal distribution that stands for a channel without data: two points in 1e15 lie beyond 8 spreads.
 REACH = 8.0
-POINTS = 1 << 18
+POINTS = 1 << 16
 FEWEST_POINTS = 256
 
 CODES = 256

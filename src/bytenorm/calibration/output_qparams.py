@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -268,16 +269,24 @@ def _lows(*, symmetric: bool, relu: bool) -> np.ndarray:
 def _covering(low: float, high: float, smallest: float, *, symmetric: bool) -> tuple[float, int]:
     """Return the scale whose codes cover a range, and the lowest code, counted from the code of 0.
 
-    The scale is rounded up to float32: rounded down, it would clip the ends.
+    The scale is rounded up to float32: rounded down, it would clip the ends. The zero point is that of the scale
+    before, in exact numbers: the range of an odd number of steps around 0 lies halfway between two.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    wanted = max(-low, high) / HALF if symmetric else (high - low) / SPAN
-    scale = min(max(_float32_above(wanted), smallest), LARGEST)
-    lowest = -(HALF + 1) if symmetric else int(np.clip(np.rint(low / scale), -SPAN, 0))
-    return scale, lowest
+    if symmetric:
+        return _between(max(-low, high) / HALF, smallest), -(HALF + 1)
+    scale = _between((high - low) / SPAN, smallest)
+    step = max((Fraction(high) - Fraction(low)) / SPAN, Fraction(smallest))
+    return scale, round(Fraction(low) / step)
+
+
+def _between(wanted: float, smallest: float) -> float:
+    """Return a scale rounded up to float32 that the operator takes."""
+    return min(max(_float32_above(wanted), smallest), LARGEST)
 
 
 def _float32_above(value: float) -> float:
     """Return the least float32 number that is not below a value, or the largest there is."""
     nearest = F32(min(value, LARGEST))
-    return float(nearest if nearest >= value else np.nextafter(nearest, F32(np.inf)))
+    # Compared as float64: NumPy 2 would round a Python number to float32 first.
+    return float(nearest if float(nearest) >= value else np.nextafter(nearest, F32(np.inf)))
