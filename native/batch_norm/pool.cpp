@@ -10,10 +10,26 @@ namespace {
 
 constexpr int64_t tile_bytes = 32768;  // of the norm, for the first or the second cache
 
-// The sum of four, rounded to a quarter of it, half to even. Adding one makes quarters of 3 round up, and halves
-// where the quotient is odd: its last bit is the other one.
-inline unsigned quarter(unsigned sum) {
-    return (sum + 1 + (sum >> 2 & 1)) >> 2;
+// The average of four bytes, half to even. Adding one makes quarters of 3 round up, and halves where the quotient
+// is odd: its last bit is the other one. 16 bits, because compilers make wider vectors of them than of ints.
+inline uint8_t average(uint8_t a, uint8_t b, uint8_t c, uint8_t d, uint8_t flip) {
+    const auto sum = static_cast<uint16_t>((a ^ flip) + (b ^ flip) + (c ^ flip) + (d ^ flip));
+    const auto odd = static_cast<uint16_t>(sum >> 2 & 1);
+    return static_cast<uint8_t>(static_cast<uint16_t>(sum + 1 + odd) >> 2 ^ flip);
+}
+
+// The arrays lie apart, and everything a loop needs is its own: bytes that are stored could be anything else.
+void average_pixels(const uint8_t* __restrict top, const uint8_t* __restrict bottom, uint8_t* __restrict y,
+                    int64_t pixels, int64_t channels, uint8_t flip) {
+    for (int64_t p = 0; p < pixels; ++p, top += 2 * channels, bottom += 2 * channels, y += channels)
+        for (int64_t c = 0; c < channels; ++c)
+            y[c] = average(top[c], top[c + channels], bottom[c], bottom[c + channels], flip);
+}
+
+void average_lines(const uint8_t* __restrict top, const uint8_t* __restrict bottom, uint8_t* __restrict y,
+                   int64_t n, uint8_t flip) {
+    for (int64_t i = 0; i < n; ++i)
+        y[i] = average(top[2 * i], top[2 * i + 1], bottom[2 * i], bottom[2 * i + 1], flip);
 }
 
 class PooledPass {
@@ -55,12 +71,7 @@ class PooledPass {
     }
 
     void average_rows(const uint8_t* top, const uint8_t* bottom, uint8_t* y, int64_t pixels) const {
-        for (int64_t p = 0; p < pixels; ++p, top += 2 * channels_, bottom += 2 * channels_, y += channels_)
-            for (int64_t c = 0; c < channels_; ++c) {
-                const unsigned sum = (top[c] ^ flip_) + (top[c + channels_] ^ flip_) + (bottom[c] ^ flip_) +
-                                     (bottom[c + channels_] ^ flip_);
-                y[c] = static_cast<uint8_t>(quarter(sum) ^ flip_);
-            }
+        average_pixels(top, bottom, y, pixels, channels_, flip_);
     }
 
     void run_rows() const {
@@ -108,12 +119,7 @@ class PooledPass {
 
     void average_plane(const uint8_t* x, uint8_t* y, int64_t rows) const {
         for (int64_t r = 0; r < rows; ++r, x += 2 * a_.width, y += a_.width / 2)
-            for (int64_t i = 0; i < a_.width / 2; ++i) {
-                const uint8_t* at = x + 2 * i;
-                const unsigned sum =
-                    (at[0] ^ flip_) + (at[1] ^ flip_) + (at[a_.width] ^ flip_) + (at[a_.width + 1] ^ flip_);
-                y[i] = static_cast<uint8_t>(quarter(sum) ^ flip_);
-            }
+            average_lines(x, x + a_.width, y, a_.width / 2, flip_);
     }
 
     void run_planes() const {
@@ -144,7 +150,7 @@ class PooledPass {
     const PooledArrays& a_;
     const Threads& threads_;
     const int64_t channels_;
-    const unsigned flip_;
+    const uint8_t flip_;
     std::vector<int64_t> ends_;  // the channel behind each piece
 };
 
