@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .folding import layer_to_fold_into
 from .function import DOMAIN, OPERATOR
-from .graph import Graph, is_op, label, opset_of
+from .graph import Graph, label, opset_of, what_feeds
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .table import text_table
@@ -176,7 +176,7 @@ def _info(graph: Graph, norm: Norm) -> BatchNormInfo:
         name=norm.name,
         channels=norm.channels,
         written=norm.written,
-        reads=_what_feeds(graph, norm.input),
+        reads=what_feeds(graph, norm.input),
         activation=norm.activation.op_type if norm.activation is not None else "",
         runs_in="8-bit" if runs_in_8_bits else "float",
         folds_into=f"{layer.op_type} {label(layer)}" if layer is not None else "",
@@ -184,12 +184,3 @@ def _info(graph: Graph, norm: Norm) -> BatchNormInfo:
         lowerable=not norm.lowered and not norm.problem,
         problem=norm.problem,
     )
-
-
-def _what_feeds(graph: Graph, tensor: str) -> str:
-    """Return what makes a tensor, conversions between float and 8 bits and moves of axes apart."""
-    maker = graph.maker(tensor)
-    while maker is not None and is_op(maker, "DequantizeLinear", "QuantizeLinear", "Transpose", "Identity"):
-        tensor = maker.input[0]
-        maker = graph.maker(tensor)
-    return f"{maker.op_type} {label(maker)}" if maker is not None else f"input {tensor}"

@@ -1,0 +1,115 @@
+"""The fused lowering: a norm and the concatenation or the sum that it reads as one operator.
+
+Norms that read neither become the operator of the exact lowering.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import helper
+
+from . import exact
+from .channels_last import read_in_order, to_last, write_in_order
+from .function import DOMAIN
+from .graph import Graph
+from .patterns import Concatenation, Single, Sum
+
+if TYPE_CHECKING:
+    from .norms import QParams, Site
+    from .patterns import Pattern
+
+obstacle = exact.obstacle
+
+
+def replace(graph: Graph, site: Site, pattern: Pattern) -> QParams:
+    """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized."""
+    if isinstance(pattern, Single):
+        return exact.replace(graph, site)
+    if isinstance(pattern, Concatenation):
+        _replace_concatenation(graph, site, pattern)
+    else:
+        _replace_sum(graph, site, pattern)
+    return site.target
+
+
+def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> None:
+    relu, made = exact.activate(graph, site)
+    order = _order(len(found.perm))
+    read = [found.perm[axis] for axis in order]
+    inputs = [
+        *exact.parameters(graph, site),
+        *exact.output_quantization(graph, site),
+        graph.add_constant(f"{site.name}/x_scales", np.array([p.scale.ravel()[0] for p in found.pieces])),
+        graph.add_constant(
+            f"{site.name}/x_zero_points", np.array([p.zero_point.ravel()[0] for p in found.pieces])
+        ),
+        *(read_in_order(graph, piece.codes, read, piece.codes) for piece in found.pieces),
+    ]
+    output = write_in_order(graph, made, order, site.name)
+    if found.pool is not None:
+        _swap(graph, site, found)
+    _add_operator(
+        graph, "QLinearConcatBatchNormalization", site, inputs, [output],
+        channels_last=len(order) > 2, relu=relu, pool=2 if found.pool is not None else 0,
+    )  # fmt: skip
+
+
+def _swap(graph: Graph, site: Site, found: Concatenation) -> None:
+    """Let a convolution make what the averages behind it made: they are taken before it."""
+    pool = found.pool
+    assert pool is not None
+    graph.remove(pool.pool)
+    for node in pool.conversions:
+        graph.remove(node)
+    if pool.quantize is not None:
+        graph.set_input(pool.quantize, 0, pool.conv.output[0])
+    else:
+        graph.remove(pool.conv)
+        pool.conv.input[6:8] = pool.pool.input[3:5]
+        pool.conv.output[0] = pool.pool.output[0]
+        graph.add(pool.conv)
+    for tensor in (site.target.codes, pool.conv.input[0], pool.conv.output[0]):
+        graph.forget_type(tensor)
+
+
+def _replace_sum(graph: Graph, site: Site, found: Sum) -> None:
+    relu, made = exact.activate(graph, site)
+    order = _order(len(found.perm))
+    read = [found.perm[axis] for axis in order]
+    total, inputs = found.total, []
+    for what, part in zip("ab", found.summands, strict=True):
+        zero_point = part.zero_point_name or graph.add_constant(f"{site.name}/{what}_zero_point", part.zero_point)
+        inputs += [read_in_order(graph, part.codes, read, part.codes), part.scale_name, zero_point]
+    inputs += [
+        *exact.parameters(graph, site),
+        total.scale_name,
+        total.zero_point_name or graph.add_constant(f"{site.name}/s_zero_point", total.zero_point),
+        *exact.output_quantization(graph, site),
+    ]
+    outputs = [write_in_order(graph, made, order, site.name)]
+    with_sum = graph.is_needed(total.codes)
+    if with_sum:
+        maker = graph.maker(total.codes)
+        assert maker is not None
+        graph.remove(maker)
+        outputs.append(write_in_order(graph, total.codes, read, total.codes))
+    _add_operator(
+        graph, "QLinearAddBatchNormalization", site, inputs, outputs,
+        channels_last=len(order) > 2, relu=relu, with_sum=with_sum,
+    )  # fmt: skip
+
+
+def _order(rank: int) -> list[int]:
+    return to_last(rank) if rank > 2 else list(range(rank))
+
+
+def _add_operator(
+    graph: Graph, op: str, site: Site, inputs: list[str], outputs: list[str], **attributes: int
+) -> None:
+    name = graph.new_node_name(f"{site.name}/{op}")
+    node = helper.make_node(op, inputs, outputs, name=name, domain=DOMAIN)
+    node.attribute.append(helper.make_attribute("epsilon", site.parameters.epsilon))
+    node.attribute.extend(helper.make_attribute(key, int(value)) for key, value in attributes.items())
+    graph.add(node)
