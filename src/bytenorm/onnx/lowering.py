@@ -11,7 +11,7 @@ import onnx
 from .. import _checks
 from . import exact, fused, portable
 from .every_code import every_code
-from .function import DOMAIN, OPERATOR
+from .function import DOMAIN
 from .graph import Graph, label
 from .inspection import is_quantized
 from .model import load_model, without_functions
@@ -115,7 +115,7 @@ def lower_with_report(
     """Do as :func:`lower`, and say what happened instead of warning."""
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
-    loaded = without_functions(load_model(model), (DOMAIN, OPERATOR))
+    loaded = without_functions(load_model(model), DOMAIN)
     free_initializers(loaded)
     graph = Graph(loaded)
     if not is_quantized(graph):

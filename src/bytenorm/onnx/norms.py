@@ -106,6 +106,7 @@ class Norm:
     floor: float = -np.inf  # of the activation
     ceiling: float = np.inf
     lowered: bool = False  # computes in 8 bits already
+    pattern: str = ""  # of a lowered one: what its operator computes together, see patterns.py
     quantize: NodeProto | None = None  # the QuantizeLinear behind it
     source: QParams | None = None
     target: QParams | None = None
@@ -540,18 +541,19 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
 
 # Norms that are lowered already
 
-# Operators of bytenorm, with the places of what they normalize, the first of several, and of their scale.
+# bytenorm's operators: what they compute, where the (first) tensor that they read is, and where their scale.
 _OPERATORS = {
-    OPERATOR: (0, 3),
-    "QLinearConcatBatchNormalization": (8, 0),
-    "QLinearAddBatchNormalization": (0, 6),
+    OPERATOR: ("single", 0, 3),
+    "QLinearConcatBatchNormalization": ("concat", 8, 0),
+    "QLinearAddBatchNormalization": ("add", 0, 6),
 }
 
 
 def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
     if node.domain == DOMAIN and node.op_type in _OPERATORS:
-        data, weight_at = _OPERATORS[node.op_type]
+        pattern, data, weight_at = _OPERATORS[node.op_type]
         norm = Norm(label(node), node.op_type, [node], node.input[data], node.output[0], lowered=True)
+        norm.pattern = pattern + (" + pool" if attribute(node, "pool", 0) else "")
         weight = graph.constant(node.input[weight_at])
         norm.channels = None if weight is None else int(weight.size)
         return norm

@@ -9,6 +9,7 @@ import numpy as np
 
 import bytenorm as bn
 
+from .every_code import every_code
 from .graph import Graph, attribute, int_list, is_op, label, what_feeds
 from .norms import QParams, qparams
 
@@ -125,6 +126,10 @@ def _pattern(graph: Graph, site: Site) -> Pattern:
     pieces = tuple(_pieces(graph, joint, channels, rank))
     if len({p.signed for p in pieces}) > 1:
         raise _NotFused(f"{joint.label} joins uint8 and int8")
+    try:  # no other scale gives larger numbers than the largest
+        every_code(replace(site, source=max(pieces, key=lambda p: float(p.scale.ravel()[0]))))
+    except ValueError as error:
+        raise _NotFused(f"{joint.label}: {error}") from None
     return Concatenation(pieces, perm, _pool_behind(graph, site, rank))
 
 
@@ -192,8 +197,8 @@ def _converted(graph: Graph, tensor: str) -> tuple[QParams | None, str]:
     """Return the codes that a tensor is made of, or why there are none."""
     maker = graph.maker(tensor)
     if maker is None or not is_op(maker, "DequantizeLinear"):
-        feeds = f"the {maker.op_type} {label(maker)}" if maker is not None else what_feeds(graph, tensor)
-        return None, f"it reads {feeds} in float"
+        feeds = f"{maker.op_type} {label(maker)}" if maker is not None else what_feeds(graph, tensor)
+        return None, f"it reads the {feeds} in float"
     return qparams(graph, maker, 1, maker.input[0], "a part")
 
 

@@ -20,7 +20,7 @@ from .. import _checks
 from .comparison import Comparison, compare
 from .data import Dataset, ImageInput, open_data
 from .folding import fold
-from .function import DOMAIN, OPERATOR
+from .function import DOMAIN
 from .graph import Graph, is_op, label, opset_of, type_name
 from .inspection import is_quantized
 from .lowering import (
@@ -203,7 +203,7 @@ def quantize_with_report(
         came = type(nodes_to_exclude).__name__
         raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
     original = load_model(model)
-    prepared = _with_opset(without_functions(original, (DOMAIN, OPERATOR)))
+    prepared = _with_opset(without_functions(original, DOMAIN))
     free_initializers(prepared)
     graph = Graph(prepared)
     refuse_lowered(prepared, "model")
