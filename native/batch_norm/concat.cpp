@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "../dispatch.hpp"
-#include "segment.hpp"
+#include "joined_rows.hpp"
 
 namespace bytenorm {
 namespace {
@@ -31,21 +31,6 @@ bool same_pixels(const std::vector<ConcatPiece>& pieces) {
     });
 }
 
-// Copies `n` bytes of each of `pixels` rows. In and out may be the same bytes, but must not overlap otherwise.
-void copy_rows(const uint8_t* x, int64_t x_stride, uint8_t* y, int64_t y_stride, int64_t pixels, int64_t n) {
-    if (x == y && x_stride == y_stride) return;
-    for (int64_t p = 0; p < pixels; ++p, x += x_stride, y += y_stride) {
-        __builtin_prefetch(x + pixels * x_stride);
-        if (n >= 16) {  // copies of a constant size are two instructions; the last one may overlap the one before
-            int64_t i = 0;
-            for (; i + 16 <= n; i += 16) __builtin_memcpy(y + i, x + i, 16);
-            if (i < n) __builtin_memcpy(y + n - 16, x + n - 16, 16);
-        } else {
-            for (int64_t i = 0; i < n; ++i) y[i] = x[i];
-        }
-    }
-}
-
 class ConcatPass {
   public:
     ConcatPass(const Plan& plan, const Folded& folded, const std::vector<ConcatPiece>& pieces, int64_t size,
@@ -59,45 +44,13 @@ class ConcatPass {
     }
 
   private:
-    // Channels last. A kernel puts vectors of channels together from the pieces that hold them. What it cannot
-    // join is first copied to where it goes, and normalized there, while it is in the first cache.
-    struct Span {
-        bool joined, integer;
-        int64_t first_lane, lanes;
-        size_t first_piece, pieces;  // those that hold these lanes
-    };
-
-    std::vector<Span> spans(const PackedRows& packed) const {
-        std::vector<Span> found;
-        for (const RowRun& run : packed.runs) {
-            const int64_t width = run.integer ? kernels().rows_integer_width : rows_fp32_width;
-            const int64_t most = run.integer ? kernels().joined_integer_parts : 1;
-            size_t piece = 0;
-            const int64_t run_end = run.first_lane + run.lanes;
-            for (int64_t lane = run.first_lane; lane < run_end; lane += width) {
-                const int64_t end = std::min(lane + width, run_end);
-                while (end_of(piece) <= lane) ++piece;
-                size_t last = piece;
-                while (end_of(last) < end) ++last;
-                const bool joined = static_cast<int64_t>(last - piece) < most;
-                if (!found.empty() && found.back().joined == joined && found.back().integer == run.integer) {
-                    found.back().lanes += end - lane;
-                    found.back().pieces = last - found.back().first_piece + 1;
-                } else {
-                    found.push_back({joined, run.integer, lane, end - lane, piece, last - piece + 1});
-                }
-            }
-        }
-        return found;
-    }
-
-    int64_t end_of(size_t piece) const { return pieces_[piece].first_channel + pieces_[piece].channels; }
-
+    // Channels last.
     void run_rows() {
-        const PackedRows& packed = folded_.rows(plan_.kernel == Plan::rows_integer);
-        const RowWalk walk{folded_, packed, size_, false};
-        const std::vector<Span> all = spans(packed);
+        std::vector<int64_t> ends;
+        for (const ConcatPiece& piece : pieces_) ends.push_back(piece.first_channel + piece.channels);
+        const JoinedRows rows(folded_, folded_.rows(plan_.kernel == Plan::rows_integer), ends, size_);
         const int64_t channels = folded_.channels();
+        const int64_t y_stride = pieces_[0].layout.outer[pieces_[0].layout.outers - 1].y_stride;
         const int64_t tile = std::min(std::max(tile_bytes / channels, fewest_pixels), most_pixels);
         auto body = [&](int64_t begin, int64_t end) {
             JoinedPart parts[most_joined];
@@ -111,54 +64,15 @@ class ConcatPass {
                     });
                 }
                 done += count;
-                const int64_t y_stride = last_loop().y_stride;
                 for (int64_t start = 0; start < count; start += tile) {
                     const int64_t pixels = std::min(tile, count - start);
-                    for (const Span& span : all) {
-                        if (span.joined)
-                            join(packed, span, parts, y, pixels);
-                        else
-                            copy_and_walk(walk, span, parts, y, pixels);
-                    }
+                    rows(parts, y, y_stride, pixels);
                     for (size_t i = 0; i < pieces_.size(); ++i) parts[i].x += pixels * parts[i].x_stride;
                     y += pixels * y_stride;
                 }
             });
         };
         threads_.run(size_ / channels, size_, body);
-    }
-
-    const Loop& last_loop() const { return pieces_[0].layout.outer[pieces_[0].layout.outers - 1]; }
-
-    void join(const PackedRows& packed, const Span& span, JoinedPart* parts, uint8_t* y, int64_t pixels) const {
-        JoinedPart* first = parts + span.first_piece;
-        Joined j{};
-        j.parts = first, j.y = y + span.first_lane;
-        j.pixels = pixels, j.lanes = span.lanes, j.y_stride = last_loop().y_stride;
-        j.conversion = folded_.conversion();
-        for (size_t i = 0; i < span.pieces; ++i) first[i].first_lane -= span.first_lane;
-        if (span.integer) {
-            const int64_t block = span.first_lane / kernels().rows_integer_width;
-            j.blocks =
-                packed.wide ? static_cast<const void*>(packed.wide.get() + block) : packed.narrow.get() + block;
-            kernels().joined_integer(j);
-        } else {
-            j.blocks = packed.real.get() + span.first_lane / rows_fp32_width;
-            kernels().joined_fp32(j);
-        }
-        for (size_t i = 0; i < span.pieces; ++i) first[i].first_lane += span.first_lane;
-    }
-
-    void copy_and_walk(const RowWalk& walk, const Span& span, const JoinedPart* parts, uint8_t* y,
-                       int64_t pixels) const {
-        const int64_t y_stride = last_loop().y_stride, span_end = span.first_lane + span.lanes;
-        for (size_t i = span.first_piece; i < span.first_piece + span.pieces; ++i) {
-            const JoinedPart& part = parts[i];
-            const int64_t from = std::max(span.first_lane, part.first_lane);
-            const int64_t to = std::min(span_end, part.first_lane + part.lanes);
-            copy_rows(part.x + (from - part.first_lane), part.x_stride, y + from, y_stride, pixels, to - from);
-        }
-        walk(y + span.first_lane, y + span.first_lane, pixels, span.first_lane, span.lanes, y_stride, y_stride);
     }
 
     // Anything else: each piece by itself. Work is dealt out as the same part of every piece.

@@ -22,6 +22,7 @@ struct OrtCustomOpDomain;
 struct OrtKernelInfo;
 struct OrtKernelContext;
 struct OrtShapeInferContext;
+struct OrtOpAttr;
 struct OrtTypeInfo;
 struct OrtTensorTypeAndShapeInfo;
 struct OrtValue;
@@ -37,7 +38,8 @@ struct OrtApiBase {
 
 enum ErrorCode : int { fail = 1, invalid_argument = 2, runtime_exception = 6 };
 enum ElementType : int { float32 = 1, uint8 = 2, int8 = 3 };
-enum Characteristic : int { required = 0 };
+enum AttributeType : int { integer_attribute = 1 };
+enum Characteristic : int { required = 0, optional = 1, variadic = 2 };
 enum MemoryType : int { default_memory = 0 };
 
 // An operator for one choice of types: what it is and how its kernels are made, run and destroyed.
@@ -109,6 +111,8 @@ using KernelInfoGetAttributeArray_float =
     Function<162, OrtStatus*(const OrtKernelInfo*, const char* name, float*, size_t*)>;
 using KernelInfoGetAttributeArray_int64 =
     Function<163, OrtStatus*(const OrtKernelInfo*, const char* name, int64_t*, size_t*)>;
+using KernelInfo_GetInputCount = Function<230, OrtStatus*(const OrtKernelInfo*, size_t*)>;
+using KernelInfo_GetOutputCount = Function<231, OrtStatus*(const OrtKernelInfo*, size_t*)>;
 using KernelInfo_GetInputTypeInfo = Function<234, OrtStatus*(const OrtKernelInfo*, size_t index, OrtTypeInfo**)>;
 using KernelInfo_GetNodeName = Function<244, OrtStatus*(const OrtKernelInfo*, char*, size_t*)>;
 using KernelInfoGetConstantInput_tensor =
@@ -121,9 +125,14 @@ using KernelContext_GetOutput =
 using KernelContext_ParallelFor = Function<274, OrtStatus*(const OrtKernelContext*, void (*)(void* data, size_t i),
                                                            size_t n, size_t batches, void* data)>;
 
-// While shapes are inferred. The input's info belongs to the context.
+// While shapes are inferred. The input's info and the attribute belong to the context.
+using ShapeInferContext_GetInputCount = Function<267, OrtStatus*(const OrtShapeInferContext*, size_t*)>;
 using ShapeInferContext_GetInputTypeShape =
     Function<268, OrtStatus*(const OrtShapeInferContext*, size_t index, OrtTensorTypeAndShapeInfo**)>;
+using ShapeInferContext_GetAttribute =
+    Function<269, OrtStatus*(const OrtShapeInferContext*, const char* name, const OrtOpAttr**)>;
+using ReadOpAttr =
+    Function<272, OrtStatus*(const OrtOpAttr*, AttributeType, void* data, size_t bytes, size_t* size)>;
 using ShapeInferContext_SetOutputTypeShape =
     Function<270, OrtStatus*(const OrtShapeInferContext*, size_t index, const OrtTensorTypeAndShapeInfo*)>;
 

@@ -8,7 +8,8 @@ namespace bytenorm::ort {
 namespace {
 
 // Asking for a missing attribute and asking with the wrong type fail alike, so the other types are asked for, too.
-void refuse_other_types(const OrtApi* api, const OrtKernelInfo* info, const char* name, const char* wanted) {
+void refuse_other_types(const OrtApi* api, const OrtKernelInfo* info, const char* name,
+                        const std::string& wanted) {
     float real = 0;
     int64_t integer = 0;
     size_t size = 0;
@@ -29,15 +30,20 @@ float float_attribute(const OrtApi* api, const OrtKernelInfo* info, const char* 
     return missing;
 }
 
-bool flag_attribute(const OrtApi* api, const OrtKernelInfo* info, const char* name) {
+int64_t choice_attribute(const OrtApi* api, const OrtKernelInfo* info, const char* name, int64_t other) {
+    const std::string wanted = "0 or " + std::to_string(other);
     int64_t value = 0;
     if (!succeeds<KernelInfoGetAttribute_int64>(api, info, name, &value)) {
-        refuse_other_types(api, info, name, "an integer, 0 or 1");
-        return false;
+        refuse_other_types(api, info, name, "an integer, " + wanted);
+        return 0;
     }
-    if (value != 0 && value != 1)
-        throw Refusal("attribute " + std::string(name) + " must be 0 or 1, got " + std::to_string(value));
-    return value == 1;
+    if (value != 0 && value != other)
+        throw Refusal("attribute " + std::string(name) + " must be " + wanted + ", got " + std::to_string(value));
+    return value;
+}
+
+bool flag_attribute(const OrtApi* api, const OrtKernelInfo* info, const char* name) {
+    return choice_attribute(api, info, name, 1) == 1;
 }
 
 }  // namespace bytenorm::ort

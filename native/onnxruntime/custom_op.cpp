@@ -49,8 +49,8 @@ OrtStatus* infer(const OrtCustomOp* op, OrtShapeInferContext* context) {
 }  // namespace
 
 CustomOp::CustomOp(const OrtApi* api, const char* name, std::vector<ElementType> inputs,
-                   std::vector<ElementType> outputs)
-    : OrtCustomOp{}, api(api), name(name), inputs(std::move(inputs)), outputs(std::move(outputs)) {
+                   std::vector<ElementType> outputs, LastOnes last)
+    : OrtCustomOp{}, api(api), name(name), inputs(std::move(inputs)), outputs(std::move(outputs)), last(last) {
     version = api_version;
     GetName = [](const OrtCustomOp* op) { return self(op).name; };
     GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // the CPU's
@@ -59,8 +59,12 @@ CustomOp::CustomOp(const OrtApi* api, const char* name, std::vector<ElementType>
     GetOutputType = [](const OrtCustomOp* op, size_t i) { return self(op).outputs[i]; };
     GetOutputTypeCount = [](const OrtCustomOp* op) { return self(op).outputs.size(); };
     KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-    GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return required; };
-    GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return required; };
+    GetInputCharacteristic = [](const OrtCustomOp* op, size_t i) {
+        return i + 1 < self(op).inputs.size() ? required : self(op).last.input;
+    };
+    GetOutputCharacteristic = [](const OrtCustomOp* op, size_t i) {
+        return i + 1 < self(op).outputs.size() ? required : self(op).last.output;
+    };
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return default_memory; };
     GetVariadicInputMinArity = GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
     GetVariadicInputHomogeneity = GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };

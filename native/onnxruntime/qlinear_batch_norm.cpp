@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "../batch_norm/apply.hpp"
 #include "norm_inputs.hpp"
@@ -12,31 +13,64 @@
 namespace bytenorm::ort {
 namespace {
 
+enum : size_t { X, x_scale, x_zero_point, scale, B, input_mean, input_var, y_scale, y_zero_point };
+
 Layout layout_of(const uint8_t* x, uint8_t* y, const Shape& shape, int axis) {
-    int64_t strides[max_dims];
-    int64_t stride = 1;
-    for (int d = shape.ndim - 1; d >= 0; --d) {
-        strides[d] = stride;
-        stride *= shape.dims[d];
-    }
-    return analyse(x, strides, y, strides, shape.dims, shape.ndim, axis);
+    const Strides strides(shape);
+    return analyse(x, strides.steps, y, strides.steps, shape.dims, shape.ndim, axis);
 }
+
+// All inputs but X.
+struct Parameters {
+    NormInputs norm;
+    Quantization x;
+
+    explicit Parameters(const Inputs& inputs)
+        : norm(inputs, scale, y_scale), x{inputs(x_scale, "x_scale"), inputs(x_zero_point, "x_zero_point")} {}
+
+    bool complete() const { return norm.complete() && x.complete(); }
+
+    void check(const NormAttributes& attributes, const Shape& shape) const {
+        Channels channels;
+        channels.from("X", shape, attributes);
+        norm.check(attributes, channels);
+        x.check(channels);
+    }
+
+    std::unique_ptr<Folded> fold(const NormAttributes& attributes, bool input_signed, bool output_signed) const {
+        const int64_t channels = norm.scale.size();
+        InputQuantization input{};
+        std::vector<double> scales;
+        std::vector<int64_t> zero_points;
+        if (x.scale.size() == 1) {
+            input.scale = static_cast<double>(*x.scale.floats());
+        } else {
+            scales.assign(x.scale.floats(), x.scale.floats() + channels);
+            input.scales = scales.data();
+        }
+        if (x.zero_point.size() == 1) {
+            input.zero_point = code_of(x.zero_point, 0, input_signed);
+        } else {
+            for (int64_t c = 0; c < channels; ++c) zero_points.push_back(code_of(x.zero_point, c, input_signed));
+            input.zero_points = zero_points.data();
+        }
+        return norm.fold(attributes, input, input_signed, output_signed, "x_scale");
+    }
+};
 
 class NormKernel final : public Kernel {
   public:
     NormKernel(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
         : Kernel(api), attributes_(api, info), input_signed_(input_signed), output_signed_(output_signed) {
-        NormInputs inputs = none();
-        for (size_t i = X + 1; i < norm_inputs; ++i)
-            inputs.tensors[i] = constant_input(api, info, i, norm_input_names[i]);
-        inputs.check(attributes_, input_shape(api, info, X, norm_input_names[X]));
-        if (inputs.complete()) folded_ = inputs.fold(attributes_);
+        const Parameters constant(Inputs(api, info));
+        constant.check(attributes_, input_shape(api, info, X, "X"));
+        if (constant.complete()) folded_ = constant.fold(attributes_, input_signed_, output_signed_);
     }
 
     void compute(OrtKernelContext* context) override {
-        const Tensor x = input(api, context, X, norm_input_names[X]);
+        const Tensor x = input(api, context, X, "X");
         if (!folded_) return compute_once(context, x);
-        const int axis = channel_axis(x.shape, attributes_);
+        const int axis = channel_axis("X", x.shape, attributes_);
         const int64_t channels = folded_->channels();
         if (x.shape.dims[axis] != channels)
             throw Refusal("X must have " + std::to_string(channels) + " channels on axis " + std::to_string(axis) +
@@ -53,22 +87,14 @@ class NormKernel final : public Kernel {
   private:
     // Some of the parameters come with the call.
     void compute_once(OrtKernelContext* context, const Tensor& x) const {
-        NormInputs inputs = none();
-        for (size_t i = X + 1; i < norm_inputs; ++i)
-            inputs.tensors[i] = input(api, context, i, norm_input_names[i]);
-        const int axis = channel_axis(x.shape, attributes_);
-        inputs.check(attributes_, x.shape);
-        const std::unique_ptr<Folded> folded = inputs.fold(attributes_);
+        const Parameters given(Inputs(api, context));
+        const int axis = channel_axis("X", x.shape, attributes_);
+        given.check(attributes_, x.shape);
+        const std::unique_ptr<Folded> folded = given.fold(attributes_, input_signed_, output_signed_);
         const Layout layout = layout_of(x.bytes(), output(api, context, 0, x.shape), x.shape, axis);
         const Plan plan = choose(layout, folded->channels(), Use::once);
         prepare(plan, *folded);
         apply(plan, *folded, layout, SessionThreads(api, context));
-    }
-
-    NormInputs none() const {
-        NormInputs inputs;
-        inputs.input_signed = input_signed_, inputs.output_signed = output_signed_;
-        return inputs;
     }
 
     const NormAttributes attributes_;
@@ -87,7 +113,7 @@ class QLinearBatchNormalization final : public CustomOp {
         return std::make_unique<NormKernel>(api, info, inputs[X] == int8, outputs[0] == int8);
     }
     void infer_shapes(OrtShapeInferContext* context) const override {
-        infer_output(api, context, X, y_zero_point, 0);
+        infer_output(api, context, 0, known_input(api, context, X), y_zero_point);
     }
 };
 

@@ -6,6 +6,7 @@
 
 #include "../dispatch.hpp"
 #include "qlinear_batch_norm.hpp"
+#include "qlinear_concat_batch_norm.hpp"
 #include "status.hpp"
 
 namespace bytenorm::ort {
@@ -17,8 +18,9 @@ constexpr const char* registered = "bytenorm.registered";
 OrtCustomOpDomain* make_domain(const OrtApi* api) {
     OrtCustomOpDomain* domain = nullptr;
     check<CreateCustomOpDomain>(api, domain_name, &domain);
-    for (const CustomOp* op : qlinear_batch_norms(api))
-        check<CustomOpDomain_Add>(api, domain, static_cast<const OrtCustomOp*>(op));
+    for (const auto& operators : {qlinear_batch_norms(api), qlinear_concat_batch_norms(api)})
+        for (const CustomOp* op : operators)
+            check<CustomOpDomain_Add>(api, domain, static_cast<const OrtCustomOp*>(op));
     return domain;
 }
 

@@ -8,7 +8,6 @@
 
 #include "owned.hpp"
 #include "status.hpp"
-#include "tensor.hpp"
 
 namespace bytenorm::ort {
 namespace {
@@ -29,18 +28,42 @@ std::string fresh_name() {
 
 }  // namespace
 
-void infer_output(const OrtApi* api, OrtShapeInferContext* context, size_t shape_input, size_t type_input,
-                  size_t output) {
-    OrtTensorTypeAndShapeInfo *known = nullptr, *typed = nullptr;  // belong to the context
-    check<ShapeInferContext_GetInputTypeShape>(api, context, shape_input, &known);
+KnownShape known_input(const OrtApi* api, const OrtShapeInferContext* context, size_t index) {
+    OrtTensorTypeAndShapeInfo* info = nullptr;  // belongs to the context
+    check<ShapeInferContext_GetInputTypeShape>(api, context, index, &info);
+    KnownShape known{};
+    known.shape = shape_of(api, info, "an input");
+    if (known.shape.ndim > 0)
+        check<GetSymbolicDimensions>(api, info, known.names, static_cast<size_t>(known.shape.ndim));
+    return known;
+}
+
+size_t input_count(const OrtApi* api, const OrtShapeInferContext* context) {
+    size_t count = 0;
+    check<ShapeInferContext_GetInputCount>(api, context, &count);
+    return count;
+}
+
+int64_t integer_attribute_of(const OrtApi* api, const OrtShapeInferContext* context, const char* name) {
+    const OrtOpAttr* attribute = nullptr;
+    int64_t value = 0;
+    size_t size = 0;
+    if (!succeeds<ShapeInferContext_GetAttribute>(api, context, name, &attribute) || !attribute ||
+        !succeeds<ReadOpAttr>(api, attribute, integer_attribute, static_cast<void*>(&value), sizeof value, &size))
+        return 0;
+    return value;
+}
+
+void infer_output(const OrtApi* api, OrtShapeInferContext* context, size_t output, const KnownShape& known,
+                  size_t type_input) {
+    const Shape& shape = known.shape;
+    if (shape.ndim == 0) return;
+    OrtTensorTypeAndShapeInfo* typed = nullptr;  // belongs to the context
     check<ShapeInferContext_GetInputTypeShape>(api, context, type_input, &typed);
     ElementType type{};
     check<GetTensorElementType>(api, typed, &type);
-    const Shape shape = shape_of(api, known, "X");
-    if (shape.ndim == 0) return;  // of an unknown rank, or a scalar: both look like this
     const size_t ndim = static_cast<size_t>(shape.ndim);
-    std::vector<const char*> names(ndim);
-    check<GetSymbolicDimensions>(api, known, names.data(), ndim);
+    std::vector<const char*> names(known.names, known.names + ndim);
 
     // A dimension that is neither known nor named would become the number -1. It gets a name of its own, which
     // says as little.

@@ -25,6 +25,7 @@ Shape shape_of(const OrtApi* api, const OrtTensorTypeAndShapeInfo* info, const c
 
 Tensor tensor_of(const OrtApi* api, const OrtValue* value, const char* name) {
     Tensor tensor;
+    tensor.name = name;
     OrtTensorTypeAndShapeInfo* info = nullptr;
     check<GetTensorTypeAndShape>(api, value, &info);
     const OwnedShapeInfo owned(api, info);
@@ -59,6 +60,12 @@ Shape input_shape(const OrtApi* api, const OrtKernelInfo* info, size_t index, co
     Shape shape;
     shape.ndim = 0;
     return tensor ? shape_of(api, tensor, name) : shape;
+}
+
+size_t input_count(const OrtApi* api, const OrtKernelInfo* info) {
+    size_t count = 0;
+    check<KernelInfo_GetInputCount>(api, info, &count);
+    return count;
 }
 
 uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const Shape& shape) {

@@ -20,7 +20,21 @@ struct Shape {
     std::string text() const;  // [2, 3, ?]
 };
 
+// Those of an array without gaps: all that ONNX Runtime has.
+struct Strides {
+    int64_t steps[max_dims];
+
+    explicit Strides(const Shape& shape) {
+        int64_t step = 1;
+        for (int d = shape.ndim - 1; d >= 0; --d) {
+            steps[d] = step;
+            step *= shape.dims[d];
+        }
+    }
+};
+
 struct Tensor {
+    const char* name = "";  // the input's in the operator's definition
     const void* data = nullptr;
     bool known = false;  // false: it comes with each run
     Shape shape;
@@ -39,6 +53,24 @@ Tensor input(const OrtApi* api, const OrtKernelContext* context, size_t index, c
 
 // What is known of an input's shape when the session is created; ndim 0 if nothing is.
 Shape input_shape(const OrtApi* api, const OrtKernelInfo* info, size_t index, const char* name);
+
+// Where a node's inputs are read from: when a session is created the constants are there, in a run all are.
+class Inputs {
+  public:
+    Inputs(const OrtApi* api, const OrtKernelInfo* info) : api_(api), info_(info), context_(nullptr) {}
+    Inputs(const OrtApi* api, const OrtKernelContext* context) : api_(api), info_(nullptr), context_(context) {}
+
+    Tensor operator()(size_t index, const char* name) const {
+        return context_ ? input(api_, context_, index, name) : constant_input(api_, info_, index, name);
+    }
+
+  private:
+    const OrtApi* api_;
+    const OrtKernelInfo* info_;
+    const OrtKernelContext* context_;
+};
+
+size_t input_count(const OrtApi* api, const OrtKernelInfo* info);
 
 uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const Shape& shape);
 

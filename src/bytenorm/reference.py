@@ -115,6 +115,15 @@ def add(
     return np.clip(rounded + zero_point, dtype.qmin, dtype.qmax).astype(dtype.numpy)
 
 
+def average_pool(q: Array, axes: tuple[int, int], dtype: DType) -> Array:
+    """Return the average of each 2x2 codes on two axes, half to even; an odd last row or column is left out."""
+    total = np.asarray(q, np.int64)
+    for axis in axes:
+        first, second = (np.take(total, np.arange(total.shape[axis] // 2) * 2 + i, axis) for i in (0, 1))
+        total = first + second
+    return np.rint(total / 4).astype(dtype.numpy)
+
+
 def requantize(
     q: Array, scale: Array, zero_point: Array, output_scale: Array, output_zero_point: Array, dtype: DType
 ) -> Array:

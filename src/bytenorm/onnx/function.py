@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto, helper
 
+from .function_body import Body
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,41 +43,6 @@ INPUTS = (
 ATTRIBUTES = ("epsilon", "channels_last", "relu")
 
 
-class _Body:
-    """Nodes of a function, written one after another."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-
-    def __call__(self, op: str, *inputs: str, out: str = "", **attributes: object) -> str:
-        name = out or f"{op}_{len(self.nodes)}"
-        node = helper.make_node(op, inputs, [name])
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.nodes.append(node)
-        return name
-
-    def attribute(self, kind: str, name: str) -> str:
-        """Return a Constant whose value is an attribute of the function."""
-        node = helper.make_node("Constant", [], [f"attribute_{name}"])
-        reference = node.attribute.add()
-        reference.name, reference.ref_attr_name = f"value_{kind}", name
-        reference.type = helper.make_attribute("", 1.0 if kind == "float" else 1).type
-        self.nodes.append(node)
-        return str(node.output[0])
-
-    def constant(self, data_type: int, value: float | Sequence[float]) -> str:
-        values = list(value) if not isinstance(value, int | float) else [value]
-        dims = [len(values)] if not isinstance(value, int | float) else []
-        return self("Constant", value=helper.make_tensor("", data_type, dims, values))
-
-    def cast(self, x: str, data_type: int) -> str:
-        return self("Cast", x, to=data_type)
-
-    def rounded(self, x: str) -> str:
-        """Round doubles to float32. ONNX Runtime may drop a Cast right behind another: here none is."""
-        return self("Neg", self.cast(self("Neg", self.cast(x, TensorProto.FLOAT)), TensorProto.DOUBLE))
-
-
 def batch_norm_function(opset: int) -> FunctionProto:
     """Return the function for a model that imports this version of the standard operators.
 
@@ -88,7 +55,7 @@ def batch_norm_function(opset: int) -> FunctionProto:
     -------
     onnx.FunctionProto
     """
-    b = _Body()
+    b = Body()
     int32, int64, real, double = TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT, TensorProto.DOUBLE
     column = b.constant(int64, [-1, 1])  # one row a channel; a parameter for all channels is one row
     flat, scalar = b.constant(int64, [-1]), b.constant(int64, [])
@@ -164,8 +131,40 @@ def batch_norm_function(opset: int) -> FunctionProto:
     )
 
 
+def require_operators(model: ModelProto, name: str = OPERATOR) -> int:
+    """Give a model what functions of operators need: the import of the domain, an IR version with functions.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Changed in place.
+    name : str
+        The operator's, for the message.
+
+    Returns
+    -------
+    int
+        The version of its standard operators.
+
+    Raises
+    ------
+    ValueError
+        If the model's standard operators are older than the functions can use.
+    """
+    opset = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < OLDEST_OPSET:
+        raise ValueError(
+            f"the model has opset {opset}; {DOMAIN}::{name} needs {OLDEST_OPSET} or newer "
+            "(lowering='portable' does not)"
+        )
+    if not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, OPERATOR_VERSION))
+    model.ir_version = max(model.ir_version, OLDEST_IR)
+    return opset
+
+
 def add_function(model: ModelProto) -> None:
-    """Give a model the function and what it needs: the import of the domain, an IR version with functions.
+    """Give a model the function and what it needs.
 
     Parameters
     ----------
@@ -177,17 +176,9 @@ def add_function(model: ModelProto) -> None:
     ValueError
         If the model's standard operators are older than the function can use.
     """
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset < OLDEST_OPSET:
-        raise ValueError(
-            f"the model has opset {opset}; {DOMAIN}::{OPERATOR} needs {OLDEST_OPSET} or newer "
-            "(lowering='portable' does not)"
-        )
-    if not any(entry.domain == DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, OPERATOR_VERSION))
+    opset = require_operators(model)
     if not any(f.domain == DOMAIN and f.name == OPERATOR for f in model.functions):
         model.functions.append(batch_norm_function(opset))
-    model.ir_version = max(model.ir_version, OLDEST_IR)
 
 
 def operator_node(

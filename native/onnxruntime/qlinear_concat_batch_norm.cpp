@@ -1,0 +1,275 @@
+#include "qlinear_concat_batch_norm.hpp"
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "../batch_norm/concat.hpp"
+#include "../batch_norm/pool.hpp"
+#include "attributes.hpp"
+#include "norm_inputs.hpp"
+#include "session_threads.hpp"
+#include "shape_inference.hpp"
+#include "status.hpp"
+
+namespace bytenorm::ort {
+namespace {
+
+enum : size_t { scale, B, input_mean, input_var, y_scale, y_zero_point, x_scales, x_zero_points, first_piece };
+
+std::string piece_name(size_t i) {
+    return "x_" + std::to_string(i);
+}
+
+size_t piece_count(const OrtApi* api, const OrtKernelInfo* info) {
+    const size_t count = input_count(api, info);
+    if (count <= first_piece) throw Refusal("one piece at least is wanted, x_0, got none");
+    return count - first_piece;
+}
+
+struct ConcatAttributes : NormAttributes {
+    bool pool;
+
+    ConcatAttributes(const OrtApi* api, const OrtKernelInfo* info)
+        : NormAttributes(api, info), pool(choice_attribute(api, info, "pool", 2) == 2) {}
+};
+
+// What the pieces' shapes say, as far as they are known; an axis that is not is -1, or ndim 0 for all.
+class Pieces {
+  public:
+    explicit Pieces(std::vector<Shape> shapes) : shapes_(std::move(shapes)) {}
+
+    // Refuses pieces that do not fit together.
+    void check(const ConcatAttributes& attributes) {
+        for (size_t i = 0; i < shapes_.size(); ++i) {
+            const Shape& shape = shapes_[i];
+            if (shape.ndim == 0) continue;
+            const int axis = channel_axis(piece_name(i), shape, attributes);
+            if (attributes.pool && shape.ndim != 4)
+                throw Refusal(piece_name(i) + " must have 4 dimensions where attribute pool is 2, got shape " +
+                              shape.text());
+            for (size_t other = 0; other < i; ++other) agree(other, i, axis);
+        }
+    }
+
+    // How many channels each piece has; empty if that is not known of all.
+    std::vector<int64_t> channels(const ConcatAttributes& attributes) const {
+        std::vector<int64_t> counts;
+        for (size_t i = 0; i < shapes_.size(); ++i) {
+            if (shapes_[i].ndim == 0) return {};
+            counts.push_back(shapes_[i].dims[channel_axis(piece_name(i), shapes_[i], attributes)]);
+            if (counts.back() < 0) return {};
+        }
+        return counts;
+    }
+
+    const Shape& operator[](size_t i) const { return shapes_[i]; }
+
+  private:
+    void agree(size_t first, size_t second, int axis) const {
+        const Shape &a = shapes_[first], &b = shapes_[second];
+        if (a.ndim == 0) return;
+        bool same = a.ndim == b.ndim;
+        for (int d = 0; same && d < a.ndim; ++d)
+            same = d == axis || a.dims[d] < 0 || b.dims[d] < 0 || a.dims[d] == b.dims[d];
+        if (!same)
+            throw Refusal(piece_name(second) + " must have the shape of " + piece_name(first) +
+                          " but for its channels on axis " + std::to_string(axis) + ", " + a.text() + ", got " +
+                          b.text());
+    }
+
+    std::vector<Shape> shapes_;
+};
+
+// All inputs but the pieces.
+struct Parameters {
+    NormInputs norm;
+    Tensor scales, zero_points;
+
+    explicit Parameters(const Inputs& inputs)
+        : norm(inputs, scale, y_scale),
+          scales(inputs(x_scales, "x_scales")),
+          zero_points(inputs(x_zero_points, "x_zero_points")) {}
+
+    bool complete() const { return norm.complete() && scales.known && zero_points.known; }
+
+    // `channels` of each piece; empty if not known.
+    void check(const ConcatAttributes& attributes, const std::vector<int64_t>& channels, size_t pieces) const {
+        for (const Tensor* t : {&scales, &zero_points})
+            if (t->known && (t->shape.ndim != 1 || t->size() != static_cast<int64_t>(pieces)))
+                throw Refusal(std::string(t->name) + " must have one value for each of the " +
+                              std::to_string(pieces) + " pieces, got shape " + t->shape.text());
+        Channels wanted;
+        if (!channels.empty()) {
+            int64_t sum = 0;
+            for (int64_t count : channels) sum += count;
+            wanted.from(sum, pieces == 1 ? "x_0 has " + std::to_string(sum) + " channels"
+                                         : "x_0 to " + piece_name(pieces - 1) + " have " + std::to_string(sum) +
+                                               " channels together");
+        }
+        norm.check(attributes, wanted);
+        if (scales.known) check_scales(scales);
+    }
+
+    std::unique_ptr<Folded> fold(const ConcatAttributes& attributes, const std::vector<int64_t>& channels,
+                                 bool input_signed, bool output_signed) const {
+        std::vector<double> steps;
+        std::vector<int64_t> zeros;
+        for (size_t i = 0; i < channels.size(); ++i) {
+            const size_t count = static_cast<size_t>(channels[i]);
+            steps.insert(steps.end(), count, static_cast<double>(scales.floats()[i]));
+            zeros.insert(zeros.end(), count, code_of(zero_points, static_cast<int64_t>(i), input_signed));
+        }
+        const InputQuantization input{0.0, 0, steps.data(), zeros.data()};
+        return norm.fold(attributes, input, input_signed, output_signed, "x_scales");
+    }
+};
+
+class ConcatKernel final : public Kernel {
+  public:
+    ConcatKernel(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
+        : Kernel(api),
+          attributes_(api, info),
+          pieces_(piece_count(api, info)),
+          input_signed_(input_signed),
+          output_signed_(output_signed) {
+        std::vector<Shape> shapes;
+        for (size_t i = 0; i < pieces_; ++i)
+            shapes.push_back(input_shape(api, info, first_piece + i, piece_name(i).c_str()));
+        Pieces pieces(std::move(shapes));
+        pieces.check(attributes_);
+        channels_ = pieces.channels(attributes_);
+        const Parameters constant(Inputs(api, info));
+        constant.check(attributes_, channels_, pieces_);
+        constant_ = constant.complete();
+        if (constant_ && !channels_.empty())
+            folded_ = constant.fold(attributes_, channels_, input_signed_, output_signed_);
+    }
+
+    void compute(OrtKernelContext* context) override {
+        std::vector<Tensor> tensors;
+        std::vector<Shape> shapes;
+        for (size_t i = 0; i < pieces_; ++i) {
+            tensors.push_back(input(api, context, first_piece + i, piece_name(i).c_str()));
+            shapes.push_back(tensors.back().shape);
+            channel_axis(piece_name(i), shapes.back(), attributes_);  // there must be one
+        }
+        Pieces pieces(std::move(shapes));
+        pieces.check(attributes_);
+        const std::vector<int64_t> channels = pieces.channels(attributes_);
+        const std::shared_ptr<Folded> folded = fold(context, channels);
+
+        Shape shape = pieces[0];
+        const int axis = channel_axis(piece_name(0), shape, attributes_);
+        shape.dims[axis] = folded->channels();
+        if (attributes_.pool)
+            run_pooled(context, *folded, tensors, channels, shape);
+        else
+            run(context, *folded, tensors, channels, shape, axis);
+    }
+
+  private:
+    // Constant parameters are folded for the numbers of channels that the pieces had last: as a rule they stay.
+    std::shared_ptr<Folded> fold(const OrtKernelContext* context, const std::vector<int64_t>& channels) {
+        if (constant_) {
+            std::lock_guard<std::mutex> guard(mutex_);
+            if (folded_ && channels == channels_) return folded_;
+        }
+        const Parameters given(Inputs(api, context));
+        given.check(attributes_, channels, pieces_);
+        std::shared_ptr<Folded> made = given.fold(attributes_, channels, input_signed_, output_signed_);
+        if (constant_) {
+            std::lock_guard<std::mutex> guard(mutex_);
+            folded_ = made, channels_ = channels;
+        }
+        return made;
+    }
+
+    Use use() const { return constant_ ? Use::often : Use::once; }
+
+    void prepare_shared(const Plan& plan, Folded& folded) {
+        std::lock_guard<std::mutex> guard(mutex_);
+        prepare(plan, folded);
+    }
+
+    void run(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors,
+             const std::vector<int64_t>& channels, const Shape& shape, int axis) {
+        uint8_t* y = output(api, context, 0, shape);
+        const Strides y_strides(shape);
+        std::vector<ConcatPiece> pieces;
+        pieces.reserve(pieces_);
+        int64_t first = 0;
+        for (size_t i = 0; i < pieces_; ++i) {
+            const Shape& own = tensors[i].shape;
+            const Strides x_strides(own);
+            if (channels[i] > 0)
+                pieces.emplace_back(tensors[i].bytes(), x_strides.steps, y + first * y_strides.steps[axis],
+                                    y_strides.steps, own.dims, own.ndim, axis, first, true);
+            first += channels[i];
+        }
+        if (pieces.empty()) return;
+        const Plan plan = choose_concat(pieces, folded.channels(), shape.size(), use());
+        prepare_shared(plan, folded);
+        apply_concat(plan, folded, pieces, shape.size(), SessionThreads(api, context));
+    }
+
+    void run_pooled(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors,
+                    const std::vector<int64_t>& channels, Shape shape) {
+        const int height = attributes_.channels_last ? 1 : 2;
+        PooledArrays arrays{};
+        arrays.images = shape.dims[0], arrays.height = shape.dims[height], arrays.width = shape.dims[height + 1];
+        arrays.channels_last = attributes_.channels_last;
+        shape.dims[height] /= 2, shape.dims[height + 1] /= 2;
+        arrays.y = output(api, context, 0, shape);
+        for (size_t i = 0; i < pieces_; ++i)
+            if (channels[i] > 0) arrays.pieces.push_back({tensors[i].bytes(), channels[i]});
+        const Plan plan = choose_pooled(arrays, use());
+        prepare_shared(plan, folded);
+        apply_pooled(plan, folded, arrays, SessionThreads(api, context));
+    }
+
+    const ConcatAttributes attributes_;
+    const size_t pieces_;
+    const bool input_signed_, output_signed_;
+    bool constant_;  // all parameters are
+    std::mutex mutex_;
+    std::vector<int64_t> channels_;  // of each piece, that `folded_` is for
+    std::shared_ptr<Folded> folded_;
+};
+
+class QLinearConcatBatchNormalization final : public CustomOp {
+  public:
+    QLinearConcatBatchNormalization(const OrtApi* api, ElementType input, ElementType output)
+        : CustomOp(api, "QLinearConcatBatchNormalization",
+                   {float32, float32, float32, float32, float32, output, float32, input, input}, {output},
+                   {variadic, required}) {}
+
+    std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
+        return std::make_unique<ConcatKernel>(api, info, inputs[first_piece] == int8, outputs[0] == int8);
+    }
+
+    // The shape of the first piece, with all channels, pooled if the attribute says so.
+    void infer_shapes(OrtShapeInferContext* context) const override {
+        KnownShape y = known_input(api, context, first_piece);
+        if (y.shape.ndim < 2) return;
+        const bool last = integer_attribute_of(api, context, "channels_last") == 1;
+        const int axis = last ? y.shape.ndim - 1 : 1;
+        const Shape parameter = known_input(api, context, scale).shape;
+        y.set(axis, parameter.ndim == 1 ? parameter.dims[0] : -1);
+        if (integer_attribute_of(api, context, "pool") == 2 && y.shape.ndim == 4)
+            for (int d : {last ? 1 : 2, last ? 2 : 3}) y.set(d, y.shape.dims[d] < 0 ? -1 : y.shape.dims[d] / 2);
+        infer_output(api, context, 0, y, y_zero_point);
+    }
+};
+
+}  // namespace
+
+std::vector<const CustomOp*> qlinear_concat_batch_norms(const OrtApi* api) {
+    std::vector<const CustomOp*> ops;
+    for (ElementType input : {uint8, int8})
+        for (ElementType output : {uint8, int8})
+            ops.push_back(new QLinearConcatBatchNormalization(api, input, output));
+    return ops;
+}
+
+}  // namespace bytenorm::ort
