@@ -12,6 +12,7 @@ from onnx import helper
 
 from . import exact
 from .channels_last import read_in_order, to_last, write_in_order
+from .concat_function import CONCAT_OPERATOR, add_concat_functions, concat_node
 from .function import DOMAIN
 from .graph import Graph
 from .patterns import Concatenation, Single, Sum
@@ -34,6 +35,11 @@ def replace(graph: Graph, site: Site, pattern: Pattern) -> QParams:
     return site.target
 
 
+def finish(graph: Graph) -> None:
+    """Give a finished graph the functions of its operators."""
+    add_concat_functions(graph.model)
+
+
 def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> None:
     relu, made = exact.activate(graph, site)
     order = _order(len(found.perm))
@@ -50,10 +56,16 @@ def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> No
     output = write_in_order(graph, made, order, site.name)
     if found.pool is not None:
         _swap(graph, site, found)
-    _add_operator(
-        graph, "QLinearConcatBatchNormalization", site, inputs, [output],
-        channels_last=len(order) > 2, relu=relu, pool=2 if found.pool is not None else 0,
-    )  # fmt: skip
+    node = concat_node(
+        inputs,
+        output,
+        graph.new_node_name(f"{site.name}/{CONCAT_OPERATOR}"),
+        epsilon=site.parameters.epsilon,
+        channels_last=len(order) > 2,
+        relu=relu,
+        pool=2 if found.pool is not None else 0,
+    )
+    graph.add(node)
 
 
 def _swap(graph: Graph, site: Site, found: Concatenation) -> None:

@@ -183,6 +183,8 @@ def lower_graph(
         for inner, outer in find_hidden(graph)
     ]
     graph.finish()
+    if lowering == "fused":
+        fused.finish(graph)
     model = graph.model
     if any(not o.problem for o in outcomes):
         entry = model.metadata_props.add()
