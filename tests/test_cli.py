@@ -360,13 +360,14 @@ def test_images_become_what_the_options_say(place, output, rng):
 # --- lower ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lowering", ["portable", "exact"])
+@pytest.mark.parametrize("lowering", ["portable", "exact", "fused"])
 def test_lower_writes_what_the_library_makes(lowering, made, place, output):
     out = output("lower", made / "stock.onnx", "-o", "made.onnx", "--lowering", lowering)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bno.LoweringWarning)
         assert onnx.load_model("made.onnx") == bno.lower(made / "stock.onnx", lowering=lowering)
-    assert re.search(r"^first +2  runs in 8 bits$", out, re.MULTILINE)
+    alone = ", single: it reads the input x" if lowering == "fused" else ""
+    assert re.search(rf"^first +2  runs in 8 bits{alone}$", out, re.MULTILINE)
     assert re.search(r"^seen +2  stays in float: its output is also read in float", out, re.MULTILINE)
     assert "\n2 batch norms: 0 folded, 1 in 8 bits, 1 left in float\n" in out
     assert "written to made.onnx" in out
