@@ -43,6 +43,7 @@ KernelTable table_for(Isa isa) {
     t.strided_table = Strided_table_scalar;
     t.planes_fp32 = Planes_fp32_scalar;
     t.sum_table = Sum_table_scalar;
+    t.exact_sum_fp64 = ExactSum_fp64_scalar;
     t.quantize = quantize_run_scalar;
     t.dequantize = dequantize_run_scalar;
 #if defined(BYTENORM_X86)
@@ -56,6 +57,7 @@ KernelTable table_for(Isa isa) {
         t.joined_integer = Joined_integer_avx2;
         t.joined_integer_parts = 1;
         t.sum_integer = Sum_integer_avx2;
+        t.exact_sum_fp32 = ExactSum_fp32_avx2;
         t.quantize = quantize_run_avx2;
         t.dequantize = dequantize_run_avx2;
     }

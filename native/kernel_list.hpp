@@ -10,6 +10,7 @@
     X(Strided, table, scalar, 1)       \
     X(Planes, fp32, scalar, 1)         \
     X(Sum, table, scalar, 1)           \
+    X(ExactSum, fp64, scalar, 1)       \
     X(Planes, fp32, avx2, 32)          \
     X(Planes, integer, avx2, 32)       \
     X(Rows, fp32, avx2, 32)            \
@@ -17,6 +18,7 @@
     X(Joined, fp32, avx2, 32)          \
     X(Joined, integer, avx2, 32)       \
     X(Sum, integer, avx2, 32)          \
+    X(ExactSum, fp32, avx2, 32)        \
     X(Planes, integer, avx512, 64)     \
     X(Rows, integer, avx512, 64)       \
     X(Joined, integer, avx512, 64)     \
@@ -29,7 +31,8 @@
 #define BYTENORM_KERNELS(X)      \
     X(Strided, table, scalar, 1) \
     X(Planes, fp32, scalar, 1)   \
-    X(Sum, table, scalar, 1)
+    X(Sum, table, scalar, 1)     \
+    X(ExactSum, fp64, scalar, 1)
 #endif
 
 namespace bytenorm {

@@ -98,6 +98,23 @@ struct Sum {
     bool is_signed;
 };
 
+// The norm of a sum that is not rounded: `count` runs of `length` elements, in double, where both products are
+// exact. Kernels other than the scalar one take steps of 1. y = slope_a * (a - zero_point_a) + (slope_b * (b -
+// zero_point_b) + intercept).
+struct ExactSum {
+    const uint8_t *a, *b;
+    uint8_t* y;
+    int64_t count, a_stride, b_stride, y_stride, channel_stride;  // from one run to the next
+    int64_t length, a_step, b_step, y_step, channel_step;         // inside a run; the channel steps are 0 or 1
+    const float *slope_a, *slope_b, *intercept;                   // one entry a channel, from the first run's on
+    // For kernels that compute slope_a * a + (slope_b * b + offset) in float32: where the result is less than
+    // `limit` from a whole number, double rounds to the same. Entries for a whole vector may be read beyond the
+    // last channel.
+    const float *offset, *limit;
+    int32_t zero_point_a, zero_point_b;
+    Conversion conversion;
+};
+
 // Any strides: `count` runs of `length` bytes, x and y advancing by their own steps.
 struct Strided {
     const uint8_t* x;

@@ -890,7 +890,12 @@ NARROW = bn.QuantizedTensor(codes((4, 2, 5, 2)), 0.05, 120)
 OF_CHANNELS = bn.QuantizedTensor(codes(), [0.05] * 3, [120] * 3, 1)
 SIGNED = bn.QuantizedTensor(codes(dtype=np.int8), 0.05, 0)
 BAD_SUMS = [
-    *[({name: None}, TypeError, [name, "None"]) for name in ("a", "b", "norm", "sum_scale", "sum_zero_point")],
+    *[({name: None}, TypeError, [name, "None"]) for name in ("a", "b", "norm")],
+    ({"sum_scale": None}, TypeError, ["sum_scale must be given with sum_zero_point", "None"]),
+    ({"sum_zero_point": None}, TypeError, ["sum_zero_point must be given with sum_scale", "None"]),
+    ({"sum_scale": None}, TypeError, ["sum_scale must be given with sum_zero_point"], {"exact_sum": True}),
+    ({"exact_sum": 1}, TypeError, ["exact_sum", "1"]),
+    ({"exact_sum": None}, TypeError, ["exact_sum", "None"]),
     *[({name: codes()}, TypeError, [name, "uint8", "wrap it"]) for name in ("a", "b")],
     *[({name: OF_CHANNELS}, ValueError, [name, "per tensor", "axis 1"]) for name in ("a", "b")],
     ({"b": NARROW}, ValueError, ["b must have the shape of a", "(4, 3, 5, 2)", "(4, 2, 5, 2)"]),
@@ -914,6 +919,15 @@ BAD_SUMS = [
         ValueError,
         ["the slope of channel 0"],
     ),
+    *[
+        (
+            {name: bn.QuantizedTensor(codes(), 1e38, 0), "norm": concat_norm().replace(output_scale=1e-3)},
+            ValueError,
+            ["the slope of channel 0", f"scale of {name}", "overflows float32"],
+            {"sum_scale": None, "sum_zero_point": None},
+        )
+        for name in ("a", "b")
+    ],
     ({"out": codes((4, 3, 5))}, ValueError, ["out", "(4, 3, 5, 2)"]),
     ({"out": codes(dtype=np.int8)}, ValueError, ["out", "uint8", "int8"]),
     ({"out": 3}, TypeError, ["out", "int"]),

@@ -253,6 +253,13 @@ def want_add(a, b, norm, scale, zero):
     return y, total
 
 
+def want_exact(a, b, norm):
+    return reference.add_batch_norm_exact(
+        a.data, a.scale, a.zero_point, b.data, b.scale, b.zero_point, norm.weight, norm.bias, norm.mean, norm.var,
+        norm.eps, norm.output_scale, norm.output_zero_point, norm.output_dtype or a.dtype, norm.relu, norm.axis,
+    )  # fmt: skip
+
+
 def check_add(a, b, norm, scale=0.08, zero=60):
     want, total = want_add(a, b, norm, scale, zero)
     before = a.data.copy(), b.data.copy()
@@ -264,6 +271,17 @@ def check_add(a, b, norm, scale=0.08, zero=60):
         assert (y.dtype, y.scale, y.zero_point) == (norm.output_dtype or a.dtype, 0.03, 20)
         assert (s.dtype, s.scale, s.zero_point) == (a.dtype, scale, zero)
         assert y.data.strides == s.data.strides == like.strides
+    exact = want_exact(a, b, norm)
+    for _ in range(2):
+        y, s = bn.add_batch_norm(a, b, norm, sum_scale=scale, sum_zero_point=zero, exact_sum=True)
+        np.testing.assert_array_equal(s.data, total)
+        np.testing.assert_array_equal(y.data, exact)
+        assert y.data.strides == s.data.strides == like.strides
+        np.testing.assert_array_equal(bn.add_batch_norm(a, b, norm).data, exact)
+        # What the ONNX operator asks for: the norm of codes that are not returned.
+        y = norm._operator.add(a, b, scale, zero, False, False, None, True)
+        np.testing.assert_array_equal(y.data, want)
+        assert (y.dtype, y.scale, y.zero_point) == (norm.output_dtype or a.dtype, 0.03, 20)
     np.testing.assert_array_equal(a.data, before[0])
     np.testing.assert_array_equal(b.data, before[1])
 
@@ -311,14 +329,18 @@ def test_add_of_nothing(rng, shape):
 
 @pytest.mark.parametrize("layouts", [("first", "first"), ("last", "last"), ("first", "last")], ids="-".join)
 @pytest.mark.parametrize("shape", [(3, 64, 9, 9), (4, 33, 14, 14), (300, 65)], ids=str)
-def test_add_in_place_and_into_out(rng, layouts, shape):
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("with_sum", [False, True])
+def test_add_in_place_and_into_out(rng, layouts, shape, exact, with_sum):
     norm = norm_of(rng, shape[1])
     for place in ("a", "b", "both", "out", "slice"):
         for _ in range(3):
             a, b = summands_of(rng, shape, layouts=layouts)
             if place == "both":
                 b = bn.QuantizedTensor(a.data, b.scale, b.zero_point)
-            want, total = want_add(a, b, norm, 0.08, 60)
+            want, total = want_exact(a, b, norm) if exact else want_add(a, b, norm, 0.08, 60)[0], None
+            if with_sum:
+                total = want_add(a, b, norm, 0.08, 60)[1]
             spare = codes(rng, (shape[0] + 2, *shape[1:]))
             out = {"a": a.data, "both": a.data, "b": b.data, "out": np.empty(shape, np.uint8)}.get(
                 place, spare[1:-1]
@@ -326,9 +348,11 @@ def test_add_in_place_and_into_out(rng, layouts, shape):
             after = spare.copy()
             if place == "slice":
                 after[1:-1] = want
-            y, s = bn.add_batch_norm(a, b, norm, sum_scale=0.08, sum_zero_point=60, out=out)
+            y = norm._operator.add(a, b, 0.08, 60, exact, with_sum, out, True)
+            if with_sum:
+                y, s = y
+                np.testing.assert_array_equal(s.data, total)
             assert y.data is out
-            np.testing.assert_array_equal(s.data, total)
             np.testing.assert_array_equal(out, want)
             np.testing.assert_array_equal(spare, after)
 

@@ -43,8 +43,13 @@ SIZES = [
 FLAGS = [(i, o, relu) for i in (np.uint8, np.int8) for o in (np.uint8, np.int8) for relu in (False, True)]
 
 
-@pytest.fixture(params=[k for k in KERNELS if k[0] != "Sum"], ids=" ".join)
+@pytest.fixture(params=[k for k in KERNELS if k[0] not in ("Sum", "ExactSum")], ids=" ".join)
 def kernel(request):
+    return request.param
+
+
+@pytest.fixture(params=[k[1:] for k in KERNELS if k[0] == "ExactSum"], ids=" ".join)
+def exact_kernel(request):
     return request.param
 
 
@@ -234,6 +239,82 @@ def test_all_pairs_of_a_sum(sum_kernel, dtype, rng):
     assert proved == tried if sum_kernel[0] == "table" else proved > 0.8 * tried
 
 
+def run_exact(kernel, a, b, y, scales, zeros, norm, relu=False, by_column=False):
+    """Run a kernel of exact sums and return what it should have written."""
+    weight, bias = norm
+    output_dtype = bn.qint8 if y.dtype == np.int8 else bn.quint8
+    _core.run_exact_sum_kernel(
+        *kernel, a, b, y, scales[0], zeros[0], scales[1], zeros[1], weight, bias, zeros[2], relu, by_column
+    )
+    plain = np.zeros_like(weight), np.ones_like(weight), 0.0, 1.0, zeros[2], output_dtype, relu
+    return reference.add_batch_norm_exact(
+        a, scales[0], zeros[0], b, scales[1], zeros[1], weight, bias, *plain, axis=1 if by_column else 0
+    )
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=lambda f: f"{f[0].__name__}-{f[1].__name__}{'-relu' * f[2]}")
+@pytest.mark.parametrize("by_column", [False, True])
+def test_all_pairs_of_an_exact_sum(exact_kernel, flags, by_column, rng):
+    """All 65,536 pairs, in many scales: ties, sums next to them, tiny and huge ones, cancelling ones."""
+    x_dtype, y_dtype, relu = flags
+    limits, out = np.iinfo(x_dtype), np.iinfo(y_dtype)
+    scales = [(s, t) for s, t in FACTORS if max(s, t) < 1e30] + np.exp(rng.uniform(-4, 1, (12, 2))).tolist()
+    weight = np.float32([1, -1, 0.5, 0.7123, 1.3, 2**-30, 3e8, -0.25, 0, 0.37])
+    bias = np.float32([0, 0.5, 1e-9, -1e-12, 300, 0.1, -3e9, 2.0**-40, 7.5, 12.1])
+    for pair in scales:
+        zeros = [int(z) for z in rng.integers(limits.min, limits.max + 1, 2)]
+        zeros.append(int(rng.integers(out.min, out.max + 1)))
+        x = [codes.view(x_dtype)[np.newaxis] for codes in ALL_PAIRS]
+        if by_column:  # ten channels side by side: every pair in the turn of one of them
+            x = [np.resize(codes, (6554, 10)) for codes in x]
+            norm = weight, bias
+        else:
+            at = int(rng.integers(10))
+            norm = weight[at : at + 1], bias[at : at + 1]
+        y = np.empty(x[0].shape, y_dtype)
+        np.testing.assert_array_equal(y, run_exact(exact_kernel, *x, y, pair, zeros, norm, relu, by_column))
+
+
+def test_an_exact_sum_that_float32_would_round_onto_a_tie(exact_kernel):
+    """2.5 and 1e-9, in every place of a vector: half to even would take 2.5 to 2."""
+    for n in (1, 8, 31, 32, 33, 70):
+        for i in range(n):
+            a, b, y = np.zeros((3, 1, n), np.uint8)
+            a[0, i], b[0, i] = 1, 2
+            norm = np.float32([1]), np.float32([1e-9])
+            want = run_exact(exact_kernel, a, b, y, (0.5, 1.0), (0, 0, 0), norm)
+            assert y[0, i] == want[0, i] == 3
+            assert y.sum() == 3
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_sizes_and_bounds_of_an_exact_sum(exact_kernel, n, rng):
+    """Every size around the vectors, up to the edge of a page, misaligned, and in place of either summand."""
+    for by_column in (False, True):
+        channels = n if by_column else 1
+        norm = rng.normal(1, 0.3, channels).astype(np.float32), rng.normal(0, 9, channels).astype(np.float32)
+        with Guarded(n) as ga, Guarded(n) as gb, Guarded(n) as gy:
+            for array in (ga.array, gb.array, gy.array):
+                array[:] = rng.integers(0, 256, n)
+            a, b, y = (g.array.reshape(1, n) for g in (ga, gb, gy))
+            arguments = (0.7123, 0.4567), (9, 200, 31), norm, True, by_column
+            want = run_exact(exact_kernel, a, b, y, *arguments)
+            np.testing.assert_array_equal(y, want)
+            for place in (0, 1):
+                whole = rng.integers(0, 256, n + 80).astype(np.uint8)
+                own = whole[17 : 17 + n].reshape(1, n)
+                own[:] = (a, b)[place]
+                after = whole.copy()
+                after[17 : 17 + n] = want[0]
+                run_exact(exact_kernel, own if place == 0 else a, own if place == 1 else b, own, *arguments)
+                np.testing.assert_array_equal(whole, after)
+    rows = rng.integers(0, 256, (3, 5, n)).astype(np.uint8)
+    for by_column in (False, True):
+        norm = rng.normal(size=(2, n if by_column else 5)).astype(np.float32)
+        want = run_exact(exact_kernel, *rows, (0.7, 0.3), (1, 2, 3), norm, by_column=by_column)
+        np.testing.assert_array_equal(rows[2], want)
+
+
 @pytest.mark.parametrize("n", SIZES)
 def test_sizes_and_bounds_of_a_sum(sum_kernel, n, rng):
     with Guarded(n) as ga, Guarded(n) as gb, Guarded(n) as gy:
@@ -254,4 +335,4 @@ def test_sizes_and_bounds_of_a_sum(sum_kernel, n, rng):
 
 def test_the_list_has_every_layout_and_set():
     assert {k[2] for k in KERNELS} == set(_core.isas())
-    assert {k[0] for k in KERNELS if k[2] == "scalar"} == {"Planes", "Strided", "Sum"}
+    assert {k[0] for k in KERNELS if k[2] == "scalar"} == {"Planes", "Strided", "Sum", "ExactSum"}

@@ -206,8 +206,8 @@ def test_each_kernel_is_named_once():
     assert len(set(kernels)) == len(kernels) > 0
     for kernel in kernels:
         layout, arithmetic, isa = kernel.split(" ")
-        assert layout in {"planes", "rows", "joined", "strided", "sum"}
-        assert arithmetic in {"table", "fp32", "integer"}
+        assert layout in {"planes", "rows", "joined", "strided", "sum", "exactsum"}
+        assert arithmetic in {"table", "fp32", "fp64", "integer"}
         assert isa in ISAS
 
 
@@ -354,7 +354,7 @@ def test_signature_of_the_prepared_operator():
         (bn.quantize_per_tensor_dynamic, ["input", "dtype", "reduce_range"]),
         (bn.quantize_per_channel, ["input", "scales", "zero_points", "axis", "dtype"]),
         (bn.dequantize, ["q"]),
-        (bn.add_batch_norm, ["a", "b", "norm", "sum_scale", "sum_zero_point", "out"]),
+        (bn.add_batch_norm, ["a", "b", "norm", "sum_scale", "sum_zero_point", "exact_sum", "out"]),
         (bn.concat_batch_norm, ["pieces", "norm", "out"]),
         (bn.requantize, ["q", "scale", "zero_point", "dtype"]),
         (bn.QuantizedTensor, ["data", "scale", "zero_point", "axis"]),

@@ -95,6 +95,28 @@ def test_sum_is_the_exact_one(rng, dtype):
             assert have == min(max(q, dtype.qmin), dtype.qmax)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+def test_norm_of_an_exact_sum(rng, relu):
+    """Each addition rounded to double once; for usual slopes that is the rational number itself."""
+    for spread in (1.0, 12.0):
+        channels = 60
+        weight, bias = (rng.normal(size=(2, channels)) * 10 ** rng.uniform(-spread, 1, (2, channels))).astype("f")
+        weight[:9], bias[:9] = np.round(weight[:9] * 4) / 4, 0.25
+        mean, var = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+        a, b = rng.integers(0, 256, (2, 100, channels))
+        norm = (weight, bias, mean, var, 0.0, 0.5, 7, bn.qint8, relu)
+        got = reference.add_batch_norm_exact(a, 0.5, 100, b, 2.0, 3, *norm)
+        slope, intercept = reference.fold(weight, bias, mean, var, 0.0, 0.5, 0.5)
+        for c in range(channels):
+            m, n, k = (Fraction(float(v)) for v in (slope[c], 4 * slope[c], intercept[c]))
+            for x, y, have in zip(a[:, c].tolist(), b[:, c].tolist(), got[:, c].tolist(), strict=True):
+                exact = m * (x - 100) + n * (y - 3) + k
+                rounded = Fraction(float(m * (x - 100) + Fraction(float(n * (y - 3) + k))))
+                assert spread > 1 or abs(slope[c]) < 2**-8 or rounded == exact
+                q = round_half_even(rounded) + 7
+                assert have == min(max(q, 7 if relu else -128), 127)
+
+
 def test_sum_where_double_would_round_onto_a_tie():
     """2.5 and 2^-100: the sum is no double, and the nearest one is a tie, which half to even takes to 2."""
     codes = np.array([5]), np.array([1])

@@ -179,13 +179,12 @@ class Operator {
         return output.tensor(quantization_);
     }
 
-    // The norm of a sum, and the sum.
-    nb::object add(nb::handle a, nb::handle b, nb::handle sum_scale, nb::handle sum_zero_point, nb::handle out,
-                   bool checked) {
+    // The norm of a sum and, unless `with_sum` is false, the sum, which needs a quantization then. Without one the
+    // norm is that of the exact sum.
+    nb::object add(nb::handle a, nb::handle b, nb::handle sum_scale, nb::handle sum_zero_point, bool exact,
+                   bool with_sum, nb::handle out, bool checked) {
         const Tensor *first = tensor_in(a), *second = tensor_in(b);
-        if (!first || !second || first->channel_axis >= 0 || second->channel_axis >= 0 ||
-            !PyFloat_CheckExact(sum_scale.ptr()) || !PyLong_CheckExact(sum_zero_point.ptr()))
-            return nb::none();
+        if (!first || !second || first->channel_axis >= 0 || second->channel_axis >= 0) return nb::none();
         PyArrayObject *x1 = first->array(), *x2 = second->array();
         const int ndim = PyArray_NDIM(x1);
         const int at = channel_axis(*first, axis_, norm_.channels());
@@ -194,43 +193,44 @@ class Operator {
             return nb::none();
         const bool sum_is_signed = is_signed(x1);
         const bool output_is_signed = output_signed_ < 0 ? sum_is_signed : output_signed_ == 1;
-        int overflow = 0;
-        const int64_t zero_point = PyLong_AsLongLongAndOverflow(sum_zero_point.ptr(), &overflow);
-        const double scale = PyFloat_AS_DOUBLE(sum_scale.ptr());
-        if (overflow || !valid_scale(scale) || !valid_zero_point(zero_point, sum_is_signed) ||
-            !valid_zero_point(quantization_.zero_point_value, output_is_signed))
-            return nb::none();
-        const InputQuantization &qa = first->quantization, &qb = second->quantization;
-        const SumQuantization sums{static_cast<float>(qa.scale / scale),
-                                   static_cast<float>(qb.scale / scale),
-                                   qa.zero_point,
-                                   qb.zero_point,
-                                   zero_point,
-                                   sum_is_signed};
-        if (!std::isfinite(sums.factor_a) || !std::isfinite(sums.factor_b)) return nb::none();
+        if (!valid_zero_point(quantization_.zero_point_value, output_is_signed)) return nb::none();
+        SumCall call{{first->quantization.scale, first->quantization.zero_point},
+                     {second->quantization.scale, second->quantization.zero_point},
+                     {},
+                     sum_is_signed,
+                     output_is_signed,
+                     exact};
+        if (with_sum || !exact) {
+            if (!PyFloat_CheckExact(sum_scale.ptr()) || !PyLong_CheckExact(sum_zero_point.ptr()))
+                return nb::none();
+            int overflow = 0;
+            call.sum.zero_point = PyLong_AsLongLongAndOverflow(sum_zero_point.ptr(), &overflow);
+            call.sum.scale = PyFloat_AS_DOUBLE(sum_scale.ptr());
+            if (overflow || !valid_scale(call.sum.scale) || !valid_zero_point(call.sum.zero_point, sum_is_signed))
+                return nb::none();
+        }
         const Output output = make_output(x1, out, output_is_signed, quantization_, checked);
         if (!output.array.is_valid()) return nb::none();
         PyArrayObject* y = as_array(output.array);
         if (!out.is_none() && !checked && !apart_or_same(x2, y)) return nb::none();
 
-        const nb::object sum_array = empty_like(x1, sum_is_signed ? NPY_INT8 : NPY_UINT8);
-        PyArrayObject* s = as_array(sum_array);
+        const nb::object sum = with_sum ? empty_like(x1, sum_is_signed ? NPY_INT8 : NPY_UINT8) : nb::none();
+        PyArrayObject* s = with_sum ? as_array(sum) : nullptr;
         const AddArrays arrays{bytes_of(x1),
                                bytes_of(x2),
-                               mutable_bytes_of(s),
+                               s ? mutable_bytes_of(s) : nullptr,
                                mutable_bytes_of(y),
                                strides_of(x1),
                                strides_of(x2),
-                               strides_of(s),
+                               s ? strides_of(s) : nullptr,
                                strides_of(y),
                                shape_of(x1),
                                ndim,
                                at};
-        const Layout layout = layout_of(s, output.array, at);
-        if (!norm_.run_add(arrays, layout, {scale, zero_point, nullptr, nullptr}, sums, output_is_signed))
-            return nb::none();
+        if (!norm_.run_add(arrays, call)) return nb::none();
+        if (!with_sum) return output.tensor(quantization_);
         return nb::make_tuple(output.tensor(quantization_),
-                              make_tensor(sum_array, nb::borrow(sum_scale), nb::borrow(sum_zero_point)));
+                              make_tensor(sum, nb::borrow(sum_scale), nb::borrow(sum_zero_point)));
     }
 
     int64_t folds() { return norm_.folds(); }
@@ -317,7 +317,8 @@ void bind_batch_norm(nb::module_& module) {
         .def("__call__", &Operator::call, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
         .def("concat", &Operator::concat, nb::arg("pieces").none(), nb::arg("out").none(), nb::arg("checked"))
         .def("add", &Operator::add, nb::arg("a").none(), nb::arg("b").none(), nb::arg("sum_scale").none(),
-             nb::arg("sum_zero_point").none(), nb::arg("out").none(), nb::arg("checked"))
+             nb::arg("sum_zero_point").none(), nb::arg("exact"), nb::arg("with_sum"), nb::arg("out").none(),
+             nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }
 

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "../batch_norm/element.hpp"
+#include "../batch_norm/exact_fold.hpp"
 #include "../batch_norm/integer_fit.hpp"
 #include "../batch_norm/sum_fit.hpp"
 #include "../dispatch.hpp"
@@ -49,7 +51,7 @@ struct Case {
     IntegerParams integer() const { return {multiplier.data(), addend.data(), shift.data()}; }
 };
 
-enum class Arithmetic { table, fp32, integer };
+enum class Arithmetic { table, fp32, fp64, integer };
 
 void require_contiguous_rows(const Case& t) {
     if ((PyArray_STRIDE(t.x, 1) != 1 || PyArray_STRIDE(t.y, 1) != 1) && t.columns > 1)
@@ -129,6 +131,11 @@ void run_case(void (*)(const Sum&), Arithmetic, Case&) {
     throw nb::value_error("a sum has two inputs: run_sum_kernel runs it");
 }
 
+template <int W>
+void run_case(void (*)(const ExactSum&), Arithmetic, Case&) {
+    throw nb::value_error("a sum has two inputs: run_exact_sum_kernel runs it");
+}
+
 nb::list kernel_names() {
     nb::list names;
     const auto found = available_isas();
@@ -166,6 +173,53 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
     BYTENORM_KERNELS(BYTENORM_RUN)
 #undef BYTENORM_RUN
     throw nb::value_error("no kernel of this name");
+}
+
+using ExactKernel = void (*)(const ExactSum&);
+
+ExactKernel exact_kernel(const std::string& arithmetic, const std::string& isa) {
+    ExactKernel kernel = nullptr;
+    auto take = [&](auto found) {
+        if constexpr (std::is_same_v<decltype(found), ExactKernel>) kernel = found;
+    };
+#define BYTENORM_EXACT(l, ar, i, width) \
+    if (std::string(#l) == "ExactSum" && arithmetic == #ar && isa == #i) take(&l##_##ar##_##i);
+    BYTENORM_KERNELS(BYTENORM_EXACT)
+#undef BYTENORM_EXACT
+    if (!kernel) throw nb::value_error("no kernel of this name");
+    return kernel;
+}
+
+// Runs one kernel of exact sums. `weight` and `bias` have one value a channel, which is a column or a row; mean is
+// 0, var and the output's scale are 1.
+void run_exact_sum_kernel(const std::string& arithmetic, const std::string& isa, nb::handle a, nb::handle b,
+                          nb::handle y, double scale_a, int64_t zero_point_a, double scale_b, int64_t zero_point_b,
+                          nb::handle weight, nb::handle bias, int output_zero_point, bool relu, bool by_column) {
+    PyArrayObject *x1 = as_array(a), *x2 = as_array(b), *out = as_array(y);
+    for (PyArrayObject* array : {x1, x2, out})
+        if (!array || PyArray_NDIM(array) != 2 || !is_byte(array) || PyArray_TYPE(x1) != PyArray_TYPE(x2) ||
+            !std::equal(shape_of(array), shape_of(array) + 2, shape_of(out)))
+            throw nb::type_error("a, b and y must be two-dimensional arrays of bytes of one shape");
+    const int64_t channels = PyArray_DIM(out, by_column ? 1 : 0);
+    const std::vector<float> zeros(static_cast<size_t>(channels), 0.0f), ones(static_cast<size_t>(channels), 1.0f);
+    const NormParameters norm{channels,
+                              plain_vector<float>(weight, channels),
+                              plain_vector<float>(bias, channels),
+                              zeros.data(),
+                              ones.data(),
+                              0.0f,
+                              1.0};
+    const ExactFold fold(norm, {scale_a, zero_point_a}, {scale_b, zero_point_b},
+                         {is_signed(x1), is_signed(out), relu, output_zero_point});
+    ExactSum run{};
+    run.a = bytes_of(x1), run.b = bytes_of(x2), run.y = mutable_bytes_of(out);
+    run.count = PyArray_DIM(out, 0), run.length = PyArray_DIM(out, 1);
+    run.a_stride = PyArray_STRIDE(x1, 0), run.b_stride = PyArray_STRIDE(x2, 0),
+    run.y_stride = PyArray_STRIDE(out, 0);
+    run.a_step = PyArray_STRIDE(x1, 1), run.b_step = PyArray_STRIDE(x2, 1), run.y_step = PyArray_STRIDE(out, 1);
+    run.channel_stride = !by_column, run.channel_step = by_column;
+    fold.fill(run, 0);
+    exact_kernel(arithmetic, isa)(run);
 }
 
 template <class Kernel>
@@ -209,6 +263,10 @@ void bind_kernels(nb::module_& module) {
     module.def("run_sum_kernel", &run_sum_kernel, nb::arg("arithmetic"), nb::arg("isa"), nb::arg("a"),
                nb::arg("b"), nb::arg("y"), nb::arg("factor_a"), nb::arg("zero_point_a"), nb::arg("factor_b"),
                nb::arg("zero_point_b"), nb::arg("zero_point"));
+    module.def("run_exact_sum_kernel", &run_exact_sum_kernel, nb::arg("arithmetic"), nb::arg("isa"), nb::arg("a"),
+               nb::arg("b"), nb::arg("y"), nb::arg("scale_a"), nb::arg("zero_point_a"), nb::arg("scale_b"),
+               nb::arg("zero_point_b"), nb::arg("weight"), nb::arg("bias"), nb::arg("output_zero_point"),
+               nb::arg("relu"), nb::arg("by_column"));
 }
 
 }  // namespace bytenorm

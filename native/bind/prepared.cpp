@@ -1,6 +1,7 @@
 #include "prepared.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "run.hpp"
 
@@ -66,21 +67,43 @@ bool PreparedNorm::run_concat(const std::vector<ConcatPiece>& pieces, const Piec
     return true;
 }
 
-bool PreparedNorm::run_add(const AddArrays& arrays, const Layout& layout, const InputQuantization& sum,
-                           const SumQuantization& summands, bool output_signed) {
-    std::shared_ptr<const Folded> folded;
+bool PreparedNorm::run_add(const AddArrays& arrays, const SumCall& call) {
+    int64_t size = 1;
+    for (int d = 0; d < arrays.ndim; ++d) size *= arrays.shape[d];
+    const bool has_codes = arrays.sum || !call.exact;
+    const SumQuantization summands{static_cast<float>(call.a.scale / call.sum.scale),
+                                   static_cast<float>(call.b.scale / call.sum.scale),
+                                   call.a.zero_point,
+                                   call.b.zero_point,
+                                   call.sum.zero_point,
+                                   call.is_signed};
+    if (has_codes && !(std::isfinite(summands.factor_a) && std::isfinite(summands.factor_b))) return false;
     std::shared_ptr<const SumFold> summed;
+    if (call.exact) {
+        std::shared_ptr<const ExactFold> folded;
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            folded = fold_exact(call);
+            if (!folded->finite()) return false;
+            if (has_codes) summed = fold_sum(summands);
+        }
+        without_gil_if_large(size, [&] { apply_add_exact(*folded, summed.get(), arrays); });
+        return true;
+    }
+    const Layout layout = layout_of(arrays);
+    std::shared_ptr<const Folded> folded;
     Plan plan;
     {
         std::lock_guard<std::mutex> guard(mutex_);
-        Entry& entry = fold(sum, {}, summands.is_signed, output_signed);
+        Entry& entry =
+            fold({call.sum.scale, call.sum.zero_point, nullptr, nullptr}, {}, call.is_signed, call.output_signed);
         if (!entry.finite) return false;
         plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
         prepare(plan, *entry.folded);
         folded = entry.folded;
         summed = fold_sum(summands);
     }
-    without_gil_if_large(layout.size, [&] { apply_add(plan, *folded, *summed, arrays, layout); });
+    without_gil_if_large(size, [&] { apply_add(plan, *folded, *summed, arrays, layout); });
     return true;
 }
 
@@ -140,6 +163,24 @@ std::shared_ptr<const SumFold> PreparedNorm::fold_sum(const SumQuantization& sum
     if (sums_.size() == remembered) sums_.pop_back();
     sums_.insert(sums_.begin(), std::move(made));
     return sums_.front().fold;
+}
+
+// The same for the norm of an exact sum.
+std::shared_ptr<const ExactFold> PreparedNorm::fold_exact(const SumCall& call) {
+    for (auto exact = exacts_.begin(); exact != exacts_.end(); ++exact) {
+        const SumCall& known = exact->call;
+        if (!(known.a == call.a && known.b == call.b && known.is_signed == call.is_signed &&
+              known.output_signed == call.output_signed))
+            continue;
+        std::rotate(exacts_.begin(), exact, exact + 1);
+        return exacts_.front().fold;
+    }
+    Exact made{call, std::make_shared<const ExactFold>(
+                         parameters(), call.a, call.b,
+                         Conversion{call.is_signed, call.output_signed, relu_, output_zero_point_})};
+    if (exacts_.size() == remembered) exacts_.pop_back();
+    exacts_.insert(exacts_.begin(), std::move(made));
+    return exacts_.front().fold;
 }
 
 }  // namespace bytenorm

@@ -21,6 +21,13 @@ struct PieceQuantization {
     }
 };
 
+// Two summands, their sum (looked at unless the norm is that of the exact sum and the arrays have none), and what
+// the norm is of.
+struct SumCall {
+    TensorQuantization a, b, sum;
+    bool is_signed, output_signed, exact;  // is_signed: all three
+};
+
 class PreparedNorm {
   public:
     // Copies the parameters, which must be valid.
@@ -40,9 +47,8 @@ class PreparedNorm {
     bool run_concat(const std::vector<ConcatPiece>& pieces, const std::vector<PieceQuantization>& inputs,
                     int64_t size, bool input_signed, bool output_signed);
 
-    // The same for a sum of that quantization. `layout` is that from the sum to the norm.
-    bool run_add(const AddArrays& arrays, const Layout& layout, const InputQuantization& sum,
-                 const SumQuantization& summands, bool output_signed);
+    // The same for a sum.
+    bool run_add(const AddArrays& arrays, const SumCall& call);
 
     int64_t folds();
 
@@ -70,8 +76,14 @@ class PreparedNorm {
         std::shared_ptr<const SumFold> fold;
     };
 
+    struct Exact {
+        SumCall call;  // but for its sum
+        std::shared_ptr<const ExactFold> fold;
+    };
+
     Entry& fold(const InputQuantization& input, const Pieces& pieces, bool input_signed, bool output_signed);
     std::shared_ptr<const SumFold> fold_sum(const SumQuantization& summands);
+    std::shared_ptr<const ExactFold> fold_exact(const SumCall& call);
 
     const int64_t channels_;
     const AlignedArray<float> weight_, bias_, mean_, var_;
@@ -82,6 +94,7 @@ class PreparedNorm {
     std::mutex mutex_;
     std::vector<Entry> entries_;
     std::vector<Sum> sums_;
+    std::vector<Exact> exacts_;
 };
 
 }  // namespace bytenorm

@@ -243,10 +243,11 @@ def norm_input(value: object, norm_axis: object, channels: int) -> tuple[Any, in
     return q, at
 
 
-def overflow(slope: np.ndarray, intercept: np.ndarray) -> None:
-    """Refuse a fold whose slope or intercept is no finite float32."""
+def overflow(slope: np.ndarray, intercept: np.ndarray, of: str = "") -> None:
+    """Refuse a fold, that of the input named `of`, whose slope or intercept is no finite float32."""
+    scale_ = f"scale of {of}" if of else "input scale"
     for name, values, what in (
-        ("slope", slope, "weight / sqrt(var + eps) * input scale / output_scale"),
+        ("slope", slope, f"weight / sqrt(var + eps) * {scale_} / output_scale"),
         ("intercept", intercept, "(bias - mean * weight / sqrt(var + eps)) / output_scale"),
     ):
         bad = ~np.isfinite(values)
@@ -346,9 +347,12 @@ def norm_summands(a: object, b: object, norm_axis: int, channels: int) -> tuple[
 
 def sum_quantization(a: Any, b: Any, sum_scale: object, sum_zero_point: object) -> tuple[float, int]:
     """Return scale and zero point of a sum; neither scale of the summands may overflow float32 in steps of it."""
-    for name, value in (("sum_scale", sum_scale), ("sum_zero_point", sum_zero_point)):
+    for name, value, other in (
+        ("sum_scale", sum_scale, "sum_zero_point"),
+        ("sum_zero_point", sum_zero_point, "sum_scale"),
+    ):
         if value is None:
-            missing(name)
+            raise TypeError(f"{name} must be given with {other}, or neither for no sum, got None")
     scale_ = scale(sum_scale, "sum_scale")
     zero = zero_point(sum_zero_point, dtype_of(a.data), "sum_zero_point")
     for name, q in (("a", a), ("b", b)):

@@ -44,9 +44,11 @@ class Operator:
         b: object,
         sum_scale: object,
         sum_zero_point: object,
+        exact: bool,
+        with_sum: bool,
         out: object | None,
         checked: bool,
-    ) -> tuple[QuantizedTensor, QuantizedTensor] | None: ...
+    ) -> Any: ...
     @property
     def folds(self) -> int: ...
 
@@ -152,3 +154,19 @@ def run_sum_kernel(
     zero_point_b: int,
     zero_point: int,
 ) -> bool: ...
+def run_exact_sum_kernel(
+    arithmetic: str,
+    isa: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    y: np.ndarray,
+    scale_a: float,
+    zero_point_a: int,
+    scale_b: float,
+    zero_point_b: int,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    output_zero_point: int,
+    relu: bool,
+    by_column: bool,
+) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -73,6 +73,7 @@ def concat_batch_norm(pieces: Sequence[QuantizedTensor], norm: BatchNorm, out: A
     return result
 
 
+@overload
 def add_batch_norm(
     a: QuantizedTensor,
     b: QuantizedTensor,
@@ -80,12 +81,38 @@ def add_batch_norm(
     *,
     sum_scale: float,
     sum_zero_point: int,
+    exact_sum: bool = False,
     out: Any = None,
-) -> tuple[QuantizedTensor, QuantizedTensor]:
+) -> tuple[QuantizedTensor, QuantizedTensor]: ...
+@overload
+def add_batch_norm(
+    a: QuantizedTensor,
+    b: QuantizedTensor,
+    norm: BatchNorm,
+    *,
+    sum_scale: None = None,
+    sum_zero_point: None = None,
+    exact_sum: bool = False,
+    out: Any = None,
+) -> QuantizedTensor: ...
+def add_batch_norm(
+    a: QuantizedTensor,
+    b: QuantizedTensor,
+    norm: BatchNorm,
+    *,
+    sum_scale: float | None = None,
+    sum_zero_point: int | None = None,
+    exact_sum: bool = False,
+    out: Any = None,
+) -> QuantizedTensor | tuple[QuantizedTensor, QuantizedTensor]:
     """Add two 8-bit tensors and normalize the sum, in one pass.
 
-    The sum is that of the real numbers, rounded once to its own quantization, half to even. The norm is that of
-    its codes: bit for bit ``norm(sum)``. docs/numerics.md gives every rounding.
+    With a quantization for the sum: the sum is that of the real numbers, rounded once, half to even. The norm is
+    that of its codes, bit for bit ``norm(sum)``, as in a network of 8-bit operators; or, with `exact_sum`, that of
+    the real numbers before they are rounded, which is closer to float. Both are returned.
+
+    Without one there are no codes of a sum. The norm is that of the real numbers, and all that is returned.
+    docs/numerics.md gives every rounding.
 
     Parameters
     ----------
@@ -93,10 +120,12 @@ def add_batch_norm(
         Of one shape and dtype, each quantized per tensor. Any strides each.
     norm : BatchNorm
         What to apply to the sum. It remembers what it prepares for these quantizations.
-    sum_scale : float
-        The quantization step of the sum in real units.
-    sum_zero_point : int
+    sum_scale : float, optional
+        The quantization step of the sum in real units. Given together with `sum_zero_point` or not at all.
+    sum_zero_point : int, optional
         The code of 0 in the sum, which has the dtype of `a` and `b`.
+    exact_sum : bool, optional
+        Normalize the sum before it is rounded. Makes no difference without a quantization for the sum.
     out : array of uint8 or int8, or QuantizedTensor, optional
         Where to write the norm: the output's dtype and the shape of `a`, any strides. It may be the own memory
         of `a` or `b`, or apart from both.
@@ -106,12 +135,12 @@ def add_batch_norm(
     normalized : QuantizedTensor
         Of the shape of `a` and its axis order in memory. Over `out`'s memory if that is given.
     sum : QuantizedTensor
-        Of the shape of `a` and its axis order in memory.
+        Of the shape of `a` and its axis order in memory. Only with a quantization for it.
 
     Raises
     ------
     TypeError
-        If an argument is missing or of the wrong kind.
+        If an argument is missing or of the wrong kind, or half of the sum's quantization is.
     ValueError
         If shapes or types differ, a tensor is quantized per channel, a scale is too large for the sum's, or as
         `BatchNorm` raises it.
@@ -121,23 +150,34 @@ def add_batch_norm(
     >>> import numpy as np, bytenorm as bn
     >>> a = bn.QuantizedTensor(np.array([[10, 20]], np.uint8), 0.1, 0)
     >>> b = bn.QuantizedTensor(np.array([[128, 130]], np.uint8), 0.5, 120)
-    >>> norm = bn.BatchNorm(None, None, [1.0, 1.0], [4.0, 4.0], output_scale=0.5, output_zero_point=9)
-    >>> y, total = bn.add_batch_norm(a, b, norm, sum_scale=0.25, sum_zero_point=0)
+    >>> norm = bn.BatchNorm(None, None, [1.0, 1.0], [4.0, 4.0], output_scale=0.25, output_zero_point=9)
+    >>> y, total = bn.add_batch_norm(a, b, norm, sum_scale=0.75, sum_zero_point=0)
     >>> y.int_repr(), total.int_repr()
-    (array([[13, 15]], dtype=uint8), array([[20, 28]], dtype=uint8))
+    (array([[17, 20]], dtype=uint8), array([[7, 9]], dtype=uint8))
+    >>> bn.add_batch_norm(a, b, norm).int_repr()
+    array([[17, 21]], dtype=uint8)
     """
+    exact = exact_sum if isinstance(exact_sum, bool) else _checks.flag(exact_sum, "exact_sum")
+    with_sum = sum_scale is not None or sum_zero_point is not None
+    exact = exact or not with_sum
     if isinstance(norm, BatchNorm):
-        result = norm._operator.add(a, b, sum_scale, sum_zero_point, out, False)
+        result = norm._operator.add(a, b, sum_scale, sum_zero_point, exact, with_sum, out, False)
         if result is not None:
-            return result
+            return result  # type: ignore[no-any-return]
     norm = _checks.instance(norm, BatchNorm, "norm")
     first, second = _checks.norm_summands(a, b, norm.axis, len(norm.mean))
-    scale, zero_point = _checks.sum_quantization(first, second, sum_scale, sum_zero_point)
+    inputs = [("a", first), ("b", second)] if exact else []
+    if with_sum:
+        scale, zero_point = _checks.sum_quantization(first, second, sum_scale, sum_zero_point)
+        sum_scale, sum_zero_point = scale, zero_point
+        if not exact:
+            inputs = [("", QuantizedTensor(first.data, scale, zero_point))]
     kind = norm.output_dtype or dtype_of(first.data)
     _checks.zero_point(norm.output_zero_point, kind, "output_zero_point")
-    like = QuantizedTensor(first.data, scale, zero_point)
-    _checks.overflow(*_core.fold(norm.weight, norm.bias, norm.mean, norm.var, norm.eps, norm.output_scale, like))
+    for of, like in inputs:
+        fold = _core.fold(norm.weight, norm.bias, norm.mean, norm.var, norm.eps, norm.output_scale, like)
+        _checks.overflow(*fold, of)
     out = _checks.add_output(out, first, second, kind, norm.output_scale, norm.output_zero_point)
-    result = norm._operator.add(first, second, scale, zero_point, out, True)
+    result = norm._operator.add(first, second, sum_scale, sum_zero_point, exact, with_sum, out, True)
     assert result is not None, "the checks let something through that the operator refuses"
-    return result
+    return result  # type: ignore[no-any-return]

@@ -115,6 +115,35 @@ def add(
     return np.clip(rounded + zero_point, dtype.qmin, dtype.qmax).astype(dtype.numpy)
 
 
+def add_batch_norm_exact(
+    a: Array,
+    a_scale: Array,
+    a_zero_point: Array,
+    b: Array,
+    b_scale: Array,
+    b_zero_point: Array,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    eps: Array,
+    output_scale: Array,
+    output_zero_point: Array,
+    dtype: DType,
+    relu: bool = False,
+    axis: int = 1,
+) -> Array:
+    """Return the output codes of a batch norm over a sum that is not rounded: in float64, the products exact."""
+    a_slope, intercept = fold(weight, bias, mean, var, eps, a_scale, output_scale)
+    b_slope, _ = fold(weight, bias, mean, var, eps, b_scale, output_scale)
+    shape = [-1 if d == axis % a.ndim else 1 for d in range(a.ndim)]
+    a_part = F64(a_slope).reshape(shape) * (np.asarray(a, np.int64) - a_zero_point)
+    b_part = F64(b_slope).reshape(shape) * (np.asarray(b, np.int64) - b_zero_point)
+    rounded = np.rint(a_part + (b_part + F64(intercept).reshape(shape)))
+    lowest = output_zero_point if relu else dtype.qmin
+    return np.clip(rounded + output_zero_point, lowest, dtype.qmax).astype(dtype.numpy)
+
+
 def average_pool(q: Array, axes: tuple[int, int], dtype: DType) -> Array:
     """Return the average of each 2x2 codes on two axes, half to even; an odd last row or column is left out."""
     total = np.asarray(q, np.int64)
