@@ -1,350 +1,476 @@
-"""Norms in one operator with the concatenation or the sum that they read: the library's bits, and what is left."""
+"""The operators for concatenations and sums in ONNX: the library's bits everywhere, shapes, every refusal."""
 
 import itertools
+import re
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from norm_models import Nodes, random_norm, serialized
+from onnx import helper, numpy_helper
+from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import bytenorm as bn
+from bytenorm import _core, reference
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.concat_function import add_concat_functions, concat_node
+from bytenorm.onnx.sum_function import ADD_INPUTS, add_node, add_sum_functions
 
-FORMATS = ["QDQ", "QOperator"]
-BYTES = (np.uint8, np.int8)
-PAIRS = [pytest.param(a, b, id=f"{a.__name__}-{b.__name__}") for a in BYTES for b in BYTES]
-NO_LIMITS, RELU = (-np.inf, np.inf), (0.0, np.inf)
-PLANES = {2: (), 3: (9,), 4: (5, 6), 5: (3, 4, 5)}
+CODES = (np.uint8, np.int8)
+PAIRS = [pytest.param(a, b, id=f"{a.__name__}-{b.__name__}") for a, b in itertools.product(CODES, CODES)]
+ERRORS = (ort.capi.onnxruntime_pybind11_state.Fail, ort.capi.onnxruntime_pybind11_state.InvalidArgument,
+          ort.capi.onnxruntime_pybind11_state.RuntimeException,
+          ort.capi.onnxruntime_pybind11_state.InvalidGraph)  # fmt: skip
+EPSILON = 1e-3
 
-
-def options(threads=1, save=None):
-    made = ort.SessionOptions()
-    made.intra_op_num_threads, made.inter_op_num_threads = threads, 1
-    made.log_severity_level = 3
-    if save is not None:
-        made.optimized_model_filepath = str(save)
-    return made
+ort.set_default_logger_severity(4)  # some sessions below are meant to fail
 
 
-def results(model, feeds):
-    """Return the outputs of a model in ONNX Runtime with our library and without, and in ONNX's evaluator."""
-    for threads in (1, 2):
-        yield bno.session(model, options(threads)).run(None, feeds)
-    yield ort.InferenceSession(model.SerializeToString(), options(), providers=["CPUExecutionProvider"]).run(
-        None, feeds
-    )
-    # The evaluator knows neither the runtime's own operators nor overloads of functions.
-    if not any(node.domain == "com.microsoft" or node.overload for node in model.graph.node):
-        yield ReferenceEvaluator(model).run(None, feeds)
+@pytest.fixture(params=_core.isas())
+def isa(request):
+    """Every instruction set of this machine."""
+    before = _core.isa()
+    _core.select_isa(request.param)
+    yield
+    _core.select_isa(before)
 
 
-def fuse(model, want):
-    """Lower a model and look that it is left as it was, that the result is valid, and what was fused."""
-    before = serialized(model)
-    made, outcomes = lower_with_report(model, lowering="fused")
-    assert serialized(model) == before
-    assert [o.pattern for o in outcomes] == want
-    assert not [o.problem for o in outcomes if o.problem]
-    onnx.checker.check_model(made, full_check=True)
-    return made
+def kind_of(array):
+    return helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
 
 
-def ops(model):
-    return [node.op_type for node in model.graph.node]
+def codes(rng, shape, dtype=np.uint8):
+    return rng.integers(0, 256, shape, np.uint8).view(dtype)
 
 
-class Graph(Nodes):
-    """A graph of codes in either format; `codes` knows the quantization of each tensor of codes."""
-
-    def __init__(self, rng, form="QDQ", rank=4, byte=np.uint8, plane=None):
-        super().__init__()
-        self.rng, self.form, self.rank, self.byte = rng, form, rank, byte
-        self.plane = list(PLANES[rank] if plane is None else plane)
-        self.codes = {}
-        self.feeds = {}
-
-    def quantized(self, name, scale, zero_point, byte=None):
-        byte = self.byte if byte is None else byte
-        self.codes[name] = (np.float32(scale), np.asarray(zero_point, byte))
-        return self.quantization(f"{name}/q", *self.codes[name])
-
-    def names(self, name):
-        return [f"{name}/q_scale", f"{name}/q_zero_point"]
-
-    def piece(self, name, channels, *, scale=None, last=False):
-        """Add an input of codes."""
-        lowest = np.iinfo(self.byte).min
-        self.quantized(name, scale or self.rng.uniform(0.01, 0.05), lowest + int(self.rng.integers(90, 160)))
-        shape = [channels, *self.plane] if not last else [*self.plane, channels]
-        self.input(name, self.byte, ["n", *shape])
-        self.feeds[name] = self.rng.integers(lowest, lowest + 256, (16, *shape)).astype(self.byte)
-        return name
-
-    def real(self, name):
-        made = f"{name}/real"
-        if made not in {output for node in self.nodes for output in node.output}:
-            self.node("DequantizeLinear", [name, *self.names(name)], made)
-        return made
-
-    def joined(self, op, parts, name, **attributes):
-        """Add a concatenation or a sum with a quantization of its own, which saturates nothing."""
-        scales = [float(self.codes[part][0]) for part in parts]
-        scale = max(scales) * 1.7 if op == "Concat" else sum(scales)
-        self.quantized(name, scale, np.iinfo(self.byte).min + 125)
-        if self.form == "QDQ":
-            made = self.node(op, [self.real(part) for part in parts], f"{name}/float", **attributes)
-            return self.node("QuantizeLinear", [made, *self.names(name)], name)
-        triples = [text for part in parts for text in (part, *self.names(part))]
-        inputs = [*self.names(name), *triples] if op == "Concat" else [*triples, *self.names(name)]
-        return self.node(f"QLinear{op}", inputs, name, domain="com.microsoft", **attributes)
-
-    def norm(self, source, name, norm, *, transposed=None):
-        """Add a norm with its activation, as `y`."""
-        last = self.real(source)
-        if transposed:
-            last = self.node("Transpose", [last], f"{name}/transposed", perm=transposed)
-            quantization = self.quantization(f"{name}/moved", *self.codes[source])
-            last = self.node("QuantizeLinear", [last, *quantization], f"{name}/moved")
-            last = self.node("DequantizeLinear", [last, *quantization], f"{name}/moved/real")
-        parameters = [self.constant(f"{name}/{p}", getattr(norm, p)) for p in ("weight", "bias", "mean", "var")]
-        last = self.node("BatchNormalization", [last, *parameters], f"{name}/n", name=name, epsilon=norm.epsilon)
-        if norm.limits == RELU:
-            last = self.node("Relu", [last], f"{name}/relu")
-        elif norm.limits != NO_LIMITS:
-            limits = [self.constant(f"{name}/{i}", limit, np.float32) for i, limit in enumerate(norm.limits)]
-            last = self.node("Clip", [last, *limits], f"{name}/clip")
-        made = f"{name}/y"
-        names = self.quantized(made, norm.y_scale, norm.y_zero_point, norm.y_zero_point.dtype)
-        self.node("QuantizeLinear", [last, *names], made)
-        return made
-
-    def model(self, opset=19, ir=9):  # the first opset whose conversions ONNX's evaluator has
-        return super().model(opset, ir)
-
-    def result(self, name, channels, *, plane=None, byte=None, last=False):
-        plane = self.plane if plane is None else list(plane)
-        shape = [channels, *plane] if not last else [*plane, channels]
-        self.output(name, self.byte if byte is None else byte, ["n", *shape])
-
-    def tensor(self, name, values=None):
-        scale, zero_point = self.codes[name]
-        return bn.QuantizedTensor(self.feeds[name] if values is None else values, float(scale), int(zero_point))
+def norm_values(rng, channels, y_type):
+    vectors = rng.normal(size=(3, channels))
+    values = dict(zip(("scale", "B", "input_mean"), vectors, strict=True))
+    values |= {"input_var": rng.uniform(0.1, 3, channels), "y_scale": 0.03}
+    values = {name: np.asarray(value, np.float32) for name, value in values.items()}
+    return {**values, "y_zero_point": np.asarray(np.iinfo(y_type).min + 101, y_type)}
 
 
-def batch_norm(norm, axis=1):
-    """Return the norm as the library has it, without its activation."""
-    dtype = {np.dtype(np.uint8): bn.quint8, np.dtype(np.int8): bn.qint8}[norm.y_zero_point.dtype]
+def zero_points(rng, dtype, size=None):
+    return np.asarray(np.iinfo(dtype).min + rng.integers(0, 256, size), dtype)
+
+
+def concat_values(rng, counts, x_type=np.uint8, y_type=np.uint8):
+    scales = rng.uniform(0.01, 0.1, len(counts)).astype(np.float32)
+    values = norm_values(rng, sum(counts), y_type)
+    return {**values, "x_scales": scales, "x_zero_points": zero_points(rng, x_type, len(counts))}
+
+
+def add_values(rng, channels, x_type=np.uint8, y_type=np.uint8, scales=(0.03, 0.05, 0.08)):
+    values = norm_values(rng, channels, y_type)
+    for name, scale in zip("abs", scales, strict=True):
+        values |= {f"{name}_scale": np.asarray(scale, np.float32), f"{name}_zero_point": zero_points(rng, x_type)}
+    return values
+
+
+def model(nodes, feed, values, outputs, *, shapes=None, inputs=(), ir=9, opset=17):
+    """Return a model with its functions; `inputs` are parameters that come with the run."""
+    shapes = shapes or {}
+    declared = [
+        helper.make_tensor_value_info(name, kind_of(x), shapes.get(name, x.shape)) for name, x in feed.items()
+    ]
+    declared += [helper.make_tensor_value_info(n, kind_of(values[n]), [None] * values[n].ndim) for n in inputs]
+    made = [helper.make_tensor_value_info(name, kind, [None] * rank) for name, kind, rank in outputs]
+    constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in values.items() if n not in inputs]
+    graph = helper.make_graph(nodes, "fused", declared, made, constants)
+    whole = helper.make_model(graph, ir_version=ir, opset_imports=[helper.make_opsetid("", opset)])
+    add_concat_functions(whole)
+    add_sum_functions(whole)
+    return whole
+
+
+def concat_model(pieces, values, *, channels_last=0, relu=0, pool=0, **kind):
+    feed = {f"x_{i}": x for i, x in enumerate(pieces)}
+    names = ["scale", "B", "input_mean", "input_var", "y_scale", "y_zero_point", "x_scales", "x_zero_points"]
+    node = concat_node(
+        [*names, *feed], "y", "norm", epsilon=EPSILON, channels_last=bool(channels_last), relu=bool(relu),
+        pool=pool,
+    )  # fmt: skip
+    outputs = [("y", kind_of(values["y_zero_point"]), pieces[0].ndim)]
+    return model([node], feed, values, outputs, **kind), feed
+
+
+def add_model(a, b, values, *, channels_last=0, relu=0, with_sum=1, exact_sum=0, **kind):
+    node = add_node(
+        ADD_INPUTS, "y", "norm", sum_output="s" if with_sum else "", epsilon=EPSILON,
+        channels_last=bool(channels_last), relu=bool(relu), exact_sum=bool(exact_sum),
+    )  # fmt: skip
+    outputs = [("y", kind_of(values["y_zero_point"]), a.ndim), ("s", kind_of(a), a.ndim)][: 1 + with_sum]
+    feed = {"a": a, "b": b}
+    return model([node], feed, values, outputs, **kind), feed
+
+
+def norm_of(values, channels_last, relu):
     return bn.BatchNorm(
-        norm.weight, norm.bias, norm.mean, norm.var, eps=float(np.float32(norm.epsilon)), axis=axis,
-        output_scale=float(norm.y_scale), output_zero_point=int(norm.y_zero_point), output_dtype=dtype,
+        values["scale"], values["B"], values["input_mean"], values["input_var"], eps=float(np.float32(EPSILON)),
+        output_scale=float(values["y_scale"]), output_zero_point=int(values["y_zero_point"]), relu=bool(relu),
+        axis=-1 if channels_last else 1,
+        output_dtype=bn.quint8 if values["y_zero_point"].dtype == np.uint8 else bn.qint8,
     )  # fmt: skip
 
 
-def activated(norm, codes):
-    info = np.iinfo(codes.dtype)
-    low, high = (np.rint(np.float64(x) / norm.y_scale) + norm.y_zero_point for x in norm.limits)
-    return np.clip(codes, max(low, info.min), min(high, info.max)).astype(codes.dtype)
+def tensor(data, scale, zero_point):
+    return bn.QuantizedTensor(data, float(scale), int(zero_point))
 
 
-# --- concatenations ---------------------------------------------------------------------------------------------
+def want_concat(pieces, values, *, channels_last=0, relu=0, pool=0):
+    quantized = map(tensor, pieces, values["x_scales"], values["x_zero_points"])
+    y = bn.concat_batch_norm(list(quantized), norm_of(values, channels_last, relu))
+    axes = (1, 2) if channels_last else (2, 3)
+    return [reference.average_pool(y.data, axes, y.dtype) if pool else y.data]
+
+
+def want_add(a, b, values, *, channels_last=0, relu=0, with_sum=1, exact_sum=0):
+    first, second = (tensor(x, values[f"{n}_scale"], values[f"{n}_zero_point"]) for n, x in (("a", a), ("b", b)))
+    y, s = bn.add_batch_norm(
+        first, second, norm_of(values, channels_last, relu), sum_scale=float(values["s_scale"]),
+        sum_zero_point=int(values["s_zero_point"]), exact_sum=bool(exact_sum),
+    )  # fmt: skip
+    return [y.data, s.data][: 1 + with_sum]
+
+
+def assert_same(got, want):
+    for y, w in zip(got, want, strict=True):
+        assert y.dtype == w.dtype
+        np.testing.assert_array_equal(y, w)
+
+
+def options(*, threads=1, optimize=True):
+    made = ort.SessionOptions()
+    made.intra_op_num_threads = threads
+    levels = ort.GraphOptimizationLevel
+    made.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    return made
+
+
+def stock(made, **kind):
+    return ort.InferenceSession(made.SerializeToString(), options(**kind), providers=["CPUExecutionProvider"])
+
+
+def check_library(made, feed, want, threads=(1, 2)):
+    for n, optimize in itertools.product(threads, (True, False)):
+        session = bno.session(made, options(threads=n, optimize=optimize))
+        for _ in range(2):
+            assert_same(session.run(None, feed), want)
+
+
+def check_everywhere(made, feed, want):
+    onnx.checker.check_model(made, full_check=True)
+    check_library(made, feed, want, threads=(1,))
+    for optimize in (True, False):
+        assert_same(stock(made, optimize=optimize).run(None, feed), want)
+    assert_same(ReferenceEvaluator(made).run(None, feed), want)
+
+
+def shape_of(rank, channels, channels_last):
+    spatial = [7, 4, 3][: rank - 2]
+    return (3, *spatial, channels) if channels_last else (3, channels, *spatial)
+
+
+# --- the same bits --------------------------------------------------------------------------------------------
+
+COUNTS = [(3,), (64,), (5, 1, 7), (64, 32, 32), (16,) * 60, (300, 20)]
 
 
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
-@pytest.mark.parametrize("limits", [NO_LIMITS, RELU, (-1.5, 0.7)], ids=["alone", "relu", "hardtanh"])
-@pytest.mark.parametrize("form", FORMATS)
-def test_concatenation(rng, form, limits, x_type, y_type):
-    for rank in (2, 3, 4, 5):
-        g = Graph(rng, form, rank, x_type)
-        parts = [g.piece(f"p{i}", channels) for i, channels in enumerate((3, 1, 4))]
-        norm = random_norm(rng, 8, y_type=y_type, limits=limits)
-        g.result(g.norm(g.joined("Concat", parts, "j", axis=1), "norm", norm), 8, byte=y_type)
-        made = fuse(g.model(), ["concat"])
-        assert ops(made).count("QLinearConcatBatchNormalization") == 1
-        assert not {"QuantizeLinear", "DequantizeLinear", "Concat", "QLinearConcat", "Relu"} & set(ops(made))
-        assert ops(made).count("Transpose") == (4 if rank > 2 else 0)
-        want = activated(norm, bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm)).data)
-        assert len(np.unique(want)) > 15
-        for (got,) in results(made, g.feeds):
-            assert got.dtype == want.dtype
-            np.testing.assert_array_equal(got, want)
+@pytest.mark.parametrize("counts", COUNTS, ids=lambda counts: f"{len(counts)}x{counts[0]}")
+def test_concat_in_onnx_runtime(rng, isa, counts, x_type, y_type):
+    for rank, channels_last, relu in itertools.product((2, 4), (0, 1), (0, 1)):
+        attributes = {"channels_last": channels_last, "relu": relu}
+        pieces = [codes(rng, shape_of(rank, n, channels_last), x_type) for n in counts]
+        values = concat_values(rng, counts, x_type, y_type)
+        made, feed = concat_model(pieces, values, **attributes)
+        check_library(made, feed, want_concat(pieces, values, **attributes), threads=(1,))
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_concatenations_in_concatenations(rng, form):
-    """Each layer of a dense block joins what the layer before joined: all of it is read from the pieces."""
-    g = Graph(rng, form)
-    first, second, third = (g.piece(f"p{i}", c) for i, c in enumerate((4, 2, 2)))
-    inner = g.joined("Concat", [first, second], "inner", axis=1)
-    outer = g.joined("Concat", [inner, third], "outer", axis=1)
-    norms = [random_norm(rng, 6, limits=RELU), random_norm(rng, 8)]
-    for source, norm in zip((inner, outer), norms, strict=True):
-        g.result(g.norm(source, f"norm of {source}", norm), len(norm.weight))
-    made = fuse(g.model(), ["concat", "concat"])
-    assert not {"Concat", "QLinearConcat"} & set(ops(made))
-    assert ops(made).count("Transpose") == 5  # one for each piece, whoever reads it, and for each norm
-    assert (made.ir_version, [len(n.input) for n in made.graph.node if "Concat" in n.op_type]) == (10, [10, 11])
-    for got in results(made, g.feeds):
-        for y, norm, parts in zip(got, norms, ((first, second), (first, second, third)), strict=True):
-            want = bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm)).data
-            np.testing.assert_array_equal(y, activated(norm, want))
+@pytest.mark.parametrize("channels_last", [0, 1])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (9, 7), (5, 130), (1, 8)], ids=str)
+def test_concat_pooled(rng, isa, channels_last, size):
+    for counts, dtype in itertools.product(((3,), (5, 1, 7), (64, 32, 300)), CODES):
+        shapes = [(2, *size, n) if channels_last else (2, n, *size) for n in counts]
+        pieces, values = [codes(rng, shape, dtype) for shape in shapes], concat_values(rng, counts, dtype, dtype)
+        made, feed = concat_model(pieces, values, channels_last=channels_last, pool=2)
+        want = want_concat(pieces, values, channels_last=channels_last, pool=2)
+        check_library(made, feed, want, threads=(1,))
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_concatenation_that_others_read_stays(rng, form):
-    g = Graph(rng, form)
-    parts = [g.piece("p", 3), g.piece("q", 5)]
-    norm = random_norm(rng, 8)
-    joined = g.joined("Concat", parts, "j", axis=1)
-    g.result(g.norm(joined, "norm", norm), 8)
-    g.result(joined, 8)
-    model = g.model()
-    made = fuse(model, ["concat"])
-    kept = bno.session(model, options()).run(["j"], g.feeds)[0]
-    want = bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm)).data
-    for y, j in results(made, g.feeds):
-        np.testing.assert_array_equal(y, want)
-        assert np.abs(j.astype(int) - kept).max() <= (form == "QOperator")
+@pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
+def test_concat_everywhere(rng, x_type, y_type):
+    choices = itertools.product((2, 3, 4, 5), (0, 1))
+    for i, (rank, channels_last) in enumerate(choices):
+        counts = [(7,), (3, 4), (5, 1, 8)][i % 3]
+        pieces = [codes(rng, shape_of(rank, n, channels_last), x_type) for n in counts]
+        values = concat_values(rng, counts, x_type, y_type)
+        for pool in (0, 2) if rank == 4 else (0,):
+            attributes = {"channels_last": channels_last, "relu": i % 2, "pool": pool}
+            made, feed = concat_model(pieces, values, opset=(13, 17, 20)[i % 3], **attributes)
+            check_everywhere(made, feed, want_concat(pieces, values, **attributes))
 
 
-@pytest.mark.parametrize("rank", [3, 4, 5])
-def test_concatenation_with_channels_last(rng, rank):
-    """As converters from TensorFlow write it: the axes move before and behind the norm. Here nothing moves."""
-    g = Graph(rng, "QDQ", rank)
-    parts = [g.piece(f"p{i}", channels, last=True) for i, channels in enumerate((3, 5))]
-    norm = random_norm(rng, 8, limits=RELU)
-    to_first, to_last = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
-    made = g.norm(g.joined("Concat", parts, "j", axis=-1), "norm", norm, transposed=to_first)
-    g.node("Transpose", [made], "y", perm=to_last)
-    g.result("y", 8, last=True)
-    made = fuse(g.model(), ["concat"])
-    assert ops(made).count("Transpose") == 2  # which undo one another
-    want = activated(norm, bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm, -1)).data)
-    for (got,) in results(made, g.feeds):
-        np.testing.assert_array_equal(got, want)
+SCALES = [(0.03, 0.05, 0.08), (1, 1, 1), (0.5, 1, 1), (1, 1e-30, 2), (300, 0.1, 1)]
 
 
-def test_a_size_that_nobody_knows(rng):
-    """Without a rank there is no way to move axes: the operator takes the channels from axis 1."""
-    g = Graph(rng)
-    parts = [g.piece(f"p{i}", channels) for i, channels in enumerate((3, 5))]
-    norm = random_norm(rng, 8)
-    g.result(g.norm(g.joined("Concat", parts, "j", axis=1), "norm", norm), 8)
-    model = g.model()
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.ClearField("shape")
-    made, outcomes = lower_with_report(model, lowering="fused")
-    assert [(o.problem, o.pattern) for o in outcomes] == [("", "concat")]
-    assert ops(made) == ["QLinearConcatBatchNormalization"]
-    want = bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm)).data
-    np.testing.assert_array_equal(bno.session(made, options()).run(None, g.feeds)[0], want)
+@pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
+def test_add_in_onnx_runtime(rng, isa, x_type, y_type):
+    flags = itertools.product((0, 1), repeat=4)
+    for i, (channels_last, relu, with_sum, exact_sum) in enumerate(flags):
+        attributes = {
+            "channels_last": channels_last, "relu": relu, "with_sum": with_sum, "exact_sum": exact_sum
+        }  # fmt: skip
+        for shape in ((70, 9), (2, 64, 9, 64)):
+            a, b = (codes(rng, shape, x_type) for _ in range(2))
+            values = add_values(rng, shape[-1 if channels_last else 1], x_type, y_type, SCALES[i % 5])
+            made, feed = add_model(a, b, values, **attributes)
+            check_library(made, feed, want_add(a, b, values, **attributes), threads=(1,))
 
 
-# --- averages behind a convolution ------------------------------------------------------------------------------
+@pytest.mark.parametrize("scales", SCALES, ids=str)
+@pytest.mark.parametrize("exact_sum", [0, 1])
+def test_add_everywhere(rng, scales, exact_sum):
+    for i, rank in enumerate((2, 3, 4, 5)):
+        attributes = {
+            "channels_last": i % 2, "relu": i // 2, "with_sum": int(i < 3), "exact_sum": exact_sum
+        }  # fmt: skip
+        x_type, y_type = CODES[i % 2], CODES[i // 2]
+        a, b = (codes(rng, shape_of(rank, 9, i % 2), x_type) for _ in range(2))
+        values = add_values(rng, 9, x_type, y_type, scales)
+        made, feed = add_model(a, b, values, opset=(13, 17, 20)[i % 3], **attributes)
+        check_everywhere(made, feed, want_add(a, b, values, **attributes))
 
 
-def transition(rng, form, *, bias=True, limits=RELU, plane=(8, 8)):
-    """Return a graph that ends as a dense block of a DenseNet does, the norm, and the weights in real numbers."""
-    g = Graph(rng, form, plane=plane)
-    parts = [g.piece(f"p{i}", channels) for i, channels in enumerate((6, 2))]
-    norm = random_norm(rng, 8, limits=limits)
-    y = g.norm(g.joined("Concat", parts, "j", axis=1), "norm", norm)
-    codes = rng.integers(-60, 61, (4, 8, 1, 1)).astype(np.int8)
-    x_scale, w_scale = np.float32(norm.y_scale), np.float32(0.01)
-    addend = rng.integers(-900, 900, 4).astype(np.int32) * bias
-    names = [*g.quantization("w", w_scale, np.int8(0))]
-    weight = g.constant("w", codes)
-    b = [g.constant("b", addend, np.int32)] * bias
-    c, out = g.quantized("c", 0.05, 130), g.quantized("out", 0.04, 120)
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    if form == "QDQ":
-        inputs = [g.real(y), g.node("DequantizeLinear", [weight, *names], "w/real")]
-        if bias:
-            q = g.quantization("b/q", x_scale * w_scale, np.int32(0))
-            inputs.append(g.node("DequantizeLinear", [*b, *q], "b/real"))
-        g.node("QuantizeLinear", [g.node("Conv", inputs, "conv", kernel_shape=[1, 1]), *c], "c")
-        averaged = g.node("AveragePool", [g.real("c")], "pool", **pool)
-        g.node("QuantizeLinear", [averaged, *out], "out")
-    else:
-        g.node("QLinearConv", [y, *g.names(y), weight, *names, *c, *b], "c", kernel_shape=[1, 1])
-        g.node("QLinearAveragePool", ["c", *c, *out], "out", domain="com.microsoft", **pool)
-    g.result("out", 4, plane=[n // 2 for n in plane])
-    real = codes[:, :, 0, 0] * np.float64(w_scale), addend * np.float64(x_scale * w_scale)
-    return g, parts, norm, real
+def test_large_tensors_on_several_threads(rng):
+    for channels_last in (0, 1):
+        shape = (2, 60, 60, 64) if channels_last else (2, 64, 60, 60)
+        a, b = (codes(rng, shape) for _ in range(2))
+        values = add_values(rng, 64)
+        for exact_sum in (0, 1):
+            attributes = {"channels_last": channels_last, "exact_sum": exact_sum}
+            made, feed = add_model(a, b, values, **attributes)
+            check_library(made, feed, want_add(a, b, values, **attributes))
+        values = concat_values(rng, (64, 64))
+        for pool in (0, 2):
+            attributes = {"channels_last": channels_last, "pool": pool}
+            made, feed = concat_model([a, b], values, **attributes)
+            check_library(made, feed, want_concat([a, b], values, **attributes))
 
 
-@pytest.mark.parametrize("limits", [NO_LIMITS, RELU], ids=["alone", "relu"])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("form", FORMATS)
-def test_averages_change_places_with_a_convolution(rng, form, bias, limits):
-    for plane in ((8, 8), (7, 9)):
-        g, parts, norm, (weight, addend) = transition(rng, form, bias=bias, limits=limits, plane=plane)
-        made = fuse(g.model(), ["concat + pool"])
-        assert not {"AveragePool", "QLinearAveragePool"} & set(ops(made))
-        codes = activated(norm, bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm)).data)
-        codes = codes[:, :, : plane[0] // 2 * 2, : plane[1] // 2 * 2].astype(np.float64)
-        mean = sum(codes[:, :, i::2, j::2] for i, j in itertools.product((0, 1), repeat=2)) / 4
-        read = (np.rint(mean) - float(norm.y_zero_point)) * float(norm.y_scale)
-        real = np.einsum("oi,nihw->nohw", weight, read) + addend.reshape(-1, 1, 1)
-        want = np.clip(np.rint(real / np.float32(0.04)) + 120, 0, 255)
-        for (got,) in results(made, g.feeds):
-            assert np.abs(got - want).max() <= 1  # the runtime's own rounding of a convolution
-            assert np.mean(got != want) < 0.01
+def test_parameters_that_come_with_the_run(rng):
+    pieces = [codes(rng, (2, n, 5, 6)) for n in (3, 4)]
+    values = concat_values(rng, (3, 4))
+    made, feed = concat_model(pieces, values, inputs=tuple(values))
+    assert_same(bno.session(made).run(None, {**feed, **values}), want_concat(pieces, values))
+    a, b = pieces[0], codes(rng, (2, 3, 5, 6))
+    values = add_values(rng, 3)
+    made, feed = add_model(a, b, values, inputs=tuple(values))
+    assert_same(bno.session(made).run(None, {**feed, **values}), want_add(a, b, values))
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_averages_are_as_close_to_float_as_before(rng, form):
-    g, parts, norm, (weight, addend) = transition(rng, form)
-    gain, shift = norm.weight / np.sqrt(norm.var + norm.epsilon), norm.bias
-    x = np.concatenate([np.asarray(g.tensor(p)) for p in parts], 1).astype(np.float64)
-    axes = (-1, 1, 1)
-    y = np.maximum((x - norm.mean.reshape(axes)) * gain.reshape(axes) + shift.reshape(axes), 0)
-    y = np.minimum(y, (255 - float(norm.y_zero_point)) * float(norm.y_scale))  # all saturate here
-    conv = np.einsum("oi,nihw->nohw", weight, y) + addend.reshape(axes)
-    want = sum(conv[:, :, i::2, j::2] for i, j in itertools.product((0, 1), repeat=2)) / 4
-    noise = {}
-    for lowering in ("exact", "fused"):
-        (codes,) = bno.session(bno.lower(g.model(), lowering=lowering), options()).run(None, g.feeds)
-        inside = (codes > 0) & (codes < 255)
-        noise[lowering] = np.std(((codes - 120.0) * np.float32(0.04) - want)[inside])
-    assert noise["fused"] < noise["exact"]
+def test_sizes_that_change(rng):
+    values = concat_values(rng, (3, 4))
+    pieces = [codes(rng, (2, n, 5, 6)) for n in (3, 4)]
+    made, _ = concat_model(pieces, values, shapes={"x_0": [None] * 4, "x_1": ["n", None, "h", "w"]})
+    session = bno.session(made)
+    for counts in ((3, 4), (5, 2), (7, 0), (3, 4)):  # the quantization goes with the piece
+        for size in ((2, 3), (0, 4), (9, 8)):
+            pieces = [codes(rng, (2, n, *size)) for n in counts]
+            feed = {f"x_{i}": x for i, x in enumerate(pieces)}
+            assert_same(session.run(None, feed), want_concat(pieces, values))
 
 
-# --- what the model needs then ----------------------------------------------------------------------------------
+# --- several kinds of nodes -----------------------------------------------------------------------------------
 
 
-def test_the_ir_version_rises_only_where_it_must(rng):
-    """Overloads of a function, for several numbers of pieces, came with IR version 10."""
-    g = Graph(rng)
-    parts = [g.piece("p", 3), g.piece("q", 5)]
-    joined = g.joined("Concat", parts, "j", axis=1)
-    g.result(g.norm(joined, "first", random_norm(rng, 8)), 8)
-    assert fuse(g.model(), ["concat"]).ir_version == 9
-    g.result(g.norm(g.joined("Concat", [*parts, "p"], "k", axis=1), "second", random_norm(rng, 11)), 11)
-    made = fuse(g.model(), ["concat", "concat"])
+def two_kinds(rng, **kind):
+    values = {f"{n}{i}": v for i, counts in enumerate(((3, 4), (3, 4, 5))) for n, v in
+              concat_values(rng, counts).items()}  # fmt: skip
+    feed = {f"x_{i}": codes(rng, (2, n, 4, 4)) for i, n in enumerate((3, 4, 5))}
+    nodes, want = [], []
+    for i, used in enumerate((2, 3)):
+        own = {n[:-1]: v for n, v in values.items() if n.endswith(str(i))}
+        names = list(feed)[:used]
+        inputs = [*(f"{n}{i}" for n in own), *names]
+        nodes.append(concat_node(inputs, f"y{i}", f"n{i}", epsilon=EPSILON, channels_last=False, relu=False))
+        want += want_concat([feed[n] for n in names], own)
+    return model(nodes, feed, values, [(f"y{i}", 2, 4) for i in range(2)], **kind), feed, want
+
+
+def test_overloads(rng):
+    made, feed, want = two_kinds(rng)
     assert made.ir_version == 10
-    assert [entry.version for entry in made.opset_import if not entry.domain] == [19]
+    assert [node.overload for node in made.graph.node] == ["2", "3"]
+    onnx.checker.check_model(made, full_check=True)
+    check_library(made, feed, want)
+    assert_same(stock(made).run(None, feed), want)
+    # The evaluator knows no overloads (onnx 1.23); inlined it needs none.
+    assert_same(ReferenceEvaluator(inline_local_functions(made)).run(None, feed), want)
+
+
+def test_one_kind_needs_no_overload(rng):
+    pieces = [codes(rng, (2, 3, 4)) for _ in range(2)]
+    made, _ = concat_model(pieces, concat_values(rng, (3, 3)), ir=8)
+    assert (made.ir_version, [f.overload for f in made.functions]) == (8, ["", ""])
+    before = made.SerializeToString()
+    add_concat_functions(made)
+    assert made.SerializeToString() == before
 
 
 def test_an_old_opset_is_refused(rng):
-    g = Graph(rng)
-    joined = g.joined("Concat", [g.piece("p", 3), g.piece("q", 5)], "j", axis=1)
-    g.result(g.norm(joined, "norm", random_norm(rng, 8)), 8)
-    with pytest.warns(bno.LoweringWarning, match="opset 12, the operator's function needs 13"):
-        bno.lower(g.model(opset=12, ir=7), lowering="fused")
+    pieces = [codes(rng, (2, 3, 4))]
+    with pytest.raises(ValueError, match=r"^the model has opset 12; bytenorm::QLinearConcatBatchNormalization"):
+        concat_model(pieces, concat_values(rng, (3,)), opset=12)
 
 
-def test_a_fused_model_is_inspected(rng):
-    g, *_ = transition(rng, "QDQ")
-    (norm,) = bno.inspect(fuse(g.model(), ["concat + pool"])).norms
-    assert (norm.name, norm.written) == ("norm/QLinearConcatBatchNormalization", "QLinearConcatBatchNormalization")
-    assert (norm.channels, norm.reads, norm.runs_in) == (8, "input p0", "8-bit")
-    assert (norm.pattern, norm.unfused, norm.lowerable) == ("concat + pool", "", False)
+# --- shapes ---------------------------------------------------------------------------------------------------
 
 
-def test_a_fused_model_is_not_lowered_again(rng):
-    g, *_ = transition(rng, "QDQ")
-    with pytest.raises(ValueError, match=r"^model: its norms are lowered already \('fused'\)$"):
-        bno.lower(fuse(g.model(), ["concat + pool"]), lowering="exact")
+def test_shapes_are_known_before_the_run(rng):
+    pieces = [codes(rng, (2, 9, 7, n)) for n in (3, 4)]
+    shapes = {f"x_{i}": ["n", 9, "w", n] for i, n in enumerate((3, 4))}
+    made, _ = concat_model(pieces, concat_values(rng, (3, 4)), channels_last=1, pool=2, shapes=shapes)
+    n, height, width, channels = bno.session(made).get_outputs()[0].shape
+    assert (n, height, channels) == ("n", 4, 7)
+    assert width != "w"
+    made, _ = concat_model(pieces, concat_values(rng, (3, 4)), channels_last=1, shapes=shapes)
+    assert bno.session(made).get_outputs()[0].shape == ["n", 9, "w", 7]
+    a, b = (codes(rng, (2, 3, 4)) for _ in range(2))
+    made, _ = add_model(a, b, add_values(rng, 3), shapes={"a": ["n", 3, "w"]})
+    assert [o.shape for o in bno.session(made).get_outputs()] == [["n", 3, "w"]] * 2
+
+
+# --- refusals -------------------------------------------------------------------------------------------------
+
+
+def said_by(work):
+    with pytest.raises((*ERRORS, ValueError)) as caught:
+        work()
+    return str(caught.value)
+
+
+def native(made, **attributes):
+    """Return the model without functions, its node with other attributes."""
+    del made.functions[:]
+    for name, value in attributes.items():
+        for old in [a for a in made.graph.node[0].attribute if a.name == name]:
+            made.graph.node[0].attribute.remove(old)
+        made.graph.node[0].attribute.append(helper.make_attribute(name, value))
+    return made
+
+
+WRONG_PIECES = [
+    (
+        [(2, 3, 5), (3, 4, 5)],
+        {},
+        r"x_1 must have the shape of x_0 but for its channels on axis 1, \[2, 3, 5\]",
+    ),
+    ([(2, 3, 5), (2, 4, 6)], {}, r"x_1 must have the shape of x_0"),
+    ([(2, 3, 5), (2, 4)], {}, r"x_1 must have the shape of x_0"),
+    ([(2, 3, 5), (2, 5, 5)], {}, r"scale has 7 values, but x_0 to x_1 have 8 channels together"),
+    ([(2, 3, 5), (2, 4, 5)], {"pool": 2}, r"x_0 must have 4 dimensions where attribute pool is 2, got shape"),
+    ([(3,), (4,)], {}, r"x_0 must have at least 2 dimensions, got shape \[3\]"),
+]
+
+
+@pytest.mark.parametrize(("shapes", "attributes", "words"), WRONG_PIECES, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize("when", ["creation", "run"])
+def test_pieces_that_do_not_fit(rng, shapes, attributes, words, when):
+    values = concat_values(rng, (3, 4))
+    pieces = [codes(rng, shape) for shape in shapes]
+    unknown = {f"x_{i}": None for i in range(2)} if when == "run" else {}
+    made, feed = concat_model(pieces, values, shapes=unknown, **attributes)
+    if when == "run":
+        session = bno.session(native(made))
+        said = said_by(lambda: session.run(None, feed))
+    else:
+        said = said_by(lambda: bno.session(native(made)))
+        assert "QLinearConcatBatchNormalization node 'norm': " in said
+    assert re.search(words, said), said
+
+
+def test_pieces_that_are_none_or_of_two_types(rng):
+    pieces = [codes(rng, (2, 3, 4)) for _ in range(2)]
+    made, _ = concat_model(pieces, concat_values(rng, (3, 3)))
+    del made.graph.node[0].input[8:]
+    assert "QLinearConcatBatchNormalization" in said_by(lambda: bno.session(native(made)))
+    made, _ = concat_model([pieces[0], pieces[1].view(np.int8)], concat_values(rng, (3, 3)))
+    assert "QLinearConcatBatchNormalization" in said_by(lambda: bno.session(native(made)))
+
+
+CONCAT_VALUES = [
+    ("x_scales", [0.1], r"x_scales must have one value for each of the 2 pieces, got shape \[1\]"),
+    ("x_zero_points", [[1, 2]], r"x_zero_points must have one value for each of the 2 pieces, got shape \[1, 2\]"),
+    ("x_scales", [0.1, 0], r"x_scales\[1\] must be positive and finite, and so must its reciprocal, got 0"),
+    ("B", [1, 2, 3], r"B has 3 values, but x_0 to x_1 have 6 channels together: one a channel is wanted"),
+    ("scale", [1, 2, 3, 4, 5, 3e38], r"the slope of channel 5, .* x_scales / y_scale, overflows float32"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), CONCAT_VALUES, ids=lambda v: str(v)[:20])
+def test_concat_parameters_that_are_wrong(rng, name, value, words):
+    values = concat_values(rng, (3, 3))
+    values["x_scales"][:], values["input_var"][:] = 2, 1
+    values[name] = np.asarray(value, values[name].dtype)
+    made, _ = concat_model([codes(rng, (2, 3, 4)) for _ in range(2)], values)
+    said = said_by(lambda: bno.session(native(made)))
+    assert re.search(words, said), said
+
+
+ADD_VALUES = [
+    ("s_scale", [0.1, 0.2], r"s_scale must be one value, got shape \[2\]"),
+    ("s_scale", 0.0, r"s_scale must be positive and finite"),
+    ("s_zero_point", [], r"s_zero_point must be one value, got shape \[0\]"),
+    ("a_scale", [0.1, 0.2, 0.3], r"a_scale must be one value, got shape \[3\]"),
+    ("B", [1, 2], r"B has 2 values, but a of shape \[2, 3, 4\] has 3 channels on axis 1"),
+    ("b_scale", 3e38, r"b_scale / s_scale overflows float32"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), ADD_VALUES, ids=lambda v: str(v)[:20])
+def test_add_parameters_that_are_wrong(rng, name, value, words):
+    values = add_values(rng, 3)
+    values[name] = np.asarray(value, values[name].dtype)
+    made, _ = add_model(*(codes(rng, (2, 3, 4)) for _ in range(2)), values)
+    said = said_by(lambda: bno.session(native(made)))
+    assert "QLinearAddBatchNormalization node 'norm': " in said
+    assert re.search(words, said), said
+
+
+def test_summands_that_differ(rng):
+    a, b, values = codes(rng, (2, 3, 4)), codes(rng, (2, 3, 5)), add_values(rng, 3)
+    made, feed = add_model(a, b, values)
+    assert "b must have the shape of a, [2, 3, 4], got [2, 3, 5]" in said_by(lambda: bno.session(native(made)))
+    made, feed = add_model(a, b, values, shapes={"a": None, "b": None})
+    session = bno.session(native(made))
+    assert "b must have the shape of a, [2, 3, 4], got [2, 3, 5]" in said_by(lambda: session.run(None, feed))
+    assert "a must have 3 channels on axis 1" in said_by(lambda: session.run(None, {"a": b[:, :2], "b": b[:, :2]}))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"pool": 3}, "attribute pool must be 0 or 2, got 3"),
+        ({"pool": 2.0}, "attribute pool must be an integer, 0 or 2, got another type"),
+        ({"channels_last": 2}, "attribute channels_last must be 0 or 1, got 2"),
+        ({"epsilon": -1.0}, "attribute epsilon must not be negative and must be finite, got -1"),
+    ],
+    ids=str,
+)
+def test_concat_attributes_that_are_wrong(rng, attributes, words):
+    made, _ = concat_model([codes(rng, (2, 3, 4, 4))], concat_values(rng, (3,)))
+    assert words in said_by(lambda: bno.session(native(made, **attributes)))
+
+
+def test_add_attributes_that_are_wrong(rng):
+    a, b, values = codes(rng, (2, 3, 4)), codes(rng, (2, 3, 4)), add_values(rng, 3)
+    for with_sum, attributes, words in (
+        (1, {"with_sum": 0}, "the node has an output s, but attribute with_sum is 0"),
+        (1, {"exact_sum": 2}, "attribute exact_sum must be 0 or 1, got 2"),
+        (0, {"relu": 1.0}, "attribute relu must be an integer, 0 or 1, got another type"),
+    ):
+        made, _ = add_model(a, b, values, with_sum=with_sum)
+        assert words in said_by(lambda made=made, attributes=attributes: bno.session(native(made, **attributes)))

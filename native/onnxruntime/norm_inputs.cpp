@@ -134,18 +134,25 @@ void NormInputs::check(const NormAttributes& attributes, Channels& channels) con
     y.check();
 }
 
+NormParameters NormInputs::parameters(const NormAttributes& attributes) const {
+    return {scale.size(),
+            scale.floats(),
+            B.floats(),
+            input_mean.floats(),
+            input_var.floats(),
+            attributes.epsilon,
+            static_cast<double>(*y.scale.floats())};
+}
+
+Conversion NormInputs::conversion(const NormAttributes& attributes, bool input_signed, bool output_signed) const {
+    return {input_signed, output_signed, attributes.relu,
+            static_cast<int32_t>(code_of(y.zero_point, 0, output_signed))};
+}
+
 std::unique_ptr<Folded> NormInputs::fold(const NormAttributes& attributes, const InputQuantization& x,
                                          bool input_signed, bool output_signed, const char* x_scale) const {
-    const NormParameters norm{scale.size(),
-                              scale.floats(),
-                              B.floats(),
-                              input_mean.floats(),
-                              input_var.floats(),
-                              attributes.epsilon,
-                              static_cast<double>(*y.scale.floats())};
-    const Conversion conversion{input_signed, output_signed, attributes.relu,
-                                static_cast<int32_t>(code_of(y.zero_point, 0, output_signed))};
-    auto folded = std::make_unique<Folded>(norm, x, conversion);
+    auto folded =
+        std::make_unique<Folded>(parameters(attributes), x, conversion(attributes, input_signed, output_signed));
     if (folded->finite()) return folded;
 
     const FloatParams real = folded->real();

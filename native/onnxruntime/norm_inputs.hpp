@@ -52,6 +52,10 @@ struct NormInputs {
     bool complete() const;
     void check(const NormAttributes& attributes, Channels& channels) const;
 
+    // Those of complete ones.
+    NormParameters parameters(const NormAttributes& attributes) const;
+    Conversion conversion(const NormAttributes& attributes, bool input_signed, bool output_signed) const;
+
     // Complete and checked ones; refuses a result that is not finite. `x_scale` is the name of the input's step.
     std::unique_ptr<Folded> fold(const NormAttributes& attributes, const InputQuantization& x, bool input_signed,
                                  bool output_signed, const char* x_scale) const;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../dispatch.hpp"
+#include "qlinear_add_batch_norm.hpp"
 #include "qlinear_batch_norm.hpp"
 #include "qlinear_concat_batch_norm.hpp"
 #include "status.hpp"
@@ -18,7 +19,8 @@ constexpr const char* registered = "bytenorm.registered";
 OrtCustomOpDomain* make_domain(const OrtApi* api) {
     OrtCustomOpDomain* domain = nullptr;
     check<CreateCustomOpDomain>(api, domain_name, &domain);
-    for (const auto& operators : {qlinear_batch_norms(api), qlinear_concat_batch_norms(api)})
+    for (const auto& operators :
+         {qlinear_batch_norms(api), qlinear_concat_batch_norms(api), qlinear_add_batch_norms(api)})
         for (const CustomOp* op : operators)
             check<CustomOpDomain_Add>(api, domain, static_cast<const OrtCustomOp*>(op));
     return domain;

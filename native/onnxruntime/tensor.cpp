@@ -68,6 +68,12 @@ size_t input_count(const OrtApi* api, const OrtKernelInfo* info) {
     return count;
 }
 
+size_t output_count(const OrtApi* api, const OrtKernelInfo* info) {
+    size_t count = 0;
+    check<KernelInfo_GetOutputCount>(api, info, &count);
+    return count;
+}
+
 uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const Shape& shape) {
     OrtValue* value = nullptr;
     check<KernelContext_GetOutput>(api, context, index, shape.dims, static_cast<size_t>(shape.ndim), &value);

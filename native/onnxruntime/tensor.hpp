@@ -71,6 +71,7 @@ class Inputs {
 };
 
 size_t input_count(const OrtApi* api, const OrtKernelInfo* info);
+size_t output_count(const OrtApi* api, const OrtKernelInfo* info);
 
 uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const Shape& shape);
 

@@ -14,6 +14,15 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "examples")]
 
 from norm_models import qdq_model, qoperator_model, random_norm  # noqa: E402
+from test_onnx_fused import (  # noqa: E402
+    add_model,
+    add_values,
+    codes,
+    concat_model,
+    concat_values,
+    want_add,
+    want_concat,
+)
 
 from bytenorm import onnx as bno  # noqa: E402
 from digits import load_digits  # noqa: E402
@@ -57,6 +66,22 @@ def write_norms(folder, rng):
             write(folder, name, bno.lower(model, lowering=lowering), {"x": x}, {"y": norm.expected(x)})
 
 
+def write_fused(folder, rng):
+    pieces, values = [codes(rng, (2, 9, 7, n)) for n in (64, 5)], concat_values(rng, (64, 5))
+    for pool in (0, 2):
+        attributes = {"channels_last": 1, "pool": pool}
+        model, inputs = concat_model(pieces, values, **attributes)
+        (y,) = want_concat(pieces, values, **attributes)
+        write(folder, f"exact-concat-pool{pool}", model, inputs, {"y": y})
+    a, b, values = codes(rng, (2, 70, 6)), codes(rng, (2, 70, 6)), add_values(rng, 70)
+    for exact_sum in (0, 1):
+        model, inputs = add_model(a, b, values, exact_sum=exact_sum)
+        outputs = want_add(a, b, values, exact_sum=exact_sum)
+        write(folder, f"exact-add-exact{exact_sum}", model, inputs, dict(zip("ys", outputs, strict=True)))
+    model, inputs = add_model(a, b, values, with_sum=0)
+    write(folder, "exact-add-alone", model, inputs, {"y": want_add(a, b, values, with_sum=0)[0]})
+
+
 def write_digits(folder):
     images, _, test_images, _ = load_digits()
     data = [{"image": images[i : i + 20]} for i in range(0, 200, 20)]
@@ -72,6 +97,7 @@ def main():
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     write_norms(folder, np.random.default_rng(0))
+    write_fused(folder, np.random.default_rng(1))
     write_digits(folder)
     print(f"{len(list(folder.glob('*.onnx')))} models in {folder}")
 

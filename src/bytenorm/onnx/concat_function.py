@@ -1,8 +1,7 @@
 """The operator that normalizes a concatenation, and the functions that say it in standard operators.
 
 ``bytenorm::QLinearConcatBatchNormalization`` takes any number of pieces. A function cannot, nor can it choose an
-axis for ``Concat``. So a model carries a function for each number of pieces, layout and pool that its nodes have:
-overloads of one name, told apart by the nodes' `overload`. A registered operator takes the place of all of them.
+axis for ``Concat``. So a model carries a function for each number of pieces, layout and pool that its nodes have.
 
 Each concatenates the codes, gives every channel the quantization of its piece, and leaves the rest to the function
 of the single norm, whose bits these are.
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto, helper
 
-from .function import DOMAIN, OPERATOR, OPERATOR_VERSION, add_function, require_operators
+from .function import DOMAIN, OPERATOR, OPERATOR_VERSION
 from .function_body import Body
+from .overloads import add_variants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,6 @@ CONCAT_INPUTS = (
     "x_zero_points",
 )  # and the pieces
 CONCAT_ATTRIBUTES = ("epsilon", "channels_last", "relu", "pool")
-OVERLOADS_IR = 10
 
 
 def concat_node(
@@ -76,20 +75,6 @@ def concat_node(
         relu=int(relu),
         pool=int(pool),
     )
-
-
-def _variant(node: NodeProto) -> tuple[int, bool, int]:
-    """Return the number of pieces, whether channels are last, and the pool of a node."""
-    attributes = {a.name: a.i for a in node.attribute}
-    return (
-        len(node.input) - len(CONCAT_INPUTS),
-        attributes.get("channels_last", 0) == 1,
-        attributes.get("pool", 0),
-    )
-
-
-def _overload(pieces: int, channels_last: bool, pool: int) -> str:
-    return f"{pieces}{'_channels_last' if channels_last else ''}{f'_pool{pool}' if pool else ''}"
 
 
 def concat_function(opset: int, pieces: int, *, channels_last: bool, pool: int = 0) -> FunctionProto:
@@ -170,11 +155,27 @@ def _average(b: Body, codes: str, channels_last: bool) -> None:
     b("QuantizeLinear", centred, b.constant(real, 1.0), zero_point, out="y")
 
 
+def _layout_and_pool(node: NodeProto) -> tuple[bool, int]:
+    attributes = {a.name: a.i for a in node.attribute}
+    return attributes.get("channels_last", 0) == 1, attributes.get("pool", 0)
+
+
+def _pieces(node: NodeProto) -> int:
+    return len(node.input) - len(CONCAT_INPUTS)
+
+
+def _kind(node: NodeProto) -> str:
+    channels_last, pool = _layout_and_pool(node)
+    return f"{_pieces(node)}{'_channels_last' if channels_last else ''}{f'_pool{pool}' if pool else ''}"
+
+
+def _function_of(opset: int, node: NodeProto) -> FunctionProto:
+    channels_last, pool = _layout_and_pool(node)
+    return concat_function(opset, _pieces(node), channels_last=channels_last, pool=pool)
+
+
 def add_concat_functions(model: ModelProto) -> None:
     """Give a model the functions of its concatenating nodes, once they are all in it.
-
-    Where all such nodes have the same number of pieces, layout and pool, one function does, for any IR version
-    with functions. Otherwise there are overloads, which came with IR version 10.
 
     Parameters
     ----------
@@ -186,20 +187,4 @@ def add_concat_functions(model: ModelProto) -> None:
     ValueError
         If the model's standard operators are older than the functions can use.
     """
-    nodes = [n for n in model.graph.node if (n.domain, n.op_type) == (DOMAIN, CONCAT_OPERATOR)]
-    variants = sorted({_variant(node) for node in nodes})
-    if not nodes:
-        return
-    opset = require_operators(model, CONCAT_OPERATOR)
-    add_function(model)
-    others = [f for f in model.functions if (f.domain, f.name) != (DOMAIN, CONCAT_OPERATOR)]
-    del model.functions[:]
-    model.functions.extend(others)
-    for node in nodes:
-        node.overload = _overload(*_variant(node)) if len(variants) > 1 else ""
-    if len(variants) > 1:
-        model.ir_version = max(model.ir_version, OVERLOADS_IR)
-    for pieces, channels_last, pool in variants:
-        made = concat_function(opset, pieces, channels_last=channels_last, pool=pool)
-        made.overload = _overload(pieces, channels_last, pool) if len(variants) > 1 else ""
-        model.functions.append(made)
+    add_variants(model, CONCAT_OPERATOR, _kind, _function_of)

@@ -43,6 +43,63 @@ INPUTS = (
 ATTRIBUTES = ("epsilon", "channels_last", "relu")
 
 
+def fold(b: Body, x_scales: Sequence[str]) -> tuple[list[str], str]:
+    """Add the fold to a body: one float32 rounding an operation, the scales in double.
+
+    Parameters
+    ----------
+    b : Body
+        Of a function with the inputs scale, B, input_mean, input_var and y_scale, and the attribute epsilon.
+    x_scales : sequence of str
+        Names of inputs' steps.
+
+    Returns
+    -------
+    slopes : list of str
+        For each step. Columns of doubles that are float32 numbers, one row a channel.
+    intercept : str
+        Such a column.
+    """
+    real, double = TensorProto.FLOAT, TensorProto.DOUBLE
+    column = b.constant(TensorProto.INT64, [-1, 1])  # a parameter for all channels is one row
+    epsilon, one = b.attribute("float", "epsilon"), b.constant(real, 1.0)
+    weight, bias, mean, var = (b("Reshape", p, column) for p in ("scale", "B", "input_mean", "input_var"))
+    y_scale = b.cast(b("Reshape", "y_scale", b.constant(TensorProto.INT64, [])), double)
+    inv = b("Div", one, b("Sqrt", b("Add", var, epsilon)))
+    gain = b.cast(b("Mul", inv, weight), double)
+    constant = b("Sub", bias, b("Mul", b("Mul", mean, inv), weight))
+    steps = [b.cast(b("Reshape", x_scale, column), double) for x_scale in x_scales]
+    slopes = [b.rounded(b("Mul", gain, b("Div", step, y_scale))) for step in steps]
+    return slopes, b.rounded(b("Div", b.cast(constant, double), y_scale))
+
+
+def every_code(b: Body, zero_point: str) -> str:
+    """Add all codes of a zero point's type to a body, from its lowest, as int32. `zero_point` is one number."""
+    # Saturation finds the lowest without naming the type.
+    lowest = b(
+        "QuantizeLinear", b.constant(TensorProto.FLOAT, -512.0), b.constant(TensorProto.FLOAT, 1.0), zero_point
+    )
+    zero, step, codes = (b.constant(TensorProto.INT32, n) for n in (0, 1, 256))
+    return b("Add", b("Range", zero, codes, step), b.cast(lowest, TensorProto.INT32))
+
+
+def channels_shape(b: Body, x: str) -> str:
+    """Add the shape of parameters that fits `x`: the channels are axis 1 or the last one."""
+    int64 = TensorProto.INT64
+    flat = b.constant(int64, [-1])
+    rank = b("Size", b("Shape", x))
+    channels_first = b("Sub", b.constant(int64, 1), b.attribute("int", "channels_last"))
+    behind = b("Mul", b("Sub", rank, b.constant(int64, 2)), channels_first)  # axes behind the channels'
+    ones = b("ConstantOfShape", b("Reshape", behind, flat), value=helper.make_tensor("", int64, [1], [1]))
+    return b("Concat", flat, ones, axis=0)
+
+
+def relu_floor(b: Body) -> str:
+    """Add the smallest double that steps are clipped to: 0 with relu, else below all codes."""
+    bound = b.constant(TensorProto.DOUBLE, 512.0)
+    return b("Sub", b("Mul", b.cast(b.attribute("int", "relu"), TensorProto.DOUBLE), bound), bound)
+
+
 def batch_norm_function(opset: int) -> FunctionProto:
     """Return the function for a model that imports this version of the standard operators.
 
@@ -60,25 +117,11 @@ def batch_norm_function(opset: int) -> FunctionProto:
     column = b.constant(int64, [-1, 1])  # one row a channel; a parameter for all channels is one row
     flat, scalar = b.constant(int64, [-1]), b.constant(int64, [])
 
-    # The fold: one float32 rounding an operation, the scales in double.
-    epsilon, one = b.attribute("float", "epsilon"), b.constant(real, 1.0)
-    weight, bias, mean, var = (b("Reshape", p, column) for p in ("scale", "B", "input_mean", "input_var"))
-    x_scale = b.cast(b("Reshape", "x_scale", column), double)
-    y_scale = b.cast(b("Reshape", "y_scale", scalar), double)
-    inv = b("Div", one, b("Sqrt", b("Add", var, epsilon)))
-    gain = b("Mul", inv, weight)
-    constant = b("Sub", bias, b("Mul", b("Mul", mean, inv), weight))
-    ratio = b("Div", x_scale, y_scale)
-    slope = b.rounded(b("Mul", b.cast(gain, double), ratio))
-    intercept = b.rounded(b("Div", b.cast(constant, double), y_scale))
-
-    # All codes of X's type, from its lowest; saturation finds the lowest without naming the type.
+    (slope,), intercept = fold(b, ["x_scale"])
+    one = b.constant(real, 1.0)
     some_zero_point = b("Gather", b("Reshape", "x_zero_point", flat), b.constant(int64, 0), axis=0)
-    lowest = b.cast(b("QuantizeLinear", b.constant(real, -512.0), one, some_zero_point), int32)
-    zero, step, codes = (b.constant(int32, n) for n in (0, 1, 256))
-    every_code = b("Add", b("Range", zero, codes, step), lowest)
     zero_point = b.cast(b("Reshape", "x_zero_point", column), int32)
-    centred = b.cast(b("Sub", every_code, zero_point), double)
+    centred = b.cast(b("Sub", every_code(b, some_zero_point), zero_point), double)
 
     # fma(slope, centred, intercept) with one rounding to float32. The product is exact in double. The sum is
     # rounded there, and what was rounded off is `lost` (Knuth's two-sum). Rounding the sum once more goes wrong
@@ -104,19 +147,13 @@ def batch_norm_function(opset: int) -> FunctionProto:
     nudge = b("Mul", b("Sign", row_sums), b.constant(double, 2.0**-43))
     addend = b("Add", intercept, nudge)
 
-    # One column a channel becomes a shape that fits X: the channels are axis 1 or the last one.
-    rank = b("Size", b("Shape", "X"))
-    channels_first = b("Sub", b.constant(int64, 1), b.attribute("int", "channels_last"))
-    behind = b("Mul", b("Sub", rank, b.constant(int64, 2)), channels_first)  # axes behind the channels'
-    ones = b("ConstantOfShape", b("Reshape", behind, flat), value=helper.make_tensor("", int64, [1], [1]))
-    fitting = b("Concat", flat, ones, axis=0)
+    fitting = channels_shape(b, "X")
     slope, addend = (b("Reshape", p, fitting) for p in (slope, addend))
     zero_point = b("Reshape", b.cast("x_zero_point", double), fitting)
 
     # The elements. Half to even; clipped before the conversions, so that none overflows; relu is a floor of 0.
-    floor = b("Sub", b("Mul", b.cast(b.attribute("int", "relu"), double), upper_bound), upper_bound)
     x = b("Sub", b.cast("X", double), zero_point)
-    y = b("Clip", b("Add", b("Mul", slope, x), addend), floor, upper_bound)
+    y = b("Clip", b("Add", b("Mul", slope, x), addend), relu_floor(b), upper_bound)
     y = b("Round", b.cast(y, real))
     b("QuantizeLinear", y, one, b("Reshape", "y_zero_point", scalar), out="Y")
     return helper.make_function(
