@@ -312,6 +312,141 @@ def test_averages_are_as_close_to_float_as_before(rng, form):
     assert noise["fused"] < noise["exact"]
 
 
+# --- sums -------------------------------------------------------------------------------------------------------
+
+
+def summed(g, norm, a="a", b="b", total="s"):
+    """Return what the library makes of two tensors: the norm of their sum, and the sum."""
+    scale, zero_point = g.codes[total]
+    y, s = bn.add_batch_norm(
+        g.tensor(a), g.tensor(b), batch_norm(norm), sum_scale=float(scale), sum_zero_point=int(zero_point)
+    )
+    return activated(norm, y.data), s.data
+
+
+@pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
+@pytest.mark.parametrize("limits", [NO_LIMITS, RELU, (-1.5, 0.7)], ids=["alone", "relu", "hardtanh"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_sum(rng, form, limits, x_type, y_type):
+    """Of int8, conversions of the sum alone become uint8: in QDQ format such a model mixes types, and is not."""
+    for rank, needed in itertools.product((2, 3, 4, 5), (False, True)):
+        g = Graph(rng, form, rank, x_type)
+        parts = [g.piece("a", 8), g.piece("b", 8)]
+        norm = random_norm(rng, 8, y_type=y_type, limits=limits)
+        g.result(g.norm(g.joined("Add", parts, "s"), "norm", norm), 8, byte=y_type)
+        if needed:
+            g.result("s", 8)
+        model = g.model()
+        before = serialized(model)
+        made, outcomes = lower_with_report(model, lowering="fused", keep_int8=True)
+        assert serialized(model) == before
+        assert [(o.pattern, o.unfused, o.problem) for o in outcomes] == [("add", "", "")]
+        onnx.checker.check_model(made, full_check=True)
+        assert ops(made).count("QLinearAddBatchNormalization") == 1
+        assert not {"QuantizeLinear", "DequantizeLinear", "Add", "QLinearAdd", "Relu"} & set(ops(made))
+        assert ops(made).count("Transpose") == (3 + needed if rank > 2 else 0)
+        assert made.ir_version == 9
+        want = summed(g, norm)[: 1 + needed]
+        assert len(np.unique(want[0])) > 15
+        for got in results(made, g.feeds):
+            for one, other in zip(got, want, strict=True):
+                assert one.dtype == other.dtype
+                np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_sum_is_that_of_the_runtime(rng, form):
+    """The exact lowering leaves it there: at most a step in some elements of ten thousand, from roundings."""
+    g = Graph(rng, form, plane=(24, 24))
+    norm = random_norm(rng, 8, limits=RELU)
+    g.result(g.norm(g.joined("Add", [g.piece("a", 8), g.piece("b", 8)], "s"), "norm", norm), 8)
+    g.result("s", 8)
+    y, s = (
+        [o.astype(int) for o in bno.session(bno.lower(g.model(), lowering=way), options()).run(None, g.feeds)]
+        for way in ("exact", "fused")
+    )
+    for one, other, most in zip(y, s, (0.002, 0.001), strict=True):
+        assert np.mean(one != other) <= most
+    assert np.abs(y[1] - s[1]).max() <= 1
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_chain_of_sums(rng, form):
+    """As in a residual network: a sum goes on to the next one, the last one to its norm alone."""
+    g = Graph(rng, form)
+    a, b, c = (g.piece(name, 8) for name in "abc")
+    norms = [random_norm(rng, 8, limits=RELU) for _ in range(2)]
+    first = g.joined("Add", [a, b], "s")
+    g.result(g.norm(first, "first", norms[0]), 8)
+    g.result(g.norm(g.joined("Add", [first, c], "t"), "second", norms[1]), 8)
+    made = fuse(g.model(), ["add", "add"])
+    outputs = {n.name: len(n.output) for n in made.graph.node if n.op_type == "QLinearAddBatchNormalization"}
+    assert sorted(outputs.values()) == [1, 2]
+    assert not {"QuantizeLinear", "DequantizeLinear", "Add", "QLinearAdd"} & set(ops(made))
+    y, s = summed(g, norms[0])
+    scale, zero_point = g.codes["t"]
+    z, _ = bn.add_batch_norm(
+        g.tensor("s", s),
+        g.tensor("c"),
+        batch_norm(norms[1]),
+        sum_scale=float(scale),
+        sum_zero_point=int(zero_point),
+    )
+    for got in results(made, g.feeds):
+        np.testing.assert_array_equal(got[0], y)
+        np.testing.assert_array_equal(got[1], activated(norms[1], z.data))
+
+
+def test_two_norms_of_one_sum(rng):
+    """One makes it, the other reads it."""
+    g = Graph(rng)
+    s = g.joined("Add", [g.piece("a", 8), g.piece("b", 8)], "s")
+    norms = [random_norm(rng, 8, limits=RELU), random_norm(rng, 8)]
+    for i, norm in enumerate(norms):
+        g.result(g.norm(s, f"norm{i}", norm), 8)
+    made = fuse(g.model(), ["add", "single"])
+    want = [summed(g, norm)[0] for norm in norms]
+    for got in results(made, g.feeds):
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_sum_in_a_concatenation(rng):
+    """A piece that another operator has to give out."""
+    g = Graph(rng)
+    s = g.joined("Add", [g.piece("a", 5), g.piece("b", 5)], "s")
+    norms = [random_norm(rng, 5, limits=RELU), random_norm(rng, 8)]
+    g.result(g.norm(s, "sum", norms[0]), 5)
+    g.result(g.norm(g.joined("Concat", [s, g.piece("c", 3)], "j", axis=1), "concat", norms[1]), 8)
+    made = fuse(g.model(), ["add", "concat"])
+    y, total = summed(g, norms[0])
+    z = bn.concat_batch_norm([g.tensor("s", total), g.tensor("c")], batch_norm(norms[1]))
+    for got in results(made, g.feeds):
+        np.testing.assert_array_equal(got[0], y)
+        np.testing.assert_array_equal(got[1], z.data)
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_sum_with_channels_last(rng, rank):
+    g = Graph(rng, "QDQ", rank)
+    parts = [g.piece(name, 8, last=True) for name in "ab"]
+    norm = random_norm(rng, 8, limits=RELU)
+    to_first, to_last = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+    y = g.norm(g.joined("Add", parts, "s"), "norm", norm, transposed=to_first)
+    g.node("Transpose", [y], "y", perm=to_last)
+    g.result("y", 8, last=True)
+    g.result("s", 8, last=True)
+    made = fuse(g.model(), ["add"])
+    assert ops(made).count("Transpose") == 2  # which undo one another
+    scale, zero_point = g.codes["s"]
+    want = bn.add_batch_norm(
+        *map(g.tensor, parts), batch_norm(norm, -1), sum_scale=float(scale), sum_zero_point=int(zero_point)
+    )
+    for y, s in results(made, g.feeds):
+        np.testing.assert_array_equal(y, activated(norm, want[0].data))
+        np.testing.assert_array_equal(s, want[1].data)
+
+
 # --- what the model needs then ----------------------------------------------------------------------------------
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import helper
 
 from . import exact
 from .channels_last import read_in_order, to_last, write_in_order
 from .concat_function import CONCAT_OPERATOR, add_concat_functions, concat_node
-from .function import DOMAIN
 from .graph import Graph
-from .patterns import Concatenation, Single, Sum
+from .patterns import Concatenation, Single
+from .sum_function import ADD_OPERATOR, add_node, add_sum_functions
 
 if TYPE_CHECKING:
     from .norms import QParams, Site
-    from .patterns import Pattern
+    from .patterns import Pattern, Sum
 
 obstacle = exact.obstacle
 
@@ -38,6 +37,7 @@ def replace(graph: Graph, site: Site, pattern: Pattern) -> QParams:
 def finish(graph: Graph) -> None:
     """Give a finished graph the functions of its operators."""
     add_concat_functions(graph.model)
+    add_sum_functions(graph.model)
 
 
 def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> None:
@@ -100,28 +100,24 @@ def _replace_sum(graph: Graph, site: Site, found: Sum) -> None:
         total.zero_point_name or graph.add_constant(f"{site.name}/s_zero_point", total.zero_point),
         *exact.output_quantization(graph, site),
     ]
-    outputs = [write_in_order(graph, made, order, site.name)]
-    with_sum = graph.is_needed(total.codes)
-    if with_sum:
+    output = write_in_order(graph, made, order, site.name)
+    sum_output = ""
+    if graph.is_needed(total.codes):
         maker = graph.maker(total.codes)
         assert maker is not None
         graph.remove(maker)
-        outputs.append(write_in_order(graph, total.codes, read, total.codes))
-    _add_operator(
-        graph, "QLinearAddBatchNormalization", site, inputs, outputs,
-        channels_last=len(order) > 2, relu=relu, with_sum=with_sum,
-    )  # fmt: skip
+        sum_output = write_in_order(graph, total.codes, read, total.codes)
+    node = add_node(
+        inputs,
+        output,
+        graph.new_node_name(f"{site.name}/{ADD_OPERATOR}"),
+        sum_output=sum_output,
+        epsilon=site.parameters.epsilon,
+        channels_last=len(order) > 2,
+        relu=relu,
+    )
+    graph.add(node)
 
 
 def _order(rank: int) -> list[int]:
     return to_last(rank) if rank > 2 else list(range(rank))
-
-
-def _add_operator(
-    graph: Graph, op: str, site: Site, inputs: list[str], outputs: list[str], **attributes: int
-) -> None:
-    name = graph.new_node_name(f"{site.name}/{op}")
-    node = helper.make_node(op, inputs, outputs, name=name, domain=DOMAIN)
-    node.attribute.append(helper.make_attribute("epsilon", site.parameters.epsilon))
-    node.attribute.extend(helper.make_attribute(key, int(value)) for key, value in attributes.items())
-    graph.add(node)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from .concat_function import CONCAT_OPERATOR
 from .function import DOMAIN, OPERATOR
 from .graph import Graph, attribute, int_list, is_op, label, subgraphs, type_name
+from .sum_function import ADD_OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -544,8 +546,8 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
 # bytenorm's operators: what they compute, where the (first) tensor that they read is, and where their scale.
 _OPERATORS = {
     OPERATOR: ("single", 0, 3),
-    "QLinearConcatBatchNormalization": ("concat", 8, 0),
-    "QLinearAddBatchNormalization": ("add", 0, 6),
+    CONCAT_OPERATOR: ("concat", 8, 0),
+    ADD_OPERATOR: ("add", 0, 6),
 }
 
 
