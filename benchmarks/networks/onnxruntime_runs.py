@@ -1,14 +1,14 @@
-"""ONNX Runtime, one thread: the float model, the stock 8-bit model, and both of bytenorm's lowerings."""
+"""ONNX Runtime, one thread: the float model, the stock 8-bit model, and bytenorm's lowerings."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
+from bytenorm.onnx.lowering import Lowering
 from bytenorm.onnx.timing import profile, session_options
 
 from .entry import Array, Entry
@@ -35,7 +35,12 @@ def exact(network: Network) -> Entry:
     return _lowered(network, "exact")
 
 
-def _lowered(network: Network, lowering: Literal["portable", "exact"]) -> Entry:
+def fused(network: Network) -> Entry:
+    """Return bytenorm's model with its operators of a norm and what it reads."""
+    return _lowered(network, "fused")
+
+
+def _lowered(network: Network, lowering: Lowering) -> Entry:
     feeds = [{network.model.graph.input[0].name: image[np.newaxis]} for image in network.calibration]
     return _entry(network, bno.quantize(network.model, feeds, lowering=lowering))
 

@@ -20,7 +20,7 @@ METHOD = (
 PROFILE = (
     "Milliseconds in ONNX Runtime's own profile, node by node the fastest of 20 runs. `norms` are those that "
     "nothing could fold, as they are executed: with the conversions to float and back around them, without the "
-    "Transposes that they cause, which stand beside."
+    "Transposes that they cause, which stand beside, as do concatenations; a fused norm includes its own."
 )
 
 
@@ -70,7 +70,8 @@ def _accuracy(row: Row) -> list[str]:
 
 
 def _profiles(result: Result) -> Table:
-    columns = ["", "all nodes", "norms", "in them", "share", "Transposes", "in them", "most time goes to"]
+    columns = ["", "all nodes", "norms", "in them", "share", "Transposes", "in them", "in Concats"]
+    columns.append("most time goes to")
     rows = []
     for row in result.rows:
         p = row.profile
@@ -79,7 +80,8 @@ def _profiles(result: Result) -> Table:
         largest = ", ".join(f"{op} {ms:.1f}" for op, ms in list(p.by_op.items())[:5])
         norms = [str(p.norms), f"{p.norms_ms:.2f}", f"{p.norms_ms / p.total_ms:.0%}"]
         transposes = [str(p.transposes), f"{p.transposes_ms:.2f}"]
-        rows.append([row.name, f"{p.total_ms:.1f}", *norms, *transposes, largest])
+        concats = sum(ms for op, ms in p.by_op.items() if op.endswith("Concat"))
+        rows.append([row.name, f"{p.total_ms:.1f}", *norms, *transposes, f"{concats:.2f}", largest])
     return Table(columns, rows)
 
 

@@ -30,13 +30,15 @@ examples:
 INSPECT = """\
 List the batch norms of a model and what feeds them: in a float model, which
 of them a layer before them can take up; in a quantized one, which run in
-float and which in 8 bits.
+float and which in 8 bits, and which lower can fuse with the concatenation or
+the sum that they read.
 """
 INSPECT_EPILOG = """\
 --json:
   model, opset, ir_version, quantized, in_float, in_8_bits, foldable, and
   norms: each with name, channels, written, reads, activation, runs_in,
-  folds_into, reason, lowerable, problem
+  folds_into, reason, lowerable, problem, pattern ("concat", "concat + pool",
+  "add", "single" or ""), unfused (why it is single)
 
 examples:
   bytenorm inspect model.onnx
@@ -53,7 +55,8 @@ QUANTIZE_EPILOG = """\
   model, output, lowering, format, activations, weights, method, per_channel,
   reduce_range, samples, size_before, size_after (bytes), folded, in_8_bits,
   in_float, comparison (see compare), and norms: each with name, channels,
-  became ("folded", "8-bit" or "float"), folds_into, problem
+  became ("folded", "8-bit" or "float"), folds_into, problem, pattern and
+  unfused (see inspect; empty unless --lowering is fused)
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
@@ -72,7 +75,7 @@ LOWER_EPILOG = """\
 --json:
   model, output, lowering, size_before, size_after (bytes), in_8_bits,
   in_float, and norms: each with name, channels, became ("8-bit" or "float"),
-  problem
+  problem, pattern and unfused (see inspect; empty unless --lowering is fused)
 
 examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
@@ -115,7 +118,8 @@ examples:
 
 LOWERINGS = """\
 portable (default): standard ONNX, fast everywhere, within one step of the exact result; exact: bytenorm's own
-operator, for ONNX Runtime with bytenorm's library"""
+operator, for ONNX Runtime with bytenorm's library; fused: the same, and one operator for a norm with the
+concatenation or the sum that it reads, for ONNX Runtime 1.18 or newer"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -241,7 +245,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_lowering(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lowering", choices=["portable", "exact"], default="portable", help=LOWERINGS)
+    parser.add_argument("--lowering", choices=["portable", "exact", "fused"], default="portable", help=LOWERINGS)
     parser.add_argument(
         "--keep-int8",
         action="store_true",

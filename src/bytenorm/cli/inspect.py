@@ -25,7 +25,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     size = as_size(size_on_disk(options.model, model))
     screen.line(f"{options.model}: {kind}, {size}, opset {found.opset}, IR version {found.ir_version}")
     if found.norms:
-        last = ["runs in"] if found.quantized else ["can be folded"]
+        last = ["runs in", "fuses"] if found.quantized else ["can be folded"]
         screen.table(
             ["norm", "channels", "written as", "reads", *last], [_row(n, found.quantized) for n in found.norms]
         )
@@ -46,4 +46,12 @@ def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
         return [*row, "yes" if norm.folds_into else f"no{why}"]
     how = "8 bits" if norm.runs_in == "8-bit" else "float"
     why = f": {norm.problem}" if norm.problem else ""
-    return [*row, f"{how}, can be lowered" if norm.lowerable else how + why]
+    row.append(f"{how}, can be lowered" if norm.lowerable else how + why)
+    return [*row, _fuses(norm)]
+
+
+def _fuses(norm: BatchNormInfo) -> str:
+    if norm.pattern != "single":
+        return norm.pattern or "-"
+    usual = norm.unfused.startswith("it reads ")  # as the column beside says
+    return "no" if usual or not norm.unfused else f"no: {norm.unfused}"

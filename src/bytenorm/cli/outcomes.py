@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of one norm: folded into a layer, in 8 bits, or in float because of a problem."""
+    """What became of one norm: folded into a layer, in 8 bits, or in float because of a problem.
+
+    `pattern` and `unfused` are those of an :class:`Outcome`.
+    """
 
     FOLDED: ClassVar[str] = "folded"
     IN_8_BITS: ClassVar[str] = "8-bit"
@@ -25,6 +28,8 @@ class Fate:
     became: str
     folds_into: str = ""
     problem: str = ""
+    pattern: str = ""
+    unfused: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -50,14 +55,17 @@ def fates(
     folded : collection of str, optional
         Names of the norms that layers took up.
     """
-    problems = {outcome.name: outcome.problem for outcome in outcomes}
+    known = {outcome.name: outcome for outcome in outcomes}
     made = []
     for norm in norms:
         if norm.name in folded:
             made.append(Fate(norm.name, norm.channels, Fate.FOLDED, folds_into=norm.folds_into))
-        elif problems.get(norm.name):
-            made.append(Fate(norm.name, norm.channels, Fate.IN_FLOAT, problem=problems[norm.name]))
-        elif norm.name in problems or norm.runs_in == "8-bit":
+        elif norm.name in known and known[norm.name].problem:
+            made.append(Fate(norm.name, norm.channels, Fate.IN_FLOAT, problem=known[norm.name].problem))
+        elif norm.name in known:
+            pattern, unfused = known[norm.name].pattern, known[norm.name].unfused
+            made.append(Fate(norm.name, norm.channels, Fate.IN_8_BITS, pattern=pattern, unfused=unfused))
+        elif norm.runs_in == "8-bit":
             made.append(Fate(norm.name, norm.channels, Fate.IN_8_BITS))
         else:  # gone: ONNX Runtime found a way
             made.append(Fate(norm.name, norm.channels, Fate.FOLDED, folds_into=norm.folds_into))
@@ -67,7 +75,11 @@ def fates(
 def _words(fate: Fate) -> str:
     if fate.became == Fate.FOLDED:
         return f"folded into {fate.folds_into}" if fate.folds_into else "folded by ONNX Runtime"
-    return "runs in 8 bits" if fate.became == Fate.IN_8_BITS else f"stays in float: {fate.problem}"
+    if fate.became == Fate.IN_FLOAT:
+        return f"stays in float: {fate.problem}"
+    if fate.pattern in ("", "single"):
+        return "runs in 8 bits" + (f", single: {fate.unfused}" if fate.unfused else "")
+    return f"runs in 8 bits, fused: {fate.pattern}"
 
 
 def show(made: Sequence[Fate], screen: Screen) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .channels_last import read_in_order, to_last, write_in_order
 from .function import OLDEST_OPSET, OPERATOR, add_function, operator_node
 from .graph import Graph, opset_of
 from .norms import PARAMETER_NAMES
@@ -23,42 +24,51 @@ def obstacle(graph: Graph, _site: Site) -> str:
 
 
 def replace(graph: Graph, site: Site) -> QParams:
-    """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized.
-
-    Convolutions of ONNX Runtime run channels-last inside. An operator that did not would make it transpose around
-    every norm; between two Transposes of its own, which the optimizer cancels against those of its neighbours,
-    it joins the chain.
-    """
-    source, target, name = site.source, site.target, site.name
+    """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized."""
+    source, name = site.source, site.name
     add_function(graph.model)
-    lowest, highest = site.limits()
-    relu = lowest is not None and lowest == int(target.zero_point.ravel()[0])
-    bounds = (None if relu else lowest, highest)
-    made = target.codes if bounds == (None, None) else graph.new_name(f"{name}/unclipped")
-
     rank = site.rank(graph)
     channels_last = rank is not None and rank >= 3
+    relu, made = activate(graph, site)
     x, y = source.codes, made
     if channels_last and rank is not None:
-        x, y = graph.new_name(f"{name}/channels_last"), graph.new_name(f"{name}/channels_last/normalized")
-        to_last, to_first = [0, *range(2, rank), 1], [0, rank - 1, *range(1, rank - 1)]
-        graph.make("Transpose", [source.codes], x, f"{name}/to_channels_last", perm=to_last)
-        graph.make("Transpose", [y], made, f"{name}/to_channels_first", perm=to_first)
+        x = read_in_order(graph, source.codes, to_last(rank), name)
+        y = write_in_order(graph, made, to_last(rank), name)
     inputs = [
         x,
         source.scale_name,
         source.zero_point_name or graph.add_constant(f"{name}/x_zero_point", source.zero_point),
-        *(graph.add_constant(f"{name}/{p}", getattr(site.parameters, p)) for p in PARAMETER_NAMES),
-        target.scale_name,
-        target.zero_point_name or graph.add_constant(f"{name}/y_zero_point", target.zero_point),
+        *parameters(graph, site),
+        *output_quantization(graph, site),
     ]
     node_name = graph.new_node_name(f"{name}/{OPERATOR}")
     epsilon = site.parameters.epsilon
     graph.add(operator_node(inputs, y, node_name, epsilon=epsilon, channels_last=channels_last, relu=relu))
-    if made != target.codes:
-        tensors = [
-            "" if code is None else graph.add_constant(f"{name}/{what}", np.asarray(code, target.zero_point.dtype))
-            for what, code in zip(("lowest", "highest"), bounds, strict=True)
-        ]
-        graph.make("Clip", [made, *tensors], target.codes, f"{name}/Clip")
-    return target
+    return site.target
+
+
+def activate(graph: Graph, site: Site) -> tuple[bool, str]:
+    """Return whether the operator does the activation, and the tensor that it makes: behind it may be a Clip."""
+    target, name = site.target, site.name
+    relu, limits = site.relu_and_limits()
+    if limits == (None, None):
+        return relu, target.codes
+    made = graph.new_name(f"{name}/unclipped")
+    tensors = [
+        "" if code is None else graph.add_constant(f"{name}/{what}", np.asarray(code, target.zero_point.dtype))
+        for what, code in zip(("lowest", "highest"), limits, strict=True)
+    ]
+    graph.make("Clip", [made, *tensors], target.codes, f"{name}/Clip")
+    return relu, made
+
+
+def parameters(graph: Graph, site: Site) -> list[str]:
+    """Add a norm's own parameters as constants and return their names."""
+    return [graph.add_constant(f"{site.name}/{p}", getattr(site.parameters, p)) for p in PARAMETER_NAMES]
+
+
+def output_quantization(graph: Graph, site: Site) -> list[str]:
+    """Return the names of the output's scale and zero point."""
+    target = site.target
+    zero_point = target.zero_point_name or graph.add_constant(f"{site.name}/y_zero_point", target.zero_point)
+    return [target.scale_name, zero_point]

@@ -100,6 +100,18 @@ class Graph:
         readers = self.readers(tensor)
         return readers[0] if len(readers) == 1 and not self.is_read_elsewhere(tensor) else None
 
+    def is_needed(self, tensor: str) -> bool:
+        """Say whether an output of the graph depends on a tensor."""
+        wanted, seen = [tensor], {tensor}
+        while wanted:
+            name = wanted.pop()
+            if self.is_read_elsewhere(name):
+                return True
+            made = {output for reader in self.readers(name) for output in reader.output if output}
+            wanted += made - seen
+            seen |= made
+        return False
+
     def constant(self, tensor: str) -> Array | None:
         """Return the value of a tensor that depends on no input: initializers and what is made of them alone.
 
@@ -408,6 +420,15 @@ def _inferred_types(model: ModelProto) -> dict[str, tuple[int, tuple[int | None,
     for t in inferred.initializer:
         found[t.name] = (t.data_type, tuple(t.dims))
     return found
+
+
+def what_feeds(graph: Graph, tensor: str) -> str:
+    """Return what makes a tensor, conversions between float and 8 bits and moves of axes apart."""
+    maker = graph.maker(tensor)
+    while maker is not None and is_op(maker, "DequantizeLinear", "QuantizeLinear", "Transpose", "Identity"):
+        tensor = maker.input[0]
+        maker = graph.maker(tensor)
+    return f"{maker.op_type} {label(maker)}" if maker is not None else f"input {tensor}"
 
 
 def type_name(data_type: int) -> str:

@@ -6,16 +6,19 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .folding import layer_to_fold_into
-from .function import DOMAIN, OPERATOR
-from .graph import Graph, is_op, label, opset_of
+from .function import DOMAIN
+from .graph import Graph, label, opset_of, what_feeds
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
+from .patterns import find_patterns
 from .table import text_table
 
 if TYPE_CHECKING:
     import os
 
     import onnx
+
+    from .patterns import Pattern
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ class BatchNormInfo:
         Whether :func:`bytenorm.onnx.lower` can let it run in 8 bits where it stands.
     problem : str
         Why not, if not.
+    pattern : str
+        What the fused lowering computes in one operator, or has, in a quantized model: ``concat`` with the
+        concatenation that the norm reads, ``concat + pool`` with the averages behind its convolution too,
+        ``add`` with the sum that it reads, ``single`` the norm for itself. Empty in a float model, and if the norm
+        cannot be lowered.
+    unfused : str
+        Why it is single, where it is not lowered yet.
     """
 
     name: str
@@ -56,6 +66,8 @@ class BatchNormInfo:
     reason: str
     lowerable: bool
     problem: str
+    pattern: str = ""
+    unfused: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,8 +155,10 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     >>> print(bno.inspect(bno.digits_model()).summary())
     12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded
     """
-    graph = Graph(without_functions(load_model(model_or_path), (DOMAIN, OPERATOR)))
-    infos = [_info(graph, norm) for norm in find_norms(graph)]
+    graph = Graph(without_functions(load_model(model_or_path), DOMAIN))
+    norms = find_norms(graph)
+    patterns = find_patterns(graph, (norm.site() for norm in norms if _is_lowerable(norm)))
+    infos = [_info(graph, norm, next(patterns) if _is_lowerable(norm) else None) for norm in norms]
     for inner, outer in find_hidden(graph):
         where = f"in a subgraph of the {outer.op_type} {label(outer)}"
         infos.append(
@@ -169,27 +183,24 @@ def is_quantized(graph: Graph) -> bool:
     return any(n.op_type in _QUANTIZED or n.op_type.startswith("QLinear") for n in graph.nodes)
 
 
-def _info(graph: Graph, norm: Norm) -> BatchNormInfo:
+def _is_lowerable(norm: Norm) -> bool:
+    return not norm.lowered and not norm.problem
+
+
+def _info(graph: Graph, norm: Norm, pattern: Pattern | None) -> BatchNormInfo:
     layer, reason = layer_to_fold_into(graph, norm)
     runs_in_8_bits = norm.lowered or norm.written.startswith("QLinear")
     return BatchNormInfo(
         name=norm.name,
         channels=norm.channels,
         written=norm.written,
-        reads=_what_feeds(graph, norm.input),
+        reads=what_feeds(graph, norm.input),
         activation=norm.activation.op_type if norm.activation is not None else "",
         runs_in="8-bit" if runs_in_8_bits else "float",
         folds_into=f"{layer.op_type} {label(layer)}" if layer is not None else "",
         reason=reason,
-        lowerable=not norm.lowered and not norm.problem,
+        lowerable=_is_lowerable(norm),
         problem=norm.problem,
+        pattern=pattern.name if pattern is not None else norm.pattern,
+        unfused=pattern.reason if pattern is not None else "",
     )
-
-
-def _what_feeds(graph: Graph, tensor: str) -> str:
-    """Return what makes a tensor, conversions between float and 8 bits and moves of axes apart."""
-    maker = graph.maker(tensor)
-    while maker is not None and is_op(maker, "DequantizeLinear", "QuantizeLinear", "Transpose", "Identity"):
-        tensor = maker.input[0]
-        maker = graph.maker(tensor)
-    return f"{maker.op_type} {label(maker)}" if maker is not None else f"input {tensor}"

@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Literal, get_args
 import onnx
 
 from .. import _checks
-from . import exact, portable
+from . import exact, fused, portable
 from .every_code import every_code
-from .function import DOMAIN, OPERATOR
+from .function import DOMAIN
 from .graph import Graph, label
 from .inspection import is_quantized
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
+from .patterns import find_patterns
 from .unsigned import make_unsigned
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Container
+    from types import ModuleType
 
     from .norms import Site
 
-Lowering = Literal["portable", "exact"]
+Lowering = Literal["portable", "exact", "fused"]
 
 IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
 _METADATA = "bytenorm.lowering"
-_LOWERINGS = {"portable": portable, "exact": exact}
 
 
 class LoweringWarning(UserWarning):
@@ -37,10 +38,16 @@ class LoweringWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one norm: empty `problem` if it runs in 8 bits now."""
+    """What became of one norm: empty `problem` if it runs in 8 bits now.
+
+    `pattern` is what the fused lowering computes together, ``concat``, ``concat + pool``, ``add`` or ``single``,
+    and `unfused` why only the last; both are empty with another lowering or a problem.
+    """
 
     name: str
     problem: str
+    pattern: str = ""
+    unfused: str = ""
 
 
 def lower(
@@ -52,11 +59,14 @@ def lower(
     ----------
     model : onnx.ModelProto or path
         In QDQ or QOperator format. Not changed.
-    lowering : {"portable", "exact"}
+    lowering : {"portable", "exact", "fused"}
         ``"portable"`` writes a norm as a depthwise 1x1 ``QLinearConv``: standard ONNX, within one step of the
         exact result. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
         :func:`bytenorm.quantized_batch_norm`, fastest where :func:`register` was called, and slower, with the
-        same bits, where it was not.
+        same bits, where it was not. ``"fused"`` does so too, and where a norm reads a concatenation or a sum,
+        writes one operator for both: fastest of all with :func:`register`. Pieces of a concatenation keep their
+        own scales, so results may differ by a step, and are closer to those in float. A model with several
+        numbers of pieces needs IR version 10, and so ONNX Runtime 1.18.
     keep_int8 : bool
         Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
         128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.
@@ -105,7 +115,7 @@ def lower_with_report(
     """Do as :func:`lower`, and say what happened instead of warning."""
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
-    loaded = without_functions(load_model(model), (DOMAIN, OPERATOR))
+    loaded = without_functions(load_model(model), DOMAIN)
     free_initializers(loaded)
     graph = Graph(loaded)
     if not is_quantized(graph):
@@ -164,23 +174,17 @@ def lower_graph(
     if not keep_int8 and any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target)):
         make_unsigned(graph)
         norms = [norm for norm in find_norms(graph) if not norm.lowered]
-    way = _LOWERINGS[lowering]
-    outcomes = []
-    for norm in norms:
-        problem = "it is excluded" if norm.name in excluded else norm.problem
-        problem = problem or _refusal(norm.site()) or way.obstacle(graph, norm.site())
-        if not problem:
-            _take_out(graph, norm)
-            made = way.replace(graph, norm.site())
-            for other in norms:  # a norm behind this one may read another type now
-                if other.source is not None and other.source.codes == made.codes:
-                    other.source = made
-        outcomes.append(Outcome(norm.name, problem))
+    if lowering == "fused":
+        outcomes = _fuse(graph, norms, excluded)
+    else:
+        outcomes = _replace(graph, norms, excluded, exact if lowering == "exact" else portable)
     outcomes += [
         Outcome(label(inner), f"it is in a subgraph of the {outer.op_type} {label(outer)}")
         for inner, outer in find_hidden(graph)
     ]
     graph.finish()
+    if lowering == "fused":
+        fused.finish(graph)
     model = graph.model
     if any(not o.problem for o in outcomes):
         entry = model.metadata_props.add()
@@ -190,6 +194,43 @@ def lower_graph(
     if fault:
         raise ValueError(f"model: the result is not valid: {fault}")
     return outcomes
+
+
+def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: ModuleType) -> list[Outcome]:
+    outcomes = []
+    for norm in norms:
+        problem = _problem(graph, norm, excluded, way)
+        if not problem:
+            _take_out(graph, norm)
+            made = way.replace(graph, norm.site())
+            for other in norms:  # a norm behind this one may read another type now
+                if other.source is not None and other.source.codes == made.codes:
+                    other.source = made
+        outcomes.append(Outcome(norm.name, problem))
+    return outcomes
+
+
+def _fuse(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Outcome]:
+    """Find what to fuse before anything changes, then do it."""
+    problems = [_problem(graph, norm, excluded, exact) for norm in norms]
+    sites = [norm.site() for norm, problem in zip(norms, problems, strict=True) if not problem]
+    patterns = iter(list(find_patterns(graph, sites)))
+    outcomes = []
+    for norm, problem in zip(norms, problems, strict=True):
+        if problem:
+            outcomes.append(Outcome(norm.name, problem))
+            continue
+        pattern = next(patterns)
+        _take_out(graph, norm)
+        fused.replace(graph, norm.site(), pattern)
+        outcomes.append(Outcome(norm.name, "", pattern.name, pattern.reason))
+    return outcomes
+
+
+def _problem(graph: Graph, norm: Norm, excluded: Container[str], way: ModuleType) -> str:
+    """Say why a norm stays in float; empty if it does not."""
+    problem = "it is excluded" if norm.name in excluded else norm.problem
+    return problem or _refusal(norm.site()) or str(way.obstacle(graph, norm.site()))
 
 
 def _fault(model: onnx.ModelProto) -> str:

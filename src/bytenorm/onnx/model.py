@@ -118,23 +118,24 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
     return loaded
 
 
-def without_functions(model: onnx.ModelProto, kept: tuple[str, str]) -> onnx.ModelProto:
-    """Return a model whose functions are written out where they are called, but for one.
+def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
+    """Return a model whose functions are written out where they are called, but for those of one domain.
 
     Parameters
     ----------
     model : onnx.ModelProto
-    kept : tuple of str
-        Domain and name of the function that stays.
+    kept : str
+        The domain whose functions stay.
 
     Returns
     -------
     onnx.ModelProto
         The model itself if there is nothing to write out.
     """
-    if all((f.domain, f.name) == kept for f in model.functions):
+    if all(f.domain == kept for f in model.functions):
         return model
-    return onnx.inliner.inline_selected_functions(model, [kept], exclude=True)
+    staying = sorted({(f.domain, f.name) for f in model.functions if f.domain == kept})
+    return onnx.inliner.inline_selected_functions(model, staying, exclude=True)
 
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from .concat_function import CONCAT_OPERATOR
 from .function import DOMAIN, OPERATOR
 from .graph import Graph, attribute, int_list, is_op, label, subgraphs, type_name
+from .sum_function import ADD_OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +79,14 @@ class QParams:
         scale, zero_point = float(self.scale.ravel()[0]), int(self.zero_point.ravel()[0])
         return (lowest - zero_point) * scale, (lowest + 255 - zero_point) * scale
 
+    def equals(self, other: QParams) -> bool:
+        """Say whether codes mean the same in another quantization."""
+        return (
+            self.zero_point.dtype == other.zero_point.dtype
+            and np.array_equal(self.scale.ravel(), other.scale.ravel())
+            and np.array_equal(self.zero_point.ravel(), other.zero_point.ravel())
+        )
+
 
 @dataclass
 class Norm:
@@ -98,6 +108,7 @@ class Norm:
     floor: float = -np.inf  # of the activation
     ceiling: float = np.inf
     lowered: bool = False  # computes in 8 bits already
+    pattern: str = ""  # of a lowered one: what its operator computes together, see patterns.py
     quantize: NodeProto | None = None  # the QuantizeLinear behind it
     source: QParams | None = None
     target: QParams | None = None
@@ -150,6 +161,12 @@ class Site:
                 steps = np.rint(np.clip(np.float64(np.float32(real) / scale), -1024, 1024))
             codes.append(int(np.clip(steps + zero_point, smallest, largest)))
         return (codes[0] if codes[0] > smallest else None), (codes[1] if codes[1] < largest else None)
+
+    def relu_and_limits(self) -> tuple[bool, tuple[int | None, int | None]]:
+        """Return whether bytenorm's operators do the activation's floor, and what of :meth:`limits` is left."""
+        lowest, highest = self.limits()
+        relu = lowest is not None and lowest == int(self.target.zero_point.ravel()[0])
+        return relu, (None if relu else lowest, highest)
 
 
 def find_norms(graph: Graph) -> list[Norm]:
@@ -302,14 +319,14 @@ def _stands_for_relu(graph: Graph, quantize: NodeProto, steps: list[_Step]) -> b
 
     A quantizer drops a Relu in front of a conversion whose zero point is the lowest code: it saturates there.
     """
-    q, _ = _qparams(graph, quantize, 1, quantize.output[0], "")
+    q, _ = qparams(graph, quantize, 1, quantize.output[0], "")
     if q is None or not q.per_tensor:
         return True
     low, high = q.range()
     maker = graph.maker(steps[0].data)
     source = None
     if maker is not None and is_op(maker, "DequantizeLinear"):
-        source, _ = _qparams(graph, maker, 1, maker.input[0], "")
+        source, _ = qparams(graph, maker, 1, maker.input[0], "")
     if source is None or not source.per_tensor:
         return low == 0 or high == 0
     gain, shift = _combined(steps)
@@ -438,7 +455,7 @@ def _quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
     maker = graph.maker(norm.input)
     if maker is None or not is_op(maker, "DequantizeLinear"):
         return None, "its input is not quantized"
-    return _qparams(graph, maker, 1, maker.input[0], "its input")
+    return qparams(graph, maker, 1, maker.input[0], "its input")
 
 
 @dataclass(frozen=True)
@@ -463,7 +480,7 @@ def _quantized_output(graph: Graph, tensor: str) -> _Output:
         return _Output(None, None, f"its output is also read in float, by {reader}")
     if len(quantizers) > 1:
         return _Output(None, None, "its output is quantized in several ways")
-    return _Output(quantizers[0], *_qparams(graph, quantizers[0], 1, quantizers[0].output[0], "its output"))
+    return _Output(quantizers[0], *qparams(graph, quantizers[0], 1, quantizers[0].output[0], "its output"))
 
 
 def _misfit(graph: Graph, norm: Norm) -> str:
@@ -480,8 +497,11 @@ def _misfit(graph: Graph, norm: Norm) -> str:
     return ""
 
 
-def _qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tuple[QParams | None, str]:
-    """Return the quantization of a tensor whose scale is input `at` of a node, or why it is of no use."""
+def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tuple[QParams | None, str]:
+    """Return the quantization of a tensor whose scale is input `at` of a node, or why it is of no use.
+
+    `what` is what the reason calls the tensor.
+    """
     scale_name = node.input[at]
     zero_point_name = node.input[at + 1] if len(node.input) > at + 1 else ""
     scale = graph.constant(scale_name)
@@ -516,18 +536,27 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
     """Find the quantization of QLinearMul and QLinearAdd in their inputs."""
     first, last = norm.nodes[0], norm.nodes[-1]
     at = 1 if first.input[0] == norm.input else 4
-    norm.source, problem = _qparams(graph, first, at, norm.input, "its input")
-    norm.target, why = _qparams(graph, last, 6, norm.output, "its output")
+    norm.source, problem = qparams(graph, first, at, norm.input, "its input")
+    norm.target, why = qparams(graph, last, 6, norm.output, "its output")
     norm.problem = problem or why or _misfit(graph, norm)
 
 
 # Norms that are lowered already
 
+# bytenorm's operators: what they compute, where the (first) tensor that they read is, and where their scale.
+_OPERATORS = {
+    OPERATOR: ("single", 0, 3),
+    CONCAT_OPERATOR: ("concat", 8, 0),
+    ADD_OPERATOR: ("add", 0, 6),
+}
+
 
 def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
-    if node.domain == DOMAIN and node.op_type == OPERATOR:
-        norm = Norm(label(node), OPERATOR, [node], node.input[0], node.output[0], lowered=True)
-        weight = graph.constant(node.input[3])
+    if node.domain == DOMAIN and node.op_type in _OPERATORS:
+        pattern, data, weight_at = _OPERATORS[node.op_type]
+        norm = Norm(label(node), node.op_type, [node], node.input[data], node.output[0], lowered=True)
+        norm.pattern = pattern + (" + pool" if attribute(node, "pool", 0) else "")
+        weight = graph.constant(node.input[weight_at])
         norm.channels = None if weight is None else int(weight.size)
         return norm
     if is_op(node, "QLinearConv") and len(node.input) > 3:

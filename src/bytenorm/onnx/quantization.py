@@ -20,7 +20,7 @@ from .. import _checks
 from .comparison import Comparison, compare
 from .data import Dataset, ImageInput, open_data
 from .folding import fold
-from .function import DOMAIN, OPERATOR
+from .function import DOMAIN
 from .graph import Graph, is_op, label, opset_of, type_name
 from .inspection import is_quantized
 from .lowering import (
@@ -106,7 +106,7 @@ def quantize(
     calibration_data : iterable of dict, or path
         Inputs by name, or a `.npz` or `.npy` file, an image, or a folder of these; see :func:`compare`, which
         takes the same.
-    lowering : {"portable", "exact"}
+    lowering : {"portable", "exact", "fused"}
         See :func:`lower`.
     quant_format : {"QDQ", "QOperator"}
     activation_type, weight_type : {"uint8", "int8"}
@@ -203,7 +203,7 @@ def quantize_with_report(
         came = type(nodes_to_exclude).__name__
         raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
     original = load_model(model)
-    prepared = _with_opset(without_functions(original, (DOMAIN, OPERATOR)))
+    prepared = _with_opset(without_functions(original, DOMAIN))
     free_initializers(prepared)
     graph = Graph(prepared)
     refuse_lowered(prepared, "model")

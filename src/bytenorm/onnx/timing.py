@@ -23,7 +23,6 @@ import onnx
 import onnxruntime
 
 from .. import _checks
-from .function import OPERATOR
 from .graph import Graph
 from .model import input_infos, load_model, save_model
 from .norms import find_norms
@@ -36,7 +35,7 @@ FEWEST_ROUNDS = 5
 _ONLY_FATAL = 4  # what ONNX Runtime has to say otherwise is in its exceptions
 _EVENT = "_kernel_time"
 _CONTROL = ("If", "Loop", "Scan")  # their time is that of the nodes inside, which have events of their own
-_OWN = re.compile(rf"{OPERATOR}|BatchNormalization")
+_OWN = re.compile(r"(QLinear(Concat|Add)?)?BatchNormalization")
 
 
 @dataclass(frozen=True)
