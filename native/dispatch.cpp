@@ -45,6 +45,9 @@ KernelTable table_for(Isa isa) {
     t.sum_table = Sum_table_scalar;
     t.quantize = quantize_run_scalar;
     t.dequantize = dequantize_run_scalar;
+    t.plane_sums = plane_sums_scalar;
+    t.row_sums = row_sums_scalar;
+    t.row_sums_width = 1;
 #if defined(BYTENORM_X86)
     if (isa >= Isa::avx2) {
         t.planes_fp32 = Planes_fp32_avx2;
@@ -58,6 +61,9 @@ KernelTable table_for(Isa isa) {
         t.sum_integer = Sum_integer_avx2;
         t.quantize = quantize_run_avx2;
         t.dequantize = dequantize_run_avx2;
+        t.plane_sums = plane_sums_avx2;
+        t.row_sums = row_sums_avx2;
+        t.row_sums_width = 32;
     }
     if (isa >= Isa::avx512) {
         t.planes_integer = Planes_integer_avx512;
@@ -72,6 +78,9 @@ KernelTable table_for(Isa isa) {
         t.planes_table = Planes_table_avx512vbmi;
         t.rows_integer = Rows_integer_avx512vbmi;
         t.joined_integer = Joined_integer_avx512vbmi;
+        t.plane_sums = plane_sums_avx512vbmi;
+        t.row_sums = row_sums_avx512vbmi;
+        t.row_sums_width = 64;
     }
 #endif
     return t;

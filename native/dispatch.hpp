@@ -5,6 +5,7 @@
 
 #include "kernels.hpp"
 #include "quantize/quantize.hpp"
+#include "statistics/statistics.hpp"
 
 namespace bytenorm {
 
@@ -30,6 +31,9 @@ struct KernelTable {
     void (*strided_table)(const Strided&);  // never null
     bool (*quantize)(const QuantizeRun&);
     void (*dequantize)(const DequantizeRun&);
+    void (*plane_sums)(const PlaneSums&);
+    void (*row_sums)(const RowSums&);
+    int row_sums_width;
 };
 
 constexpr int rows_fp32_width = 32;  // there is one fp32 row kernel, see docs/kernels.md

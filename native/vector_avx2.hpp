@@ -45,7 +45,14 @@ struct Avx2 {
     static Dwords load_params(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
     static Dwords broadcast(int32_t v) { return _mm256_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
+    static Bytes first_bytes(int64_t n) {  // all ones, zeros behind them
+        const __m256i place = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+                                               19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+        return _mm256_cmpgt_epi8(broadcast8(static_cast<int>(n)), place);
+    }
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
+    static Bytes bit_not(Bytes v) { return bit_xor(v, broadcast8(-1)); }
+    static Bytes bit_and(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
 
     // a + the products of the two words of each dword
     static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {

@@ -31,7 +31,10 @@ struct Avx512 {
     static Dwords load_params(const int32_t* p) { return _mm512_load_si512(p); }
     static Dwords broadcast(int32_t v) { return _mm512_set1_epi32(v); }
     static Bytes broadcast8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
+    static Bytes first_bytes(int64_t n) { return _mm512_movm_epi8(n > 0 ? first(n) : 0); }  // all ones, then zeros
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm512_xor_si512(a, b); }
+    static Bytes bit_not(Bytes v) { return bit_xor(v, broadcast8(-1)); }
+    static Bytes bit_and(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
 
     static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {
 #if defined(__AVX512VNNI__)

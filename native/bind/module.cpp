@@ -39,5 +39,6 @@ NB_MODULE(_core, module) {
     bind_torch_tensor(module);
     bind_torch_batch_norm(module);
     bind_quantize(module);
+    bind_statistics(module);
     bind_kernels(module);
 }

@@ -33,6 +33,7 @@ const Tensor* tensor_in(nb::handle object);
 void bind_tensor(nb::module_& module);
 void bind_batch_norm(nb::module_& module);
 void bind_quantize(nb::module_& module);
+void bind_statistics(nb::module_& module);
 void bind_kernels(nb::module_& module);
 
 }  // namespace bytenorm

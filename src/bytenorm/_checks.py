@@ -472,3 +472,57 @@ def real_input(value: object) -> np.ndarray:
         raise TypeError(f"input must be float16, float32 or float64, got dtype {array.dtype}{_remedy(array)}")
     with np.errstate(all="ignore"):
         return np.asarray(array, dtype=np.float32)
+
+
+MOST_CODES = 2**63 - 1  # of a channel in statistics: the counts of a histogram are int64
+Quantization = tuple[DType | None, Any, Any]
+
+
+def channel_count(value: object) -> int:
+    """Return how many channels statistics are for."""
+    number = integer(value, "channels")
+    if not 1 <= number <= MOST_CODES // 2048:  # 2048 bytes a channel; more would be no array
+        raise ValueError(f"channels must be 1 or more, and fit memory, got {number}")
+    return number
+
+
+def statistics_input(value: object, channel_axis: object, channels: int) -> tuple[Any, int]:
+    """Return a tensor that statistics are gathered of, and its channel axis, counted from the front."""
+    q = quantized(value, "qx")
+    data = q.data
+    at = axis(channel_axis, data.ndim, "axis")
+    if q.axis is not None and q.axis != at:
+        raise ValueError(f"qx is quantized per channel along axis {q.axis}, but its channels are on axis {at}")
+    if data.shape[at] != channels:
+        raise ValueError(
+            f"qx has {data.shape[at]} channels on axis {at} (shape {data.shape}), {channels} are wanted"
+        )
+    return q, at
+
+
+def equal_quantizations(a: Quantization, b: Quantization) -> bool:
+    """Whether two quantizations are the same: dtype, and scale and zero point per tensor or per channel."""
+    return a[0] is b[0] and all(np.shape(x) == np.shape(y) and np.all(x == y) for x, y in zip(a, b, strict=True))
+
+
+def same_quantization(have: Quantization, came: Quantization, name: str) -> None:
+    """Refuse another quantization than the statistics have, if they have one."""
+    if have[0] is None or equal_quantizations(have, came):
+        return
+
+    def words(q: Quantization) -> str:
+        if np.ndim(q[1]):
+            return f"{q[0]!r} per channel"
+        return f"{q[0]!r}, scale {q[1]}, zero point {q[2]}"
+
+    raise ValueError(
+        f"{name} must have the quantization of what was gathered before, {words(have)}, got {words(came)}"
+        + (" with other numbers" if words(have) == words(came) else "")
+    )
+
+
+def code_count(count: int, name: str) -> int:
+    """Return how many codes a channel has with what came."""
+    if count > MOST_CODES:
+        raise ValueError(f"{name} would make {count} codes a channel, at most {MOST_CODES} are counted")
+    return count

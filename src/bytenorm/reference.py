@@ -6,6 +6,7 @@ torch 2.13 and, where torch has no such operation, to exact rational arithmetic.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,23 @@ def dequantize(q: Array, scale: Array, zero_point: Array) -> Array:
     """Return the float32 numbers of codes: per tensor with the scale in float32, per channel in float64."""
     centred = np.asarray(q, np.int64) - np.asarray(zero_point, np.int64)
     return F32(centred) * F32(scale) if np.ndim(scale) == 0 else F32(F64(centred) * F64(scale))
+
+
+def channel_statistics(q: Array, dtype: DType, axis: int = 1) -> list[tuple[int, Array, Array, int, int, Array]]:
+    """Return count, minimum, maximum, sum, sum of squares and histogram of each channel, as Python integers."""
+    channels = np.moveaxis(np.asarray(q, np.int64), axis, 0)
+    found = []
+    for codes in (channel.ravel().tolist() for channel in channels):
+        histogram = np.bincount(np.array(codes, np.int64) - dtype.qmin, minlength=256).tolist()
+        ends = min(codes, default=None), max(codes, default=None)
+        found.append((len(codes), *ends, sum(codes), sum(code * code for code in codes), histogram))
+    return found
+
+
+def channel_moments(
+    count: int, total: int, squares: int, scale: float, zero_point: int, unbiased: bool = False
+) -> tuple[float, float]:
+    """Return mean and variance of a channel in real units: exact, and each rounded once to float64."""
+    step, mean = Fraction(scale), Fraction(total, count)
+    spread = (squares - count * mean**2) / (count - unbiased)
+    return float(step * (mean - int(zero_point))), float(step**2 * spread)

@@ -1,0 +1,68 @@
+// Sums and histograms of an array's channels. Python hands in what it has checked.
+#include <memory>
+
+#include "../statistics/statistics.hpp"
+#include "run.hpp"
+#include "tensor.hpp"
+
+namespace bytenorm {
+namespace {
+
+struct Codes {
+    PyArrayObject* array;
+    int64_t channels;
+    Layout layout;
+
+    Codes(nb::handle x, int axis) : array(as_array(x)) {
+        if (!array || !is_byte(array)) throw nb::type_error("an array of bytes is needed");
+        if (axis < 0 || axis >= PyArray_NDIM(array)) throw nb::value_error("axis out of range");
+        channels = PyArray_DIM(array, axis);
+        layout = analyse(bytes_of(array), strides_of(array), mutable_bytes_of(array), strides_of(array),
+                         shape_of(array), PyArray_NDIM(array), axis);
+    }
+    template <class F>
+    void work(F&& body) const {
+        if (layout.size < release_gil_from) return body();
+        without_gil(body);
+    }
+};
+
+int64_t* counts_of(nb::handle counts, int64_t size) {
+    PyArrayObject* a = as_array(counts);
+    if (!a || PyArray_TYPE(a) != NPY_INT64 || PyArray_SIZE(a) != size || !PyArray_ISCARRAY(a))
+        throw nb::type_error("a contiguous array of int64 is needed");
+    return static_cast<int64_t*>(PyArray_DATA(a));
+}
+
+// Adds to sums and squares, of C int64 each, and widens lowest and highest, too.
+void add_channel_sums(nb::handle x, int axis, nb::handle sum, nb::handle square, nb::handle lowest,
+                      nb::handle highest) {
+    const Codes codes(x, axis);
+    const size_t channels = static_cast<size_t>(codes.channels);
+    int64_t *sums = counts_of(sum, codes.channels), *squares = counts_of(square, codes.channels);
+    int64_t *low = counts_of(lowest, codes.channels), *high = counts_of(highest, codes.channels);
+    const std::unique_ptr<Sums[]> totals(new Sums[channels]);
+    for (size_t c = 0; c < channels; ++c) totals[c] = {0, 0, 255, 0};
+    codes.work([&] { add_sums(codes.layout, codes.channels, is_signed(codes.array), totals.get()); });
+    if (codes.layout.size == 0) return;
+    for (size_t c = 0; c < channels; ++c) {
+        sums[c] += totals[c].sum, squares[c] += totals[c].square;
+        low[c] = std::min(low[c], int64_t{totals[c].low}), high[c] = std::max(high[c], int64_t{totals[c].high});
+    }
+}
+
+void add_channel_histogram(nb::handle x, int axis, nb::handle counts) {
+    const Codes codes(x, axis);
+    int64_t* to = counts_of(counts, 256 * codes.channels);
+    codes.work([&] { add_histogram(codes.layout, codes.channels, is_signed(codes.array), to); });
+}
+
+}  // namespace
+
+void bind_statistics(nb::module_& module) {
+    module.def("add_channel_sums", &add_channel_sums, nb::arg("x"), nb::arg("axis"), nb::arg("sum"),
+               nb::arg("square"), nb::arg("lowest"), nb::arg("highest"));
+    module.def("add_channel_histogram", &add_channel_histogram, nb::arg("x"), nb::arg("axis"), nb::arg("counts"));
+}
+
+}  // namespace bytenorm

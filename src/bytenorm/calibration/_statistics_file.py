@@ -1,0 +1,177 @@
+"""Statistics in a file: what is written, and every check of what is read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from .. import _checks
+from ..dtypes import DType, qint8, quint8
+
+FORMAT = "bytenorm channel statistics"
+VERSION = 1
+DTYPES = {"": None, quint8.name: quint8, qint8.name: qint8}
+HEADER = {"format", "version", "channels", "count", "dtype", "scale", "zero_point"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds: counts, or sums (Python integers) and range, of codes from the smallest on."""
+
+    channels: int
+    count: int
+    quantization: tuple[DType | None, Any, Any]
+    counts: np.ndarray | None
+    sums: np.ndarray
+    range: np.ndarray
+
+
+def write(
+    path: str | os.PathLike[str],
+    channels: int,
+    count: int,
+    quantization: tuple[DType | None, Any, Any],
+    parts: Mapping[str, np.ndarray],
+) -> None:
+    """Write a file beside its place, then move it there."""
+    dtype, scale, zero_point = quantization
+    target = Path(path)
+    members = {
+        "format": np.array(FORMAT),
+        "version": np.array(VERSION),
+        "channels": np.array(channels, np.int64),
+        "count": np.array(count, np.int64),
+        "dtype": np.array("" if dtype is None else dtype.name),
+        "scale": np.array(0.0 if scale is None else scale, np.float64),
+        "zero_point": np.array(0 if zero_point is None else zero_point, np.int64),
+        **parts,
+    }
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with beside.open("xb") as stream:
+            np.savez_compressed(stream, **members)  # type: ignore[arg-type]
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> Found:
+    """Read a file and check it."""
+    members = _members(path)
+    channels, count = int(members["channels"]), int(members["count"])
+    if channels < 1 or count < 0:
+        _refuse(path, f"{channels} channels of {count} codes")
+    quantization = _quantization(path, members, channels)
+    if quantization[0] is None and count > 0:
+        _refuse(path, f"{count} codes a channel of no dtype")
+    nothing = np.zeros((2, channels), np.int64)
+    if "counts" in members:
+        counts = members["counts"]
+        _require(path, members, "counts", np.int64, (channels, 256))
+        # No count and no sum of some of them is above `count`, so that no partial sum overflows unseen.
+        totals = counts.astype(object).sum(1)
+        if (counts < 0).any() or (totals != count).any():
+            _refuse(path, f"a histogram whose total is not the count of {count} codes a channel")
+        return Found(channels, count, quantization, counts, nothing, nothing)
+    _require(path, members, "sums", np.uint64, (2, channels, 2))
+    _require(path, members, "range", np.uint8, (2, channels))
+    halves, ends = members["sums"].astype(object), members["range"].astype(np.int64)
+    sums = (halves[..., 0] << 64) + halves[..., 1]
+    _check_sums(path, count, sums, ends)
+    return Found(channels, count, quantization, None, sums, ends)
+
+
+def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    with Path(path).open("rb") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as archive:
+                if not isinstance(archive, np.lib.npyio.NpzFile) or "format" not in archive.files:
+                    _refuse(path, "another kind of file")
+                if archive["format"].dtype.kind != "U" or archive["format"].tolist() != FORMAT:
+                    _refuse(path, "another kind of file")
+                if archive["version"].dtype.kind != "i" or archive["version"].tolist() != VERSION:
+                    _refuse(path, f"version {archive['version']!s}, not {VERSION}")
+                names = sorted(archive.files)
+                parts = [["counts"], ["range", "sums"]]
+                if names not in [sorted(HEADER | set(part)) for part in parts]:
+                    _refuse(path, f"other parts than it should have: {', '.join(names)}")
+                found = {name: archive[name] for name in names}
+        except RefusedError as error:
+            raise ValueError(str(error)) from None
+        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError,
+                TypeError, AttributeError) as error:  # fmt: skip
+            # what zipfile and NumPy raise for damaged, encrypted, pickled and foreign files
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{_name(path)} cannot be read as channel statistics: {reason}") from None
+    for name, kind in (("channels", "i"), ("count", "i"), ("dtype", "U"), ("scale", "f"), ("zero_point", "i")):
+        one = name not in {"scale", "zero_point"}
+        if found[name].dtype.kind != kind or (one and found[name].ndim != 0):
+            raise ValueError(f"{_name(path)} is damaged: {name} of dtype {found[name].dtype}")
+    return found
+
+
+def _quantization(
+    path: str | os.PathLike[str], members: Mapping[str, np.ndarray], channels: int
+) -> tuple[DType | None, Any, Any]:
+    name, scale, zero_point = str(members["dtype"]), members["scale"], members["zero_point"]
+    if name not in DTYPES:
+        _refuse(path, f"unknown dtype {name!r}")
+    dtype = DTYPES[name]
+    if dtype is None:
+        return None, None, None
+    try:
+        if scale.ndim == 0 and zero_point.ndim == 0:
+            return (
+                dtype,
+                _checks.scale(float(scale), "scale"),
+                _checks.zero_point(int(zero_point), dtype, "zero_point"),
+            )
+        pair = _checks.channel_quantization(scale, zero_point, dtype, channels, ("scale", "zero_point"))
+    except ValueError as error:
+        raise ValueError(f"{_name(path)} is damaged: {error}") from None
+    return dtype, *pair
+
+
+def _check_sums(path: str | os.PathLike[str], count: int, sums: np.ndarray, ends: np.ndarray) -> None:
+    """Refuse sums that no codes have: of n codes u from a to b, with both ends among them."""
+    for c, (s, square, a, b) in enumerate(zip(*sums, *ends.astype(object), strict=True)):
+        if count == 0:
+            good = (s, square, a, b) == (0, 0, 255, 0)
+        elif count == 1 or a == b:
+            good = a == b and (s, square) == (count * a, count * a * a)
+        else:
+            good = a < b and (count - 1) * a + b <= s <= (count - 1) * b + a
+            good = good and count * square >= s * s  # the variance is not negative
+            good = good and square <= (a + b) * s - count * a * b  # (u - a) (b - u) is not negative
+            good = good and (square - s) % 2 == 0  # u^2 and u are both odd or both even
+        if not good:
+            _refuse(path, f"numbers of channel {c} that no {count} codes have")
+
+
+def _require(
+    path: str | os.PathLike[str], members: Mapping[str, np.ndarray], name: str, dtype: Any, shape: tuple[int, ...]
+) -> None:
+    array = members[name]
+    if array.dtype != dtype or array.shape != shape:
+        _refuse(path, f"{name} of dtype {array.dtype} and shape {array.shape}, not {np.dtype(dtype)} and {shape}")
+
+
+class RefusedError(ValueError):
+    """A file with other contents than statistics have."""
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    return os.fspath(path)
+
+
+def _refuse(path: str | os.PathLike[str], why: str) -> NoReturn:
+    raise RefusedError(f"{_name(path)} holds no channel statistics of this package: {why}")
