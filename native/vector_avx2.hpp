@@ -75,7 +75,6 @@ struct Avx2 {
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm256_packs_epi32(a, b); }
     static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
-    static Dwords bit_and(Dwords a, Dwords b) { return _mm256_and_si256(a, b); }
     static Dwords bit_or(Dwords a, Dwords b) { return _mm256_or_si256(a, b); }
     static Dwords less_one_where_zero(Dwords v, Dwords what) {
         return _mm256_add_epi32(v, _mm256_cmpeq_epi32(what, _mm256_setzero_si256()));
