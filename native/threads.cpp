@@ -7,6 +7,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -128,6 +129,7 @@ struct Pool {
 };
 
 std::atomic<int> wanted_threads{1};
+thread_local bool alone = false;
 
 // Never destroyed: detached threads may still wait in it while static destructors run. After a fork the
 // child's copy has no threads behind it, so the child forgets it and starts its own when it needs one.
@@ -152,7 +154,11 @@ Pool& pool() {
 }  // namespace
 
 int num_threads() {
-    return wanted_threads.load(std::memory_order_relaxed);
+    return alone ? 1 : wanted_threads.load(std::memory_order_relaxed);
+}
+
+bool work_alone(bool wanted) {
+    return std::exchange(alone, wanted);
 }
 
 void set_num_threads(int n) {

@@ -6,9 +6,10 @@
 
 namespace bytenorm {
 
-int num_threads();
+int num_threads();            // of this thread's calls
 void set_num_threads(int n);  // n >= 1
 int default_num_threads();    // the CPUs of the affinity mask, at most 8
+bool work_alone(bool alone);  // whether this thread's calls, and no other's, stay in it; returns what was before
 
 // Runs body(begin, end) over [0, units), split evenly over as many threads as `bytes` of work deserve.
 // A call that finds the pool busy, or whose threads cannot be started, runs alone.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import bytenorm as bn
+from bytenorm import _core
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +155,21 @@ def test_default_is_the_affinity_mask():
 def test_set_num_threads_refuses(n, error):
     with pytest.raises(error, match="n must be"):
         bn.set_num_threads(n)
+
+
+def test_a_thread_that_works_alone_is_the_only_one():
+    """Other threads, and what is set for the process, know nothing of it."""
+    bn.set_num_threads(4)
+    assert _core.work_alone(True) is False
+    try:
+        assert bn.get_num_threads() == 1
+        elsewhere = []
+        other = threading.Thread(target=lambda: elsewhere.append(bn.get_num_threads()))
+        other.start()
+        other.join()
+        assert elsewhere == [4]
+        bn.set_num_threads(3)
+        assert bn.get_num_threads() == 1
+    finally:
+        assert _core.work_alone(False) is True
+    assert bn.get_num_threads() == 3

@@ -32,6 +32,7 @@ NB_MODULE(_core, module) {
     module.def("get_num_threads", &num_threads);
     module.def("set_num_threads", &set_num_threads, nb::arg("n"));
     module.def("default_num_threads", &default_num_threads);
+    module.def("work_alone", &work_alone, nb::arg("alone"));
     module.attr("compiler") = BYTENORM_COMPILER;
     module.attr("version") = BYTENORM_VERSION;
     bind_tensor(module);

@@ -1,4 +1,4 @@
-"""Where a command writes its model: looked at before the work begins, written at its end."""
+"""Where a command writes: looked at before the work begins, written at its end."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..onnx.model import as_path, require_place, save_model
+from .._files import as_path, require_place
 
 if TYPE_CHECKING:
     import onnx
 
 
-def require_output(output: str, force: bool, *, model: str, data: str | None = None) -> None:
+def require_output(output: str, force: bool, *, model: str | None = None, data: str | None = None) -> None:
     """Refuse an output that could not be written in the end, or would take the place of what is read.
 
     Raises
@@ -29,7 +29,8 @@ def require_output(output: str, force: bool, *, model: str, data: str | None = N
     try:
         require_place(path, label, force)
     except FileExistsError:
-        which = "is the model itself" if _same(path, Path(model)) else "exists"
+        itself = model is not None and _same(path, Path(model))
+        which = "is the model itself" if itself else "exists"
         raise FileExistsError(f"{label} {which}: --force replaces it") from None
     try:  # permissions do not tell all
         with tempfile.TemporaryFile(prefix=".bytenorm-", dir=path.parent):
@@ -40,6 +41,8 @@ def require_output(output: str, force: bool, *, model: str, data: str | None = N
 
 def write(model: onnx.ModelProto, output: str, force: bool) -> int:
     """Write a model to its place, all of it or nothing, and return its size in bytes."""
+    from ..onnx.model import save_model  # noqa: PLC0415 (not every command has onnx)
+
     try:
         save_model(model, output, force=force)
     except OSError as error:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 
 from .. import _checks
-from .model import InputInfo, as_path, input_infos, kind_of, load_model, require_file
+from .._files import as_path, kind_of, require_file
+from .._npy import header, map_array, reading, size_of
+from .model import InputInfo, input_infos, load_model
 
 LARGEST_BATCH = 32  # samples, where the model leaves it open
 ARRAYS = (".npy", ".npz")
@@ -406,7 +407,7 @@ def _file_items(paths: list[Path], checks: _Checks, reader: _ImageReader | None)
         if len(checks.inputs) != 1:
             wanted = ", ".join(map(str, checks.inputs))
             raise ValueError(f"{label} holds one array, the model wants {wanted}: a .npz file is wanted")
-        load = partial(_open_npy, path, label, checks.inputs[0].name)
+        load = partial(_map_npy, path, label, checks.inputs[0].name)
         yield _Item(label, checks.rows(label, _layouts(load())), load)
     _require_whole(waiting, checks)
 
@@ -419,59 +420,18 @@ def _require_whole(waiting: list[Path], checks: _Checks) -> None:
         )
 
 
-@contextmanager
-def _reading(label: str, kind: str) -> Iterator[None]:
-    """Turn whatever a damaged file raises into one line that names it."""
-    try:
-        yield
-    except Exception as error:
-        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{label} cannot be read as {kind}: {why[:200]}") from None
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, Fortran order and dtype of an array in NumPy's format; the data comes next in the file."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"its format {version} is not known")
-    if any(n < 0 for n in shape):
-        raise ValueError(f"its shape is {shape}")
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, numbers are wanted")
-    return shape, fortran, dtype
-
-
-def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    count = dtype.itemsize
-    for n in shape:
-        count *= n
-    return count
-
-
-def _open_npy(path: Path, label: str, name: str) -> dict[str, np.ndarray]:
-    """Return the array of a file, mapped, so that only the rows in use are in memory."""
-    with _reading(label, "a .npy file"), path.open("rb") as file:
-        shape, fortran, dtype = _header(file)
-        begin = file.tell()
-        size, wanted = os.fstat(file.fileno()).st_size - begin, _bytes(shape, dtype)
-        if size < wanted:
-            raise ValueError(f"it is truncated: it has {size} bytes of data, {wanted} are wanted")
-        order = "F" if fortran else "C"
-        return {name: np.memmap(file, dtype, "r", begin, shape, order)}  # type: ignore[call-overload]
+def _map_npy(path: Path, label: str, name: str) -> dict[str, np.ndarray]:
+    return {name: map_array(path, label)}
 
 
 def _npz_layouts(path: Path, label: str) -> Layouts:
     """Return names, shapes and dtypes of the arrays in a file, without their data."""
     found = {}
-    with _reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
+    with reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
-                shape, _, dtype = _header(file)
-                if member.file_size - file.tell() != _bytes(shape, dtype):
+                shape, _, dtype = header(file)
+                if member.file_size - file.tell() != size_of(shape, dtype):
                     raise ValueError(f"its array {member.filename!r} is damaged")
             found[member.filename.removesuffix(".npy")] = shape, dtype
     return found
@@ -480,7 +440,7 @@ def _npz_layouts(path: Path, label: str) -> Layouts:
 def _read_npz(path: Path, label: str) -> dict[str, np.ndarray]:
     _npz_layouts(path, label)  # a header that promises more than there is must not claim memory
     found = {}
-    with _reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
+    with reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
@@ -545,7 +505,7 @@ class _ImageReader:
         """Return an image as uint8 of shape (height, width, channels)."""
         from PIL import Image, ImageOps  # noqa: PLC0415
 
-        with _reading(label, "an image"), path.open("rb") as file, Image.open(file, formats=FORMATS) as opened:
+        with reading(label, "an image"), path.open("rb") as file, Image.open(file, formats=FORMATS) as opened:
             image: Image.Image = opened
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"its pixels are {image.mode}, 8 bits a channel are wanted")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -18,6 +15,7 @@ import onnx.inliner
 from onnx import external_data_helper, numpy_helper
 
 from .. import _checks
+from .._files import a_kind, as_path, kind_of, replacing, require_file, require_place
 
 OLDEST_OPSET = 9  # before, BatchNormalization had the attribute `spatial` and outputs of training
 LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads and writes no message above
@@ -184,7 +182,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     require_place(target, label, replace)
     written = _serialized(model)
     if written is not None:
-        with _replacing(target, label) as file:
+        with replacing(target, label) as file:
             file.write(written)
         return
     data = target.with_name(target.name + ".data")
@@ -192,7 +190,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     require_place(data, data_label, replace)
     # The tensors take their place first: a model that is there finds them. A reader in between, of a model that
     # is being replaced, sees old and new; no file system renames two files at once.
-    with _replacing(target, label) as file, _replacing(data, data_label) as data_file:
+    with replacing(target, label) as file, replacing(data, data_label) as data_file:
         light = _serialized(_moved_out(model, data_file, data.name))
         if light is None:
             raise ValueError(f"model has more than {LARGEST_FILE} bytes even without its initializers")
@@ -250,40 +248,6 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
-
-
-def as_path(value: object, argument: str, wanted: str) -> Path:
-    """Return a str or PathLike as a Path."""
-    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
-    if not isinstance(text, str):
-        raise TypeError(f"{argument} must be {wanted}, got {type(value).__name__}")
-    if not text or "\0" in text:
-        raise ValueError(f"{argument} must be {wanted}, got {text!r}")
-    return Path(text)
-
-
-def kind_of(path: Path, label: str) -> str:
-    """Return what is at a path: a file, a folder, a broken link, something else, or nothing."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return "broken link" if path.is_symlink() else "nothing"
-    except OSError as error:  # a name that is too long, a folder that may not be searched, links in a circle
-        raise ValueError(f"{label} cannot be reached: {error.strerror}") from None
-    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "no plain file"
-
-
-def require_file(path: Path, label: str) -> None:
-    """Refuse a path that is no plain file: what is missing, folders, pipes, devices."""
-    kind = kind_of(path, label)
-    if kind == "nothing":
-        raise FileNotFoundError(f"{label} does not exist")
-    if kind != "file":
-        raise ValueError(f"{label} is {_a(kind)}: a file is wanted")
-
-
-def _a(kind: str) -> str:
-    return kind if kind.startswith("no ") else f"a {kind}"
 
 
 def _parsed(path: Path, label: str) -> onnx.ModelProto:
@@ -376,7 +340,7 @@ def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
     if kind == "nothing":
         raise FileNotFoundError(f"{what} is missing")
     if kind != "file":
-        raise ValueError(f"{what} is {_a(kind)}: a file is wanted")
+        raise ValueError(f"{what} is {a_kind(kind)}: a file is wanted")
     try:
         offset, length = int(told.get("offset", 0)), int(told.get("length", -1))
     except ValueError:
@@ -405,45 +369,6 @@ def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-def require_place(path: Path, label: str, force: bool) -> None:
-    """Refuse a path that cannot or must not be written to."""
-    kind = kind_of(path, label)
-    if kind not in ("nothing", "file"):
-        raise ValueError(f"{label} is {_a(kind)} and is not replaced: a file is wanted")
-    if kind == "file" and not force:
-        raise FileExistsError(f"{label} exists: give force=True to replace it")
-    parent = path.parent
-    kind = kind_of(parent, label)
-    if kind != "folder":
-        came = "does not exist" if kind == "nothing" else "is no folder"
-        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} {came}")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} is not writable")
-
-
-@contextmanager
-def _replacing(target: Path, label: str) -> Iterator[BinaryIO]:
-    """Give a new file beside the target, which takes its place at the end, or vanishes after an error."""
-    temporary = target.with_name(f".bytenorm-{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        _refuse_writing(label, error)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _refuse_writing(label: str, error: OSError) -> NoReturn:
-    if error.errno is None:  # it has been worded already, by the other of two files
-        raise error
-    raise OSError(f"{label} cannot be written: {error.strerror}") from None
 
 
 def _serialized(model: onnx.ModelProto) -> bytes | None:

@@ -16,10 +16,11 @@ except ImportError as error:
         f'bytenorm.torch.to_onnx needs {error.name}: pip install "bytenorm[torch]"', name=error.name
     ) from None
 
+from .._files import as_path, require_place
 from ..onnx.function import DOMAIN, OPERATOR, add_function
 from ..onnx.graph import opset_of
 from ..onnx.lowering import IR_VERSION
-from ..onnx.model import as_path, require_place, save_model
+from ..onnx.model import save_model
 from . import operator as _operator  # noqa: F401 - registers it
 
 if TYPE_CHECKING:

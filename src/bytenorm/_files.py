@@ -1,0 +1,84 @@
+"""Places of files: looked at before the work begins, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+
+def as_path(value: object, argument: str, wanted: str) -> Path:
+    """Return a str or PathLike as a Path."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{argument} must be {wanted}, got {type(value).__name__}")
+    if not text or "\0" in text:
+        raise ValueError(f"{argument} must be {wanted}, got {text!r}")
+    return Path(text)
+
+
+def kind_of(path: Path, label: str) -> str:
+    """Return what is at a path: a file, a folder, a broken link, something else, or nothing."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "broken link" if path.is_symlink() else "nothing"
+    except OSError as error:  # a name that is too long, a folder that may not be searched, links in a circle
+        raise ValueError(f"{label} cannot be reached: {error.strerror}") from None
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "no plain file"
+
+
+def require_file(path: Path, label: str) -> None:
+    """Refuse a path that is no plain file: what is missing, folders, pipes, devices."""
+    kind = kind_of(path, label)
+    if kind == "nothing":
+        raise FileNotFoundError(f"{label} does not exist")
+    if kind != "file":
+        raise ValueError(f"{label} is {a_kind(kind)}: a file is wanted")
+
+
+def a_kind(kind: str) -> str:
+    return kind if kind.startswith("no ") else f"a {kind}"
+
+
+def require_place(path: Path, label: str, force: bool) -> None:
+    """Refuse a path that cannot or must not be written to."""
+    kind = kind_of(path, label)
+    if kind not in ("nothing", "file"):
+        raise ValueError(f"{label} is {a_kind(kind)} and is not replaced: a file is wanted")
+    if kind == "file" and not force:
+        raise FileExistsError(f"{label} exists: give force=True to replace it")
+    parent = path.parent
+    kind = kind_of(parent, label)
+    if kind != "folder":
+        came = "does not exist" if kind == "nothing" else "is no folder"
+        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} {came}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} is not writable")
+
+
+@contextmanager
+def replacing(target: Path, label: str) -> Iterator[BinaryIO]:
+    """Give a new file beside the target, which takes its place at the end, or vanishes after an error."""
+    temporary = target.with_name(f".bytenorm-{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        _refuse_writing(label, error)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refuse_writing(label: str, error: OSError) -> NoReturn:
+    if error.errno is None:  # it has been worded already, by the other of two files
+        raise error
+    raise OSError(f"{label} cannot be written: {error.strerror}") from None

@@ -1,0 +1,57 @@
+"""Arrays in NumPy's format: headers are believed only as far as the file goes, data is mapped, not read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+
+@contextmanager
+def reading(label: str, kind: str) -> Iterator[None]:
+    """Turn whatever a damaged file raises into one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{label} cannot be read as {kind}: {why[:200]}") from None
+
+
+def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, Fortran order and dtype of an array in NumPy's format; the data comes next in the file."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"its format {version} is not known")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"its shape is {shape}")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, numbers are wanted")
+    return shape, fortran, dtype
+
+
+def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Return the bytes of an array's data."""
+    count = dtype.itemsize
+    for n in shape:
+        count *= n
+    return count
+
+
+def map_array(path: Path, label: str) -> np.ndarray:
+    """Return the array of a .npy file, mapped, so that only what is in use is in memory."""
+    with reading(label, "a .npy file"), path.open("rb") as file:
+        shape, fortran, dtype = header(file)
+        begin = file.tell()
+        size, wanted = os.fstat(file.fileno()).st_size - begin, size_of(shape, dtype)
+        if size < wanted:
+            raise ValueError(f"it is truncated: it has {size} bytes of data, {wanted} are wanted")
+        order = "F" if fortran else "C"
+        return np.memmap(file, dtype, "r", begin, shape, order)  # type: ignore[call-overload,no-any-return]
