@@ -791,10 +791,10 @@ def test_a_signal_interrupts(made, tmp_path, run_python):
 import os, signal, sys
 from bytenorm.cli import main
 from bytenorm.cli.screen import as_size, for_json
-from bytenorm.onnx import inspection, quantization
+from bytenorm.onnx import inspection, static_quantizer
 def interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
-quantization._Reader.get_next = interrupt
+static_quantizer._Reader.get_next = interrupt
 sys.exit(main(["quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]))
 """
     temporary = tmp_path / "temporary"

@@ -53,16 +53,20 @@ does the rest. A norm that has to stay in float is listed with the reason.
 """
 QUANTIZE_EPILOG = """\
 --json:
-  model, output, lowering, format, activations, weights, method, per_channel,
-  reduce_range, samples, size_before, size_after (bytes), folded, in_8_bits,
-  in_float, comparison (see compare), and norms: each with name, channels,
-  became ("folded", "8-bit" or "float"), folds_into, problem, pattern and
-  unfused (see inspect; empty unless --lowering is fused)
+  model, output, lowering, format, activations, weights, method, norm_method,
+  reestimate, per_channel, reduce_range, samples, size_before, size_after
+  (bytes), folded, in_8_bits, in_float, comparison (see compare), norms: each
+  with name, channels, became ("folded", "8-bit" or "float"), folds_into,
+  problem, pattern and unfused (see inspect; empty unless --lowering is fused),
+  and, with --norm-method or --reestimate, recalibrated: norms, each with name,
+  method, reestimated, scale, zero_point, clipped (a share), mse
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
   bytenorm quantize model.onnx --data photos/ --limit 200 -o model.int8.onnx \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
+  bytenorm quantize model.onnx --data calibration/ --norm-method mse \\
+      --reestimate -o model.int8.onnx
   bytenorm quantize model.onnx --data calibration/ --lowering exact \\
       --exclude first_conv --exclude classifier -o model.int8.onnx --force
 """
@@ -206,6 +210,16 @@ def _parser() -> argparse.ArgumentParser:
         choices=["minmax", "entropy", "percentile"],
         default="minmax",
         help="how ranges of activations are chosen (default: minmax)",
+    )
+    made.add_argument(
+        "--norm-method",
+        choices=["mse", "minmax", "percentile", "entropy"],
+        help="how the output scales of norms are chosen, from exact counts of their inputs (default: as --method)",
+    )
+    made.add_argument(
+        "--reestimate",
+        action="store_true",
+        help="give norms the mean and variance that their inputs have in the quantized network",
     )
     made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
     made.add_argument(
