@@ -23,6 +23,7 @@ examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm bench model.onnx model.int8.onnx
+  bytenorm report model.int8.onnx --data held-out.npz -o report.html
 
 "bytenorm COMMAND --help" tells more, also which keys --json has; they stay.
 """
@@ -114,6 +115,27 @@ examples:
   bytenorm bench model.onnx model.int8.onnx
   bytenorm bench stock.onnx model.int8.onnx --data calibration.npz \\
       --repeats 100 --threads 4
+"""
+
+REPORT = """\
+Run a quantized model on data and write a web page about its batch norms: what
+they read and make, which outputs are clipped, how far the codes are from the
+norm in float, and what the best scale would bring; the most damaged first.
+The page is one file that needs nothing else. Needs matplotlib.
+"""
+REPORT_EPILOG = """\
+--json:
+  model, output, data, samples, norms: each with name, written, activation,
+  channels, codes (how many were measured), snr_db, worst_channel,
+  worst_channel_snr_db, mse, clipped (0 to 1), scale, zero_point, best_scale,
+  best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
+  name and problem. An snr_db is null where there is no error (mse 0), or
+  nothing but error; a gain_db where the best scale leaves none
+
+examples:
+  bytenorm report model.int8.onnx --data held-out.npz -o report.html
+  bytenorm report model.int8.onnx --data photos/ --limit 100 -o report.html \\
+      --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --force
 """
 
 LOWERINGS = """\
@@ -231,6 +253,18 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=3.0, metavar="S", help="how long for each model (default: 3)"
     )
     long.add_argument("--repeats", type=int, metavar="N", help="this many timed runs of each model instead")
+    _add_json(made)
+
+    made = command(
+        "report",
+        "MODEL --data PATH -o OUT",
+        "write a page about what the batch norms of a quantized model lose",
+        REPORT,
+        REPORT_EPILOG,
+    )
+    made.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
+    _add_data(made, required=True)
+    _add_output(made)
     _add_json(made)
     return parser
 
