@@ -24,6 +24,7 @@ examples:
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm bench model.onnx model.int8.onnx
   bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 3 -o s.npz
+  bytenorm report model.int8.onnx --data held-out.npz -o report.html
 
 "bytenorm COMMAND --help" tells more, also which keys --json has; they stay.
 """
@@ -141,6 +142,27 @@ examples:
       --workers 4 --memory-limit 1GB -o statistics.npz
   bytenorm calibrate --data '/shared/codes/*.npy' --scale 0.1 --zero-point 128 \\
       --scheduler tcp://10.0.0.1:8786 -o statistics.npz
+"""
+
+REPORT = """\
+Run a quantized model on data and write a web page about its batch norms: what
+they read and make, which outputs are clipped, how far the codes are from the
+norm in float, and what the best scale would bring; the most damaged first.
+The page is one file that needs nothing else. Needs matplotlib.
+"""
+REPORT_EPILOG = """\
+--json:
+  model, output, data, samples, norms: each with name, written, activation,
+  channels, codes (how many were measured), snr_db, worst_channel,
+  worst_channel_snr_db, mse, clipped (0 to 1), scale, zero_point, best_scale,
+  best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
+  name and problem. An snr_db is null where there is no error (mse 0), or
+  nothing but error; a gain_db where the best scale leaves none
+
+examples:
+  bytenorm report model.int8.onnx --data held-out.npz -o report.html
+  bytenorm report model.int8.onnx --data photos/ --limit 100 -o report.html \\
+      --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --force
 """
 
 LOWERINGS = """\
@@ -279,6 +301,17 @@ def _parser() -> argparse.ArgumentParser:
             CALIBRATE_EPILOG,
         )
     )
+    made = command(
+        "report",
+        "MODEL --data PATH -o OUT",
+        "write a page about what the batch norms of a quantized model lose",
+        REPORT,
+        REPORT_EPILOG,
+    )
+    made.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
+    _add_data(made, required=True)
+    _add_output(made)
+    _add_json(made)
     return parser
 
 

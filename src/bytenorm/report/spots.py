@@ -1,0 +1,190 @@
+"""Finds what of a norm can be measured: the codes that it reads, those that it makes, and the norm in float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..onnx.concat_function import CONCAT_INPUTS, CONCAT_OPERATOR
+from ..onnx.function import OPERATOR
+from ..onnx.graph import Graph, attribute, is_op
+from ..onnx.norms import PARAMETER_NAMES, Norm, Parameters, QParams, qparams
+from ..onnx.sum_function import ADD_OPERATOR, add_sum_functions
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from onnx import NodeProto
+
+    Reals = npt.NDArray[np.float64]
+
+CONVOLUTION = (
+    "Its own parameters are no longer in the model, which computes it as a convolution: the float norm here is what "
+    "that convolution computes before it rounds."
+)
+CUT = "A range that begins or ends at 0 does the work of a Relu here: what is beyond 0 does not count as clipped."
+
+
+class NotMeasured(Exception):  # noqa: N818 - no error: it carries the reason
+    """Why a norm cannot be measured."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A norm between tensors of codes, and what it computes in float: ``gain * x + shift``, then limits.
+
+    `pieces` are the tensors that it reads, side by side on the axis of the channels; more than one only for a norm
+    that is one operator with a concatenation.
+    """
+
+    name: str
+    written: str
+    activation: str
+    note: str
+    pieces: tuple[QParams, ...]
+    target: QParams
+    gain: Reals
+    shift: Reals
+    floor: float
+    ceiling: float
+    axis: int
+
+
+def spot_of(graph: Graph, norm: Norm) -> Spot:
+    """Return what of a norm can be measured.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its sums get an output if they have none and a norm is one operator with them.
+    norm : Norm
+        Of the graph, as `find_norms` gives it.
+
+    Raises
+    ------
+    NotMeasured
+        If it runs in float, or its own input or output is nowhere in the model.
+    """
+    if norm.lowered:
+        found = _lowered(graph, norm)
+    elif norm.problem:
+        raise NotMeasured(norm.problem)
+    else:
+        site = norm.site()
+        gain, shift = site.parameters.gain_and_shift()
+        pieces, activation = (site.source,), site.activation
+        found = Spot(
+            norm.name, norm.written, activation, "", pieces, site.target, gain, shift, site.floor, site.ceiling, 1
+        )
+    return _with_saturation(found)
+
+
+def _with_saturation(spot: Spot) -> Spot:
+    """Let a range that begins or ends at 0 be a limit: a quantizer drops a Relu in front of such a range."""
+    low, high = spot.target.range()
+    note = f"{spot.note} {CUT}".strip()
+    if low == 0 and spot.floor < 0:
+        return replace(spot, floor=0.0, note=note)
+    if high == 0 and spot.ceiling > 0:
+        return replace(spot, ceiling=0.0, note=note)
+    return spot
+
+
+# Norms that are lowered already
+
+
+def _lowered(graph: Graph, norm: Norm) -> Spot:
+    node = norm.nodes[0]
+    if node.op_type == "QLinearConv":
+        return _convolution(graph, norm)
+    relu = bool(attribute(node, "relu", 0))
+    axis = -1 if attribute(node, "channels_last", 0) else 1
+    parameters_at, target_at = {OPERATOR: (3, 7), CONCAT_OPERATOR: (0, 4), ADD_OPERATOR: (6, 12)}[node.op_type]
+    if node.op_type == CONCAT_OPERATOR and attribute(node, "pool", 0):
+        raise NotMeasured("it averages what it makes before anyone sees it: report before lowering")
+    if node.op_type == CONCAT_OPERATOR:
+        pieces = _pieces(graph, node)
+    elif node.op_type == ADD_OPERATOR:
+        pieces = (_sum(graph, node),)
+    else:
+        pieces = (_known(graph, node, 1, node.input[0], "its input"),)
+    target = _known(graph, node, target_at, node.output[0], "its output")
+    target, floor, ceiling, clip = _behind(graph, target)
+    gain, shift = _parameters(graph, node, parameters_at).gain_and_shift()
+    floor = max(floor, 0.0) if relu else floor
+    activation = clip or ("Relu" if relu else "")
+    return Spot(norm.name, norm.written, activation, "", pieces, target, gain, shift, floor, ceiling, axis)
+
+
+def _parameters(graph: Graph, node: NodeProto, at: int) -> Parameters:
+    values = []
+    for name, tensor in zip(PARAMETER_NAMES, node.input[at : at + 4], strict=True):
+        value = graph.constant(tensor)
+        if value is None:
+            raise NotMeasured(f"its {name} is not constant")
+        values.append(np.asarray(value, np.float32).ravel())
+    return Parameters(values[0], values[1], values[2], values[3], float(attribute(node, "epsilon", 1e-5)))
+
+
+def _known(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> QParams:
+    found, problem = qparams(graph, node, at, codes, what)
+    if found is None:
+        raise NotMeasured(problem)
+    return found
+
+
+def _pieces(graph: Graph, node: NodeProto) -> tuple[QParams, ...]:
+    joint = _known(graph, node, CONCAT_INPUTS.index("x_scales"), node.input[len(CONCAT_INPUTS)], "its input")
+    tensors = node.input[len(CONCAT_INPUTS) :]
+    scales, zero_points = (np.broadcast_to(v.ravel(), len(tensors)) for v in (joint.scale, joint.zero_point))
+    return tuple(
+        replace(joint, codes=tensor, scale=scales[i : i + 1], zero_point=zero_points[i : i + 1])
+        for i, tensor in enumerate(tensors)
+    )
+
+
+def _sum(graph: Graph, node: NodeProto) -> QParams:
+    """Return the sum that a norm reads, which its operator gives only if it is asked to."""
+    if attribute(node, "exact_sum", 0):
+        raise NotMeasured("it reads a sum that has no codes: report before lowering")
+    if len(node.output) < 2 or not node.output[1]:
+        del node.output[1:]
+        node.output.append(graph.new_name(f"{node.name}/sum"))
+        next(a for a in node.attribute if a.name == "with_sum").i = 1
+        add_sum_functions(graph.model)
+    return _known(graph, node, 10, node.output[1], "its sum")
+
+
+def _convolution(graph: Graph, norm: Norm) -> Spot:
+    """Return a norm as the portable lowering writes it."""
+    node = norm.nodes[0]
+    source = _known(graph, node, 1, node.input[0], "its input")
+    names = (node.input[3], node.input[4], node.input[5], node.input[8] if len(node.input) > 8 else "")
+    weight, scale, zero_point, bias = (graph.constant(name) if name else np.zeros(1) for name in names)
+    if weight is None or scale is None or zero_point is None or bias is None or not source.per_tensor:
+        raise NotMeasured("its numbers are not constant")
+    step = scale.astype(np.float64).ravel()
+    channels = np.ones(weight.shape[0])
+    gain = channels * (weight.astype(np.float64).ravel() - zero_point.astype(np.float64).ravel()) * step
+    shift = channels * bias.astype(np.float64).ravel() * step * float(source.scale.ravel()[0])
+    target = _known(graph, node, 6, node.output[0], "its output")
+    target, floor, ceiling, clip = _behind(graph, target)
+    return Spot(
+        norm.name, norm.written, clip, CONVOLUTION, (source,), target, gain, shift, floor, ceiling, 1
+    )
+
+
+def _behind(graph: Graph, made: QParams) -> tuple[QParams, float, float, str]:
+    """Return the output behind a Clip of codes if there is one, and its limits in real units."""
+    floor, ceiling = -np.inf, np.inf
+    reader = graph.only_reader(made.codes)
+    if reader is None or not is_op(reader, "Clip"):
+        return made, floor, ceiling, ""
+    scale, zero_point = float(made.scale.ravel()[0]), int(made.zero_point.ravel()[0])
+    limits = [graph.constant(t) if t else None for t in [*reader.input[1:3], "", ""][:2]]
+    if limits[0] is not None:
+        floor = (int(limits[0].ravel()[0]) - zero_point) * scale
+    if limits[1] is not None:
+        ceiling = (int(limits[1].ravel()[0]) - zero_point) * scale
+    return replace(made, codes=reader.output[0]), floor, ceiling, "Clip"
