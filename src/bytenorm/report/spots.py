@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     Reals = npt.NDArray[np.float64]
 
 CONVOLUTION = (
-    "Its own parameters are no longer in the model, which computes it as a convolution: the float norm here is what "
-    "that convolution computes before it rounds."
+    "A norm written as a depthwise QLinearConv: its own parameters are no longer in the model. The float norm here "
+    "is what the convolution computes before it rounds, which is the norm's own to a fraction of a step."
 )
-CUT = "A range that begins or ends at 0 does the work of a Relu here: what is beyond 0 does not count as clipped."
+CUT = (
+    "An output whose range begins or ends at 0: the range does the work of a Relu, which quantizers drop. What is "
+    "beyond 0 counts neither as clipped nor as an error."
+)
 
 
 class NotMeasured(Exception):  # noqa: N818 - no error: it carries the reason
@@ -41,7 +44,7 @@ class Spot:
     name: str
     written: str
     activation: str
-    note: str
+    notes: tuple[str, ...]  # what to know when reading its numbers
     pieces: tuple[QParams, ...]
     target: QParams
     gain: Reals
@@ -75,7 +78,7 @@ def spot_of(graph: Graph, norm: Norm) -> Spot:
         gain, shift = site.parameters.gain_and_shift()
         pieces, activation = (site.source,), site.activation
         found = Spot(
-            norm.name, norm.written, activation, "", pieces, site.target, gain, shift, site.floor, site.ceiling, 1
+            norm.name, norm.written, activation, (), pieces, site.target, gain, shift, site.floor, site.ceiling, 1
         )
     return _with_saturation(found)
 
@@ -83,11 +86,11 @@ def spot_of(graph: Graph, norm: Norm) -> Spot:
 def _with_saturation(spot: Spot) -> Spot:
     """Let a range that begins or ends at 0 be a limit: a quantizer drops a Relu in front of such a range."""
     low, high = spot.target.range()
-    note = f"{spot.note} {CUT}".strip()
+    notes = (*spot.notes, CUT)
     if low == 0 and spot.floor < 0:
-        return replace(spot, floor=0.0, note=note)
+        return replace(spot, floor=0.0, notes=notes)
     if high == 0 and spot.ceiling > 0:
-        return replace(spot, ceiling=0.0, note=note)
+        return replace(spot, ceiling=0.0, notes=notes)
     return spot
 
 
@@ -114,7 +117,7 @@ def _lowered(graph: Graph, norm: Norm) -> Spot:
     gain, shift = _parameters(graph, node, parameters_at).gain_and_shift()
     floor = max(floor, 0.0) if relu else floor
     activation = clip or ("Relu" if relu else "")
-    return Spot(norm.name, norm.written, activation, "", pieces, target, gain, shift, floor, ceiling, axis)
+    return Spot(norm.name, norm.written, activation, (), pieces, target, gain, shift, floor, ceiling, axis)
 
 
 def _parameters(graph: Graph, node: NodeProto, at: int) -> Parameters:
@@ -170,9 +173,7 @@ def _convolution(graph: Graph, norm: Norm) -> Spot:
     shift = channels * bias.astype(np.float64).ravel() * step * float(source.scale.ravel()[0])
     target = _known(graph, node, 6, node.output[0], "its output")
     target, floor, ceiling, clip = _behind(graph, target)
-    return Spot(
-        norm.name, norm.written, clip, CONVOLUTION, (source,), target, gain, shift, floor, ceiling, 1
-    )
+    return Spot(norm.name, norm.written, clip, (CONVOLUTION,), (source,), target, gain, shift, floor, ceiling, 1)
 
 
 def _behind(graph: Graph, made: QParams) -> tuple[QParams, float, float, str]:
