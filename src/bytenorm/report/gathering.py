@@ -303,6 +303,8 @@ class _Gathered:
             self._scale, self._zero_point = _quantization(pieces, [part.shape[axis] for part in parts])
         x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
         y = tensors[self.spot.target.codes]
+        if self.spot.limits != (None, None):
+            y = np.clip(y, *self.spot.limits)
         along = None if np.ndim(self._scale) == 0 else axis
         self.statistics.update(bn.QuantizedTensor(x, self._scale, self._zero_point, axis=along), axis)
         counts = self.statistics.histogram
