@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ COLOURS = {
     "#59636e": "#9aa4af",  # axes
     "#d8dee4": "#30363d",  # grid
     "#1f5fa8": "#6cb0f5",  # data
-    "#b9d1ec": "#1d4670",  # extremes of the data
+    "#b9d1ec": "#24507d",  # extremes of the data
     "#b3261e": "#ff8a80",  # the model's range
     "#1a7f37": "#56d364",  # the best range
 }
@@ -31,6 +31,8 @@ TEXT, AXES, GRID, DATA, EXTREMES, CHOSEN, BEST = COLOURS
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "font.family": "sans-serif",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": AXES,
     "axes.labelcolor": TEXT,
     "text.color": TEXT,
@@ -42,7 +44,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "bytenorm",  # the same page every time
 }
 SIZE = 4.3, 2.7  # inches
-BINS = 256
+BINS = 128
 
 
 def draw_input(norm: NormReport) -> str:
@@ -91,7 +93,7 @@ def draw_channels(norm: NormReport) -> str:
     for end in norm.range(best=True):
         axes.axhline(end, color=BEST, linewidth=1.4, linestyle=(0, (4, 2)))
     axes.set(xlim=(edges[0], edges[-1]), xlabel="channel", ylabel="float output")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return _svg(figure)
 
 
@@ -125,7 +127,7 @@ def _figure() -> tuple[Figure, Axes]:
 def _svg(figure: Figure) -> str:
     file = io.StringIO()
     with rc_context(STYLE):
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]  # without the address of a document type
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -133,9 +135,8 @@ def _svg(figure: Figure) -> str:
     for i, colour in enumerate(COLOURS):
         text = text.replace(colour, f"var(--c{i})")
     light, dark = (
-        "".join(f"--c{i}:{colour};" for i, colour in enumerate(colours))
-        for colours in (COLOURS, COLOURS.values())
+        "".join(f"--c{i}:{colour};" for i, colour in enumerate(colours)) for colours in (COLOURS, COLOURS.values())
     )
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
     at = text.index(">") + 1
-    return re.sub(r"<rect[^>]*id=\"patch_1\"[^>]*/>", "", text[:at] + style + text[at:])
+    return text[:at] + style + text[at:]

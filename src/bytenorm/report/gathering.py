@@ -52,8 +52,8 @@ class NormReport:
         The node, and how the graph spells the norm; see :class:`bytenorm.onnx.BatchNormInfo`.
     activation : str
         ``Relu``, ``Clip`` or empty.
-    note : str
-        What to know when reading the numbers; empty if there is nothing.
+    notes : tuple of str
+        What to know when reading the numbers.
     statistics : ChannelStatistics
         Of the codes that the norm read.
     outputs : numpy.ndarray of float64, shape (C, 256)
@@ -83,7 +83,7 @@ class NormReport:
     name: str
     written: str
     activation: str
-    note: str
+    notes: tuple[str, ...]
     statistics: ChannelStatistics
     outputs: Reals
     errors: Reals
@@ -188,8 +188,8 @@ def gather(
     limit : int, optional
         The most samples to use.
     progress : callable, optional
-        Called with ``"running"``, the number of samples that are done and of all, then with ``"measuring"`` and the
-        numbers of norms.
+        Called with ``"running"`` and the numbers of samples that are done and of all, then with ``"measuring"``
+        and those of norms.
 
     Returns
     -------
@@ -223,7 +223,9 @@ def gather(
     copy.CopyFrom(without_functions(loaded, DOMAIN))
     graph = Graph(copy)
     if not is_quantized(graph):
-        raise ValueError("model: wanted a quantized model, got one in float: bytenorm quantize makes one of it first")
+        raise ValueError(
+            "model: wanted a quantized model, got one in float: bytenorm quantize makes one of it first"
+        )
     spots, left_out = _spots(graph)
     if not spots:
         why = f": {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
@@ -301,6 +303,8 @@ class _Gathered:
             self._scale, self._zero_point = _quantization(pieces, [part.shape[axis] for part in parts])
         x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
         y = tensors[self.spot.target.codes]
+        if self.spot.limits != (None, None):
+            y = np.clip(y, *self.spot.limits)
         along = None if np.ndim(self._scale) == 0 else axis
         self.statistics.update(bn.QuantizedTensor(x, self._scale, self._zero_point, axis=along), axis)
         counts = self.statistics.histogram
@@ -340,7 +344,7 @@ class _Gathered:
             name=spot.name,
             written=spot.written,
             activation=spot.activation,
-            note=spot.note,
+            notes=spot.notes,
             statistics=statistics,
             outputs=outputs,
             errors=errors,

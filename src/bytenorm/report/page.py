@@ -26,9 +26,7 @@ COLUMNS = (
 )
 
 
-def page(
-    report: Report, *, model: str, data: str, progress: Callable[[str, int, int], None] | None = None
-) -> str:
+def page(report: Report, *, model: str, data: str, progress: Callable[[str, int, int], None] | None = None) -> str:
     """Return a report as an HTML document.
 
     Parameters
@@ -75,7 +73,7 @@ sample{"s" * (report.samples != 1)} of <code>{_text(data)}</code>. Made by byten
 <main>
 {_overview(report)}
 {_left_out(report)}
-{_legend()}
+{_legend(report)}
 {"".join(sections)}
 </main>
 </body>
@@ -125,19 +123,21 @@ def _left_out(report: Report) -> str:
 </section>"""
 
 
-def _legend() -> str:
-    return """<section aria-labelledby="legend">
+def _legend(report: Report) -> str:
+    notes = dict.fromkeys(note for norm in report.norms for note in norm.notes)
+    return f"""<section aria-labelledby="legend">
 <h2 id="legend">How to read this page</h2>
 <ul>
 <li>A channel reads only 256 codes. So these numbers are exact for the data, not estimated.</li>
 <li><b>SNR</b>: the energy of the norm's float output over that of the error of its codes. 6 dB are one bit.</li>
 <li><b>Clipped</b>: outputs more than half a step beyond the last code.</li>
-<li><b>Best scale</b>: what <code>choose_output_qparams(..., method="mse")</code> chooses for this data, and how much
-it would add to the SNR. A fraction of a decibel is not worth a change.</li>
+<li><b>Best scale</b>: what <code>choose_output_qparams(..., method="mse")</code> chooses for this data, and how
+much it would add to the SNR. A fraction of a decibel is not worth a change.</li>
 <li>The error of a norm is measured on what it reads: what earlier layers did wrong is not counted again.</li>
 <li>In the pictures, <span class="chosen">solid red lines</span> are the ends of the range that the model's codes
-cover, <span class="best">dashed green lines</span> those of the best range. Of each channel the light bar is the
-whole range, the dark one all but 1 % at each end.</li>
+cover, <span class="best">dashed green lines</span> those of the best range. Of each channel the faint bar is the
+whole range, the strong one all but 1 % at each end.</li>
+{"".join(f"<li>{_text(note)}</li>" for note in notes)}
 </ul>
 </section>"""
 
@@ -148,7 +148,6 @@ def _section(norm: NormReport, number: int) -> str:
     low, high = norm.range()
     best_low, best_high = norm.range(best=True)
     worst = norm.worst_channel
-    note = f"<p>{_text(norm.note)}</p>" if norm.note else ""
     pictures = (
         (
             draw_input(norm),
@@ -177,7 +176,6 @@ def _section(norm: NormReport, number: int) -> str:
 <p>{written}, {norm.channels} channel{"s" * (norm.channels != 1)}, {norm.statistics.count * norm.channels:,} codes;
 SNR {_decibels(norm.snr_db)} dB, the lowest in channel {worst}:
 {_decibels(float(norm.channel_snr_db[worst]))} dB.</p>
-{note}
 <div class="wide" role="region" aria-label="Quantizations of {name}" tabindex="0">
 <table>
 <thead><tr><th scope="col">output</th><th scope="col">scale</th><th scope="col">zero point</th>

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     Reals = npt.NDArray[np.float64]
 
 CONVOLUTION = (
-    "Its own parameters are no longer in the model, which computes it as a convolution: the float norm here is what "
-    "that convolution computes before it rounds."
+    "A norm written as a depthwise QLinearConv: its own parameters are no longer in the model. The float norm "
+    "here is what the convolution computes before it rounds, which is the norm's own to a fraction of a step."
 )
-CUT = "A range that begins or ends at 0 does the work of a Relu here: what is beyond 0 does not count as clipped."
+CUT = (
+    "An output whose range begins or ends at 0: the range does the work of a Relu, which quantizers drop. What is "
+    "beyond 0 counts neither as clipped nor as an error."
+)
 
 
 class NotMeasured(Exception):  # noqa: N818 - no error: it carries the reason
@@ -41,7 +44,7 @@ class Spot:
     name: str
     written: str
     activation: str
-    note: str
+    notes: tuple[str, ...]  # what to know when reading its numbers
     pieces: tuple[QParams, ...]
     target: QParams
     gain: Reals
@@ -49,6 +52,7 @@ class Spot:
     floor: float
     ceiling: float
     axis: int
+    limits: tuple[int | None, int | None] = (None, None)  # of the codes, by a Clip behind the target
 
 
 def spot_of(graph: Graph, norm: Norm) -> Spot:
@@ -75,7 +79,7 @@ def spot_of(graph: Graph, norm: Norm) -> Spot:
         gain, shift = site.parameters.gain_and_shift()
         pieces, activation = (site.source,), site.activation
         found = Spot(
-            norm.name, norm.written, activation, "", pieces, site.target, gain, shift, site.floor, site.ceiling, 1
+            norm.name, norm.written, activation, (), pieces, site.target, gain, shift, site.floor, site.ceiling, 1
         )
     return _with_saturation(found)
 
@@ -83,11 +87,11 @@ def spot_of(graph: Graph, norm: Norm) -> Spot:
 def _with_saturation(spot: Spot) -> Spot:
     """Let a range that begins or ends at 0 be a limit: a quantizer drops a Relu in front of such a range."""
     low, high = spot.target.range()
-    note = f"{spot.note} {CUT}".strip()
+    notes = (*spot.notes, CUT)
     if low == 0 and spot.floor < 0:
-        return replace(spot, floor=0.0, note=note)
+        return replace(spot, floor=0.0, notes=notes)
     if high == 0 and spot.ceiling > 0:
-        return replace(spot, ceiling=0.0, note=note)
+        return replace(spot, ceiling=0.0, notes=notes)
     return spot
 
 
@@ -110,11 +114,12 @@ def _lowered(graph: Graph, norm: Norm) -> Spot:
     else:
         pieces = (_known(graph, node, 1, node.input[0], "its input"),)
     target = _known(graph, node, target_at, node.output[0], "its output")
-    target, floor, ceiling, clip = _behind(graph, target)
+    limits = _behind(graph, target)
+    floor, ceiling = _real(target, limits)
     gain, shift = _parameters(graph, node, parameters_at).gain_and_shift()
     floor = max(floor, 0.0) if relu else floor
-    activation = clip or ("Relu" if relu else "")
-    return Spot(norm.name, norm.written, activation, "", pieces, target, gain, shift, floor, ceiling, axis)
+    activation = "Clip" if limits != (None, None) else "Relu" if relu else ""
+    return Spot(norm.name, norm.written, activation, (), pieces, target, gain, shift, floor, ceiling, axis, limits)
 
 
 def _parameters(graph: Graph, node: NodeProto, at: int) -> Parameters:
@@ -169,22 +174,41 @@ def _convolution(graph: Graph, norm: Norm) -> Spot:
     gain = channels * (weight.astype(np.float64).ravel() - zero_point.astype(np.float64).ravel()) * step
     shift = channels * bias.astype(np.float64).ravel() * step * float(source.scale.ravel()[0])
     target = _known(graph, node, 6, node.output[0], "its output")
-    target, floor, ceiling, clip = _behind(graph, target)
+    limits = _behind(graph, target)
+    floor, ceiling = _real(target, limits)
+    activation = "Clip" if limits != (None, None) else ""
     return Spot(
-        norm.name, norm.written, clip, CONVOLUTION, (source,), target, gain, shift, floor, ceiling, 1
+        norm.name,
+        norm.written,
+        activation,
+        (CONVOLUTION,),
+        (source,),
+        target,
+        gain,
+        shift,
+        floor,
+        ceiling,
+        1,
+        limits,
     )
 
 
-def _behind(graph: Graph, made: QParams) -> tuple[QParams, float, float, str]:
-    """Return the output behind a Clip of codes if there is one, and its limits in real units."""
-    floor, ceiling = -np.inf, np.inf
+def _behind(graph: Graph, made: QParams) -> tuple[int | None, int | None]:
+    """Return the lowest and the highest code that a Clip behind an operator leaves; None for no limit."""
     reader = graph.only_reader(made.codes)
+    while reader is not None and is_op(reader, "Transpose", "Reshape"):
+        reader = graph.only_reader(reader.output[0])
     if reader is None or not is_op(reader, "Clip"):
-        return made, floor, ceiling, ""
+        return None, None
+    limits = [graph.constant(tensor) for tensor in (*reader.input[1:3], "", "")]
+    lowest, highest = (None if limit is None else int(limit.ravel()[0]) for limit in limits[:2])
+    return lowest, highest
+
+
+def _real(made: QParams, limits: tuple[int | None, int | None]) -> tuple[float, float]:
+    """Return limits of codes as floor and ceiling of the numbers."""
     scale, zero_point = float(made.scale.ravel()[0]), int(made.zero_point.ravel()[0])
-    limits = [graph.constant(t) if t else None for t in [*reader.input[1:3], "", ""][:2]]
-    if limits[0] is not None:
-        floor = (int(limits[0].ravel()[0]) - zero_point) * scale
-    if limits[1] is not None:
-        ceiling = (int(limits[1].ravel()[0]) - zero_point) * scale
-    return replace(made, codes=reader.output[0]), floor, ceiling, "Clip"
+    lowest, highest = limits
+    floor = -np.inf if lowest is None else (lowest - zero_point) * scale
+    ceiling = np.inf if highest is None else (highest - zero_point) * scale
+    return floor, ceiling
