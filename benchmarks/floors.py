@@ -46,6 +46,10 @@ CALL_US = 2.0
 CALL_ONE_SHOT = 1.0  # times torch's speed
 CALL_MODULE_US = 4.0
 
+SUMS_NUMPY = 25.0  # statistics without a histogram: times NumPy's float mean and var
+SUMS_COPY = 1.0  # 7x7 excepted, whose planes are shorter than a vector
+HISTOGRAM_NUMPY = 1.0  # times bincount
+
 IMPORT_MS = 50.0
 PACKAGE_MB = 1.0
 

@@ -17,7 +17,7 @@ import numpy as np
 import bytenorm as bn
 
 from . import floors
-from .contestants import COPY, OWN, PEERS, TORCH, TORCH_OWN, TORCH_RELU, Missing, gather, reason
+from .contestants import COPY, OWN, PEERS, STATISTICS, TORCH, TORCH_OWN, TORCH_RELU, Missing, gather, reason
 from .problem import Problem, problem
 from .results import Case, Figure, Row, best_peer, named, row, speed
 from .timing import Contestant, Method, Role, Timing, measure
@@ -358,6 +358,33 @@ def quantize(bench: Bench) -> Iterator[Case]:
         yield Case(operation, rows, missing, _figures(("x torch", times_torch, None)))
 
 
+def statistics(bench: Bench) -> Iterator[Case]:
+    for channels_last in (False, True):
+        for shape in (*floors.IMAGES, *([floors.TABLE] if channels_last else [])):
+            p = problem(shape, channels_last)
+            label = f"{'NHWC' if channels_last else 'NCHW'} {_label(shape)}"
+            contestants, missing = bench.gathered(label, (*STATISTICS, COPY[0]), p)
+            rows = bench.compete(label, contestants, bench.method(rounds=21))
+            figures = _figures(
+                (
+                    "sums, x NumPy mean, var",
+                    speed(rows, "sums", named(rows, "NumPy mean, var")),
+                    floors.SUMS_NUMPY,
+                ),
+                (
+                    "sums, of memcpy",
+                    speed(rows, "sums", named(rows, "memcpy")),
+                    floors.SUMS_COPY if shape[-1] != 7 else None,
+                ),
+                (
+                    "histogram, x NumPy bincount",
+                    speed(rows, "histogram", named(rows, "NumPy bincount")),
+                    floors.HISTOGRAM_NUMPY,
+                ),
+            )
+            yield Case(label, rows, missing, figures)
+
+
 SECTIONS: dict[str, Section] = {
     "nchw": Section(
         "Contiguous NCHW, one thread",
@@ -435,6 +462,14 @@ SECTIONS: dict[str, Section] = {
         "dequantizes and quantizes.",
         quantize,
         ("bytenorm", "torch"),
+    ),
+    "statistics": Section(
+        "Exact statistics, one thread",
+        "`ChannelStatistics.update`, without a histogram and with one. NumPy's mean and var are those of "
+        "`x.astype(float32)` over all axes but the channels', that conversion made once for both; its bincount is "
+        "called for each channel.",
+        statistics,
+        ("sums", "histogram", "NumPy mean, var", "NumPy bincount", "memcpy"),
     ),
 }
 

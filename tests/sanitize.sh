@@ -12,6 +12,7 @@ LD_PRELOAD=$(${CXX:-c++} -print-file-name=libasan.so):$(${CXX:-c++} -print-file-
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
     PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package \
     "$python" -m pytest -p no:cacheprovider tests/test_kernels.py tests/test_layouts.py tests/test_threads.py \
+    tests/test_calibration_statistics.py \
     tests/test_golden.py tests/test_onnx_operator.py \
     -k 'not beyond_any_cache and not torch and not ends and not fork and not leave_nothing_behind'
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import bytenorm as bn
+from bytenorm import calibration as bc
 from bytenorm import onnx as bno
 from bytenorm import torch as bt
 
@@ -18,6 +19,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
 ONNX_NAME = re.compile(r"\b(?:bno|bytenorm\.onnx)\.([A-Za-z_]\w*)")
+CALIBRATION_NAME = re.compile(r"\b(?:bc|bytenorm\.calibration)\.([A-Za-z_]\w*)")
 TORCH_NAME = re.compile(r"\b(?:bt|bytenorm\.torch)\.([A-Za-z_]\w*)")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ELSEWHERE = ("http://", "https://", "mailto:")
@@ -93,6 +95,8 @@ def test_every_name_exists(path):
         assert hasattr(bn, name), f"bytenorm.{name}"
     for name in ONNX_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bno, name), f"bytenorm.onnx.{name}"
+    for name in CALIBRATION_NAME.findall(path.read_text(encoding="utf-8")):
+        assert hasattr(bc, name), f"bytenorm.calibration.{name}"
     for name in TORCH_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bt, name), f"bytenorm.torch.{name}"
 
@@ -105,6 +109,7 @@ def test_there_is_something_to_check():
         "docs/quantization.md",
         "docs/numerics.md",
         "docs/kernels.md",
+        "docs/calibration.md",
         "docs/onnx.md",
         "docs/torch.md",
         "docs/operator.md",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bytenorm as bn
-from bytenorm import _config, _core
+from bytenorm import _config, _core, calibration
 from bytenorm import onnx as bno
 
 MODULES = sorted(
@@ -49,7 +49,9 @@ def test_use_brings_nothing_beyond_numpy(run_python):
         "print(bn.BatchNorm(None, None, [1] * 3, [1] * 3, output_scale=0.1, output_zero_point=0)(q).data.sum(),\n"
         "      file=sys.stderr)\n"
         "try: bn.dequantize([1.0])\n"
-        "except TypeError: repr(q), bn.show_config()"
+        "except TypeError: repr(q), bn.show_config()\n"
+        "from bytenorm.calibration import ChannelStatistics\n"
+        "ChannelStatistics(3).update(q)"
     )
     done = run_python(FOREIGN.format(statement=use))
     assert done.returncode == 0, done.stderr
@@ -256,16 +258,21 @@ def test_public_names_of_the_onnx_part():
     assert sorted(bno.__all__) == list(bno.__all__)
 
 
+CALIBRATION_CONTRACT = ["ChannelStatistics"]
+
+
+def test_public_names_of_calibration():
+    assert [name for name in CALIBRATION_CONTRACT if name not in calibration.__all__] == []
+    assert sorted(calibration.__all__) == list(calibration.__all__)
+
+
 DOCUMENTED = [name for name in bn.__all__ if callable(getattr(bn, name))]
 VERBS = [name for name in bno.__all__ if inspect.isfunction(getattr(bno, name))]
 THINGS = [vars(bn)[name] for name in DOCUMENTED] + [vars(bno)[name] for name in VERBS]
+THINGS += [vars(calibration)[name] for name in calibration.__all__]
 
 
-@pytest.mark.parametrize(
-    "thing",
-    [vars(bn)[name] for name in DOCUMENTED] + [vars(bno)[name] for name in VERBS],
-    ids=lambda f: f.__name__,
-)
+@pytest.mark.parametrize("thing", THINGS, ids=lambda f: f.__name__)
 def test_examples_of_each_public_name(thing):
     documentation = inspect.getdoc(thing)
     assert documentation
@@ -288,7 +295,7 @@ def test_doctests(name):
 def test_doctests_are_found():
     modules = [importlib.import_module(name) for name in MODULES]
     found = [test for module in modules for test in doctest.DocTestFinder().find(module) if test.examples]
-    assert {test.name.rpartition(".")[2] for test in found} >= {*DOCUMENTED, *VERBS}
+    assert {test.name.rpartition(".")[2] for test in found} >= {*DOCUMENTED, *VERBS, *calibration.__all__}
 
 
 def test_version():

@@ -13,4 +13,4 @@ cmake -S . -B "build/$name" -G Ninja -DPython_EXECUTABLE="$(command -v python)" 
 cmake --build "build/$name" >/dev/null
 rm -rf "build/$name/package"
 mkdir -p "build/$name/package/bytenorm"
-cp src/bytenorm/*.py build/"$name"/_core*.so "build/$name/package/bytenorm"
+cp -R src/bytenorm/*.py src/bytenorm/calibration build/"$name"/_core*.so "build/$name/package/bytenorm"

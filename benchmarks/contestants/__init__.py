@@ -17,6 +17,7 @@ PEERS = ("torch_peer.compiled", "onnx_peer.float_norm", "onnx_peer.depthwise", "
 TORCH_OWN = ("torch_own.module", "torch_own.function", "torch_own.operator", "torch_own.module_legacy",
              "torch_own.drop_in")  # fmt: skip
 TORCH_RELU = ("torch_own.module_relu", "torch_peer.compiled_relu")
+STATISTICS = ("statistics.histogram", "statistics.sums", "statistics.bincount", "statistics.float_moments")
 COPY = ("copying.copyto", "copying.memmove")
 LONG = {
     "torch_peer.operator": "torch",

@@ -1,4 +1,5 @@
 // Sums and histograms of an array's channels. Python hands in what it has checked.
+#include <algorithm>
 #include <memory>
 
 #include "../statistics/statistics.hpp"
@@ -34,19 +35,18 @@ int64_t* counts_of(nb::handle counts, int64_t size) {
     return static_cast<int64_t*>(PyArray_DATA(a));
 }
 
-// Adds to sums and squares, of C int64 each, and widens lowest and highest, too.
-void add_channel_sums(nb::handle x, int axis, nb::handle sum, nb::handle square, nb::handle lowest,
-                      nb::handle highest) {
+// Adds to C sums and as many sums of squares behind them, and widens C least and C greatest codes.
+void add_channel_sums(nb::handle x, int axis, nb::handle sums, nb::handle ends) {
     const Codes codes(x, axis);
     const size_t channels = static_cast<size_t>(codes.channels);
-    int64_t *sums = counts_of(sum, codes.channels), *squares = counts_of(square, codes.channels);
-    int64_t *low = counts_of(lowest, codes.channels), *high = counts_of(highest, codes.channels);
+    int64_t *sum = counts_of(sums, 2 * codes.channels), *square = sum + channels;
+    int64_t *low = counts_of(ends, 2 * codes.channels), *high = low + channels;
     const std::unique_ptr<Sums[]> totals(new Sums[channels]);
     for (size_t c = 0; c < channels; ++c) totals[c] = {0, 0, 255, 0};
     codes.work([&] { add_sums(codes.layout, codes.channels, is_signed(codes.array), totals.get()); });
     if (codes.layout.size == 0) return;
     for (size_t c = 0; c < channels; ++c) {
-        sums[c] += totals[c].sum, squares[c] += totals[c].square;
+        sum[c] += totals[c].sum, square[c] += totals[c].square;
         low[c] = std::min(low[c], int64_t{totals[c].low}), high[c] = std::max(high[c], int64_t{totals[c].high});
     }
 }
@@ -60,8 +60,8 @@ void add_channel_histogram(nb::handle x, int axis, nb::handle counts) {
 }  // namespace
 
 void bind_statistics(nb::module_& module) {
-    module.def("add_channel_sums", &add_channel_sums, nb::arg("x"), nb::arg("axis"), nb::arg("sum"),
-               nb::arg("square"), nb::arg("lowest"), nb::arg("highest"));
+    module.def("add_channel_sums", &add_channel_sums, nb::arg("x"), nb::arg("axis"), nb::arg("sums"),
+               nb::arg("ends"));
     module.def("add_channel_histogram", &add_channel_histogram, nb::arg("x"), nb::arg("axis"), nb::arg("counts"));
 }
 

@@ -502,7 +502,11 @@ def statistics_input(value: object, channel_axis: object, channels: int) -> tupl
 
 def equal_quantizations(a: Quantization, b: Quantization) -> bool:
     """Whether two quantizations are the same: dtype, and scale and zero point per tensor or per channel."""
-    return a[0] is b[0] and all(np.shape(x) == np.shape(y) and np.all(x == y) for x, y in zip(a, b, strict=True))
+    if a[0] is not b[0]:
+        return False
+    if np.ndarray in (type(a[1]), type(b[1])):
+        return type(a[1]) is type(b[1]) and all(np.array_equal(x, y) for x, y in zip(a[1:], b[1:], strict=True))
+    return a[1:] == b[1:]
 
 
 def same_quantization(have: Quantization, came: Quantization, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +14,8 @@ from ..dtypes import DType
 from ..tensor import QuantizedTensor
 from . import _statistics_file as file
 
-# A square is at most 255^2 = 65025, and 2^47 * 65025 < 2^63: sums of so many codes fit int64. Witness that those of
-# more may not: 2^63 / 65025 = 1.418e14 = 2^47.01 codes of 255.
+# A square is at most 255^2 = 65025, and 2^47 * 65025 < 2^63: sums of so many codes fit int64. Witness that those
+# of more may not: 2^63 / 65025 = 1.418e14 = 2^47.01 codes of 255.
 INT64_HOLDS = 1 << 47
 CODES = np.arange(256, dtype=np.int64)
 
@@ -155,15 +156,18 @@ class ChannelStatistics:
             Nothing is changed then.
         """
         q, at = _checks.statistics_input(qx, axis, self._channels)
-        _checks.same_quantization(self._quantization(), (q.dtype, q.scale, q.zero_point), "qx")
+        quantization = (q.dtype, q.scale, q.zero_point)
+        _checks.same_quantization(self._quantization(), quantization, "qx")
         count = _checks.code_count(self._count + q.data.size // self._channels, "qx")
         if self._counts is not None:
             _core.add_channel_histogram(q.data, at, self._counts)
+        elif count <= INT64_HOLDS:
+            _core.add_channel_sums(q.data, at, self._sums, self._range)
         else:
-            sums, ends = np.zeros((2, self._channels), np.int64), self._range.copy()
-            _core.add_channel_sums(q.data, at, *sums, *ends)
-            self._sums, self._range = _added(self._sums, sums, count), ends
-        self._dtype, self._scale, self._zero_point = q.dtype, q.scale, q.zero_point
+            sums = np.zeros((2, self._channels), np.int64)
+            _core.add_channel_sums(q.data, at, sums, self._range)
+            self._sums = _added(self._sums, sums, count)
+        self._dtype, self._scale, self._zero_point = quantization
         self._count = count
 
     def merge(self, other: ChannelStatistics) -> None:
@@ -364,6 +368,9 @@ class ChannelStatistics:
         else:
             made._sums, made._range = _narrowed(found.sums, found.count), found.range
         return made
+
+    def __copy__(self) -> ChannelStatistics:
+        return copy.deepcopy(self)  # `update` adds to arrays in place
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ChannelStatistics):
