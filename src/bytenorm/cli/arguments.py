@@ -295,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_calibrate(
         command(
             "calibrate",
-            "--data PATH --scale S --zero-point Z -o OUT",
+            "--data DIR --scale S --zero-point Z -o OUT",
             "gather the exact statistics of files, on one machine or many",
             CALIBRATE,
             CALIBRATE_EPILOG,

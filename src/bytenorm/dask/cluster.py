@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
 
+import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 from .. import __version__
@@ -40,6 +41,7 @@ def local_cluster(workers: int, memory_limit: int | str = "auto") -> Iterator[Cl
         raise ValueError(f"memory_limit must be at least {SMALLEST_MEMORY} bytes, got {memory_limit}")
     with (
         tempfile.TemporaryDirectory(prefix="bytenorm-") as scratch,
+        dask.config.set({"temporary-directory": scratch}),  # of the workers and of this process
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -47,7 +49,6 @@ def local_cluster(workers: int, memory_limit: int | str = "auto") -> Iterator[Cl
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # any free port; None would be one that others want, too
             scheduler_kwargs={"dashboard": False},
-            local_directory=scratch,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
