@@ -11,7 +11,7 @@ from .. import __version__
 
 DESCRIPTION = """\
 Batch norms in 8 bits for ONNX models: find them, convert them, see what it
-costs and what it brings.
+costs and what it brings; and exact statistics of 8-bit data.
 """
 EPILOG = """\
 exit codes:
@@ -23,6 +23,8 @@ examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm bench model.onnx model.int8.onnx
+  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 3 -o s.npz
+  bytenorm report model.int8.onnx --data held-out.npz -o report.html
 
 "bytenorm COMMAND --help" tells more, also which keys --json has; they stay.
 """
@@ -118,6 +120,49 @@ examples:
   bytenorm bench model.onnx model.int8.onnx
   bytenorm bench stock.onnx model.int8.onnx --data calibration.npz \\
       --repeats 100 --threads 4
+"""
+
+CALIBRATE = """\
+Gather the exact statistics of the channels of 8-bit arrays in .npy files, which
+need not fit any memory: workers map them, and count a piece at a time. Arrays
+of floats are quantized, piece by piece. The result is the same bits for any
+number of workers, and also if some of them die while they count.
+"""
+CALIBRATE_EPILOG = """\
+--json:
+  data, output, files, size (bytes), dtype (of the codes), channels, axis,
+  scale, zero_point, workers, scheduler (null: a cluster of its own), count
+  (values of each channel), and, one number a channel: minimum, maximum (codes),
+  mean, var (in real units)
+
+examples:
+  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
+      -o statistics.npz
+  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
+      --workers 4 --memory-limit 1GB -o statistics.npz
+  bytenorm calibrate --data '/shared/codes/*.npy' --scale 0.1 --zero-point 128 \\
+      --scheduler tcp://10.0.0.1:8786 -o statistics.npz
+"""
+
+REPORT = """\
+Run a quantized model on data and write a web page about its batch norms: what
+they read and make, which outputs are clipped, how far the codes are from the
+norm in float, and what the best scale would bring; the most damaged first.
+The page is one file that needs nothing else. Needs matplotlib.
+"""
+REPORT_EPILOG = """\
+--json:
+  model, output, data, samples, norms: each with name, written, activation,
+  channels, codes (how many were measured), snr_db, worst_channel,
+  worst_channel_snr_db, mse, clipped (0 to 1), scale, zero_point, best_scale,
+  best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
+  name and problem. An snr_db is null where there is no error (mse 0), or
+  nothing but error; a gain_db where the best scale leaves none
+
+examples:
+  bytenorm report model.int8.onnx --data held-out.npz -o report.html
+  bytenorm report model.int8.onnx --data photos/ --limit 100 -o report.html \\
+      --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --force
 """
 
 LOWERINGS = """\
@@ -246,7 +291,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     long.add_argument("--repeats", type=int, metavar="N", help="this many timed runs of each model instead")
     _add_json(made)
+
+    _add_calibrate(
+        command(
+            "calibrate",
+            "--data DIR --scale S --zero-point Z -o OUT",
+            "gather the exact statistics of files, on one machine or many",
+            CALIBRATE,
+            CALIBRATE_EPILOG,
+        )
+    )
+    made = command(
+        "report",
+        "MODEL --data PATH -o OUT",
+        "write a page about what the batch norms of a quantized model lose",
+        REPORT,
+        REPORT_EPILOG,
+    )
+    made.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
+    _add_data(made, required=True)
+    _add_output(made)
+    _add_json(made)
     return parser
+
+
+def _add_calibrate(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help=".npy files, folders of these, or patterns such as 'codes/*.npy'",
+    )
+    made.add_argument(
+        "--scale", required=True, type=float, nargs="+", metavar="S", help="of the codes: one, or one a channel"
+    )
+    made.add_argument(
+        "--zero-point", required=True, type=int, nargs="+", metavar="Z", help="of the codes: one, or one a channel"
+    )
+    made.add_argument("--axis", type=int, default=1, metavar="A", help="where the channels are (default: 1)")
+    made.add_argument(
+        "--dtype", choices=["uint8", "int8"], help="to which codes arrays of floats are quantized (default: uint8)"
+    )
+    _add_output(made)
+    where = made.add_argument_group(
+        "workers", "By default a cluster on this machine, which ends with the command."
+    )
+    where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
+    where.add_argument(
+        "--memory-limit", metavar="SIZE", help="of each, as 1GB (default: they share what there is)"
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster, instead; its workers need bytenorm, and the files under the same paths",
+    )
+    _add_json(made)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Make an 8-bit model of a float one."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model, data=options.data)
+    require_output(options.output, options.force, model=options.model, data=[options.data])
     names = {"reference": label, "candidate": "the 8-bit model"}
     with naming(options.model, **names), screen.progress() as progress:
         model = load_model(options.model)

@@ -1,0 +1,76 @@
+"""``bytenorm report``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._files import replacing
+from ..onnx.graph import Graph
+from ..onnx.inspection import is_quantized
+from ..onnx.model import load_model
+from .places import require_output
+from .samples import samples
+from .screen import as_size
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..report.gathering import NormReport
+    from .screen import Screen
+
+COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Write a page about what the norms of a quantized model lose."""
+    _require_matplotlib()
+    from ..report import gather, page  # noqa: PLC0415 (needs matplotlib)
+
+    label = f"model {options.model!r}"
+    require_output(options.output, options.force, data=options.data)
+    if Path(options.output).exists() and Path(options.output).samefile(options.model):
+        raise ValueError(f"output {options.output!r} is the model itself")
+    with naming(options.model, data="--data"), screen.progress() as progress:
+        model = load_model(options.model)
+        if not is_quantized(Graph(model)):
+            raise ValueError(f"{label} is in float: bytenorm quantize makes an 8-bit one of it first")
+        data = samples(options, model, options.limit)
+        found = gather(model, data, progress=progress)
+        text = page(found, model=options.model, data=options.data, progress=progress).encode()
+        with replacing(Path(options.output), f"output {options.output!r}") as file:
+            file.write(text)
+    screen.line(f"{options.model}, on {found.samples} sample{'s' * (found.samples != 1)}")
+    screen.table(COLUMNS, [_row(norm) for norm in found.norms])
+    for name, why in found.left_out:
+        screen.line(f"not measured: {name}: {why}")
+    screen.line(f"written to {options.output} ({as_size(len(text))})")
+    screen.result(
+        model=options.model,
+        output=options.output,
+        data=options.data,
+        samples=found.samples,
+        norms=[norm.to_dict() for norm in found.norms],
+        left_out=[{"name": name, "problem": why} for name, why in found.left_out],
+    )
+
+
+def _row(norm: NormReport) -> list[str]:
+    return [
+        norm.name,
+        str(norm.channels),
+        f"{norm.snr_db:.2f}",
+        f"{100 * norm.clipped:.3g}",
+        f"{norm.gain_db:.2f}",
+    ]
+
+
+def _require_matplotlib() -> None:
+    try:
+        import_module("matplotlib")
+    except ImportError as error:
+        if error.name != "matplotlib":
+            raise ImportError(f"matplotlib cannot be imported: {error}") from None
+        raise ImportError('needs matplotlib: pip install "bytenorm[report]"', name="matplotlib") from None

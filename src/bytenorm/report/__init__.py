@@ -1,0 +1,9 @@
+"""What the batch norms of a quantized ONNX model lose, measured on data, as one web page.
+
+Needs the extra ``report``: what ``bytenorm.onnx`` needs, and matplotlib.
+"""
+
+from .gathering import NormReport, Report, gather
+from .page import page
+
+__all__ = ["NormReport", "Report", "gather", "page"]

@@ -1,0 +1,216 @@
+"""A report as one HTML page: no scripts, nothing that is elsewhere; pictures and style are within it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from html import escape
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from .drawing import draw_channels, draw_input, draw_output
+
+if TYPE_CHECKING:
+    from .gathering import NormReport, Report
+
+COLUMNS = (
+    "norm",
+    "channels",
+    "SNR dB",
+    "worst channel, dB",
+    "mean squared error",
+    "clipped %",
+    "best scale brings, dB",
+)
+
+
+def page(report: Report, *, model: str, data: str, progress: Callable[[str, int, int], None] | None = None) -> str:
+    """Return a report as an HTML document.
+
+    Parameters
+    ----------
+    report : Report
+    model, data : str
+        What the page calls them.
+    progress : callable, optional
+        Called with ``"drawing"`` and the numbers of norms.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from bytenorm.report import Report, page
+    >>> "<h1>Batch norms of a&lt;b.onnx</h1>" in page(Report((), (), 8), model="a<b.onnx", data="samples")
+    True
+    """
+    sections = []
+    for i, norm in enumerate(report.norms):
+        if progress is not None:
+            progress("drawing", i, len(report.norms))
+        sections.append(_section(norm, i + 1))
+    title = f"Batch norms of {_text(model)}"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{files(__package__).joinpath("page.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+<p>What the quantization of each norm's output costs, measured on {report.samples}
+sample{"s" * (report.samples != 1)} of <code>{_text(data)}</code>. Made by bytenorm {version("bytenorm")}.</p>
+</header>
+<main>
+{_overview(report)}
+{_left_out(report)}
+{_legend(report)}
+{"".join(sections)}
+</main>
+</body>
+</html>
+"""
+
+
+def _overview(report: Report) -> str:
+    head = "".join(f'<th scope="col">{column}</th>' for column in COLUMNS)
+    rows = "\n".join(_row(norm, i + 1) for i, norm in enumerate(report.norms))
+    return f"""<section aria-labelledby="norms">
+<h2 id="norms">The norms by damage</h2>
+<div class="wide" role="region" aria-labelledby="norms" tabindex="0">
+<table>
+<caption>The lowest signal-to-noise ratio first.</caption>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+</section>"""
+
+
+def _row(norm: NormReport, number: int) -> str:
+    cells = (
+        str(norm.channels),
+        _decibels(norm.snr_db),
+        _decibels(float(norm.channel_snr_db[norm.worst_channel])),
+        f"{norm.mse:.3g}",
+        _percent(norm.clipped),
+        _decibels(norm.gain_db),
+    )
+    numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr><th scope="row"><a href="#norm-{number}">{_text(norm.name)}</a></th>{numbers}</tr>'
+
+
+def _left_out(report: Report) -> str:
+    if not report.left_out:
+        return ""
+    items = "\n".join(f"<li><code>{_text(name)}</code>: {_text(why)}</li>" for name, why in report.left_out)
+    return f"""<section aria-labelledby="left-out">
+<h2 id="left-out">Not measured</h2>
+<ul>
+{items}
+</ul>
+</section>"""
+
+
+def _legend(report: Report) -> str:
+    notes = dict.fromkeys(note for norm in report.norms for note in norm.notes)
+    return f"""<section aria-labelledby="legend">
+<h2 id="legend">How to read this page</h2>
+<ul>
+<li>A channel reads only 256 codes. So these numbers are exact for the data, not estimated.</li>
+<li><b>SNR</b>: the energy of the norm's float output over that of the error of its codes. 6 dB are one bit.</li>
+<li><b>Clipped</b>: outputs more than half a step beyond the last code.</li>
+<li><b>Best scale</b>: what <code>choose_output_qparams(..., method="mse")</code> chooses for this data, and how
+much it would add to the SNR. A fraction of a decibel is not worth a change.</li>
+<li>The error of a norm is measured on what it reads: what earlier layers did wrong is not counted again.</li>
+<li>In the pictures, <span class="chosen">solid red lines</span> are the ends of the range that the model's codes
+cover, <span class="best">dashed green lines</span> those of the best range. Of each channel the faint bar is the
+whole range, the strong one all but 1 % at each end.</li>
+{"".join(f"<li>{_text(note)}</li>" for note in notes)}
+</ul>
+</section>"""
+
+
+def _section(norm: NormReport, number: int) -> str:
+    name = _text(norm.name)
+    written = _text(norm.written + (f" + {norm.activation}" if norm.activation else ""))
+    low, high = norm.range()
+    best_low, best_high = norm.range(best=True)
+    worst = norm.worst_channel
+    pictures = (
+        (
+            draw_input(norm),
+            "The codes that the norm reads, all channels together.",
+            f"Histogram of the input codes of {name}.",
+        ),
+        (
+            draw_output(norm),
+            "The norm's output in float, exactly; the scale of the shares is logarithmic.",
+            f"Distribution of the float output of {name}, from {norm.distribution.values[0]:.4g} to "
+            f"{norm.distribution.values[-1]:.4g}; the codes cover {low:.4g} to {high:.4g}.",
+        ),
+        (
+            draw_channels(norm),
+            "The range of each channel's output against the range of the codes.",
+            f"Range of the float output of each of the {norm.channels} channels of {name}; the codes cover "
+            f"{low:.4g} to {high:.4g}.",
+        ),
+    )
+    figures = "\n".join(
+        f'<figure><img src="{_as_uri(svg)}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
+        for svg, caption, alt in pictures
+    )
+    return f"""<section aria-labelledby="norm-{number}">
+<h2 id="norm-{number}">{name}</h2>
+<p>{written}, {norm.channels} channel{"s" * (norm.channels != 1)}, {norm.statistics.count * norm.channels:,} codes;
+SNR {_decibels(norm.snr_db)} dB, the lowest in channel {worst}:
+{_decibels(float(norm.channel_snr_db[worst]))} dB.</p>
+<div class="wide" role="region" aria-label="Quantizations of {name}" tabindex="0">
+<table>
+<thead><tr><th scope="col">output</th><th scope="col">scale</th><th scope="col">zero point</th>
+<th scope="col">from</th><th scope="col">to</th><th scope="col">clipped %</th>
+<th scope="col">mean squared error</th></tr></thead>
+<tbody>
+<tr><th scope="row">this model</th><td>{norm.scale:.6g}</td><td>{norm.zero_point}</td><td>{low:.4g}</td>
+<td>{high:.4g}</td><td>{_percent(norm.clipped)}</td><td>{norm.mse:.4g}</td></tr>
+<tr><th scope="row">best scale</th><td>{norm.best_scale:.6g}</td><td>{norm.best_zero_point}</td>
+<td>{best_low:.4g}</td><td>{best_high:.4g}</td><td>{_percent(norm.best_clipped)}</td>
+<td>{norm.best_mse:.4g}</td></tr>
+</tbody>
+</table>
+</div>
+<div class="pictures">
+{figures}
+</div>
+<p><a href="#norms">Back to the table</a></p>
+</section>
+"""
+
+
+def _text(value: str) -> str:
+    """Return a text for HTML; control characters, which it cannot hold, as they are written in Python."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    return escape(shown)
+
+
+def _decibels(value: float) -> str:
+    return ("∞" if value > 0 else "-∞") if math.isinf(value) else f"{value:.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}"
+
+
+def _as_uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
