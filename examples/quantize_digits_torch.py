@@ -9,12 +9,15 @@ trained on calibrate, the 1,000 held out judge. torchao's quantizer for x86 leav
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import signal
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +31,14 @@ from torch import Tensor, nn
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.onnx.timing import session_options
-from bytenorm.torch import BatchNormQuantizer, lower, to_onnx
+from bytenorm.torch import LoweringWarning, lower, to_onnx
 from bytenorm.torch.norms import find_norms
 from digits import Images, Labels, load_digits
 from train_digits import Network, onnx_layer
 
 with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore", DeprecationWarning
-    )  # torchao scripts its observers, which torch calls deprecated
+    warnings.simplefilter("ignore", DeprecationWarning)  # of torch: torchao scripts its observers
+    logging.disable(logging.WARNING)  # of torchao: it did not find its libraries for GPUs
     from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
         convert_pt2e,
         prepare_pt2e,
@@ -47,9 +49,24 @@ with warnings.catch_warnings():
         get_default_x86_inductor_quantization_config,
     )
 
+    from bytenorm.torch import BatchNormQuantizer
+
+    logging.disable(logging.NOTSET)
+
 CALIBRATION_IMAGES = 400
-BATCH = 20
+BATCHES = (1, 20, 100)
 BATCH_IS_FREE = {"image": {0: torch.export.Dim("batch", min=2)}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result; `milliseconds` by the size of the batch, empty if not measured."""
+
+    network: str
+    errors: int
+    norms_in_float: int
+    norms_in_8_bits: int
+    milliseconds: dict[int, float] = field(default_factory=dict)
 
 
 def digits_network() -> Network:
@@ -112,57 +129,95 @@ def measure(modules: dict[str, torch.fx.GraphModule], images: Tensor, rounds: in
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def run(output: Path | None, compare_speed: bool) -> bool:
-    """Do it all; return whether the ONNX model gives the same classes."""
-    console = Console(highlight=False)
-    torch.set_num_threads(1)
-    bn.set_num_threads(1)
+def compare(compare_speed: bool) -> tuple[list[Row], torch.fx.GraphModule]:
+    """Quantize the network without and with its norms; return the rows of the table and the lowered network."""
     train_images, _, test_images, labels = load_digits()
     calibration = torch.from_numpy(train_images[:CALIBRATION_IMAGES])
     network = digits_network()
-
-    console.print(
-        "Quantizing twice; torchao takes its time to look for norms that were trained with convolutions."
-    )
     alone = quantize(network, calibration, norms=False)
     lowered = lower(quantize(network, calibration, norms=True))
     modules = {"8-bit, as torchao does it": alone, "8-bit, norms lowered": lowered}
-    times = measure(modules, torch.from_numpy(test_images[:BATCH].copy())) if compare_speed else {}
+    times: dict[int, dict[str, float]] = {}
+    for batch in BATCHES if compare_speed else ():
+        torch._dynamo.reset()  # a shape of its own for each
+        times[batch] = measure(modules, torch.from_numpy(test_images[:batch].copy()))
 
-    table = Table(title="1,000 held-out digits")
-    table.add_column("")
-    for column in ("errors", "norms in float", "norms in 8 bits", *([f"ms, batch of {BATCH}"] if times else [])):
-        table.add_column(column, justify="right")
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in network.layers.values())
-    table.add_row("float", str(np.count_nonzero(classes(network, test_images) != labels)), str(norms), "0")
+    rows = [Row("float", int(np.count_nonzero(classes(network, test_images) != labels)), norms, 0)]
     for name, module in modules.items():
-        wrong = np.count_nonzero(classes(module, test_images) != labels)
-        counts = norms_in_float(module), norms_in_8_bits(module)
-        table.add_row(name, str(wrong), *map(str, counts), *([f"{times[name]:.2f}"] if times else []))
-    console.print(table)
+        wrong = int(np.count_nonzero(classes(module, test_images) != labels))
+        milliseconds = {batch: taken[name] for batch, taken in times.items()}
+        rows.append(Row(name, wrong, norms_in_float(module), norms_in_8_bits(module), milliseconds))
+    return rows, lowered
 
-    exported = torch.export.export(lowered, (calibration[:2],), dynamic_shapes=BATCH_IS_FREE)
+
+def same_in_onnx_runtime(lowered: torch.fx.GraphModule, output: Path | None) -> bool:
+    """Export the lowered network, to a file if one is given; return whether ONNX Runtime reads the same digits."""
+    train_images, _, test_images, _ = load_digits()
+    example = torch.from_numpy(train_images[:2])
+    exported = torch.export.export(lowered, (example,), dynamic_shapes=BATCH_IS_FREE)
     model = to_onnx(exported, output, input_names=["image"], output_names=["logits"], force=True)
     logits = bno.session(model, session_options()).run(None, {"image": test_images})[0]
-    same = np.array_equal(logits.argmax(1), classes(lowered, test_images))
+    return bool(np.array_equal(logits.argmax(1), classes(lowered, test_images)))
+
+
+def table(rows: list[Row]) -> Table:
+    """Return the rows as a table."""
+    batches = rows[-1].milliseconds
+    made = Table(title="1,000 held-out digits")
+    made.add_column("")
+    for column in ("errors", "norms in float", "norms in 8 bits", *(f"ms, batch of {batch}" for batch in batches)):
+        made.add_column(column, justify="right")
+    for row in rows:
+        counts = row.errors, row.norms_in_float, row.norms_in_8_bits
+        made.add_row(row.network, *map(str, counts), *(f"{ms:.2f}" for ms in row.milliseconds.values()))
+    return made
+
+
+def run(output: Path | None, compare_speed: bool, results: Path | None) -> bool:
+    """Do it all; return whether the ONNX model gives the same classes."""
+    torch.set_num_threads(1)
+    bn.set_num_threads(1)
+    screen = Console(stderr=True, highlight=False)
+    if screen.is_terminal:
+        screen.print("A minute: torchao looks long for norms that were trained with convolutions.")
+    logging.disable(logging.WARNING)  # of torch, about what it does not find or will change
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch and torchao, of their own code
+        warnings.simplefilter("default", LoweringWarning)
+        rows, lowered = compare(compare_speed)
+        same = same_in_onnx_runtime(lowered, output)
+
+    console = Console(highlight=False)
+    console.print(table(rows))
     console.print(f"\nThe same network in ONNX Runtime: {'the same' if same else 'OTHER'} classes")
-    return bool(same)
+    if results is not None:
+        text = json.dumps({"rows": [asdict(row) for row in rows], "same_classes": same}, indent=2)
+        beside = results.with_name(results.name + ".new")
+        beside.write_text(text + "\n", encoding="utf-8")
+        beside.replace(results)
+    return same
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="example: python examples/quantize_digits_torch.py --output digits.int8.onnx",
+        epilog=(
+            "exit codes: 0, 1 if ONNX Runtime reads other digits, 2 for wrong arguments\n\n"
+            "example: python examples/quantize_digits_torch.py --output digits.int8.onnx --json digits.json"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the ONNX model to this file")
     parser.add_argument("--time", action="store_true", help="also compile both networks and time them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     options = parser.parse_args(arguments)
-    if options.output is not None and (options.output.is_dir() or not options.output.absolute().parent.is_dir()):
-        print(f"quantize_digits_torch: --output: {options.output} is no place for a file", file=sys.stderr)
-        return 2
-    return 0 if run(options.output, options.time) else 1
+    for option, path in (("--output", options.output), ("--json", options.json)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            print(f"quantize_digits_torch: {option}: {path} is no place for a file", file=sys.stderr)
+            return 2
+    return 0 if run(options.output, options.time, options.json) else 1
 
 
 if __name__ == "__main__":

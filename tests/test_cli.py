@@ -199,6 +199,7 @@ def test_version(output):
         ("quantize m --data d -o o --activations int4", "argument --activations: invalid choice: 'int4'"),
         ("quantize m --data d -o o --weights float", "argument --weights: invalid choice: 'float'"),
         ("quantize m --data d -o o --method mean", "argument --method: invalid choice: 'mean'"),
+        ("quantize m --data d -o o --norm-method best", "argument --norm-method: invalid choice: 'best'"),
         ("quantize m --data d -o o --limit many", "argument --limit: invalid int value: 'many'"),
         ("quantize m --data d -o o --mean red", "argument --mean: invalid float value: 'red'"),
         ("quantize m --data d -o o --exclude", "argument --exclude: expected one argument"),
@@ -296,6 +297,7 @@ def test_names_cannot_reach_the_terminal(place, output):
                 "per_channel": False,
             },
         ),
+        ("--norm-method mse --reestimate --limit 6", {"method": "mse", "reestimate": True, "limit": 6}),
         ("--method percentile --reduce-range", {"calibrate_method": "percentile", "reduce_range": True}),
         ("--method entropy --activations int8", {"calibrate_method": "entropy", "activation_type": "int8"}),
         ("--exclude stem/conv --exclude residual1/conv1", {"nodes_to_exclude": ["stem/conv", "residual1/conv1"]}),
@@ -345,6 +347,22 @@ def test_quantize_as_json(made, place, output, capsys):
     assert found["comparison"]["outputs"][0]["snr_db"] == pytest.approx(compared.outputs[0].snr_db)
     named = documented(capsys, "quantize") | documented(capsys, "compare")
     assert keys_of(found) <= named
+
+
+def test_quantize_tells_what_norms_got_from_the_data(made, place, output, capsys):
+    arguments = ["quantize", DIGITS, "--data", made / "data.npz", "-o", "made.onnx", "--limit", 5]
+    arguments += ["--norm-method", "mse", "--reestimate"]
+    out = output(*arguments)
+    number = r"[\d.e-]+"
+    assert re.search(rf"^input/norm +{number} +\d+ +{number} +{number} +re-estimated$", out, re.MULTILINE)
+    found = as_json(output(*arguments, "--force", "--json"))
+    assert (found["norm_method"], found["reestimate"], found["method"]) == ("mse", True, "minmax")
+    assert len(found["recalibrated"]) == found["in_8_bits"] == 9
+    first = found["recalibrated"][0]
+    assert (first["name"], first["method"], first["reestimated"]) == ("input/norm", "mse", True)
+    assert keys_of(found) <= documented(capsys, "quantize") | documented(capsys, "compare")
+    out = output("quantize", DIGITS, "--data", made / "data.npz", "-o", "other.onnx", "--reestimate")
+    assert re.search(rf"^input/norm +{number} +\d+ +- +- +re-estimated$", out, re.MULTILINE)
 
 
 def test_images_become_what_the_options_say(place, output, rng):
@@ -791,10 +809,10 @@ def test_a_signal_interrupts(made, tmp_path, run_python):
 import os, signal, sys
 from bytenorm.cli import main
 from bytenorm.cli.screen import as_size, for_json
-from bytenorm.onnx import inspection, quantization
+from bytenorm.onnx import inspection, static_quantizer
 def interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
-quantization._Reader.get_next = interrupt
+static_quantizer._Reader.get_next = interrupt
 sys.exit(main(["quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]))
 """
     temporary = tmp_path / "temporary"

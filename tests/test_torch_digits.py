@@ -92,3 +92,9 @@ def test_same_classes_in_onnx_runtime(example, lowered, images):
     np.testing.assert_array_equal(logits.argmax(1), example.classes(lowered[0], test_images))
     stock = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(stock.run(None, feeds)[0].argmax(1), logits.argmax(1))
+
+
+def test_wrong_arguments_of_the_example(example, capsys, tmp_path):
+    for option in ("--output", "--json"):
+        assert example.main([option, str(tmp_path)]) == 2
+        assert capsys.readouterr().err == f"quantize_digits_torch: {option}: {tmp_path} is no place for a file\n"

@@ -548,6 +548,9 @@ LEFT = {
             n(ao.dequantize_affine(c, list(c.shape), torch.tensor(0.1), torch.tensor(1.5), U8, 0, 255))
         ),
     ),
+    "its output is also read in float, by clamp": (
+        lambda n, c: (quantized(x := n(dequantized(c))), quantized(x.clamp(min=float("nan")))),
+    ),
     "its statistics are read, too": (statistics,),
     "its weight is not constant": (
         lambda n, c: quantized(

@@ -11,6 +11,7 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers what 
 from torch.export import Dim, export
 
 from bytenorm import onnx as bno
+from bytenorm.torch import BNReLU2d, batch_norm
 from bytenorm.torch.export import to_onnx
 from bytenorm.torch.lowering import lower
 
@@ -166,6 +167,45 @@ def test_a_network_keeps_its_names_and_newer_opsets_their_version(tmp_path):
         np.testing.assert_allclose(logits, made.module()(x).numpy(), rtol=1e-4, atol=1e-5)
     with pytest.raises(FileExistsError, match=r"network\.onnx"):
         to_onnx(made, path)
+
+
+class InBranch(nn.Module):
+    """Norms where a model looks for them last: in a branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = BNReLU2d.from_float(
+            learned(nn.BatchNorm2d(4)), 0.05, 100, input_scale=0.03, input_zero_point=128
+        )
+
+    def forward(self, codes):
+        return torch.cond(codes.float().sum() > 0, self.norm, torch.clone, (codes,))
+
+
+class OtherPrecisions(nn.Module):
+    """Parameters that the operator rounds to float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64))
+        self.register_buffer("weight", torch.tensor([0.5, 1, 2, 3], dtype=torch.float16))
+
+    def forward(self, codes):
+        return batch_norm(codes, 0.03, 128, self.weight, None, self.mean, self.mean, 1e-5, 0.25, 100)
+
+
+@pytest.mark.parametrize("made", [InBranch, OtherPrecisions])
+def test_norms_that_were_not_lowered(made):
+    codes = inputs(2)[2]
+    program = export(made(), (codes,))
+    model = to_onnx(program)
+    assert [f.name for f in model.functions] == [NORM]
+    assert model.ir_version == 9
+    want = program.module()(codes).numpy()
+    assert len(np.unique(want)) > 5
+    stock = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for session in (bno.session(model), stock):
+        np.testing.assert_array_equal(session.run(None, {"codes": codes.numpy()})[0], want)
 
 
 def test_programs_without_norms_need_no_function():

@@ -212,12 +212,11 @@ def test_composed_with_the_quantizer_of_the_rest(first, convert):
     assert [o.problem for o in lower_with_report(converted)[1]] == ["", ""]
 
 
-def test_compiled_norms_join_the_channels_last_chain(convert, monkeypatch):
+def test_compiled_norms_join_the_channels_last_chain(convert):
     """No copy between a norm and the 8-bit convolutions around it; Inductor copies small constants."""
     from torch._inductor import config
     from torch._inductor.utils import run_and_get_code
 
-    monkeypatch.setattr(config, "freezing", True)
     model = Model(
         lambda m, x: m.last(m.norm(m.first(x).relu()).relu()),
         first=nn.Conv2d(CHANNELS, 16, 3), norm=norm(channels=16), last=nn.Conv2d(16, 16, 3),
@@ -228,7 +227,7 @@ def test_compiled_norms_join_the_channels_last_chain(convert, monkeypatch):
     prepared(x)
     lowered, (outcome,) = lower_with_report(convert(prepared))
     assert not outcome.problem
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), config.patch(freezing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Inductor's own code
         found, (code,) = run_and_get_code(torch.compile(lowered, fullgraph=True), x)
         torch.testing.assert_close(found, lowered(x), rtol=0, atol=0.05)

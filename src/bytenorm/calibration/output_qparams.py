@@ -19,6 +19,7 @@ F32 = np.float32
 F64 = np.float64
 LARGEST = float(np.finfo(F32).max)
 SMALLEST = float(np.nextafter(F32(2.0**-128), F32(1)))  # the reciprocal of 2^-128 overflows float32
+PERCENTILE = 99.99
 HALF = 127  # the largest code of a symmetric range: -128 has no counterpart
 
 Method = Literal["mse", "minmax", "percentile", "entropy"]
@@ -71,7 +72,7 @@ def choose_output_qparams(
     dtype: DType | None = None,
     symmetric: bool = False,
     relu: bool | None = None,
-    percentile: float = 99.99,
+    percentile: float = PERCENTILE,
 ) -> OutputQParams: ...
 @overload
 def choose_output_qparams(
@@ -83,7 +84,7 @@ def choose_output_qparams(
     dtype: DType | None = None,
     symmetric: bool = False,
     relu: bool | None = None,
-    percentile: float = 99.99,
+    percentile: float = PERCENTILE,
 ) -> OutputQParams: ...
 @overload
 def choose_output_qparams(
@@ -98,7 +99,7 @@ def choose_output_qparams(
     dtype: DType | None = None,
     symmetric: bool = False,
     relu: bool | None = None,
-    percentile: float = 99.99,
+    percentile: float = PERCENTILE,
 ) -> OutputQParams: ...
 def choose_output_qparams(
     weight: Any,
@@ -112,7 +113,7 @@ def choose_output_qparams(
     dtype: DType | None = None,
     symmetric: bool = False,
     relu: bool | None = None,
-    percentile: float = 99.99,
+    percentile: float = PERCENTILE,
 ) -> OutputQParams:
     """Choose the scale and the zero point of a norm's output.
 
@@ -205,6 +206,36 @@ def choose_output_qparams(
     kind = arguments.output_dtype(dtype, norm_dtype, None if gathered is None else gathered[0].dtype)
 
     output, smallest = _output(parameters, gathered, relu=relu)
+    return _choice(output, smallest, way, kind, relu=relu, symmetric=symmetric, percent=percent)
+
+
+def choose_within(
+    norm: BatchNorm, statistics: ChannelStatistics, limits: tuple[float, float], method: Method
+) -> OutputQParams:
+    """Choose for the output of a norm and of an activation behind it that keeps it within limits.
+
+    As `choose_output_qparams`, which is this for the limits of a relu, (0, inf), and for none, (-inf, inf). Codes
+    may reach beyond other limits: it is for the activation to keep them.
+    """
+    relu = limits == (0, np.inf)
+    gathered = arguments.counted(statistics, len(norm.mean))
+    kind = arguments.output_dtype(norm.output_dtype, gathered[0].dtype)
+    output, smallest = _output((norm.weight, norm.bias, norm.mean, norm.var, norm.eps), gathered, relu=relu)
+    output = Distribution.of(np.clip(output.values, *limits), output.weights)
+    percent = arguments.percentile(PERCENTILE)
+    return _choice(output, smallest, arguments.method(method), kind, relu=relu, symmetric=False, percent=percent)
+
+
+def _choice(
+    output: Distribution,
+    smallest: float,
+    way: str,
+    kind: DType,
+    *,
+    relu: bool,
+    symmetric: bool,
+    percent: Fraction,
+) -> OutputQParams:
     if not output.values.any():
         scale, low = 1.0, -(HALF + 1) if symmetric else 0
     elif way == "mse":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,70 @@ class ChannelStatistics:
             self._sums, self._range = _added(self._sums, other._sums, count), np.stack(ends)
         self._dtype, self._scale, self._zero_point = other._quantization()
         self._count = count
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ChannelStatistics]) -> ChannelStatistics:
+        """Return the statistics of several groups of channels side by side, as of one tensor with all of them.
+
+        Parameters
+        ----------
+        parts : sequence of ChannelStatistics
+            One or more, of as many codes a channel and one dtype, all with or all without a histogram. Scales and
+            zero points may differ: they are kept a channel then.
+
+        Returns
+        -------
+        ChannelStatistics
+            Of all channels, in the order of the parts, which are not changed.
+
+        Raises
+        ------
+        TypeError
+            If a part is of another type.
+        ValueError
+            If there is no part, or count, dtype or histogram differ.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> left, right = ChannelStatistics(2), ChannelStatistics(1)
+        >>> left.update(bn.QuantizedTensor(np.array([[130, 4]], np.uint8), 0.5, 128))
+        >>> right.update(bn.QuantizedTensor(np.array([[7]], np.uint8), 0.5, 128))
+        >>> ChannelStatistics.concatenate([left, right]).sum
+        array([130, 4, 7], dtype=object)
+        """
+        if not parts:
+            raise ValueError("parts must hold at least one ChannelStatistics, got none")
+        for i, part in enumerate(parts):
+            if not isinstance(part, ChannelStatistics):
+                raise TypeError(f"parts[{i}] must be a ChannelStatistics, got {type(part).__name__}")
+            for what, its, wanted in (
+                ("codes a channel", part._count, parts[0]._count),
+                ("as dtype", part._dtype, parts[0]._dtype),
+                ("as histogram", part._counts is not None, parts[0]._counts is not None),
+            ):
+                if its != wanted:
+                    raise ValueError(f"parts[{i}] has {its} {what}, parts[0] has {wanted}: the same is wanted")
+        first = parts[0]
+        made = cls(sum(part._channels for part in parts), histogram=first._counts is not None)
+        made._count, made._dtype = first._count, first._dtype
+        made._scale, made._zero_point = first._scale, first._zero_point
+        if any(
+            np.ndim(part._scale) > 0 or (part._scale, part._zero_point) != (first._scale, first._zero_point)
+            for part in parts
+        ):
+            made._scale = np.concatenate([np.broadcast_to(part._scale, (part._channels,)) for part in parts])
+            made._zero_point = np.concatenate(
+                [np.broadcast_to(part._zero_point, (part._channels,)) for part in parts]
+            )
+            made._scale.flags.writeable = made._zero_point.flags.writeable = False
+        if first._counts is not None:
+            made._counts = np.concatenate([part._counts for part in parts if part._counts is not None])
+        else:
+            made._sums = np.concatenate([part._sums for part in parts], axis=1)
+            made._range = np.concatenate([part._range for part in parts], axis=1)
+        return made
 
     def mean(self) -> np.ndarray:
         """Return the mean of each channel in real units.

@@ -18,7 +18,8 @@ from .arguments import parse
 from .screen import Screen, one_line
 
 BAD, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-EXTRA = ("onnx", "onnxruntime", "rich")
+ONNX = ("onnx", ("onnx", "onnxruntime", "rich"))  # the extra, and what it brings
+EXTRAS = {"calibrate": ("dask", ("dask", "distributed", "rich"))}  # of commands that need another
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
 
 
@@ -79,7 +80,7 @@ def _run(argv: Sequence[str]) -> int:
         options = parse(argv)
     except SystemExit as end:  # argparse has written the help, the version or the error
         return end.code if isinstance(end.code, int) else BAD
-    _require_extra()
+    _require_extra(*EXTRAS.get(options.command, ONNX))
     module = import_module(f".{options.command}", __package__)
     run: Callable[..., None] = module.run
     before = logging.root.manager.disable
@@ -91,15 +92,16 @@ def _run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _require_extra() -> None:
-    for name in EXTRA:
+def _require_extra(extra: str, names: Sequence[str]) -> None:
+    for name in names:
         try:
             import_module(name)
         except ImportError as error:
             if error.name is None or error.name.partition(".")[0] != name:
                 raise ImportError(f"{name} cannot be imported: {error}") from None
-            raise ImportError(f'needs {name}: pip install "bytenorm[onnx]"', name=name) from None
-    import_module("onnxruntime").set_default_logger_severity(FATAL)
+            raise ImportError(f'needs {name}: pip install "bytenorm[{extra}]"', name=name) from None
+    if "onnxruntime" in names:
+        import_module("onnxruntime").set_default_logger_severity(FATAL)
 
 
 def _text(error: Exception) -> str:

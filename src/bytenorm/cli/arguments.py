@@ -11,7 +11,7 @@ from .. import __version__
 
 DESCRIPTION = """\
 Batch norms in 8 bits for ONNX models: find them, convert them, see what it
-costs and what it brings.
+costs and what it brings; and exact statistics of 8-bit data.
 """
 EPILOG = """\
 exit codes:
@@ -23,6 +23,7 @@ examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm bench model.onnx model.int8.onnx
+  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 3 -o s.npz
   bytenorm report model.int8.onnx --data held-out.npz -o report.html
 
 "bytenorm COMMAND --help" tells more, also which keys --json has; they stay.
@@ -53,16 +54,20 @@ does the rest. A norm that has to stay in float is listed with the reason.
 """
 QUANTIZE_EPILOG = """\
 --json:
-  model, output, lowering, format, activations, weights, method, per_channel,
-  reduce_range, samples, size_before, size_after (bytes), folded, in_8_bits,
-  in_float, comparison (see compare), and norms: each with name, channels,
-  became ("folded", "8-bit" or "float"), folds_into, problem, pattern and
-  unfused (see inspect; empty unless --lowering is fused)
+  model, output, lowering, format, activations, weights, method, norm_method,
+  reestimate, per_channel, reduce_range, samples, size_before, size_after
+  (bytes), folded, in_8_bits, in_float, comparison (see compare), norms: each
+  with name, channels, became ("folded", "8-bit" or "float"), folds_into,
+  problem, pattern and unfused (see inspect; empty unless --lowering is fused),
+  and, with --norm-method or --reestimate, recalibrated: norms, each with name,
+  method, reestimated, scale, zero_point, clipped (a share), mse
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
   bytenorm quantize model.onnx --data photos/ --limit 200 -o model.int8.onnx \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
+  bytenorm quantize model.onnx --data calibration/ --norm-method mse \\
+      --reestimate -o model.int8.onnx
   bytenorm quantize model.onnx --data calibration/ --lowering exact \\
       --exclude first_conv --exclude classifier -o model.int8.onnx --force
 """
@@ -115,6 +120,28 @@ examples:
   bytenorm bench model.onnx model.int8.onnx
   bytenorm bench stock.onnx model.int8.onnx --data calibration.npz \\
       --repeats 100 --threads 4
+"""
+
+CALIBRATE = """\
+Gather the exact statistics of the channels of 8-bit arrays in .npy files, which
+need not fit any memory: workers map them, and count a piece at a time. Arrays
+of floats are quantized, piece by piece. The result is the same bits for any
+number of workers, and also if some of them die while they count.
+"""
+CALIBRATE_EPILOG = """\
+--json:
+  data, output, files, size (bytes), dtype (of the codes), channels, axis,
+  scale, zero_point, workers, scheduler (null: a cluster of its own), count
+  (values of each channel), and, one number a channel: minimum, maximum (codes),
+  mean, var (in real units)
+
+examples:
+  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
+      -o statistics.npz
+  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
+      --workers 4 --memory-limit 1GB -o statistics.npz
+  bytenorm calibrate --data '/shared/codes/*.npy' --scale 0.1 --zero-point 128 \\
+      --scheduler tcp://10.0.0.1:8786 -o statistics.npz
 """
 
 REPORT = """\
@@ -206,6 +233,16 @@ def _parser() -> argparse.ArgumentParser:
         default="minmax",
         help="how ranges of activations are chosen (default: minmax)",
     )
+    made.add_argument(
+        "--norm-method",
+        choices=["mse", "minmax", "percentile", "entropy"],
+        help="how the output scales of norms are chosen, from exact counts of their inputs (default: as --method)",
+    )
+    made.add_argument(
+        "--reestimate",
+        action="store_true",
+        help="give norms the mean and variance that their inputs have in the quantized network",
+    )
     made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
     made.add_argument(
         "--reduce-range",
@@ -255,6 +292,15 @@ def _parser() -> argparse.ArgumentParser:
     long.add_argument("--repeats", type=int, metavar="N", help="this many timed runs of each model instead")
     _add_json(made)
 
+    _add_calibrate(
+        command(
+            "calibrate",
+            "--data DIR --scale S --zero-point Z -o OUT",
+            "gather the exact statistics of files, on one machine or many",
+            CALIBRATE,
+            CALIBRATE_EPILOG,
+        )
+    )
     made = command(
         "report",
         "MODEL --data PATH -o OUT",
@@ -267,6 +313,40 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(made)
     _add_json(made)
     return parser
+
+
+def _add_calibrate(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help=".npy files, folders of these, or patterns such as 'codes/*.npy'",
+    )
+    made.add_argument(
+        "--scale", required=True, type=float, nargs="+", metavar="S", help="of the codes: one, or one a channel"
+    )
+    made.add_argument(
+        "--zero-point", required=True, type=int, nargs="+", metavar="Z", help="of the codes: one, or one a channel"
+    )
+    made.add_argument("--axis", type=int, default=1, metavar="A", help="where the channels are (default: 1)")
+    made.add_argument(
+        "--dtype", choices=["uint8", "int8"], help="to which codes arrays of floats are quantized (default: uint8)"
+    )
+    _add_output(made)
+    where = made.add_argument_group(
+        "workers", "By default a cluster on this machine, which ends with the command."
+    )
+    where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
+    where.add_argument(
+        "--memory-limit", metavar="SIZE", help="of each, as 1GB (default: they share what there is)"
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster, instead; its workers need bytenorm, and the files under the same paths",
+    )
+    _add_json(made)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

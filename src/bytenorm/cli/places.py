@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def require_output(output: str, force: bool, *, model: str | None = None, data: str | None = None) -> None:
+def require_output(output: str, force: bool, *, model: str | None = None, data: Sequence[str] = ()) -> None:
     """Refuse an output that could not be written in the end, or would take the place of what is read.
 
     Raises
@@ -24,7 +25,7 @@ def require_output(output: str, force: bool, *, model: str | None = None, data: 
     """
     path = as_path(output, "output", "a path")
     label = f"output {output!r}"
-    if data is not None and _same(path, Path(data)):
+    if any(_same(path, Path(read)) for read in data):
         raise ValueError(f"{label} is the data")
     try:
         require_place(path, label, force)

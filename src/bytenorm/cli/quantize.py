@@ -18,14 +18,16 @@ from .wording import naming
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
+    from ..onnx.recalibration import RecalibratedNorm
     from .screen import Screen
 
 
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Make an 8-bit model of a float one."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model, data=options.data)
+    require_output(options.output, options.force, model=options.model, data=[options.data])
     names = {"reference": label, "candidate": "the 8-bit model"}
     with naming(options.model, **names), screen.progress() as progress:
         model = load_model(options.model)
@@ -46,6 +48,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
             per_channel=not options.per_tensor,
             reduce_range=options.reduce_range,
             calibrate_method=options.method,
+            method=options.norm_method,
+            reestimate=options.reestimate,
             nodes_to_exclude=options.exclude,
             progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
         )
@@ -53,6 +57,9 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     became = fates(norms, report.outcomes, report.folded)
     counts = show(became, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    if report.recalibrated:
+        screen.line()
+        _show(report.recalibrated, screen)
     screen.line()
     screen.line("the 8-bit model against the float one, on the calibration data:")
     compare.show(report.comparison, screen)
@@ -65,6 +72,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         activations=options.activations,
         weights=options.weights,
         method=options.method,
+        norm_method=options.norm_method,
+        reestimate=options.reestimate,
         per_channel=not options.per_tensor,
         reduce_range=options.reduce_range,
         samples=data.samples,
@@ -75,10 +84,33 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         in_float=counts[Fate.IN_FLOAT],
         comparison=report.comparison.to_dict(),
         norms=[fate.to_dict() for fate in became],
+        recalibrated=[norm.to_dict() for norm in report.recalibrated],
+    )
+
+
+def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:
+    """Write what norms got from the data, as a table."""
+    screen.table(
+        ["norm", "output scale", "zero point", "clipped %", "mean square error", "statistics"],
+        [
+            [
+                norm.name,
+                f"{norm.scale:.6g}",
+                str(norm.zero_point),
+                "-" if norm.clipped is None else f"{100 * norm.clipped:.4f}",
+                "-" if norm.mse is None else f"{norm.mse:.4g}",
+                "re-estimated" if norm.reestimated else "kept",
+            ]
+            for norm in norms
+        ],
     )
 
 
 def _stage(stage: str, done: int, whole: int) -> tuple[str, int, int]:
-    if stage == "calibrate":  # the quantizer does not tell of its work behind that
-        return ("quantizing", 0, 0) if done >= whole else ("calibrating", done, whole)
-    return "comparing", done, whole
+    if stage == "compare":
+        return "comparing", done, whole
+    of, _, what = stage.rpartition(": ")  # "norms 1/7: calibrate"
+    if what == "calibrate" and done >= whole:
+        return f"quantizing{of and ', '}{of}", 0, 0  # the quantizer does not tell of its work behind that
+    doing = {"calibrate": "calibrating", "run": "counting"}[what]
+    return f"{doing}{of and ', '}{of}", done, whole

@@ -6,10 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import onnx
-
-from ..onnx.model import load_model
-
 OPTIONS = {
     "limit": "--limit",
     "mean": "--mean",
@@ -64,6 +60,10 @@ def naming(path: str | None = None, **names: str) -> Iterator[None]:
 
 def _fault(path: str) -> str:
     """Return what ONNX's checker has to say about a model, nothing if it finds no fault."""
+    import onnx  # noqa: PLC0415 (not every command has it)
+
+    from ..onnx.model import load_model  # noqa: PLC0415
+
     try:
         onnx.checker.check_model(load_model(path))
     except onnx.checker.ValidationError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .graph import int_list
 from .norms import PARAMETER_NAMES
 
 if TYPE_CHECKING:
@@ -36,14 +37,9 @@ class Marks:
         assert norm.parameters is not None
         mark = f"{_PREFIX}{len(self._norms)}"
         self._norms[mark] = (norm.name, norm.parameters)
-        gain, shift = norm.parameters.gain_and_shift()
-        # Weights of 0, and others whose bias the quantizer could not write in 32 bits, are no weights for it.
-        # The mark is lifted again; a part in a million moves no range.
-        smallest = np.maximum(np.abs(shift) * 1e-6, 1e-12)
-        gain = np.where(gain < 0, -1.0, 1.0) * np.maximum(np.abs(gain), smallest)
         shape = graph.type_of(norm.input)[1]
         rank = len(shape) if shape is not None else 4
-        channels, spatial = len(gain), [1] * max(rank - 2, 1)
+        channels, spatial = norm.parameters.channels, [1] * max(rank - 2, 1)
         for node in norm.nodes:
             graph.remove(node)
         x, y = norm.input, norm.output
@@ -59,12 +55,29 @@ class Marks:
             back = graph.add_constant(f"{norm.name}/vector_shape", np.array([0, channels], np.int64))
             graph.make("Reshape", [norm.input, there], x, f"{mark}/there")
             graph.make("Reshape", [made, back], end, f"{mark}/back")
-        weight = graph.add_constant(f"{mark}/weight", gain.astype(np.float32).reshape(-1, 1, *spatial))
-        bias = graph.add_constant(f"{mark}/bias", shift.astype(np.float32))
-        graph.make("Conv", [x, weight, bias], y, mark, group=channels, kernel_shape=spatial)
+        constants = _add_constants(graph, mark, norm.parameters, spatial)
+        graph.make("Conv", [x, *constants], y, mark, group=channels, kernel_shape=spatial)
 
-    def lift(self, graph: Graph) -> None:
-        """Write every mark of a quantized graph as a norm in float between its conversions."""
+    def names(self) -> dict[str, str]:
+        """Return the names of the norms, by mark."""
+        return {mark: name for mark, (name, _) in self._norms.items()}
+
+    def node(self, graph: Graph, mark: str) -> NodeProto:
+        """Return the convolution that stands for a norm in a float graph."""
+        return next(node for node in graph.nodes if node.name == mark)
+
+    def change(self, graph: Graph, mark: str, parameters: Parameters) -> None:
+        """Give a norm other parameters, those of the convolution that stands for it in a float graph included."""
+        self._norms[mark] = (self._norms[mark][0], parameters)
+        node = self.node(graph, mark)
+        spatial = [1] * len(int_list(node, "kernel_shape") or [1])
+        for at, constant in enumerate(_add_constants(graph, mark, parameters, spatial), 1):
+            graph.set_input(node, at, constant)
+        graph.finish()
+
+    def lift(self, graph: Graph) -> dict[str, NodeProto]:
+        """Write every mark of a quantized graph as a norm in float between its conversions; return the norms."""
+        norms = {}
         for node in graph.nodes:
             mark = node.name.removesuffix(_SUFFIX)
             if mark not in self._norms:
@@ -72,19 +85,32 @@ class Marks:
             name, parameters = self._norms[mark]
             graph.remove(node)
             if node.op_type == "QLinearConv":
-                _lift_operator(graph, node, name, parameters)
+                norms[mark] = _lift_operator(graph, node, name, parameters)
             else:
-                _make_norm(graph, node.input[0], node.output[0], name, parameters)
+                norms[mark] = _make_norm(graph, node.input[0], node.output[0], name, parameters)
+        return norms
 
 
-def _lift_operator(graph: Graph, node: NodeProto, name: str, parameters: Parameters) -> None:
+def _add_constants(graph: Graph, mark: str, parameters: Parameters, spatial: list[int]) -> tuple[str, str]:
+    """Add the weight and the bias of a mark."""
+    gain, shift = parameters.gain_and_shift()
+    # Weights of 0, and others whose bias the quantizer could not write in 32 bits, are no weights for it.
+    # The mark is lifted again; a part in a million moves no range.
+    smallest = np.maximum(np.abs(shift) * 1e-6, 1e-12)
+    gain = np.where(gain < 0, -1.0, 1.0) * np.maximum(np.abs(gain), smallest)
+    weight = graph.add_constant(f"{mark}/weight", gain.astype(np.float32).reshape(-1, 1, *spatial))
+    return weight, graph.add_constant(f"{mark}/bias", shift.astype(np.float32))
+
+
+def _lift_operator(graph: Graph, node: NodeProto, name: str, parameters: Parameters) -> NodeProto:
     """QOperator format: x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, bias."""
     x, y = graph.new_name(f"{name}/dequantized"), graph.new_name(f"{name}/normalized")
     graph.make("DequantizeLinear", node.input[:3], x, f"{name}/dequantize")
-    _make_norm(graph, x, y, name, parameters)
+    norm = _make_norm(graph, x, y, name, parameters)
     graph.make("QuantizeLinear", [y, *node.input[6:8]], node.output[0], f"{name}/quantize")
+    return norm
 
 
-def _make_norm(graph: Graph, x: str, y: str, name: str, p: Parameters) -> None:
+def _make_norm(graph: Graph, x: str, y: str, name: str, p: Parameters) -> NodeProto:
     tensors = [graph.add_constant(f"{name}/{what}", getattr(p, what)) for what in PARAMETER_NAMES]
-    graph.make("BatchNormalization", [x, *tensors], y, name, epsilon=p.epsilon)
+    return graph.make("BatchNormalization", [x, *tensors], y, name, epsilon=p.epsilon)

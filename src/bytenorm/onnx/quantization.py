@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import logging
+import math
 import os
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import onnx
 from onnxruntime import quantization as ort_quantization
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .. import _checks
+from ..calibration.output_qparams import Method
 from .comparison import Comparison, compare
-from .data import Dataset, ImageInput, open_data
+from .data import ImageInput, open_data
 from .folding import fold
 from .function import DOMAIN
 from .graph import Graph, is_op, label, opset_of, type_name
@@ -37,9 +33,8 @@ from .lowering import (
 from .marking import Marks
 from .model import load_model, without_functions
 from .norms import Norm, find_norms
-
-if TYPE_CHECKING:
-    import numpy as np
+from .recalibration import RecalibratedNorm, recalibrate
+from .static_quantizer import METHODS, Progress, StaticQuantizer, stage
 
 QuantFormat = Literal["QDQ", "QOperator"]
 ByteType = Literal["uint8", "int8"]
@@ -47,16 +42,9 @@ CalibrateMethod = Literal["minmax", "entropy", "percentile"]
 
 _OLDEST_OPSET = 13  # scales per channel
 _TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
-_METHODS = {
-    "minmax": ort_quantization.CalibrationMethod.MinMax,
-    "entropy": ort_quantization.CalibrationMethod.Entropy,
-    "percentile": ort_quantization.CalibrationMethod.Percentile,
-}
 
 # What has a range of its own behind it when it is quantized.
 _OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -71,11 +59,14 @@ class QuantizationReport:
         The other norms; with a problem where one stays in float.
     comparison : Comparison
         The result against the float model, on the calibration data.
+    recalibrated : tuple of RecalibratedNorm
+        The norms that `method` or `reestimate` treated, in the order in which that was done.
     """
 
     folded: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     comparison: Comparison
+    recalibrated: tuple[RecalibratedNorm, ...] = ()
 
 
 def quantize(
@@ -90,6 +81,8 @@ def quantize(
     per_channel: bool = True,
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod = "minmax",
+    method: Method | None = None,
+    reestimate: bool = False,
     nodes_to_exclude: Sequence[str] = (),
     limit: int | None = None,
     images: ImageInput | None = None,
@@ -120,6 +113,15 @@ def quantize(
     calibrate_method : {"minmax", "entropy", "percentile"}
         How ranges of activations are chosen. With the 128 bins of ONNX Runtime's calibrator ``"entropy"`` often
         chooses what ``"minmax"`` does.
+    method : {"mse", "minmax", "percentile", "entropy"}, optional
+        How the scale and the zero point of each norm's output are chosen, by
+        :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
+        gives; `calibrate_method` is ONNX Runtime's for the ranges of all other tensors. None leaves the norms to
+        it too.
+    reestimate : bool
+        Whether each norm gets the mean and the variance of its input in the quantized network, by
+        :func:`bytenorm.calibration.reestimate`. Folded norms, and those that are written as arithmetic, keep what
+        they have.
     nodes_to_exclude : sequence of str
         Names of nodes that stay in float.
     limit : int, optional
@@ -139,7 +141,7 @@ def quantize(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, names what is wrong.
+        If an argument is not as described, or a norm cannot be re-estimated; names what is wrong.
 
     Examples
     --------
@@ -160,6 +162,8 @@ def quantize(
         per_channel=per_channel,
         reduce_range=reduce_range,
         calibrate_method=calibrate_method,
+        method=method,
+        reestimate=reestimate,
         nodes_to_exclude=nodes_to_exclude,
         limit=limit,
         images=images,
@@ -180,6 +184,8 @@ def quantize_with_report(
     per_channel: bool = True,
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod = "minmax",
+    method: Method | None = None,
+    reestimate: bool = False,
     nodes_to_exclude: Sequence[str] = (),
     limit: int | None = None,
     images: ImageInput | None = None,
@@ -196,12 +202,12 @@ def quantize_with_report(
     _check_choice("calibrate_method", calibrate_method, CalibrateMethod)
     if weight_type == "uint8" and activation_type == "int8":
         raise ValueError("weight_type: 'uint8' with activation_type 'int8' is nothing the quantizer can do")
-    _checks.flag(keep_int8, "keep_int8")
-    _checks.flag(per_channel, "per_channel")
-    _checks.flag(reduce_range, "reduce_range")
-    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
-        came = type(nodes_to_exclude).__name__
-        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
+    if method is not None:
+        _check_choice("method", method, Method)
+    flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range}
+    for name, value in {**flags, "reestimate": reestimate}.items():
+        _checks.flag(value, name)
+    _check_names(nodes_to_exclude)
     original = load_model(model)
     prepared = _with_opset(without_functions(original, DOMAIN))
     free_initializers(prepared)
@@ -217,11 +223,7 @@ def quantize_with_report(
 
     norms = find_norms(graph)
     refuse_invalid(norms)
-    for norm in norms:
-        data_type = graph.type_of(norm.input)[0]
-        if data_type not in (0, onnx.TensorProto.FLOAT):
-            works = f"the {norm.written} {norm.name} works in {type_name(data_type)}"
-            raise ValueError(f"model: {works}: convert the model to float32")
+    _refuse_other_floats(graph, norms)
     excluded = [n for n in norms if any(node.name in nodes_to_exclude for node in n.nodes)]
     folded = fold(graph, [n for n in norms if n not in excluded])
     kept = [n for n in norms if n not in folded]
@@ -230,7 +232,8 @@ def quantize_with_report(
     for norm in kept:
         if norm not in excluded:
             marks.set(graph, norm)
-    left_out = [*nodes_to_exclude, *excluded_nodes, *_needed_activations(graph, kept, quant_format)]
+    needed = _needed_activations(graph, kept, quant_format, keep_clips=method is not None)
+    left_out = [*nodes_to_exclude, *excluded_nodes, *needed]
     borders = {tensor for n in kept for tensor in (n.input, n.output) if graph.maker(tensor) is not None}
     graph.finish()
 
@@ -240,22 +243,40 @@ def quantize_with_report(
         "weight_type": _TYPES[weight_type],
         "per_channel": per_channel,
         "reduce_range": reduce_range,
-        "calibrate_method": _METHODS[calibrate_method],
+        "calibrate_method": METHODS[calibrate_method],
         "nodes_to_exclude": left_out,
     }
-    made = _run_quantizer(prepared, borders, data, options, progress)
+    quantizer = StaticQuantizer(prepared, borders, marks, data, options, progress)
+    chosen: tuple[RecalibratedNorm, ...] = ()
+    if method is None and not reestimate:
+        graph = quantizer.run()[0]
+    else:
+        graph, chosen = recalibrate(quantizer, kept, data, method, reestimate=reestimate, progress=progress)
+    made = graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
-    graph = Graph(made)
-    marks.lift(graph)
     outcomes = lower_graph(graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
-    comparison = compare(original, made, data, progress=_stage(progress, "compare"))
-    return made, QuantizationReport(tuple(n.name for n in folded), tuple(outcomes), comparison)
+    comparison = compare(original, made, data, progress=stage(progress, "compare"))
+    return made, QuantizationReport(tuple(n.name for n in folded), tuple(outcomes), comparison, chosen)
 
 
 def _check_choice(name: str, value: object, kind: Any) -> None:
     if value not in get_args(kind):
         raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
+
+
+def _check_names(nodes_to_exclude: object) -> None:
+    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
+        came = type(nodes_to_exclude).__name__
+        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
+
+
+def _refuse_other_floats(graph: Graph, norms: list[Norm]) -> None:
+    for norm in norms:
+        data_type = graph.type_of(norm.input)[0]
+        if data_type not in (0, onnx.TensorProto.FLOAT):
+            works = f"the {norm.written} {norm.name} works in {type_name(data_type)}"
+            raise ValueError(f"model: {works}: convert the model to float32")
 
 
 def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -274,14 +295,22 @@ def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from None
 
 
-def _needed_activations(graph: Graph, norms: list[Norm], quant_format: QuantFormat) -> list[str]:
+def _needed_activations(
+    graph: Graph, norms: list[Norm], quant_format: QuantFormat, *, keep_clips: bool
+) -> list[str]:
     """Return the names of Relu and Clip nodes that have to run as they are.
 
     ONNX Runtime's quantizer drops each behind a quantized tensor, and lets the range of its codes do the work.
     That fails where 0 is not within the limits, since every range has a code for 0; and, in QOperator format,
-    where the tensor has other readers or takes its range from what is before it.
+    where the tensor has other readers or takes its range from what is before it. A range that is chosen for the
+    least error may also reach beyond the limits of a Clip (`keep_clips`); it begins at 0 behind a Relu.
     """
-    needed = [n.activation for n in norms if n.activation is not None and not n.floor <= 0 <= n.ceiling]
+    needed = [
+        n.activation
+        for n in norms
+        if n.activation is not None
+        and (not n.floor <= 0 <= n.ceiling or (keep_clips and (n.floor, n.ceiling) != (0, math.inf)))
+    ]
     if quant_format == "QOperator":
         for node in graph.nodes:
             alone = is_op(node, "Relu", "Clip") and graph.only_reader(node.input[0]) is not None
@@ -294,88 +323,6 @@ def _named(graph: Graph, node: onnx.NodeProto, wanted: str) -> str:
     """Return the name of a node, which it gets if it has none."""
     node.name = node.name or graph.new_node_name(f"{wanted}/{node.op_type}")
     return node.name
-
-
-def _run_quantizer(
-    model: onnx.ModelProto,
-    borders: Set[str],
-    data: Dataset,
-    options: dict[str, Any],
-    progress: Progress | None,
-) -> onnx.ModelProto:
-    """Prepare a model and quantize it; `borders` are the tensors before and behind its norms."""
-    minmax = options["calibrate_method"] == _METHODS["minmax"]
-    reader = _Reader(data, _stage(progress, "calibrate"), one_by_one=not minmax)
-    with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
-        before, between, behind = (
-            str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx")
-        )
-        try:
-            # The preparation merges a convolution with what is around it. A mark has to stay what it is, and an
-            # excluded norm where it is: what is an output of the model is merged with nothing.
-            outputs = {v.name for v in model.graph.output}
-            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(borders - outputs))
-            onnx.save_model(model, before)
-            quant_pre_process(before, between, skip_symbolic_shape=True)
-            prepared = onnx.load_model(between)
-            for value in [v for v in prepared.graph.output if v.name not in outputs]:
-                prepared.graph.output.remove(value)
-            onnx.save_model(prepared, between)
-            ort_quantization.quantize_static(between, behind, reader, **options)
-        except Exception as error:
-            if reader.error is not None:
-                raise reader.error from None
-            why = " ".join(str(error).split())
-            raise ValueError(f"model: ONNX Runtime's quantizer failed: {why}") from error
-        return onnx.load_model(behind)
-
-
-class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Hands batches to the quantizer, or sample by sample: its histograms take no batches of different sizes."""
-
-    def __init__(
-        self, data: Dataset, progress: Callable[[int, int], None] | None, *, one_by_one: bool = False
-    ) -> None:
-        one_by_one = one_by_one and all(info.shape and info.shape[0] is None for info in data.inputs)
-        self._batches = _samples(data) if one_by_one else iter(data)
-        self._done, self._all, self._progress = 0, data.samples if one_by_one else len(data), progress
-        self.error: Exception | None = None  # of the data, which the quantizer may report as its own
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        if self._progress is not None:
-            self._progress(self._done, self._all)
-        self._done += 1
-        try:
-            return next(self._batches, None)
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def _samples(data: Dataset) -> Iterator[dict[str, np.ndarray]]:
-    for batch in data:
-        for i in range(len(next(iter(batch.values())))):
-            yield {name: array[i : i + 1] for name, array in batch.items()}
-
-
-def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, whole: progress(name, done, whole)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's remarks, which it prints and sends to the root logger, from the terminal."""
-    root = logging.getLogger()
-    level = root.level
-    handler = logging.NullHandler()  # without any handler a remark would make one, and leave it
-    root.addHandler(handler)
-    root.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:

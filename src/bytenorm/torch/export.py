@@ -18,14 +18,14 @@ except ImportError as error:
 
 from .._files import as_path, require_place
 from ..onnx.function import DOMAIN, OPERATOR, add_function
-from ..onnx.graph import opset_of
+from ..onnx.graph import opset_of, subgraphs
 from ..onnx.lowering import IR_VERSION
 from ..onnx.model import save_model
 from . import operator as _operator  # noqa: F401 - registers it
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -156,10 +156,10 @@ def _symbolic(
         x,
         _as_tensor(x_scale, torch.float32),
         _as_tensor(x_zero_point, x.dtype),
-        torch.ones_like(mean) if weight is None else weight,
-        torch.zeros_like(mean) if bias is None else bias,
-        mean,
-        var,
+        torch.ones_like(mean, dtype=torch.float32) if weight is None else weight.to(torch.float32),
+        torch.zeros_like(mean, dtype=torch.float32) if bias is None else bias.to(torch.float32),
+        mean.to(torch.float32),
+        var.to(torch.float32),
         _as_tensor(y_scale, torch.float32),
         _as_tensor(y_zero_point, output_dtype),
     )
@@ -180,16 +180,19 @@ def _as_tensor(value: float | Tensor, dtype: torch.dtype) -> Tensor:
 
 def _finish(model: onnx.ModelProto) -> None:
     """Give a model the function, its norms their names, and the oldest IR version that it can have."""
-    norms = [node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, OPERATOR)]
+    graphs = list(_graphs(model.graph))
+    nodes = [node for graph in graphs for node in graph.node]
+    norms = [node for node in nodes if (node.domain, node.op_type) == (DOMAIN, OPERATOR)]
     if norms:
         add_function(model)
-    taken = {node.name for node in model.graph.node}
+    taken = {node.name for node in nodes}
     for node in norms:
         wanted = f"{node.input[5].rpartition('.')[0]}/{OPERATOR}".lstrip("/")
         if wanted not in taken:
             node.name = wanted
             taken.add(wanted)
-    _drop_metadata(model)  # newer than that version, and full of paths of the machine that exports
+    for graph in graphs:
+        _drop_metadata(graph)  # newer than that version, and full of paths of the machine that exports
     if opset_of(model) <= _NEWEST_OPSET_OF_OLD_IR and not _has_4_bit_tensors(model):
         model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
@@ -199,8 +202,15 @@ def _has_4_bit_tensors(model: onnx.ModelProto) -> bool:
     return any(t.data_type in (onnx.TensorProto.UINT4, onnx.TensorProto.INT4) for t in model.graph.initializer)
 
 
-def _drop_metadata(model: onnx.ModelProto) -> None:
-    graph = model.graph
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and those inside, of an If and the like."""
+    yield graph
+    for node in graph.node:
+        for inside in subgraphs(node):
+            yield from _graphs(inside)
+
+
+def _drop_metadata(graph: onnx.GraphProto) -> None:
     for values in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
         for value in values:
             del value.metadata_props[:]

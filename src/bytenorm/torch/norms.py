@@ -92,4 +92,6 @@ def activation_limits(node: Node) -> tuple[float, float] | None:
     ]
     if not all(isinstance(number, int | float) for number in numbers):  # clamp takes tensors, too
         return None
+    if any(math.isnan(number) for number in numbers):
+        return None
     return float(numbers[0]), float(numbers[1])

@@ -227,8 +227,7 @@ def _traced(
 
 _library: Any = torch.library.Library("bytenorm", "DEF")  # type: ignore[no-untyped-call]
 # The input may have any strides; Inductor asks `_traced` once more when it has chosen them. Held to those of trace
-# time it would copy every norm's input out of a channels-last chain and its result back, at twice the time of the
-# norms.
+# time it would copy each norm's input out of a channels-last chain and its result back, for twice the norms' time.
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=_TAGS)

@@ -1,0 +1,164 @@
+"""``bytenorm calibrate``."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from dask.utils import parse_bytes
+
+from .._files import kind_of
+from ..dask.cluster import connected, count_files, local_cluster
+from ..dask.files import Reading
+from ..dtypes import qint8, quint8
+from .interrupts import interrupts_later
+from .places import require_output
+from .screen import as_size
+from .wording import naming
+
+if TYPE_CHECKING:
+    import argparse
+
+    from distributed import Client
+
+    from .screen import Screen
+
+DTYPES = {None: None, "uint8": quint8, "int8": qint8}
+NAMES = {
+    "scale": "--scale",
+    "zero_point": "--zero-point",
+    "axis": "--axis",
+    "dtype": "--dtype",
+    "memory_limit": "--memory-limit",
+}
+
+T = TypeVar("T")
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Gather the statistics of files."""
+    paths = _paths(options.data)
+    require_output(options.output, options.force, data=paths)
+    how = Reading(_one_or_all(options.scale), _one_or_all(options.zero_point), options.axis, DTYPES[options.dtype])
+    with naming(**NAMES), screen.progress() as progress:
+        # Where a worker looks for them; it need not have been started in this folder.
+        files = how.look_at([str(Path(path).absolute()) for path in paths], [_label(path) for path in paths])
+        kind = how.codes(files[0])
+        progress("starting", 0, 0)
+        with _cluster(options) as client:
+            workers = len(client.scheduler_info(n_workers=-1)["workers"])
+            found = count_files(client, files, how, lambda done, whole: progress("counting", done, whole))
+    found.save(options.output)
+    size = sum(file.size for file in files)
+    mean, var = found.mean(), found.var()
+    channels = files[0].shape[options.axis]
+    count = size // files[0].dtype.itemsize // channels
+    its = f"{_several(len(files), 'file')}, {as_size(size)} of {files[0].dtype}, {_several(channels, 'channel')}"
+    screen.line(f"{its} on axis {options.axis}, {_several(workers, 'worker')}")
+    screen.line(f"{_several(count, 'value')} a channel, codes from {found.minimum.min()} to {found.maximum.max()}")
+    screen.line(
+        f"means of the channels from {mean.min():.4g} to {mean.max():.4g}, "
+        f"standard deviations from {np.sqrt(var.min()):.4g} to {np.sqrt(var.max()):.4g}"
+    )
+    screen.line(f"written to {options.output}")
+    screen.result(
+        data=options.data,
+        output=options.output,
+        files=len(files),
+        size=size,
+        dtype=str(kind.numpy),
+        channels=channels,
+        axis=options.axis,
+        scale=how.scale,
+        zero_point=how.zero_point,
+        workers=workers,
+        scheduler=options.scheduler,
+        count=count,
+        minimum=found.minimum.tolist(),
+        maximum=found.maximum.tolist(),
+        mean=mean.tolist(),
+        var=var.tolist(),
+    )
+
+
+def _label(path: str) -> str:
+    return f"--data {path!r}"
+
+
+def _several(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _one_or_all(values: list[T]) -> T | list[T]:
+    return values[0] if len(values) == 1 else values
+
+
+@contextmanager
+def _cluster(options: argparse.Namespace) -> Iterator[Client]:
+    """Give a client of the cluster that the options name."""
+    if options.scheduler is not None:
+        for name, value in (("--workers", options.workers), ("--memory-limit", options.memory_limit)):
+            if value is not None:
+                raise ValueError(f"{name} is for a cluster on this machine, got --scheduler {options.scheduler!r}")
+        with connected(options.scheduler) as client:
+            yield client
+        return
+    workers = len(os.sched_getaffinity(0)) if options.workers is None else options.workers
+    if workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    with ExitStack() as stack:
+        with interrupts_later():
+            client = stack.enter_context(local_cluster(workers, _memory(options.memory_limit)))
+        yield client
+
+
+def _memory(text: str | None) -> int | str:
+    if text is None:
+        return "auto"
+    try:
+        return int(parse_bytes(text))
+    except ValueError:
+        raise ValueError(f"--memory-limit must be a size such as 1GB, got {text!r}") from None
+
+
+def _paths(data: Sequence[str]) -> list[str]:
+    """Return the files that are named, those of folders and patterns in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If a folder is empty, a pattern fits nothing, or a file is named twice.
+    """
+    paths: list[str] = []
+    for text in data:
+        label = _label(text)
+        if not text or "\0" in text:
+            raise ValueError(f"--data must be a path, got {text!r}")
+        kind = kind_of(Path(text), label)
+        if kind == "folder":
+            named = sorted(str(path) for path in Path(text).iterdir() if not path.name.startswith("."))
+            if not named:
+                raise ValueError(f"{label} is a folder without files")
+            foreign = [path for path in named if not path.lower().endswith(".npy")]
+            if foreign:
+                raise ValueError(f"{_label(foreign[0])} is of no known kind: npy is wanted")
+        elif kind == "nothing" and glob.has_magic(text):
+            named = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (Path.glob takes no pattern from the root)
+            if not named:
+                raise ValueError(f"{label} fits no file")
+        else:
+            named = [text]
+        paths += named
+    seen: dict[str, str] = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen:
+            also = f", as {seen[real]!r} too" if seen[real] != path else ""
+            raise ValueError(f"{_label(path)} is named twice{also}: it would be counted twice")
+        seen[real] = path
+    return paths

@@ -1,0 +1,212 @@
+"""ONNX Runtime's static quantizer on a float model whose batch norms are marked, as often as it is wanted."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime import quantization as ort_quantization
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from .graph import Graph, is_op
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .data import Dataset
+    from .marking import Marks
+    from .norms import Parameters
+
+METHODS = {
+    "minmax": ort_quantization.CalibrationMethod.MinMax,
+    "entropy": ort_quantization.CalibrationMethod.Entropy,
+    "percentile": ort_quantization.CalibrationMethod.Percentile,
+}
+
+Progress = Callable[[str, int, int], None]
+
+
+class StaticQuantizer:
+    """A prepared float model and what it is quantized with.
+
+    Ranges of tensors are measured once and kept, where ONNX Runtime's quantizer can be given them, as that of 1.32
+    can. An older one measures them in each run.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        In float. Not changed.
+    borders : set of str
+        The tensors before and behind its norms.
+    marks : Marks
+        Its norms.
+    data : Dataset
+        What ranges are measured on.
+    options : dict
+        Of ``quantize_static``.
+    progress : callable, optional
+        Called with the stage, how much of it is done, and how much there is.
+
+    Raises
+    ------
+    ValueError
+        If ONNX Runtime cannot prepare the model.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        borders: Set[str],
+        marks: Marks,
+        data: Dataset,
+        options: Mapping[str, Any],
+        progress: Progress | None,
+    ) -> None:
+        self._marks, self._data, self._options, self._progress = marks, data, dict(options), progress
+        self._overrides: dict[str, list[dict[str, Any]]] = {}
+        self._ranges: bytes | None = None
+        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
+            before, behind = (str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx"))
+            try:
+                # The preparation merges a convolution with what is around it. A mark has to stay what it is, and
+                # an excluded norm where it is: what is an output of the model is merged with nothing.
+                outputs = {v.name for v in model.graph.output}
+                model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(borders - outputs))
+                onnx.save_model(model, before)
+                quant_pre_process(before, behind, skip_symbolic_shape=True)
+                prepared = onnx.load_model(behind)
+            except Exception as error:
+                raise _failure(error) from error
+        for value in [v for v in prepared.graph.output if v.name not in outputs]:
+            prepared.graph.output.remove(value)
+        self._graph = Graph(prepared)
+
+    def set_output(self, mark: str, scale: np.ndarray, zero_point: np.ndarray) -> None:
+        """Let what a mark makes, and the Relu or Clip behind it, have this quantization."""
+        output = self._marks.node(self._graph, mark).output[0]
+        activation = self._graph.only_reader(output)
+        tensors = [output]
+        if activation is not None and is_op(activation, "Relu", "Clip"):
+            tensors.append(activation.output[0])
+        # One that the quantizer drops leaves its name to the tensor in QDQ format, and not in QOperator format.
+        for tensor in tensors:
+            self._overrides[tensor] = [{"scale": scale, "zero_point": zero_point}]
+
+    def set_parameters(self, mark: str, parameters: Parameters) -> None:
+        """Give a norm other parameters. Ranges are measured again then."""
+        self._marks.change(self._graph, mark, parameters)
+        self._ranges = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the norms, by mark."""
+        return self._marks.names()
+
+    def run(self, name: str = "") -> tuple[Graph, dict[str, onnx.NodeProto]]:
+        """Quantize.
+
+        Parameters
+        ----------
+        name : str, optional
+            Of this run, for `progress`.
+
+        Returns
+        -------
+        graph : Graph
+            Of a new model in 8 bits, with the norms in float between conversions.
+        nodes : dict
+            By mark, the nodes of the norms.
+
+        Raises
+        ------
+        ValueError
+            If ONNX Runtime cannot quantize the model, or if the data is bad.
+        """
+        minmax = self._options["calibrate_method"] == METHODS["minmax"]
+        reader = _Reader(
+            self._data, stage(self._progress, f"{name}: calibrate" if name else "calibrate"), one_by_one=not minmax
+        )
+        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
+            before, behind, ranges = (Path(folder, name) for name in ("prepared.onnx", "8bit.onnx", "ranges.json"))
+            options: dict[str, Any] = {**self._options}
+            if self._overrides:
+                options["extra_options"] = {"TensorQuantOverrides": dict(self._overrides)}
+            if _takes_ranges():
+                options["calibration_cache_path"] = ranges
+                if self._ranges is not None:
+                    ranges.write_bytes(self._ranges)
+            try:
+                onnx.save_model(self._graph.model, before)
+                ort_quantization.quantize_static(str(before), str(behind), reader, **options)
+            except Exception as error:
+                if reader.error is not None:
+                    raise reader.error from None
+                raise _failure(error) from error
+            if ranges.exists():
+                self._ranges = ranges.read_bytes()
+            graph = Graph(onnx.load_model(behind))
+        return graph, self._marks.lift(graph)
+
+
+def _takes_ranges() -> bool:
+    return "calibration_cache_path" in inspect.signature(ort_quantization.quantize_static).parameters
+
+
+def _failure(error: Exception) -> ValueError:
+    return ValueError(f"model: ONNX Runtime's quantizer failed: {' '.join(str(error).split())}")
+
+
+class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Hands batches to the quantizer, or sample by sample: its histograms take no batches of different sizes."""
+
+    def __init__(
+        self, data: Dataset, progress: Callable[[int, int], None] | None, *, one_by_one: bool = False
+    ) -> None:
+        one_by_one = one_by_one and all(info.shape and info.shape[0] is None for info in data.inputs)
+        self._batches = _samples(data) if one_by_one else iter(data)
+        self._done, self._all, self._progress = 0, data.samples if one_by_one else len(data), progress
+        self.error: Exception | None = None  # of the data, which the quantizer may report as its own
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        if self._progress is not None:
+            self._progress(self._done, self._all)
+        self._done += 1
+        try:
+            return next(self._batches, None)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _samples(data: Dataset) -> Iterator[dict[str, np.ndarray]]:
+    for batch in data:
+        for i in range(len(next(iter(batch.values())))):
+            yield {name: array[i : i + 1] for name, array in batch.items()}
+
+
+def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    """Return what takes how much of one stage is done, and how much there is."""
+    return None if progress is None else lambda done, whole: progress(name, done, whole)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's remarks, which it prints and sends to the root logger, from the terminal."""
+    root = logging.getLogger()
+    level = root.level
+    handler = logging.NullHandler()  # without any handler a remark would make one, and leave it
+    root.addHandler(handler)
+    root.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
