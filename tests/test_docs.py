@@ -9,6 +9,7 @@ import pytest
 import bytenorm as bn
 from bytenorm import calibration as bc
 from bytenorm import onnx as bno
+from bytenorm import report as br
 from bytenorm import torch as bt
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +21,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
 ONNX_NAME = re.compile(r"\b(?:bno|bytenorm\.onnx)\.([A-Za-z_]\w*)")
 CALIBRATION_NAME = re.compile(r"\b(?:bc|bytenorm\.calibration)\.([A-Za-z_]\w*)")
+REPORT_NAME = re.compile(r"\b(?:br|bytenorm\.report)\.([A-Za-z_]\w*)")
 TORCH_NAME = re.compile(r"\b(?:bt|bytenorm\.torch)\.([A-Za-z_]\w*)")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ELSEWHERE = ("http://", "https://", "mailto:")
@@ -97,6 +99,8 @@ def test_every_name_exists(path):
         assert hasattr(bno, name), f"bytenorm.onnx.{name}"
     for name in CALIBRATION_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bc, name), f"bytenorm.calibration.{name}"
+    for name in REPORT_NAME.findall(path.read_text(encoding="utf-8")):
+        assert hasattr(br, name), f"bytenorm.report.{name}"
     for name in TORCH_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bt, name), f"bytenorm.torch.{name}"
 
@@ -111,6 +115,7 @@ def test_there_is_something_to_check():
         "docs/kernels.md",
         "docs/calibration.md",
         "docs/onnx.md",
+        "docs/report.md",
         "docs/torch.md",
         "docs/operator.md",
     ):

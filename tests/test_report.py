@@ -25,7 +25,8 @@ from bytenorm.report import gather, page
 LOWERINGS = ("portable", "exact", "fused")
 HOSTILE = """<script>injected = 1</script><img src=x onerror="injected = 1">&'"\x07"""
 SYSTEM_LIBRARIES = (
-    "libasound2 libegl1 libfontconfig1 libgl1 libnss3 libxcomposite1 libxdamage1 libxkbfile1 libxrandr2"
+    "libasound2 libegl1 libfontconfig1 libgl1 libnss3 libxcomposite1 libxdamage1 libxkbfile1 "
+    "libxkbcommon0 libxrandr2 libxtst6"
 )
 VOID = {"meta", "img"}
 

@@ -125,8 +125,8 @@ def _left_out(report: Report) -> str:
 
 def _legend(report: Report) -> str:
     notes = dict.fromkeys(note for norm in report.norms for note in norm.notes)
-    return f"""<section aria-labelledby="legend">
-<h2 id="legend">How to read this page</h2>
+    return f"""<details>
+<summary>How to read this page</summary>
 <ul>
 <li>A channel reads only 256 codes. So these numbers are exact for the data, not estimated.</li>
 <li><b>SNR</b>: the energy of the norm's float output over that of the error of its codes. 6 dB are one bit.</li>
@@ -139,7 +139,7 @@ cover, <span class="best">dashed green lines</span> those of the best range. Of 
 whole range, the strong one all but 1 % at each end.</li>
 {"".join(f"<li>{_text(note)}</li>" for note in notes)}
 </ul>
-</section>"""
+</details>"""
 
 
 def _section(norm: NormReport, number: int) -> str:
@@ -156,13 +156,14 @@ def _section(norm: NormReport, number: int) -> str:
         ),
         (
             draw_output(norm),
-            "The norm's output in float, exactly; the scale of the shares is logarithmic.",
+            "The norm's output in float, exactly; the scale of the shares is logarithmic. Solid: the ends of the "
+            "model's range; dashed: those of the best.",
             f"Distribution of the float output of {name}, from {norm.distribution.values[0]:.4g} to "
             f"{norm.distribution.values[-1]:.4g}; the codes cover {low:.4g} to {high:.4g}.",
         ),
         (
             draw_channels(norm),
-            "The range of each channel's output against the range of the codes.",
+            "The range of each channel's output against the same two; strong: all but 1 % at each end.",
             f"Range of the float output of each of the {norm.channels} channels of {name}; the codes cover "
             f"{low:.4g} to {high:.4g}.",
         ),
