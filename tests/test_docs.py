@@ -8,6 +8,7 @@ import pytest
 
 import bytenorm as bn
 from bytenorm import calibration as bc
+from bytenorm import dask as bd
 from bytenorm import onnx as bno
 from bytenorm import torch as bt
 
@@ -20,6 +21,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
 ONNX_NAME = re.compile(r"\b(?:bno|bytenorm\.onnx)\.([A-Za-z_]\w*)")
 CALIBRATION_NAME = re.compile(r"\b(?:bc|bytenorm\.calibration)\.([A-Za-z_]\w*)")
+DASK_NAME = re.compile(r"\bbytenorm\.dask\.([A-Za-z_]\w*)")
 TORCH_NAME = re.compile(r"\b(?:bt|bytenorm\.torch)\.([A-Za-z_]\w*)")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ELSEWHERE = ("http://", "https://", "mailto:")
@@ -97,6 +99,8 @@ def test_every_name_exists(path):
         assert hasattr(bno, name), f"bytenorm.onnx.{name}"
     for name in CALIBRATION_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bc, name), f"bytenorm.calibration.{name}"
+    for name in DASK_NAME.findall(path.read_text(encoding="utf-8")):
+        assert hasattr(bd, name), f"bytenorm.dask.{name}"
     for name in TORCH_NAME.findall(path.read_text(encoding="utf-8")):
         assert hasattr(bt, name), f"bytenorm.torch.{name}"
 
@@ -110,6 +114,7 @@ def test_there_is_something_to_check():
         "docs/numerics.md",
         "docs/kernels.md",
         "docs/calibration.md",
+        "docs/cluster.md",
         "docs/onnx.md",
         "docs/torch.md",
         "docs/operator.md",
