@@ -56,6 +56,7 @@ oldest: $(VENV)/.test $(VENV)/.oldest
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks --json benchmarks/measured.json --markdown benchmarks/measured.md
 	$(BIN)/python -m benchmarks.networks --json benchmarks/networks.json --markdown benchmarks/networks.md
+	$(BIN)/python -m benchmarks.cluster --json benchmarks/cluster.json --markdown benchmarks/cluster.md
 
 clean:
 	rm -rf $(VENV) build demo

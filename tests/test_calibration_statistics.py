@@ -381,6 +381,63 @@ def test_equality(rng):
         hash(s)
 
 
+@pytest.mark.parametrize("histogram", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_channels_side_by_side(rng, histogram, dtype):
+    data = codes(rng, (9, 6, 5), dtype)
+    cuts = [data[:, :1], data[:, 1:4], data[:, 4:]]
+    parts = [gathered(tensor(cut), histogram=histogram) for cut in cuts]
+    before = copy.deepcopy(parts)
+    whole = ChannelStatistics.concatenate(parts)
+    assert whole == gathered(tensor(data), histogram=histogram)
+    assert whole.scale == 0.04
+    assert numbers(whole)[0] == 45
+    for found, want in zip(numbers(whole)[1:], expected(data)[1:], strict=False):
+        np.testing.assert_array_equal(found, want)
+    whole.update(tensor(data))
+    assert parts == before
+
+    scale, zero_point = rng.uniform(0.1, 1, 6), rng.integers(0, 9, 6)
+    parts = [
+        gathered(tensor(cut, scale[at], zero_point[at], 1), histogram=histogram)
+        for cut, at in zip(cuts, (slice(1), slice(1, 4), slice(4, 6)), strict=True)
+    ]
+    assert ChannelStatistics.concatenate(parts) == gathered(
+        tensor(data, scale, zero_point, 1), histogram=histogram
+    )
+    mixed = ChannelStatistics.concatenate([gathered(tensor(cuts[0], 0.5, 1)), gathered(tensor(cuts[1], 0.25, 2))])
+    assert mixed == gathered(tensor(data[:, :4], [0.5, 0.25, 0.25, 0.25], [1, 2, 2, 2], 1))
+    assert not mixed.scale.flags.writeable
+    assert ChannelStatistics.concatenate([ChannelStatistics(2), ChannelStatistics(1)]) == ChannelStatistics(3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        ([], ValueError, "parts must hold at least one ChannelStatistics, got none"),
+        ([ChannelStatistics(1), 1], TypeError, r"parts\[1\] must be a ChannelStatistics, got int"),
+        (
+            [gathered(tensor(np.zeros((n, 1), np.uint8))) for n in (2, 3)],
+            ValueError,
+            r"parts\[1\] has count 3, parts\[0\] 2: the same is wanted$",
+        ),
+        (
+            [gathered(tensor(np.zeros((2, 1), dtype))) for dtype in (np.uint8, np.int8)],
+            ValueError,
+            r"parts\[1\] has dtype bytenorm\.qint8, parts\[0\] bytenorm\.quint8: ",
+        ),
+        (
+            [ChannelStatistics(1, histogram=False), ChannelStatistics(1)],
+            ValueError,
+            r"parts\[1\] has histogram True, parts\[0\] False: ",
+        ),
+    ],
+)
+def test_channels_that_do_not_fit_side_by_side(parts, error, words):
+    with pytest.raises(error, match=f"^{words}"):
+        ChannelStatistics.concatenate(parts)
+
+
 def test_threads_gather_into_objects_of_their_own(rng):
     batches = [tensor(codes(rng, (4, 8, 60, 60))) for _ in range(8)]
     parts = [ChannelStatistics(8) for _ in batches]

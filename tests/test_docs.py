@@ -1,16 +1,13 @@
 """The documentation is true: every snippet runs, every link leads somewhere, every name exists."""
 
 import doctest
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 import bytenorm as bn
-from bytenorm import calibration as bc
-from bytenorm import onnx as bno
-from bytenorm import report as br
-from bytenorm import torch as bt
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,11 +15,15 @@ PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").glob("*.md
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAME = re.compile(r"\b(?:bn|bytenorm)\.([A-Za-z_]\w*)")
-ONNX_NAME = re.compile(r"\b(?:bno|bytenorm\.onnx)\.([A-Za-z_]\w*)")
-CALIBRATION_NAME = re.compile(r"\b(?:bc|bytenorm\.calibration)\.([A-Za-z_]\w*)")
-REPORT_NAME = re.compile(r"\b(?:br|bytenorm\.report)\.([A-Za-z_]\w*)")
-TORCH_NAME = re.compile(r"\b(?:bt|bytenorm\.torch)\.([A-Za-z_]\w*)")
+# What pages call the packages, besides their own names.
+SHORT = {
+    "bytenorm": "bn",
+    "bytenorm.calibration": "bc",
+    "bytenorm.dask": "bd",
+    "bytenorm.onnx": "bno",
+    "bytenorm.report": "br",
+    "bytenorm.torch": "bt",
+}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ELSEWHERE = ("http://", "https://", "mailto:")
 
@@ -93,16 +94,11 @@ def test_every_relative_link_leads_somewhere(path):
 
 @each(PAGES)
 def test_every_name_exists(path):
-    for name in NAME.findall(path.read_text(encoding="utf-8")):
-        assert hasattr(bn, name), f"bytenorm.{name}"
-    for name in ONNX_NAME.findall(path.read_text(encoding="utf-8")):
-        assert hasattr(bno, name), f"bytenorm.onnx.{name}"
-    for name in CALIBRATION_NAME.findall(path.read_text(encoding="utf-8")):
-        assert hasattr(bc, name), f"bytenorm.calibration.{name}"
-    for name in REPORT_NAME.findall(path.read_text(encoding="utf-8")):
-        assert hasattr(br, name), f"bytenorm.report.{name}"
-    for name in TORCH_NAME.findall(path.read_text(encoding="utf-8")):
-        assert hasattr(bt, name), f"bytenorm.torch.{name}"
+    text = path.read_text(encoding="utf-8")
+    for package, short in SHORT.items():
+        module = importlib.import_module(package)
+        for name in re.findall(rf"\b(?:{short}|{re.escape(package)})\.([A-Za-z_]\w*)", text):
+            assert hasattr(module, name), f"{package}.{name}"
 
 
 def test_there_is_something_to_check():
@@ -114,6 +110,7 @@ def test_there_is_something_to_check():
         "docs/numerics.md",
         "docs/kernels.md",
         "docs/calibration.md",
+        "docs/cluster.md",
         "docs/onnx.md",
         "docs/report.md",
         "docs/torch.md",

@@ -243,12 +243,12 @@ class ChannelStatistics:
             if not isinstance(part, ChannelStatistics):
                 raise TypeError(f"parts[{i}] must be a ChannelStatistics, got {type(part).__name__}")
             for what, its, wanted in (
-                ("codes a channel", part._count, parts[0]._count),
-                ("as dtype", part._dtype, parts[0]._dtype),
-                ("as histogram", part._counts is not None, parts[0]._counts is not None),
+                ("count", part._count, parts[0]._count),
+                ("dtype", part._dtype, parts[0]._dtype),
+                ("histogram", part._counts is not None, parts[0]._counts is not None),
             ):
                 if its != wanted:
-                    raise ValueError(f"parts[{i}] has {its} {what}, parts[0] has {wanted}: the same is wanted")
+                    raise ValueError(f"parts[{i}] has {what} {its}, parts[0] {wanted}: the same is wanted")
         first = parts[0]
         made = cls(sum(part._channels for part in parts), histogram=first._counts is not None)
         made._count, made._dtype = first._count, first._dtype

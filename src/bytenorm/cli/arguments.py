@@ -123,7 +123,7 @@ examples:
 """
 
 CALIBRATE = """\
-Gather the exact statistics of the channels of 8-bit arrays in .npy files, which
+Gather exact statistics of the channels of 8-bit arrays in .npy files, which
 need not fit any memory: workers map them, and count a piece at a time. Arrays
 of floats are quantized, piece by piece. The result is the same bits for any
 number of workers, and also if some of them die while they count.
@@ -132,15 +132,15 @@ CALIBRATE_EPILOG = """\
 --json:
   data, output, files, size (bytes), dtype (of the codes), channels, axis,
   scale, zero_point, workers, scheduler (null: a cluster of its own), count
-  (values of each channel), and, one number a channel: minimum, maximum (codes),
-  mean, var (in real units)
+  (values of each channel), and, one number a channel: minimum and maximum (as
+  codes), mean and var (in real units)
 
 examples:
   bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
       -o statistics.npz
   bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
       --workers 4 --memory-limit 1GB -o statistics.npz
-  bytenorm calibrate --data '/shared/codes/*.npy' --scale 0.1 --zero-point 128 \\
+  bytenorm calibrate --data '/data/codes/*.npy' --scale 0.1 --zero-point 128 \\
       --scheduler tcp://10.0.0.1:8786 -o statistics.npz
 """
 
@@ -295,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_calibrate(
         command(
             "calibrate",
-            "--data DIR --scale S --zero-point Z -o OUT",
+            "--data PATH --scale S --zero-point Z -o OUT",
             "gather the exact statistics of files, on one machine or many",
             CALIBRATE,
             CALIBRATE_EPILOG,
