@@ -39,6 +39,13 @@ class OutputQParams(tuple[float, int]):
         The mean squared error of the quantized output, in real units squared.
     clipped : float
         The share of the outputs, from 0 to 1, that lie more than half a step beyond the last code.
+
+    Examples
+    --------
+    >>> from bytenorm.calibration import OutputQParams
+    >>> scale, zero_point = OutputQParams(0.5, 128, mse=0.02, clipped=0.001)
+    >>> scale, zero_point
+    (0.5, 128)
     """
 
     scale: float
