@@ -44,6 +44,7 @@ KernelTable table_for(Isa isa) {
     t.planes_fp32 = Planes_fp32_scalar;
     t.sum_table = Sum_table_scalar;
     t.exact_sum_fp64 = ExactSum_fp64_scalar;
+    t.average = Average_integer_scalar;
     t.quantize = quantize_run_scalar;
     t.dequantize = dequantize_run_scalar;
     t.plane_sums = plane_sums_scalar;
@@ -61,6 +62,7 @@ KernelTable table_for(Isa isa) {
         t.joined_integer_parts = 1;
         t.sum_integer = Sum_integer_avx2;
         t.exact_sum_fp32 = ExactSum_fp32_avx2;
+        t.average = Average_integer_avx2;
         t.quantize = quantize_run_avx2;
         t.dequantize = dequantize_run_avx2;
         t.plane_sums = plane_sums_avx2;
@@ -71,6 +73,7 @@ KernelTable table_for(Isa isa) {
         t.planes_integer = Planes_integer_avx512;
         t.rows_integer = Rows_integer_avx512;
         t.sum_integer = Sum_integer_avx512;
+        t.average = Average_integer_avx512;
         t.rows_integer_width = 64;
         t.joined_integer = Joined_integer_avx512;
         t.joined_integer_parts = 4;

@@ -31,6 +31,7 @@ struct KernelTable {
     void (*exact_sum_fp64)(const ExactSum&);  // never null
     void (*exact_sum_fp32)(const ExactSum&);  // null: use exact_sum_fp64
     void (*strided_table)(const Strided&);    // never null
+    void (*average)(const Average&);          // never null
     bool (*quantize)(const QuantizeRun&);
     void (*dequantize)(const DequantizeRun&);
     void (*plane_sums)(const PlaneSums&);

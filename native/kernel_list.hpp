@@ -11,6 +11,7 @@
     X(Planes, fp32, scalar, 1)         \
     X(Sum, table, scalar, 1)           \
     X(ExactSum, fp64, scalar, 1)       \
+    X(Average, integer, scalar, 1)     \
     X(Planes, fp32, avx2, 32)          \
     X(Planes, integer, avx2, 32)       \
     X(Rows, fp32, avx2, 32)            \
@@ -19,10 +20,12 @@
     X(Joined, integer, avx2, 32)       \
     X(Sum, integer, avx2, 32)          \
     X(ExactSum, fp32, avx2, 32)        \
+    X(Average, integer, avx2, 32)      \
     X(Planes, integer, avx512, 64)     \
     X(Rows, integer, avx512, 64)       \
     X(Joined, integer, avx512, 64)     \
     X(Sum, integer, avx512, 64)        \
+    X(Average, integer, avx512, 64)    \
     X(Planes, table, avx512vbmi, 64)   \
     X(Rows, integer, avx512vbmi, 64)   \
     X(Joined, integer, avx512vbmi, 64) \
@@ -32,7 +35,8 @@
     X(Strided, table, scalar, 1) \
     X(Planes, fp32, scalar, 1)   \
     X(Sum, table, scalar, 1)     \
-    X(ExactSum, fp64, scalar, 1)
+    X(ExactSum, fp64, scalar, 1) \
+    X(Average, integer, scalar, 1)
 #endif
 
 namespace bytenorm {

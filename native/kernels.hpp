@@ -1,5 +1,5 @@
 // What a kernel is: a pure function of one const struct. It allocates nothing, throws nothing, reads and
-// writes only the bytes the struct describes, and accepts y == x and sizes of 0.
+// writes only the bytes the struct describes, accepts sizes of 0 and, unless the struct says otherwise, y == x.
 //
 // A channel maps each of 256 input bytes to one output byte. Kernels differ in how they compute that map
 // (a table, float32, integers) and in the layout they walk (planes, rows, any strides).
@@ -113,6 +113,14 @@ struct ExactSum {
     const float *offset, *limit;
     int32_t zero_point_a, zero_point_b;
     Conversion conversion;
+};
+
+// Channels last: `pixels` averages of 2x2 codes, half to even, each of two neighbours in two rows. `y` lies apart.
+struct Average {
+    const uint8_t *top, *bottom;  // 2 * pixels * channels bytes each
+    uint8_t* y;
+    int64_t pixels, channels;
+    bool is_signed;
 };
 
 // Any strides: `count` runs of `length` bytes, x and y advancing by their own steps.

@@ -54,6 +54,11 @@ struct Avx2 {
     static Bytes bit_not(Bytes v) { return bit_xor(v, broadcast8(-1)); }
     static Bytes bit_and(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
 
+    static Bytes bit_or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+    // Of unsigned bytes: the average, rounded up.
+    static Bytes average_up(Bytes a, Bytes b) { return _mm256_avg_epu8(a, b); }
+    static Bytes subtract(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
+
     // a + the products of the two words of each dword
     static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {
         return _mm256_add_epi32(a, _mm256_madd_epi16(x, factor));
@@ -75,7 +80,6 @@ struct Avx2 {
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm256_packs_epi32(a, b); }
     static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
-    static Dwords bit_or(Dwords a, Dwords b) { return _mm256_or_si256(a, b); }
     static Dwords less_one_where_zero(Dwords v, Dwords what) {
         return _mm256_add_epi32(v, _mm256_cmpeq_epi32(what, _mm256_setzero_si256()));
     }

@@ -35,6 +35,9 @@ struct Avx512 {
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm512_xor_si512(a, b); }
     static Bytes bit_not(Bytes v) { return bit_xor(v, broadcast8(-1)); }
     static Bytes bit_and(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+    static Bytes average_up(Bytes a, Bytes b) { return _mm512_avg_epu8(a, b); }
+    static Bytes subtract(Bytes a, Bytes b) { return _mm512_sub_epi8(a, b); }
 
     static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {
 #if defined(__AVX512VNNI__)
@@ -60,7 +63,6 @@ struct Avx512 {
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm512_packs_epi32(a, b); }
     static Bytes add_words(Bytes a, Bytes b) { return _mm512_adds_epi16(a, b); }
-    static Dwords bit_or(Dwords a, Dwords b) { return _mm512_or_si512(a, b); }
     static Dwords less_one_where_zero(Dwords v, Dwords what) {
         return _mm512_mask_sub_epi32(v, _mm512_testn_epi32_mask(what, what), v, _mm512_set1_epi32(1));
     }

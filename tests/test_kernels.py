@@ -43,7 +43,7 @@ SIZES = [
 FLAGS = [(i, o, relu) for i in (np.uint8, np.int8) for o in (np.uint8, np.int8) for relu in (False, True)]
 
 
-@pytest.fixture(params=[k for k in KERNELS if k[0] not in ("Sum", "ExactSum")], ids=" ".join)
+@pytest.fixture(params=[k for k in KERNELS if k[0] not in ("Sum", "ExactSum", "Average")], ids=" ".join)
 def kernel(request):
     return request.param
 
@@ -55,6 +55,11 @@ def exact_kernel(request):
 
 @pytest.fixture(params=[k[1:] for k in KERNELS if k[0] == "Sum"], ids=" ".join)
 def sum_kernel(request):
+    return request.param
+
+
+@pytest.fixture(params=[k[1:] for k in KERNELS if k[0] == "Average"], ids=" ".join)
+def average_kernel(request):
     return request.param
 
 
@@ -333,6 +338,42 @@ def test_sizes_and_bounds_of_a_sum(sum_kernel, n, rng):
         np.testing.assert_array_equal(ga.array, want)
 
 
+def expected_average(x):
+    """Return the averages of two rows of pixels."""
+    dtype = bn.qint8 if x.dtype == np.int8 else bn.quint8
+    return reference.average_pool(x, (0, 1), dtype)[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_all_kinds_of_averages(average_kernel, dtype, rng):
+    """All fours of codes that lie close together, at both ends and in the middle, and others: ties, both ways."""
+    near = np.stack(np.meshgrid(*[np.arange(9)] * 4), -1).reshape(-1, 4)
+    fours = np.concatenate([near, near + 124, near + 247, rng.integers(0, 256, (40000, 4))]).astype(np.uint8)
+    x = np.ascontiguousarray(fours.T.reshape(2, 2, -1)).view(dtype)
+    y = np.empty((1, x.shape[2]), dtype)
+    _core.run_average_kernel(*average_kernel, x, y)
+    np.testing.assert_array_equal(y, expected_average(x))
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_sizes_and_bounds_of_an_average(average_kernel, n, rng):
+    """Every size around the vectors, up to the edge of a page, misaligned, signed and not."""
+    for pixels in (0, 1, 3):
+        with Guarded(4 * pixels * n) as gx, Guarded(pixels * n) as gy:
+            x, y = gx.array.reshape(2, 2 * pixels, n), gy.array.reshape(pixels, n)
+            x[:] = rng.integers(0, 256, x.shape)
+            for dtype in (np.uint8, np.int8):
+                _core.run_average_kernel(*average_kernel, x.view(dtype), y.view(dtype))
+                want = expected_average(x.view(dtype))
+                np.testing.assert_array_equal(y.view(dtype), want)
+            whole = rng.integers(0, 256, y.size + 80).astype(np.uint8)
+            after = whole.copy()
+            after[17 : 17 + y.size] = want.view(np.uint8).ravel()
+            own = whole[17 : 17 + y.size].reshape(y.shape).view(np.int8)
+            _core.run_average_kernel(*average_kernel, x.view(np.int8), own)
+            np.testing.assert_array_equal(whole, after)
+
+
 def test_the_list_has_every_layout_and_set():
     assert {k[2] for k in KERNELS} == set(_core.isas())
-    assert {k[0] for k in KERNELS if k[2] == "scalar"} == {"Planes", "Strided", "Sum", "ExactSum"}
+    assert {k[0] for k in KERNELS if k[2] == "scalar"} == {"Planes", "Strided", "Sum", "ExactSum", "Average"}

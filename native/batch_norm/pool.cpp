@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../dispatch.hpp"
+#include "average.hpp"
 #include "joined_rows.hpp"
 
 namespace bytenorm {
@@ -10,22 +11,7 @@ namespace {
 
 constexpr int64_t tile_bytes = 32768;  // of the norm, for the first or the second cache
 
-// The average of four bytes, half to even. Adding one makes quarters of 3 round up, and halves where the quotient
-// is odd: its last bit is the other one. 16 bits, because compilers make wider vectors of them than of ints.
-inline uint8_t average(uint8_t a, uint8_t b, uint8_t c, uint8_t d, uint8_t flip) {
-    const auto sum = static_cast<uint16_t>((a ^ flip) + (b ^ flip) + (c ^ flip) + (d ^ flip));
-    const auto odd = static_cast<uint16_t>(sum >> 2 & 1);
-    return static_cast<uint8_t>(static_cast<uint16_t>(sum + 1 + odd) >> 2 ^ flip);
-}
-
 // The arrays lie apart, and everything a loop needs is its own: bytes that are stored could be anything else.
-void average_pixels(const uint8_t* __restrict top, const uint8_t* __restrict bottom, uint8_t* __restrict y,
-                    int64_t pixels, int64_t channels, uint8_t flip) {
-    for (int64_t p = 0; p < pixels; ++p, top += 2 * channels, bottom += 2 * channels, y += channels)
-        for (int64_t c = 0; c < channels; ++c)
-            y[c] = average(top[c], top[c + channels], bottom[c], bottom[c + channels], flip);
-}
-
 void average_lines(const uint8_t* __restrict top, const uint8_t* __restrict bottom, uint8_t* __restrict y,
                    int64_t n, uint8_t flip) {
     for (int64_t i = 0; i < n; ++i)
@@ -40,7 +26,6 @@ class PooledPass {
           a_(arrays),
           threads_(threads),
           channels_(arrays.channels()),
-          // Signed bytes count from -128 on as unsigned ones; four times 128 leaves halves and evens alone.
           flip_(folded.conversion().output_signed ? 0x80 : 0) {
         for (const PooledPiece& piece : a_.pieces)
             ends_.push_back((ends_.empty() ? 0 : ends_.back()) + piece.channels);
@@ -71,7 +56,7 @@ class PooledPass {
     }
 
     void average_rows(const uint8_t* top, const uint8_t* bottom, uint8_t* y, int64_t pixels) const {
-        average_pixels(top, bottom, y, pixels, channels_, flip_);
+        kernels().average({top, bottom, y, pixels, channels_, folded_.conversion().output_signed});
     }
 
     void run_rows() const {

@@ -136,6 +136,11 @@ void run_case(void (*)(const ExactSum&), Arithmetic, Case&) {
     throw nb::value_error("a sum has two inputs: run_exact_sum_kernel runs it");
 }
 
+template <int W>
+void run_case(void (*)(const Average&), Arithmetic, Case&) {
+    throw nb::value_error("an average is no norm: run_average_kernel runs it");
+}
+
 nb::list kernel_names() {
     nb::list names;
     const auto found = available_isas();
@@ -253,6 +258,31 @@ bool run_sum_kernel(const std::string& arithmetic, const std::string& isa, nb::h
     return true;
 }
 
+template <class Kernel>
+void take_average(void (*&)(const Average&), Kernel) {}
+void take_average(void (*&found)(const Average&), void (*kernel)(const Average&)) {
+    found = kernel;
+}
+
+// Runs one kernel of averages on arrays without gaps: x of two rows, twice as many pixels as y and its channels.
+void run_average_kernel(const std::string& arithmetic, const std::string& isa, nb::handle x, nb::handle y) {
+    PyArrayObject *in = as_array(x), *out = as_array(y);
+    if (!in || !out || !is_byte(in) || PyArray_TYPE(in) != PyArray_TYPE(out) || PyArray_NDIM(in) != 3 ||
+        PyArray_NDIM(out) != 2 || !PyArray_IS_C_CONTIGUOUS(in) || !PyArray_IS_C_CONTIGUOUS(out) ||
+        PyArray_DIM(in, 0) != 2 || PyArray_DIM(in, 1) != 2 * PyArray_DIM(out, 0) ||
+        PyArray_DIM(in, 2) != PyArray_DIM(out, 1))
+        throw nb::type_error("x and y must be bytes without gaps, of shapes (2, 2n, c) and (n, c)");
+    const int64_t pixels = PyArray_DIM(out, 0), channels = PyArray_DIM(out, 1);
+    void (*kernel)(const Average&) = nullptr;
+#define BYTENORM_AVERAGE(l, ar, i, width) \
+    if (std::string(#l) == "Average" && arithmetic == #ar && isa == #i) take_average(kernel, &l##_##ar##_##i);
+    BYTENORM_KERNELS(BYTENORM_AVERAGE)
+#undef BYTENORM_AVERAGE
+    if (!kernel) throw nb::value_error("no kernel of this name");
+    kernel({bytes_of(in), bytes_of(in) + 2 * pixels * channels, mutable_bytes_of(out), pixels, channels,
+            is_signed(out)});
+}
+
 }  // namespace
 
 void bind_kernels(nb::module_& module) {
@@ -263,6 +293,8 @@ void bind_kernels(nb::module_& module) {
     module.def("run_sum_kernel", &run_sum_kernel, nb::arg("arithmetic"), nb::arg("isa"), nb::arg("a"),
                nb::arg("b"), nb::arg("y"), nb::arg("factor_a"), nb::arg("zero_point_a"), nb::arg("factor_b"),
                nb::arg("zero_point_b"), nb::arg("zero_point"));
+    module.def("run_average_kernel", &run_average_kernel, nb::arg("arithmetic"), nb::arg("isa"), nb::arg("x"),
+               nb::arg("y"));
     module.def("run_exact_sum_kernel", &run_exact_sum_kernel, nb::arg("arithmetic"), nb::arg("isa"), nb::arg("a"),
                nb::arg("b"), nb::arg("y"), nb::arg("scale_a"), nb::arg("zero_point_a"), nb::arg("scale_b"),
                nb::arg("zero_point_b"), nb::arg("weight"), nb::arg("bias"), nb::arg("output_zero_point"),

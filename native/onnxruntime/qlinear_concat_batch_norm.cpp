@@ -48,7 +48,10 @@ class Pieces {
             if (attributes.pool && shape.ndim != 4)
                 throw Refusal(piece_name(i) + " must have 4 dimensions where attribute pool is 2, got shape " +
                               shape.text());
-            for (size_t other = 0; other < i; ++other) agree(other, i, axis);
+            for (size_t other = 0; other < i; ++other) {
+                agree(other, i, axis);
+                if (shapes_[other].known()) break;  // the others agree with it already
+            }
         }
     }
 
@@ -149,6 +152,7 @@ class ConcatKernel final : public Kernel {
     void compute(OrtKernelContext* context) override {
         std::vector<Tensor> tensors;
         std::vector<Shape> shapes;
+        tensors.reserve(pieces_), shapes.reserve(pieces_);
         for (size_t i = 0; i < pieces_; ++i) {
             tensors.push_back(input(api, context, first_piece + i, piece_name(i).c_str()));
             shapes.push_back(tensors.back().shape);

@@ -1,6 +1,7 @@
 // Tensors of ONNX Runtime: where their elements lie and what shape they have.
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include "../layout.hpp"
@@ -11,6 +12,17 @@ namespace bytenorm::ort {
 struct Shape {
     int ndim;
     int64_t dims[max_dims];  // -1: not known yet
+
+    Shape() = default;
+    Shape(const Shape& other) { *this = other; }
+    Shape& operator=(const Shape& other) {  // of 64 places as a rule four are used
+        ndim = other.ndim;
+        std::copy(other.dims, other.dims + ndim, dims);
+        return *this;
+    }
+    bool known() const {
+        return ndim > 0 && std::none_of(dims, dims + ndim, [](int64_t n) { return n < 0; });
+    }
 
     int64_t size() const {
         int64_t n = 1;

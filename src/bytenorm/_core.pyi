@@ -145,6 +145,7 @@ def run_kernel(
     stream: bool = False,
     tile: int = 0,
 ) -> bool: ...
+def run_average_kernel(arithmetic: str, isa: str, x: np.ndarray, y: np.ndarray) -> None: ...
 def run_sum_kernel(
     arithmetic: str,
     isa: str,
