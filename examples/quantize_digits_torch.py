@@ -101,7 +101,9 @@ def norms_in_float(program: torch.fx.GraphModule) -> int:
 
 def norms_in_8_bits(program: torch.fx.GraphModule) -> int:
     """Count the batch norms that are computed in 8 bits."""
-    return sum(node.target is torch.ops.bytenorm.batch_norm.default for node in program.graph.nodes)
+    operators = torch.ops.bytenorm
+    targets = (operators.batch_norm.default, operators.concat_batch_norm.default, operators.add_batch_norm.default)
+    return sum(node.target in targets for node in program.graph.nodes)
 
 
 def classes(module: nn.Module, images: Images) -> Labels:

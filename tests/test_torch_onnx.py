@@ -241,3 +241,52 @@ def test_without_onnxscript_it_says_what_to_install(run_python):
     assert done.stderr.splitlines()[-1] == (
         'ImportError: bytenorm.torch.to_onnx needs onnxscript: pip install "bytenorm[torch]"'
     )
+
+
+class Fed(nn.Module):
+    """Norms of concatenations of two kinds and of sums, one of which is read twice."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.two, self.three = learned(nn.BatchNorm2d(8)), learned(nn.BatchNorm2d(12))
+        self.alone, self.shared = learned(nn.BatchNorm1d(4)), learned(nn.BatchNorm2d(4))
+
+    def forward(self, lines, images):
+        u8, s8 = (0, 255, torch.uint8), (-128, 127, torch.int8)
+        a = q8.dequantize_per_tensor(images, 0.03125, 120, *u8)
+        b = q8.dequantize_per_tensor(images.flip(3), 0.0625, 100, *u8)
+        x = q8.dequantize_per_tensor(lines, 0.03125, -3, *s8)
+        y = q8.dequantize_per_tensor(lines.flip(2), 0.05, 7, *s8)
+
+        def through(real, kind):
+            return q8.dequantize_per_tensor(q8.quantize_per_tensor(real, 0.0625, 20, *kind), 0.0625, 20, *kind)
+
+        total = q8.quantize_per_tensor(a + b, 0.125, 130, *u8)
+        return (
+            q8.quantize_per_tensor(self.two(through(torch.cat([a, b], 1), u8)), 0.03, 128, *u8),
+            q8.quantize_per_tensor(self.three(through(torch.cat([a, b, a], 1), u8)).relu(), 0.03, 5, *u8),
+            q8.quantize_per_tensor(self.alone(through(x + y, s8)), 0.04, 3, *s8),
+            q8.quantize_per_tensor(self.shared(q8.dequantize_per_tensor(total, 0.125, 130, *u8)), 0.04, 9, *u8),
+            total,
+        )
+
+
+def test_norms_of_concatenations_and_sums():
+    batch = {0: Dim("batch", min=2)}
+    given = inputs(3)[1:3]
+    program = lower(export(Fed().eval(), given, dynamic_shapes=(batch,) * 2))
+    targets = [str(node.target) for node in program.graph.nodes if "bytenorm" in str(node.target)]
+    assert sorted(targets) == ["bytenorm.add_batch_norm.default"] * 2 + ["bytenorm.concat_batch_norm.default"] * 2
+    model = to_onnx(program)
+    made = nodes(model, "QLinearConcatBatchNormalization", "QLinearAddBatchNormalization")
+    assert {node.name.partition("/")[0] for node in made} == {"two", "three", "alone", "shared"}
+    assert model.ir_version == 10  # of several kinds
+    for size in (3, 5):
+        lines, images = inputs(size)[1:3]
+        named = {"lines": lines.numpy(), "images": images.numpy()}
+        want = [y.numpy() for y in program.module()(lines, images)]
+        stock = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for session in (bno.session(model), stock):
+            for got, expected in zip(session.run(None, named), want, strict=True):
+                np.testing.assert_array_equal(got, expected)

@@ -42,6 +42,14 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         yield from a.graphs
 
 
+def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and all those inside."""
+    yield graph
+    for node in graph.node:
+        for inside in subgraphs(node):
+            yield from all_graphs(inside)
+
+
 def opset_of(model: ModelProto) -> int:
     """Return the version of the standard operators that a model imports."""
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .function import DOMAIN, add_function, require_operators
+from .graph import all_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,8 @@ def add_variants(
         If the model's standard operators are older than the functions can use.
     """
     kinds: dict[str, NodeProto] = {}
-    nodes = [n for n in model.graph.node if (n.domain, n.op_type) == (DOMAIN, operator)]
+    everywhere = (node for graph in all_graphs(model.graph) for node in graph.node)
+    nodes = [node for node in everywhere if (node.domain, node.op_type) == (DOMAIN, operator)]
     for node in nodes:
         kinds.setdefault(kind(node), node)
     if not nodes:

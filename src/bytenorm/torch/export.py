@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
@@ -17,18 +17,22 @@ except ImportError as error:
     ) from None
 
 from .._files import as_path, require_place
+from ..onnx.concat_function import CONCAT_OPERATOR, add_concat_functions
 from ..onnx.function import DOMAIN, OPERATOR, add_function
-from ..onnx.graph import opset_of, subgraphs
+from ..onnx.graph import all_graphs, opset_of
 from ..onnx.lowering import IR_VERSION
 from ..onnx.model import save_model
+from ..onnx.sum_function import ADD_OPERATOR, add_sum_functions
+from . import fused as _fused  # noqa: F401 - registers its operators
 from . import operator as _operator  # noqa: F401 - registers it
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
+_PLACE_OF_MEAN = {OPERATOR: 5, CONCAT_OPERATOR: 2, ADD_OPERATOR: 8}  # among the inputs: has the module's name
 _OLDEST_OPSET = 18  # that torch writes
 _NEWEST_OPSET_OF_OLD_IR = 20
 
@@ -42,7 +46,7 @@ def to_onnx(
     opset: int = _OLDEST_OPSET,
     force: bool = False,
 ) -> onnx.ModelProto:
-    """Write a program as an ONNX model, its norms as ``bytenorm::QLinearBatchNormalization``.
+    """Write a program as an ONNX model, each of its norms as one node of the domain ``bytenorm``.
 
     The model carries the operator as a function in standard operators, so it runs in every ONNX Runtime; where the
     operator is registered, as :func:`bytenorm.onnx.session` does it, at speed and with the same bits. Scales are
@@ -110,6 +114,8 @@ def to_onnx(
             {
                 torch.ops.bytenorm.batch_norm.default: _symbolic,
                 torch.ops.bytenorm.batch_norm.per_channel: _symbolic,
+                torch.ops.bytenorm.concat_batch_norm.default: _symbolic_concat,
+                torch.ops.bytenorm.add_batch_norm.default: _symbolic_add,
             }
         )
         exported = torch.onnx.export(
@@ -148,30 +154,125 @@ def _symbolic(
     that ONNX Runtime makes of 8-bit convolutions. `contiguous` becomes nothing there; without it torch would see
     a channels-last tensor, and for these it writes some of its own operators in a roundabout way.
     """
-    rank = x.dim()
-    channels_last = rank > 2
-    if channels_last:
-        x = x.permute(0, *range(2, rank), 1).contiguous()
+    x = _channels_last(x)
     inputs = (
         x,
         _as_tensor(x_scale, torch.float32),
         _as_tensor(x_zero_point, x.dtype),
-        torch.ones_like(mean, dtype=torch.float32) if weight is None else weight.to(torch.float32),
-        torch.zeros_like(mean, dtype=torch.float32) if bias is None else bias.to(torch.float32),
-        mean.to(torch.float32),
-        var.to(torch.float32),
-        _as_tensor(y_scale, torch.float32),
-        _as_tensor(y_zero_point, output_dtype),
+        *_parameters(weight, bias, mean, var),
+        *_scalars(y_scale, y_zero_point, output_dtype),
     )
     y: Tensor = torch.onnx.ops.symbolic(
-        "bytenorm::QLinearBatchNormalization",
+        f"{DOMAIN}::{OPERATOR}",
         inputs,
-        {"epsilon": eps, "channels_last": int(channels_last), "relu": int(relu)},
+        _attributes(x, eps, relu),
         dtype=output_dtype,
         shape=x.shape,
         version=1,
     )
-    return y.permute(0, rank - 1, *range(1, rank - 1)).contiguous() if channels_last else y
+    return _channels_first(y)
+
+
+def _symbolic_concat(
+    pieces: Sequence[Tensor],
+    scales: Sequence[float],
+    zero_points: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    y_scale: float,
+    y_zero_point: int,
+    output_dtype: torch.dtype,
+    relu: bool,
+) -> Tensor:
+    """Stand for the ONNX operator of a concatenation in the same way."""
+    pieces = [_channels_last(piece) for piece in pieces]
+    first = pieces[0]
+    inputs = (
+        *_parameters(weight, bias, mean, var),
+        *_scalars(y_scale, y_zero_point, output_dtype),
+        torch.stack([_as_tensor(scale, torch.float32) for scale in scales]),
+        torch.stack([_as_tensor(zero_point, first.dtype) for zero_point in zero_points]),
+        *pieces,
+    )
+    channels = first.dim() - 1
+    y: Tensor = torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{CONCAT_OPERATOR}",
+        inputs,
+        {**_attributes(first, eps, relu), "pool": 0},
+        dtype=output_dtype,
+        shape=[*first.shape[:channels], sum(piece.shape[channels] for piece in pieces)],
+        version=1,
+    )
+    return _channels_first(y)
+
+
+def _symbolic_add(
+    a: Tensor,
+    a_scale: float,
+    a_zero_point: int,
+    b: Tensor,
+    b_scale: float,
+    b_zero_point: int,
+    sum_scale: float,
+    sum_zero_point: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    y_scale: float,
+    y_zero_point: int,
+    output_dtype: torch.dtype,
+    relu: bool,
+) -> tuple[Tensor, Tensor]:
+    """Stand for the ONNX operator of a sum in the same way."""
+    a, b = _channels_last(a), _channels_last(b)
+    inputs = (
+        a,
+        *_scalars(a_scale, a_zero_point, a.dtype),
+        b,
+        *_scalars(b_scale, b_zero_point, b.dtype),
+        *_parameters(weight, bias, mean, var),
+        *_scalars(sum_scale, sum_zero_point, a.dtype),
+        *_scalars(y_scale, y_zero_point, output_dtype),
+    )
+    y, total = torch.onnx.ops.symbolic_multi_out(
+        f"{DOMAIN}::{ADD_OPERATOR}",
+        inputs,
+        {**_attributes(a, eps, relu), "with_sum": 1, "exact_sum": 0},
+        dtypes=(output_dtype, a.dtype),
+        shapes=(a.shape, a.shape),
+        version=1,
+    )
+    return _channels_first(y), _channels_first(total)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, *range(2, x.dim()), 1).contiguous() if x.dim() > 2 else x
+
+
+def _channels_first(y: Tensor) -> Tensor:
+    return y.permute(0, y.dim() - 1, *range(1, y.dim() - 1)).contiguous() if y.dim() > 2 else y
+
+
+def _attributes(x: Tensor, eps: float, relu: bool) -> dict[str, Any]:
+    return {"epsilon": eps, "channels_last": int(x.dim() > 2), "relu": int(relu)}
+
+
+def _parameters(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
+    return (
+        torch.ones_like(mean, dtype=torch.float32) if weight is None else weight.to(torch.float32),
+        torch.zeros_like(mean, dtype=torch.float32) if bias is None else bias.to(torch.float32),
+        mean.to(torch.float32),
+        var.to(torch.float32),
+    )
+
+
+def _scalars(scale: float, zero_point: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _as_tensor(scale, torch.float32), _as_tensor(zero_point, dtype)
 
 
 def _as_tensor(value: float | Tensor, dtype: torch.dtype) -> Tensor:
@@ -179,35 +280,30 @@ def _as_tensor(value: float | Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _finish(model: onnx.ModelProto) -> None:
-    """Give a model the function, its norms their names, and the oldest IR version that it can have."""
-    graphs = list(_graphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node]
-    norms = [node for node in nodes if (node.domain, node.op_type) == (DOMAIN, OPERATOR)]
-    if norms:
-        add_function(model)
-    taken = {node.name for node in nodes}
-    for node in norms:
-        wanted = f"{node.input[5].rpartition('.')[0]}/{OPERATOR}".lstrip("/")
-        if wanted not in taken:
-            node.name = wanted
-            taken.add(wanted)
+    """Give a model the functions, its norms their names, and the oldest IR version that it can have."""
+    graphs = list(all_graphs(model.graph))
     for graph in graphs:
         _drop_metadata(graph)  # newer than that version, and full of paths of the machine that exports
     if opset_of(model) <= _NEWEST_OPSET_OF_OLD_IR and not _has_4_bit_tensors(model):
         model.ir_version = IR_VERSION
+    nodes = [node for graph in graphs for node in graph.node]
+    if any((node.domain, node.op_type) == (DOMAIN, OPERATOR) for node in nodes):
+        add_function(model)
+    add_concat_functions(model)
+    add_sum_functions(model)
+    taken = {node.name for node in nodes}
+    for node in nodes:
+        if node.domain != DOMAIN or node.op_type not in _PLACE_OF_MEAN:
+            continue
+        wanted = f"{node.input[_PLACE_OF_MEAN[node.op_type]].rpartition('.')[0]}/{node.op_type}".lstrip("/")
+        if wanted not in taken:
+            node.name = wanted
+            taken.add(wanted)
     onnx.checker.check_model(model)
 
 
 def _has_4_bit_tensors(model: onnx.ModelProto) -> bool:
     return any(t.data_type in (onnx.TensorProto.UINT4, onnx.TensorProto.INT4) for t in model.graph.initializer)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and those inside, of an If and the like."""
-    yield graph
-    for node in graph.node:
-        for inside in subgraphs(node):
-            yield from _graphs(inside)
 
 
 def _drop_metadata(graph: onnx.GraphProto) -> None:
