@@ -27,6 +27,7 @@ from .lowering import LoweringWarning, lower
 from .migration import load_legacy, migrate
 from .modules import BatchNorm1d, BatchNorm2d, BatchNorm3d, BNReLU1d, BNReLU2d, BNReLU3d
 from .operator import batch_norm
+from .recalibration import recalibrate
 
 if _TYPE_CHECKING:
     from .export import to_onnx
@@ -47,6 +48,7 @@ __all__ = [
     "lower",
     "migrate",
     "quantized_batch_norm",
+    "recalibrate",
     "to_legacy",
     "to_onnx",
 ]
