@@ -208,7 +208,7 @@ def test_each_kernel_is_named_once():
     assert len(set(kernels)) == len(kernels) > 0
     for kernel in kernels:
         layout, arithmetic, isa = kernel.split(" ")
-        assert layout in {"planes", "rows", "joined", "strided", "sum", "exactsum"}
+        assert layout in {"planes", "rows", "joined", "strided", "sum", "exactsum", "average"}
         assert arithmetic in {"table", "fp32", "fp64", "integer"}
         assert isa in ISAS
 
