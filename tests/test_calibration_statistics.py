@@ -1,8 +1,6 @@
 """Statistics of channels against integer arithmetic in Python and NumPy: exactly, however they were gathered."""
 
 import copy
-import ctypes
-import mmap
 import os
 import pickle
 import threading
@@ -10,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from guarded import Guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -135,29 +134,6 @@ def test_reads_nothing_around_its_bytes(every_way, n, rng):
         data = codes(rng, 6 * n + offset)[offset:].reshape(2, 3, n)
         check(data)
         check(data.transpose(2, 1, 0))
-
-
-class Guarded:
-    """Bytes that end right before a page that must not be touched."""
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def __init__(self, n):
-        page = mmap.PAGESIZE
-        size = (n + page - 1) // page * page
-        self.map = mmap.mmap(-1, size + page)
-        self.guard = ctypes.addressof(ctypes.c_char.from_buffer(self.map)) + size
-        self.array = np.frombuffer(self.map, np.uint8, n, size - n)
-
-    def _protect(self, flags):
-        assert self.libc.mprotect(ctypes.c_void_p(self.guard), mmap.PAGESIZE, flags) == 0
-
-    def __enter__(self):
-        self._protect(0)
-        return self
-
-    def __exit__(self, *_):
-        self._protect(mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 @pytest.mark.parametrize("code", [0, 64, 128, 255])

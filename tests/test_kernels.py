@@ -1,10 +1,8 @@
 """Every kernel of the list, by name, against the reference: bit for bit, and not a byte outside its rows."""
 
-import ctypes
-import mmap
-
 import numpy as np
 import pytest
+from guarded import Guarded
 
 import bytenorm as bn
 from bytenorm import _core, reference
@@ -171,29 +169,6 @@ def test_reads_and_writes_nothing_behind_its_rows(kernel, n, rng):
         for tile in (0, 2):
             want = run(kernel, x, y, rng, tile=tile)
             np.testing.assert_array_equal(y, want)
-
-
-class Guarded:
-    """Bytes that end right before a page that must not be touched."""
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def __init__(self, n):
-        page = mmap.PAGESIZE
-        size = (n + page - 1) // page * page
-        self.map = mmap.mmap(-1, size + page)
-        self.guard = ctypes.addressof(ctypes.c_char.from_buffer(self.map)) + size
-        self.array = np.frombuffer(self.map, np.uint8, n, size - n)
-
-    def _protect(self, flags):
-        assert self.libc.mprotect(ctypes.c_void_p(self.guard), mmap.PAGESIZE, flags) == 0
-
-    def __enter__(self):
-        self._protect(0)
-        return self
-
-    def __exit__(self, *_):
-        self._protect(mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def test_large_values_saturate_on_the_right_side(kernel):

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from test_kernels import Guarded
+from guarded import Guarded
 from torch.utils.flop_counter import FlopCounterMode
 from torch_norms import DTYPES, LEGACY, VECTORS, by_torch, codes, layouts, legacy, vectors
 

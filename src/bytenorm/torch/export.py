@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.export import ExportedProgram
@@ -134,19 +134,38 @@ def to_onnx(
     return model
 
 
+class _Norm(NamedTuple):
+    """What the three operators end with."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor
+    var: Tensor
+    eps: float
+    y_scale: float
+    y_zero_point: int
+    output_dtype: torch.dtype
+    relu: bool
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        return (
+            torch.ones_like(self.mean, dtype=torch.float32)
+            if self.weight is None
+            else self.weight.to(torch.float32),
+            torch.zeros_like(self.mean, dtype=torch.float32) if self.bias is None else self.bias.to(torch.float32),
+            self.mean.to(torch.float32),
+            self.var.to(torch.float32),
+        )
+
+    def attributes(self, x: Tensor) -> dict[str, Any]:
+        return {"epsilon": self.eps, "channels_last": int(x.dim() > 2), "relu": int(self.relu)}
+
+
 def _symbolic(
     x: Tensor,
     x_scale: float | Tensor,
     x_zero_point: int | Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    y_scale: float,
-    y_zero_point: int,
-    output_dtype: torch.dtype,
-    relu: bool,
+    *rest: Any,
 ) -> Tensor:
     """Compute nothing: stand for the ONNX operator where the program calls torch's.
 
@@ -154,19 +173,20 @@ def _symbolic(
     that ONNX Runtime makes of 8-bit convolutions. `contiguous` becomes nothing there; without it torch would see
     a channels-last tensor, and for these it writes some of its own operators in a roundabout way.
     """
+    norm = _Norm(*rest)
     x = _channels_last(x)
     inputs = (
         x,
         _as_tensor(x_scale, torch.float32),
         _as_tensor(x_zero_point, x.dtype),
-        *_parameters(weight, bias, mean, var),
-        *_scalars(y_scale, y_zero_point, output_dtype),
+        *norm.parameters(),
+        *_scalars(norm.y_scale, norm.y_zero_point, norm.output_dtype),
     )
     y: Tensor = torch.onnx.ops.symbolic(
         f"{DOMAIN}::{OPERATOR}",
         inputs,
-        _attributes(x, eps, relu),
-        dtype=output_dtype,
+        norm.attributes(x),
+        dtype=norm.output_dtype,
         shape=x.shape,
         version=1,
     )
@@ -177,22 +197,15 @@ def _symbolic_concat(
     pieces: Sequence[Tensor],
     scales: Sequence[float],
     zero_points: Sequence[int],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    y_scale: float,
-    y_zero_point: int,
-    output_dtype: torch.dtype,
-    relu: bool,
+    *rest: Any,
 ) -> Tensor:
     """Stand for the ONNX operator of a concatenation in the same way."""
+    norm = _Norm(*rest)
     pieces = [_channels_last(piece) for piece in pieces]
     first = pieces[0]
     inputs = (
-        *_parameters(weight, bias, mean, var),
-        *_scalars(y_scale, y_zero_point, output_dtype),
+        *norm.parameters(),
+        *_scalars(norm.y_scale, norm.y_zero_point, norm.output_dtype),
         torch.stack([_as_tensor(scale, torch.float32) for scale in scales]),
         torch.stack([_as_tensor(zero_point, first.dtype) for zero_point in zero_points]),
         *pieces,
@@ -201,8 +214,8 @@ def _symbolic_concat(
     y: Tensor = torch.onnx.ops.symbolic(
         f"{DOMAIN}::{CONCAT_OPERATOR}",
         inputs,
-        {**_attributes(first, eps, relu), "pool": 0},
-        dtype=output_dtype,
+        {**norm.attributes(first), "pool": 0},
+        dtype=norm.output_dtype,
         shape=[*first.shape[:channels], sum(piece.shape[channels] for piece in pieces)],
         version=1,
     )
@@ -218,32 +231,25 @@ def _symbolic_add(
     b_zero_point: int,
     sum_scale: float,
     sum_zero_point: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    y_scale: float,
-    y_zero_point: int,
-    output_dtype: torch.dtype,
-    relu: bool,
+    *rest: Any,
 ) -> tuple[Tensor, Tensor]:
     """Stand for the ONNX operator of a sum in the same way."""
+    norm = _Norm(*rest)
     a, b = _channels_last(a), _channels_last(b)
     inputs = (
         a,
         *_scalars(a_scale, a_zero_point, a.dtype),
         b,
         *_scalars(b_scale, b_zero_point, b.dtype),
-        *_parameters(weight, bias, mean, var),
+        *norm.parameters(),
         *_scalars(sum_scale, sum_zero_point, a.dtype),
-        *_scalars(y_scale, y_zero_point, output_dtype),
+        *_scalars(norm.y_scale, norm.y_zero_point, norm.output_dtype),
     )
     y, total = torch.onnx.ops.symbolic_multi_out(
         f"{DOMAIN}::{ADD_OPERATOR}",
         inputs,
-        {**_attributes(a, eps, relu), "with_sum": 1, "exact_sum": 0},
-        dtypes=(output_dtype, a.dtype),
+        {**norm.attributes(a), "with_sum": 1, "exact_sum": 0},
+        dtypes=(norm.output_dtype, a.dtype),
         shapes=(a.shape, a.shape),
         version=1,
     )
@@ -256,19 +262,6 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _channels_first(y: Tensor) -> Tensor:
     return y.permute(0, y.dim() - 1, *range(1, y.dim() - 1)).contiguous() if y.dim() > 2 else y
-
-
-def _attributes(x: Tensor, eps: float, relu: bool) -> dict[str, Any]:
-    return {"epsilon": eps, "channels_last": int(x.dim() > 2), "relu": int(relu)}
-
-
-def _parameters(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
-    return (
-        torch.ones_like(mean, dtype=torch.float32) if weight is None else weight.to(torch.float32),
-        torch.zeros_like(mean, dtype=torch.float32) if bias is None else bias.to(torch.float32),
-        mean.to(torch.float32),
-        var.to(torch.float32),
-    )
 
 
 def _scalars(scale: float, zero_point: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
