@@ -3,32 +3,68 @@
 
 #include <vector>
 
+#include "../kernels.hpp"
 #include "apply.hpp"
 
 namespace bytenorm {
 
-// Neighbouring channels of the output that come from one array. The layout's `y` is where they go.
+// One array of a concatenation.
 struct ConcatPiece {
-    // `y` is where the piece's first channel goes; `shape` is the piece's.
-    ConcatPiece(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int64_t* y_strides,
-                const int64_t* shape, int ndim, int axis, int64_t first, bool join)
-        : layout(analyse(x, x_strides, y, y_strides, shape, ndim, axis, join)),
-          first_channel(first),
-          channels(shape[axis]) {}
-
-    Layout layout;
-    int64_t first_channel, channels;
+    const uint8_t* x;
+    const int64_t *x_strides, *shape;
 };
 
-// Whether channels lie side by side in all pieces, but axes joined in some do not in others: then `join` false
-// makes them alike, and fast.
-bool alike_if_not_joined(const std::vector<ConcatPiece>& pieces);
+// All of them, in the order of their channels, and where they go. Their shapes differ on `axis` alone. A piece may lie
+// where its channels go; it must not touch any other byte of the output.
+struct ConcatArrays {
+    std::vector<ConcatPiece> pieces;
+    uint8_t* y;
+    const int64_t* y_strides;
+    int ndim, axis;
+};
 
-// What a pass over these pieces needs from the fold of all their channels. `size` is the output's.
-Plan choose_concat(const std::vector<ConcatPiece>& pieces, int64_t channels, int64_t size, Use use);
+// How a concatenation is walked: loops for each piece. Where no array has gaps, which is nearly always, finding loops
+// would take longer than walking a small piece: then a few numbers say all there is to say, and `pieces` is empty.
+class ConcatLayout {
+  public:
+    struct Piece {
+        Piece(const ConcatPiece& piece, const ConcatArrays& arrays, int64_t first, bool join);
 
-// A piece may lie where its channels go. It must not touch any other byte of the output.
-void apply_concat(const Plan& plan, const Folded& folded, const std::vector<ConcatPiece>& pieces, int64_t size,
+        Layout layout;  // its `y` is where the piece's first channel goes
+        int64_t first_channel, channels;
+    };
+
+    explicit ConcatLayout(const ConcatArrays& arrays);
+
+    int64_t size() const { return size_; }
+    int64_t channels() const { return channels_; }
+    uint8_t* y() const { return y_; }
+
+    // For `choose`: rows only where all pieces can be walked pixel by pixel together.
+    Layout::Kind kind() const { return kind_; }
+
+    // Without gaps: the first pixel of each piece, or its first plane. Planes have `length` bytes.
+    bool dense() const { return !parts_.empty(); }
+    const std::vector<JoinedPart>& parts() const { return parts_; }
+    int64_t length() const { return length_; }
+
+    const std::vector<Piece>& pieces() const { return pieces_; }
+
+  private:
+    bool find_dense(const ConcatArrays& arrays, Layout::Kind kind);
+    void analyse_pieces(const ConcatArrays& arrays, bool join);
+
+    std::vector<JoinedPart> parts_;
+    std::vector<Piece> pieces_;
+    uint8_t* y_;
+    int64_t size_ = 1, channels_ = 0, length_ = 0;
+    Layout::Kind kind_;
+};
+
+// What a pass over these pieces needs from the fold of all their channels.
+Plan choose_concat(const ConcatLayout& layout, Use use);
+
+void apply_concat(const Plan& plan, const Folded& folded, const ConcatLayout& layout,
                   const Threads& threads = own_threads());
 
 }  // namespace bytenorm

@@ -17,25 +17,33 @@ void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params&
         arithmetic.apply(v, params);
         V::store_partial(y + at, v[0], n);
     };
+    if (length < W) {
+        if (length > 0) partial(0, length);
+        return;
+    }
     int64_t j = 0;
     if (Stream) {  // past the cache, which takes whole aligned vectors
         j = -reinterpret_cast<intptr_t>(y) & (W - 1);
-        if (j > length) j = length;
         if (j > 0) partial(0, j);
     }
+    // The last vector overlaps the one before. In place that one is stored by then, so it is loaded first.
+    const typename V::Bytes last = V::load(x + length - W);
     for (; j + 2 * W <= length; j += 2 * W) {
         typename V::Bytes v[2] = {V::load(x + j), V::load(x + j + W)};
         arithmetic.apply(v, params);
         put<Stream, V>(y + j, v[0]);
         put<Stream, V>(y + j + W, v[1]);
     }
-    if (j + W <= length) {
-        typename V::Bytes v[1] = {V::load(x + j)};
+    if (j + W < length) {
+        typename V::Bytes v[2] = {V::load(x + j), last};
         arithmetic.apply(v, params);
         put<Stream, V>(y + j, v[0]);
-        j += W;
+        V::store(y + length - W, v[1]);
+    } else if (j < length) {
+        typename V::Bytes v[1] = {last};
+        arithmetic.apply(v, params);
+        V::store(y + length - W, v[0]);
     }
-    if (j < length) partial(j, length - j);
 }
 
 template <class Arithmetic>

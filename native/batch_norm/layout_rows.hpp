@@ -64,9 +64,9 @@ void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
                 put<Stream, V>(y, v[0]);
                 put<Stream, V>(y + r.y_stride, v[1]);
             }
-            if (p < end) {
+            if (p < end) {  // loads its parameters itself: what lives on behind a loop is spilled before it
                 typename V::Bytes v[1] = {V::load(x)};
-                arithmetic.apply(v, params);
+                arithmetic.apply(v, Arithmetic::load(blocks[b]));
                 put<Stream, V>(y, v[0]);
             }
         }

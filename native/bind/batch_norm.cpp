@@ -144,8 +144,8 @@ class Operator {
         const bool output_is_signed = output_signed_ < 0 ? is_signed(first) : output_signed_ == 1;
         if (channels != norm_.channels() || !valid_zero_point(quantization_.zero_point_value, output_is_signed))
             return nb::none();
-        int64_t shape[max_dims], size = 1;
-        for (int d = 0; d < ndim; ++d) size *= shape[d] = d == at ? channels : PyArray_DIM(first, d);
+        int64_t shape[max_dims];
+        for (int d = 0; d < ndim; ++d) shape[d] = d == at ? channels : PyArray_DIM(first, d);
         const Output output = make_output_of_shape(first, shape, out, output_is_signed, quantization_);
         if (!output.array.is_valid()) return nb::none();
         PyArrayObject* y = as_array(output.array);
@@ -158,24 +158,14 @@ class Operator {
             if (!elements_apart(y)) return nb::none();
         }
 
-        std::vector<ConcatPiece> pieces;
-        pieces.reserve(tensors.size());
-        for (bool join : {true, false}) {
-            int64_t channel = 0;
-            for (const Tensor* tensor : tensors) {
-                PyArrayObject* x = tensor->array();
-                const int64_t count = PyArray_DIM(x, at);
-                if (count > 0)
-                    pieces.emplace_back(bytes_of(x), strides_of(x),
-                                        mutable_bytes_of(y) + channel * PyArray_STRIDE(y, at), strides_of(y),
-                                        shape_of(x), ndim, at, channel, join);
-                channel += count;
-            }
-            if (!join || pieces.empty() || !alike_if_not_joined(pieces)) break;
-            pieces.clear();
+        ConcatArrays arrays{{}, mutable_bytes_of(y), strides_of(y), ndim, at};
+        arrays.pieces.reserve(tensors.size());
+        for (const Tensor* tensor : tensors) {
+            PyArrayObject* x = tensor->array();
+            arrays.pieces.push_back({bytes_of(x), strides_of(x), shape_of(x)});
         }
-
-        if (!norm_.run_concat(pieces, quantizations, size, is_signed(first), output_is_signed)) return nb::none();
+        if (!norm_.run_concat(ConcatLayout(arrays), quantizations, is_signed(first), output_is_signed))
+            return nb::none();
         return output.tensor(quantization_);
     }
 

@@ -50,20 +50,20 @@ bool PreparedNorm::run(const Layout& layout, const InputQuantization& input, boo
     return true;
 }
 
-bool PreparedNorm::run_concat(const std::vector<ConcatPiece>& pieces, const Pieces& inputs, int64_t size,
-                              bool input_signed, bool output_signed) {
+bool PreparedNorm::run_concat(const ConcatLayout& layout, const Pieces& inputs, bool input_signed,
+                              bool output_signed) {
     std::shared_ptr<const Folded> folded;
     Plan plan;
     {
         std::lock_guard<std::mutex> guard(mutex_);
         Entry& entry = fold({}, inputs, input_signed, output_signed);
         if (!entry.finite) return false;
-        if (pieces.empty()) return true;
-        plan = choose_concat(pieces, channels_, size, entry.uses++ > 0 ? Use::often : Use::once);
+        if (layout.size() == 0) return true;
+        plan = choose_concat(layout, entry.uses++ > 0 ? Use::often : Use::once);
         prepare(plan, *entry.folded);
         folded = entry.folded;
     }
-    without_gil_if_large(size, [&] { apply_concat(plan, *folded, pieces, size); });
+    without_gil_if_large(layout.size(), [&] { apply_concat(plan, *folded, layout); });
     return true;
 }
 

@@ -43,9 +43,9 @@ class PreparedNorm {
     // To be called with Python's lock, which large work releases.
     bool run(const Layout& layout, const InputQuantization& input, bool input_signed, bool output_signed);
 
-    // The same for the pieces of a concatenation with so many channels; `size` is the output's.
-    bool run_concat(const std::vector<ConcatPiece>& pieces, const std::vector<PieceQuantization>& inputs,
-                    int64_t size, bool input_signed, bool output_signed);
+    // The same for a concatenation, whose channels must be as many.
+    bool run_concat(const ConcatLayout& layout, const std::vector<PieceQuantization>& inputs, bool input_signed,
+                    bool output_signed);
 
     // The same for a sum.
     bool run_add(const AddArrays& arrays, const SumCall& call);

@@ -169,7 +169,7 @@ class ConcatKernel final : public Kernel {
         if (attributes_.pool)
             run_pooled(context, *folded, tensors, channels, shape);
         else
-            run(context, *folded, tensors, channels, shape, axis);
+            run(context, *folded, tensors, shape, axis);
     }
 
   private:
@@ -196,25 +196,23 @@ class ConcatKernel final : public Kernel {
         prepare(plan, folded);
     }
 
-    void run(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors,
-             const std::vector<int64_t>& channels, const Shape& shape, int axis) {
+    void run(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors, const Shape& shape,
+             int axis) {
         uint8_t* y = output(api, context, 0, shape);
         const Strides y_strides(shape);
-        std::vector<ConcatPiece> pieces;
-        pieces.reserve(pieces_);
-        int64_t first = 0;
-        for (size_t i = 0; i < pieces_; ++i) {
-            const Shape& own = tensors[i].shape;
-            const Strides x_strides(own);
-            if (channels[i] > 0)
-                pieces.emplace_back(tensors[i].bytes(), x_strides.steps, y + first * y_strides.steps[axis],
-                                    y_strides.steps, own.dims, own.ndim, axis, first, true);
-            first += channels[i];
+        std::vector<Strides> strides;
+        strides.reserve(pieces_);
+        ConcatArrays arrays{{}, y, y_strides.steps, shape.ndim, axis};
+        arrays.pieces.reserve(pieces_);
+        for (const Tensor& tensor : tensors) {
+            strides.emplace_back(tensor.shape);
+            arrays.pieces.push_back({tensor.bytes(), strides.back().steps, tensor.shape.dims});
         }
-        if (pieces.empty()) return;
-        const Plan plan = choose_concat(pieces, folded.channels(), shape.size(), use());
+        const ConcatLayout layout(arrays);
+        if (layout.size() == 0) return;
+        const Plan plan = choose_concat(layout, use());
         prepare_shared(plan, folded);
-        apply_concat(plan, folded, pieces, shape.size(), SessionThreads(api, context));
+        apply_concat(plan, folded, layout, SessionThreads(api, context));
     }
 
     void run_pooled(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors,
