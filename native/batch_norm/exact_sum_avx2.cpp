@@ -41,51 +41,65 @@ class Walk {
 
     void run(const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t channel) const {
         const Eight same = Eight::broadcast(s_, channel);
-        int64_t i = 0;
-        for (; i + 32 <= s_.length; i += 32) {
-            const int64_t c = channel + (ByLane ? i : 0);
-            uint32_t unsure;
-            const __m256i codes = vector(a + i, b + i, same, c, unsure);
-            if (__builtin_expect(unsure != 0, 0))
-                finish(a + i, b + i, y + i, codes, 32, c, unsure);
-            else
-                Avx2::store(y + i, codes);
+        const int64_t n = s_.length;
+        if (n < 32) {
+            if (n == 0) return;
+            const Whole last_a(a, n), last_b(b, n);
+            const Codes codes(*this, last_a.bytes, last_b.bytes, same, channel);
+            return finish(last_a.bytes, last_b.bytes, y, codes.bytes, n, channel, codes.unsure() & ((1u << n) - 1));
         }
-        if (const int64_t rest = s_.length - i) {
-            const int64_t c = channel + (ByLane ? i : 0);
-            const Whole last_a(a + i, rest), last_b(b + i, rest);
-            uint32_t unsure;
-            const __m256i codes = vector(last_a.bytes, last_b.bytes, same, c, unsure);
-            finish(last_a.bytes, last_b.bytes, y + i, codes, rest, c, unsure & ((1u << rest) - 1));
-        }
+        // The last vector overlaps the one before. In place that one is stored by then, so it is computed first.
+        alignas(32) uint8_t last[32];
+        if (n % 32) vector(a + n - 32, b + n - 32, last, same, channel + (ByLane ? n - 32 : 0));
+        for (int64_t i = 0; i + 32 <= n; i += 32) vector(a + i, b + i, y + i, same, channel + (ByLane ? i : 0));
+        if (n % 32) Avx2::store(y + n - 32, Avx2::load(last));
     }
 
   private:
-    BYTENORM_INLINE __m256i vector(const uint8_t* a, const uint8_t* b, const Eight& same, int64_t c,
-                                   uint32_t& unsure) const {
-        __m256i y[4];
-        unsure = 0;
-        for (int q = 0; q < 4; ++q) {
-            const Eight p = ByLane ? Eight::load(s_, c + 8 * q) : same;
-            const __m256 inner = _mm256_fmadd_ps(p.slope_b, floats<Signed>(b + 8 * q), p.offset);
-            const __m256 real = _mm256_fmadd_ps(p.slope_a, floats<Signed>(a + 8 * q), inner);
-            // Bounded, so that the conversion is defined; what is as large saturates in any case.
-            const __m256 bounded =
-                _mm256_max_ps(_mm256_min_ps(real, _mm256_set1_ps(1048576.0f)), _mm256_set1_ps(-1048576.0f));
-            const __m256 whole = _mm256_round_ps(bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-            const __m256 off = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), _mm256_sub_ps(bounded, whole));
-            const __m256 near = _mm256_cmp_ps(off, p.limit, _CMP_NLE_UQ);
-            unsure |= static_cast<uint32_t>(_mm256_movemask_ps(near)) << 8 * q;
-            y[q] = _mm256_cvtps_epi32(whole);
+    // 32 codes, and where float32 is too near a tie.
+    struct Codes {
+        __m256i bytes;
+        __m256 near[4];
+
+        BYTENORM_INLINE Codes(const Walk& walk, const uint8_t* a, const uint8_t* b, const Eight& same, int64_t c) {
+            const Conversion& conversion = walk.s_.conversion;
+            __m256i y[4];
+            for (int q = 0; q < 4; ++q) {
+                const Eight p = ByLane ? Eight::load(walk.s_, c + 8 * q) : same;
+                const __m256 inner = _mm256_fmadd_ps(p.slope_b, floats<Signed>(b + 8 * q), p.offset);
+                const __m256 real = _mm256_fmadd_ps(p.slope_a, floats<Signed>(a + 8 * q), inner);
+                // What no int32 holds becomes INT_MIN, which is far from `real`, or from NaN: no limit allows it.
+                y[q] = _mm256_cvtps_epi32(real);
+                const __m256 off = _mm256_sub_ps(real, _mm256_cvtepi32_ps(y[q]));
+                near[q] = _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), off), p.limit, _CMP_NLE_UQ);
+            }
+            const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), walk.zero_point_);
+            const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), walk.zero_point_);
+            bytes = conversion.output_signed ? _mm256_packs_epi16(low, high) : _mm256_packus_epi16(low, high);
+            // Packing works on halves of the registers: the dwords are in the order 0 2 4 6 1 3 5 7.
+            bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            if (!conversion.relu) return;
+            bytes = conversion.output_signed ? _mm256_max_epi8(bytes, walk.lowest_)
+                                             : _mm256_max_epu8(bytes, walk.lowest_);
         }
-        const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), zero_point_);
-        const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), zero_point_);
-        __m256i codes =
-            s_.conversion.output_signed ? _mm256_packs_epi16(low, high) : _mm256_packus_epi16(low, high);
-        // Packing works on halves of the registers: the dwords are in the order 0 2 4 6 1 3 5 7.
-        codes = _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        if (!s_.conversion.relu) return codes;
-        return s_.conversion.output_signed ? _mm256_max_epi8(codes, lowest_) : _mm256_max_epu8(codes, lowest_);
+
+        BYTENORM_INLINE bool any_unsure() const {
+            return _mm256_movemask_ps(_mm256_or_ps(_mm256_or_ps(near[0], near[1]), _mm256_or_ps(near[2], near[3])));
+        }
+        uint32_t unsure() const {
+            uint32_t bits = 0;
+            for (int q = 0; q < 4; ++q) bits |= static_cast<uint32_t>(_mm256_movemask_ps(near[q])) << 8 * q;
+            return bits;
+        }
+    };
+
+    BYTENORM_INLINE void vector(const uint8_t* a, const uint8_t* b, uint8_t* y, const Eight& same,
+                                int64_t channel) const {
+        const Codes codes(*this, a, b, same, channel);
+        if (__builtin_expect(codes.any_unsure(), 0))
+            finish(a, b, y, codes.bytes, 32, channel, codes.unsure());
+        else
+            Avx2::store(y, codes.bytes);
     }
 
     // Stores n codes, those of the bits in `unsure` from double. y may be a or b.

@@ -115,6 +115,7 @@ def _replace_sum(graph: Graph, site: Site, found: Sum) -> None:
         epsilon=site.parameters.epsilon,
         channels_last=len(order) > 2,
         relu=relu,
+        exact_sum=found.exact,
     )
     graph.add(node)
 

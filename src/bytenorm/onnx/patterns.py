@@ -68,7 +68,7 @@ class Concatenation:
 class Sum:
     """A norm of a quantized sum of two tensors.
 
-    The norm reads axis `perm[i]` of the summands as its axis i.
+    The norm reads axis `perm[i]` of the summands as its axis i. It can take the sum before it is rounded if `exact`.
     """
 
     name: ClassVar[str] = "add"
@@ -76,6 +76,7 @@ class Sum:
     summands: tuple[QParams, QParams]
     total: QParams
     perm: tuple[int, ...]
+    exact: bool = False
 
 
 Pattern = Single | Concatenation | Sum
@@ -361,7 +362,22 @@ def _sum(graph: Graph, site: Site, joint: _Joint, perm: tuple[int, ...]) -> Sum:
     problem = _sum_problem(a, b, joint.made)
     if problem:
         raise _NotFused(f"{joint.label}: {problem}")
-    return Sum((a, b), joint.made, perm)
+    return Sum((a, b), joint.made, perm, _may_stay_exact(site, joint))
+
+
+def _may_stay_exact(site: Site, joint: _Joint) -> bool:
+    """Say whether a norm may read a sum that is not rounded.
+
+    Not where rounding does the work of a dropped Relu: it cuts off the numbers of one sign.
+    """
+    if 0 in joint.made.range():
+        return False
+    try:
+        for part in joint.parts:
+            every_code(replace(site, source=part))
+    except ValueError:  # a scale that is too large for a slope, though not for the sum
+        return False
+    return True
 
 
 def _sum_problem(a: QParams, b: QParams, total: QParams) -> str:
