@@ -931,6 +931,27 @@ BAD_SUMS = [
     ({"out": codes((4, 3, 5))}, ValueError, ["out", "(4, 3, 5, 2)"]),
     ({"out": codes(dtype=np.int8)}, ValueError, ["out", "uint8", "int8"]),
     ({"out": 3}, TypeError, ["out", "int"]),
+    ({"sum_out": codes((4, 3, 5))}, ValueError, ["sum_out must have", "(4, 3, 5, 2)", "(4, 3, 5)"]),
+    ({"sum_out": codes(dtype=np.int8)}, ValueError, ["sum_out", "uint8", "int8"]),
+    ({"sum_out": 3}, TypeError, ["sum_out", "int"]),
+    ({"sum_out": codes()[::-1].tolist()}, TypeError, ["sum_out", "list"]),
+    ({"sum_out": np.broadcast_to(codes(SHAPE[1:]), SHAPE)}, ValueError, ["sum_out must be writable"]),
+    (
+        {"sum_out": np.lib.stride_tricks.as_strided(np.zeros(200, np.uint8), SHAPE, (2, 30, 2, 1))},
+        ValueError,
+        ["sum_out must not overlap itself"],
+    ),
+    (
+        {"sum_out": bn.QuantizedTensor(codes(), 0.5, 90)},
+        ValueError,
+        ["sum_out must have the sum's dtype, scale and zero point", "0.06", "0.5", "sum_out=q.data"],
+    ),
+    (
+        {"sum_out": codes()},
+        TypeError,
+        ["sum_out needs sum_scale and sum_zero_point"],
+        {"sum_scale": None, "sum_zero_point": None},
+    ),
 ]
 
 
@@ -954,6 +975,23 @@ def test_out_that_overlaps_a_summand_partly(which):
     with pytest.raises(ValueError, match=rf"^out must be the own memory of {which} or apart from it"):
         bn.add_batch_norm(**arguments, out=whole[:-1])
     np.testing.assert_array_equal(whole, codes((5, *SHAPE[1:])))
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_sum_out_that_overlaps_what_it_must_not(which):
+    """Part of a summand; all of one that the norm of an exact sum reads again; the norm's memory."""
+    whole = codes((5, *SHAPE[1:]))
+    arguments = {**sum_call(), which: bn.QuantizedTensor(whole[1:], 0.05, 120)}
+    with pytest.raises(ValueError, match=rf"^sum_out must be the own memory of {which} or apart from it"):
+        bn.add_batch_norm(**arguments, sum_out=whole[:-1])
+    with pytest.raises(ValueError, match=rf"^sum_out must be apart from {which} with exact_sum"):
+        bn.add_batch_norm(**arguments, sum_out=whole[1:], exact_sum=True)
+    np.testing.assert_array_equal(whole, codes((5, *SHAPE[1:])))
+    out = filled()
+    for norm, total in ((out, out), (out[:, ::-1], out), (bn.QuantizedTensor(out, 0.02, 128), out)):
+        with pytest.raises(ValueError, match=r"^sum_out must be apart from out, got an overlap$"):
+            bn.add_batch_norm(**sum_call(), out=norm, sum_out=total)
+    assert (out == PATTERN).all()
 
 
 def test_sums_in_unusual_forms():

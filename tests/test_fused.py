@@ -279,7 +279,7 @@ def check_add(a, b, norm, scale=0.08, zero=60):
         assert y.data.strides == s.data.strides == like.strides
         np.testing.assert_array_equal(bn.add_batch_norm(a, b, norm).data, exact)
         # What the ONNX operator asks for: the norm of codes that are not returned.
-        y = norm._operator.add(a, b, scale, zero, False, False, None, True)
+        y = norm._operator.add(a, b, scale, zero, False, False, None, None, True)
         np.testing.assert_array_equal(y.data, want)
         assert (y.dtype, y.scale, y.zero_point) == (norm.output_dtype or a.dtype, 0.03, 20)
     np.testing.assert_array_equal(a.data, before[0])
@@ -348,13 +348,49 @@ def test_add_in_place_and_into_out(rng, layouts, shape, exact, with_sum):
             after = spare.copy()
             if place == "slice":
                 after[1:-1] = want
-            y = norm._operator.add(a, b, 0.08, 60, exact, with_sum, out, True)
+            y = norm._operator.add(a, b, 0.08, 60, exact, with_sum, out, None, True)
             if with_sum:
                 y, s = y
                 np.testing.assert_array_equal(s.data, total)
             assert y.data is out
             np.testing.assert_array_equal(out, want)
             np.testing.assert_array_equal(spare, after)
+
+
+@pytest.mark.parametrize("layouts", [("first", "first"), ("last", "last"), ("first", "last")], ids="-".join)
+@pytest.mark.parametrize("shape", [(3, 64, 9, 9), (300, 65), (1, 300, 28, 28)], ids=str)
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_sum_goes_where_it_is_wanted(rng, layouts, shape, exact):
+    """Over a summand, crosswise with the norm too, into a slice, and over a tensor of the sum's quantization."""
+    norm = norm_of(rng, shape[1])
+    apart = ("new", "slice", "tensor")
+    for norm_to, sum_to in itertools.product((None, "a", "b"), apart if exact else (*apart, "a", "b")):
+        if norm_to == sum_to:
+            continue
+        for _ in range(2):
+            a, b = summands_of(rng, shape, layouts=layouts)
+            (want, total), y_memory = want_add(a, b, norm, 0.08, 60), None
+            if exact:
+                want = want_exact(a, b, norm)
+            spare = codes(rng, (shape[0] + 2, *shape[1:]))
+            after = spare.copy()
+            if sum_to == "slice":
+                after[1:-1] = total
+            places = {"a": a.data, "b": b.data, "new": np.empty_like(a.data), "slice": spare[1:-1]}
+            places["tensor"] = bn.QuantizedTensor(np.empty(shape, np.uint8), 0.08, 60)
+            y_memory = places.get(norm_to)
+            kept = {name: q.data.copy() for name, q in (("a", a), ("b", b)) if name not in (norm_to, sum_to)}
+            y, s = bn.add_batch_norm(
+                a, b, norm, sum_scale=0.08, sum_zero_point=60, exact_sum=exact, out=y_memory, sum_out=places[sum_to]
+            )
+            np.testing.assert_array_equal(s.data, total)
+            np.testing.assert_array_equal(y.data, want)
+            assert (s.dtype, s.scale, s.zero_point) == (bn.quint8, 0.08, 60)
+            assert s is places["tensor"] if sum_to == "tensor" else s.data is places[sum_to]
+            assert y_memory is None or y.data is y_memory
+            np.testing.assert_array_equal(spare, after)
+            for name, data in kept.items():
+                np.testing.assert_array_equal({"a": a, "b": b}[name].data, data)
 
 
 def test_add_is_the_norm_of_its_sum(rng):

@@ -361,7 +361,7 @@ def test_signature_of_the_prepared_operator():
         (bn.quantize_per_tensor_dynamic, ["input", "dtype", "reduce_range"]),
         (bn.quantize_per_channel, ["input", "scales", "zero_points", "axis", "dtype"]),
         (bn.dequantize, ["q"]),
-        (bn.add_batch_norm, ["a", "b", "norm", "sum_scale", "sum_zero_point", "exact_sum", "out"]),
+        (bn.add_batch_norm, ["a", "b", "norm", "sum_scale", "sum_zero_point", "exact_sum", "out", "sum_out"]),
         (bn.concat_batch_norm, ["pieces", "norm", "out"]),
         (bn.requantize, ["q", "scale", "zero_point", "dtype"]),
         (bn.QuantizedTensor, ["data", "scale", "zero_point", "axis"]),

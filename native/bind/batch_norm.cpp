@@ -150,11 +150,8 @@ class Operator {
         if (!output.array.is_valid()) return nb::none();
         PyArrayObject* y = as_array(output.array);
         if (!out.is_none() && !checked) {
-            const Extent written = extent_of(y);
-            for (const Tensor* tensor : tensors) {
-                const Extent read = extent_of(tensor->array());
-                if (read.begin < written.end && written.begin < read.end) return nb::none();
-            }
+            for (const Tensor* tensor : tensors)
+                if (!apart(tensor->array(), y)) return nb::none();
             if (!elements_apart(y)) return nb::none();
         }
 
@@ -172,7 +169,7 @@ class Operator {
     // The norm of a sum and, unless `with_sum` is false, the sum, which needs a quantization then. Without one the
     // norm is that of the exact sum.
     nb::object add(nb::handle a, nb::handle b, nb::handle sum_scale, nb::handle sum_zero_point, bool exact,
-                   bool with_sum, nb::handle out, bool checked) {
+                   bool with_sum, nb::handle out, nb::handle sum_out, bool checked) {
         const Tensor *first = tensor_in(a), *second = tensor_in(b);
         if (!first || !second || first->channel_axis >= 0 || second->channel_axis >= 0) return nb::none();
         PyArrayObject *x1 = first->array(), *x2 = second->array();
@@ -204,8 +201,21 @@ class Operator {
         PyArrayObject* y = as_array(output.array);
         if (!out.is_none() && !checked && !apart_or_same(x2, y)) return nb::none();
 
-        const nb::object sum = with_sum ? empty_like(x1, sum_is_signed ? NPY_INT8 : NPY_UINT8) : nb::none();
-        PyArrayObject* s = with_sum ? as_array(sum) : nullptr;
+        if (!with_sum && !sum_out.is_none()) return nb::none();
+        Output sum;
+        PyArrayObject* s = nullptr;
+        const OutputQuantization sum_quantization{nb::borrow(sum_scale), nb::borrow(sum_zero_point), call.sum.scale,
+                                                  static_cast<int32_t>(call.sum.zero_point)};
+        if (with_sum) {
+            sum = make_output(x1, sum_out, sum_is_signed, sum_quantization, checked);
+            if (!sum.array.is_valid()) return nb::none();
+            s = as_array(sum.array);
+            if (!sum_out.is_none() && !checked) {
+                // The norm of an exact sum reads both tensors once more.
+                const bool kept = exact ? apart(x1, s) && apart(x2, s) : apart_or_same(x2, s);
+                if (!kept || !apart(y, s)) return nb::none();
+            }
+        }
         const AddArrays arrays{bytes_of(x1),
                                bytes_of(x2),
                                s ? mutable_bytes_of(s) : nullptr,
@@ -219,8 +229,7 @@ class Operator {
                                at};
         if (!norm_.run_add(arrays, call)) return nb::none();
         if (!with_sum) return output.tensor(quantization_);
-        return nb::make_tuple(output.tensor(quantization_),
-                              make_tensor(sum, nb::borrow(sum_scale), nb::borrow(sum_zero_point)));
+        return nb::make_tuple(output.tensor(quantization_), sum.tensor(sum_quantization));
     }
 
     int64_t folds() { return norm_.folds(); }
@@ -308,7 +317,7 @@ void bind_batch_norm(nb::module_& module) {
         .def("concat", &Operator::concat, nb::arg("pieces").none(), nb::arg("out").none(), nb::arg("checked"))
         .def("add", &Operator::add, nb::arg("a").none(), nb::arg("b").none(), nb::arg("sum_scale").none(),
              nb::arg("sum_zero_point").none(), nb::arg("exact"), nb::arg("with_sum"), nb::arg("out").none(),
-             nb::arg("checked"))
+             nb::arg("sum_out").none(), nb::arg("checked"))
         .def_prop_ro("folds", &Operator::folds);
 }
 

@@ -76,9 +76,13 @@ bool elements_apart(PyArrayObject* a) {
     return true;
 }
 
+bool apart(PyArrayObject* a, PyArrayObject* b) {
+    const Extent one = extent_of(a), other = extent_of(b);
+    return one.end <= other.begin || other.end <= one.begin;
+}
+
 bool apart_or_same(PyArrayObject* input, PyArrayObject* out) {
-    const Extent a = extent_of(input), b = extent_of(out);
-    return a.end <= b.begin || b.end <= a.begin || same_memory(input, out);
+    return apart(input, out) || same_memory(input, out);
 }
 
 Output make_output(PyArrayObject* input, nb::handle out, bool is_signed_out,

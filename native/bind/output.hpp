@@ -25,6 +25,9 @@ struct Output {
 // Whether no two elements can share a byte. False may also mean "not sure".
 bool elements_apart(PyArrayObject* a);
 
+// Whether two arrays certainly share no byte.
+bool apart(PyArrayObject* a, PyArrayObject* b);
+
 // Whether `out`, of the input's shape, is the input's own memory or certainly apart from it.
 bool apart_or_same(PyArrayObject* input, PyArrayObject* out);
 

@@ -272,30 +272,37 @@ def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point:
 
 
 def _output(
-    value: object, shape: tuple[int, ...], whose: str, kind: DType, out_scale: float, out_zero_point: int
+    value: object,
+    shape: tuple[int, ...],
+    whose: str,
+    kind: DType,
+    out_scale: float,
+    out_zero_point: int,
+    name: str = "out",
+    what: str = "output's",
 ) -> tuple[Any, np.ndarray]:
-    """Return `out` as it came, or an ndarray over its memory, and that memory."""
+    """Return `out`, or the argument called `name`, as it came, or an ndarray over its memory, and that memory."""
     if isinstance(value, _core.Tensor):
         have = (value.dtype, value.scale if value.axis is None else "per channel", value.zero_point)  # type: ignore[attr-defined]
         wanted = (kind, out_scale, out_zero_point)
         if value.axis is not None or have != wanted:
             raise ValueError(
-                "out must have the output's dtype, scale and zero point "
+                f"{name} must have the {what} dtype, scale and zero point "
                 f"{wanted}, got {have if value.axis is None else (have[0], 'per channel')}; "
-                "give its data to overwrite it: out=q.data"
+                f"give its data to overwrite it: {name}=q.data"
             )
         result: Any = value
         array = value.data
     else:
-        result = array = as_array(value, "out", own_memory=True)
+        result = array = as_array(value, name, own_memory=True)
     if array.dtype != kind.numpy:
-        raise ValueError(f"out must have dtype {kind.numpy} for {kind!r}, got {array.dtype}")
+        raise ValueError(f"{name} must have dtype {kind.numpy} for {kind!r}, got {array.dtype}")
     if array.shape != shape:
-        raise ValueError(f"out must have the {whose} shape {shape}, got {array.shape}")
+        raise ValueError(f"{name} must have the {whose} shape {shape}, got {array.shape}")
     if not array.flags.writeable:
-        raise ValueError("out must be writable, got a read-only array")
+        raise ValueError(f"{name} must be writable, got a read-only array")
     if _overlaps_itself(array):
-        raise ValueError(f"out must not overlap itself, got shape {array.shape} with strides {array.strides}")
+        raise ValueError(f"{name} must not overlap itself, got shape {array.shape} with strides {array.strides}")
     return result, array
 
 
@@ -374,9 +381,36 @@ def add_output(value: object, a: Any, b: Any, kind: DType, out_scale: float, out
         return None
     result, array = _output(value, a.data.shape, "input's", kind, out_scale, out_zero_point)
     for name, q in (("a", a), ("b", b)):
-        if not _same_memory(array, q.data) and _share_memory(array, q.data):
-            raise ValueError(f"out must be the own memory of {name} or apart from it, got a partial overlap")
+        _same_or_apart(array, q.data, "out", name)
     return result
+
+
+def sum_output(
+    value: object, a: Any, b: Any, out: Any, sum_scale: float | None, sum_zero_point: int | None, *, exact: bool
+) -> Any:
+    """Return `sum_out`: None, an ndarray or a QuantizedTensor that can take the sum of `a` and `b`.
+
+    `out` is what takes the norm, as `add_output` returned it.
+    """
+    if value is None:
+        return None
+    if sum_scale is None or sum_zero_point is None:
+        raise TypeError("sum_out needs sum_scale and sum_zero_point: without them there are no codes of a sum")
+    kind = dtype_of(a.data)
+    result, array = _output(value, a.data.shape, "input's", kind, sum_scale, sum_zero_point, "sum_out", "sum's")
+    for name, q in (("a", a), ("b", b)):
+        if exact and _share_memory(array, q.data):
+            raise ValueError(f"sum_out must be apart from {name} with exact_sum, which reads it again, got an overlap")
+        _same_or_apart(array, q.data, "sum_out", name)
+    norm = out.data if isinstance(out, _core.Tensor) else out
+    if norm is not None and _share_memory(array, norm):
+        raise ValueError("sum_out must be apart from out, got an overlap")
+    return result
+
+
+def _same_or_apart(array: np.ndarray, data: np.ndarray, name: str, other: str) -> None:
+    if not _same_memory(array, data) and _share_memory(array, data):
+        raise ValueError(f"{name} must be the own memory of {other} or apart from it, got a partial overlap")
 
 
 def concat_output(value: object, pieces: list[Any], at: int, kind: DType, out_scale: float, zero: int) -> Any:

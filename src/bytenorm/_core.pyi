@@ -47,6 +47,7 @@ class Operator:
         exact: bool,
         with_sum: bool,
         out: object | None,
+        sum_out: object | None,
         checked: bool,
     ) -> Any: ...
     @property

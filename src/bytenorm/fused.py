@@ -83,6 +83,7 @@ def add_batch_norm(
     sum_zero_point: int,
     exact_sum: bool = False,
     out: Any = None,
+    sum_out: Any = None,
 ) -> tuple[QuantizedTensor, QuantizedTensor]: ...
 @overload
 def add_batch_norm(
@@ -104,6 +105,7 @@ def add_batch_norm(
     sum_zero_point: int | None = None,
     exact_sum: bool = False,
     out: Any = None,
+    sum_out: Any = None,
 ) -> QuantizedTensor | tuple[QuantizedTensor, QuantizedTensor]:
     """Add two 8-bit tensors and normalize the sum, in one pass.
 
@@ -129,13 +131,18 @@ def add_batch_norm(
     out : array of uint8 or int8, or QuantizedTensor, optional
         Where to write the norm: the output's dtype and the shape of `a`, any strides. It may be the own memory
         of `a` or `b`, or apart from both.
+    sum_out : array of uint8 or int8, or QuantizedTensor, optional
+        Where to write the sum, apart from `out`: the dtype and shape of `a`, any strides. It may be the own memory of
+        `a` or `b`, or apart from both, which it has to be with `exact_sum`. A residual network can keep its sum where
+        it is: ``sum_out=a.data``; `a` then no longer describes its memory, what is returned does.
 
     Returns
     -------
     normalized : QuantizedTensor
         Of the shape of `a` and its axis order in memory. Over `out`'s memory if that is given.
     sum : QuantizedTensor
-        Of the shape of `a` and its axis order in memory. Only with a quantization for it.
+        Of the shape of `a` and its axis order in memory, or over the memory of `sum_out`. Only with a quantization for
+        it.
 
     Raises
     ------
@@ -161,7 +168,7 @@ def add_batch_norm(
     with_sum = sum_scale is not None or sum_zero_point is not None
     exact = exact or not with_sum
     if isinstance(norm, BatchNorm):
-        result = norm._operator.add(a, b, sum_scale, sum_zero_point, exact, with_sum, out, False)
+        result = norm._operator.add(a, b, sum_scale, sum_zero_point, exact, with_sum, out, sum_out, False)
         if result is not None:
             return result  # type: ignore[no-any-return]
     norm = _checks.instance(norm, BatchNorm, "norm")
@@ -178,6 +185,7 @@ def add_batch_norm(
         fold = _core.fold(norm.weight, norm.bias, norm.mean, norm.var, norm.eps, norm.output_scale, like)
         _checks.overflow(*fold, of)
     out = _checks.add_output(out, first, second, kind, norm.output_scale, norm.output_zero_point)
-    result = norm._operator.add(first, second, sum_scale, sum_zero_point, exact, with_sum, out, True)
+    sum_out = _checks.sum_output(sum_out, first, second, out, sum_scale, sum_zero_point, exact=exact)
+    result = norm._operator.add(first, second, sum_scale, sum_zero_point, exact, with_sum, out, sum_out, True)
     assert result is not None, "the checks let something through that the operator refuses"
     return result  # type: ignore[no-any-return]
