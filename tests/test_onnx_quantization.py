@@ -182,7 +182,7 @@ def test_digits(split, lowering, quant_format):
     np.testing.assert_array_equal(stock, logits)
     (output,) = report.comparison.outputs
     assert report.comparison.samples == 200
-    assert output.snr_db > 20
+    assert output.snr_db > 32  # 15 dB less where sums saturate
 
 
 def test_digits_and_their_images_from_files(split, tmp_path):

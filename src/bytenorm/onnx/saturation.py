@@ -90,7 +90,7 @@ def _saturates(graph: Graph, node: NodeProto) -> bool:
         return False  # nothing is added, as in a lowered norm
     if node.op_type.endswith("Conv") and codes.shape[:2] == (attribute(node, "group", 1), 1):
         return False
-    return bool(np.any((codes < -_LIMIT) | (codes > _LIMIT)))
+    return bool(np.any(np.abs(codes.astype(np.int16)) > _LIMIT))
 
 
 def _weight_codes(graph: Graph, node: NodeProto) -> Array | None:
@@ -140,7 +140,8 @@ def saturation(
     return (
         "8-bit sums saturate on this CPU, as on all with AVX2 or AVX-512 but without VNNI: with ONNX Runtime's "
         f"default options the model computes wrong numbers ({which}). Quantize with {seven_bits} (7-bit weights, "
-        f"about 1 dB less) or {unsigned}, or run it with the session option {' = '.join(EXACT)} (exact, slower)"
+        f"about 1 dB less) or, in QDQ format, {unsigned}, or run it with the session option {' = '.join(EXACT)} "
+        "(exact, slower)"
     )
 
 
