@@ -5,6 +5,7 @@ Nothing here depends on the CPU that runs it: what a plain session computes is o
 """
 
 import json
+import tempfile
 
 import numpy as np
 import onnx
@@ -28,14 +29,6 @@ def plain_session(model):
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def entry(session):
-    """Return whether a session was told not to saturate."""
-    try:
-        return session.get_session_options().get_session_config_entry("session.x64quantprecision")
-    except RuntimeError:
-        return None
 
 
 def extremes(rng, shape, largest=127):
@@ -148,7 +141,7 @@ each_layer = pytest.mark.parametrize("name", list(LAYERS))
 
 @each_layer
 def test_sessions_without_options_are_exact(name):
-    """On a CPU that saturates this fails without the entry in the session's options."""
+    """On a CPU that saturates this fails where weights stay int8."""
     layer, _ = LAYERS[name]
     np.testing.assert_array_equal(layer.run(bno.session(layer.model)), layer.want())
     np.testing.assert_array_equal(layer.run(exact_session(layer.model)), layer.want())
@@ -210,22 +203,89 @@ def test_kernels_that_do_not_saturate(monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [False, True])
-def test_only_sessions_without_options_and_on_such_cpus_are_told(monkeypatch, answer):
+def test_only_sessions_without_options_and_on_such_cpus_are_changed(monkeypatch, answer):
     monkeypatch.setattr("bytenorm.onnx.runtime.sums_saturate", lambda: answer)
-    assert entry(bno.session(DIGITS)) == ("1" if answer else None)
-    options = ort.SessionOptions()
-    assert entry(bno.session(DIGITS, options)) is None
-    options.add_session_config_entry("session.x64quantprecision", "0")
-    assert entry(bno.session(DIGITS, options)) == "0"
+    given = []
+    open_session = ort.InferenceSession
+
+    def note(source, *arguments, **named):
+        given.append(source)
+        return open_session(source, *arguments, **named)
+
+    monkeypatch.setattr(ort, "InferenceSession", note)
+    layer, _ = LAYERS["conv QDQ"]
+    before = layer.model.SerializeToString()
+    bno.session(layer.model)
+    bno.session(layer.model, ort.SessionOptions())
+    bno.session(DIGITS)
+    assert layer.model.SerializeToString() == before
+    assert [source == before for source in given] == [not answer, True, False]
+    assert given[2] == DIGITS
 
 
-@pytest.mark.parametrize("op", ["Conv", "MatMul"])
-def test_models_that_cannot_run_with_the_entry(monkeypatch, capfd, op):
-    """ONNX Runtime has no kernels for int8 activations and uint8 weights."""
+@pytest.mark.parametrize("name", ["conv QDQ", "conv QOperator", "int8 Conv QOperator"])
+@pytest.mark.parametrize("external", [False, True])
+def test_models_in_files(monkeypatch, capfd, tmp_path, name, external):
     monkeypatch.setattr("bytenorm.onnx.runtime.sums_saturate", lambda: True)
-    layer, _ = LAYERS[f"int8 {op} QOperator"]
-    np.testing.assert_array_equal(layer.run(bno.session(layer.model)), layer.want())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    layer, _ = LAYERS[name]
+    path = tmp_path / "model.onnx"
+    onnx.save(layer.model, path, save_as_external_data=external, location="weights", size_threshold=0)
+    session = bno.session(path)
+    assert list((tmp_path / "temporary").iterdir()) == []
+    np.testing.assert_array_equal(layer.run(session), layer.want())
     assert capfd.readouterr() == ("", "")
+
+
+def test_files_that_are_no_models(monkeypatch, tmp_path):
+    monkeypatch.setattr("bytenorm.onnx.runtime.sums_saturate", lambda: True)
+    path = tmp_path / "model.onnx"
+    for content in (None, b"nothing that is a model"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match="^.*model.onnx: ONNX Runtime cannot load it: "):
+            bno.session(path)
+
+
+@pytest.mark.parametrize("shared", ["w", "w_zero", "w_real"])
+def test_layers_that_share_a_weight(shared):
+    """With ONNX Runtime's own option such models do not load."""
+    layer, _ = LAYERS["gemm QDQ"]
+    model = onnx.ModelProto()
+    model.CopyFrom(layer.model)
+    for node in layer.model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] == "x":
+            continue
+        twin = model.graph.node.add()
+        twin.CopyFrom(node)
+        kept = {"real", "x_scale", "x_zero", "y_scale", "y_zero", "w_scale", shared}
+        if node.output[0] in (*kept, *(["w_real"] if shared == "w_real" else [])):
+            model.graph.node.remove(twin)
+            continue
+        twin.name = f"{node.name}/twin"
+        twin.output[0] += "/twin"
+        for i, tensor in enumerate(twin.input):
+            twin.input[i] = tensor if tensor in kept else f"{tensor}/twin"
+    for tensor in layer.model.graph.initializer:
+        made = model.graph.initializer.add()
+        made.CopyFrom(tensor)
+        made.name += "/twin"
+    model.graph.output.append(onnx.helper.make_tensor_value_info("y/twin", onnx.TensorProto.FLOAT, None))
+    assert len(saturating_layers(model)) == 2
+    x = (layer.x.astype(np.float32) - np.float32(layer.x_zero)).astype(np.float32)
+    for session in (bno.session(model), exact_session(model)):
+        for got in session.run(None, {"x": x}):
+            np.testing.assert_array_equal(got, layer.want())
+
+
+def test_a_weight_without_a_zero_point():
+    layer, _ = LAYERS["matmul QDQ"]
+    model = onnx.ModelProto()
+    model.CopyFrom(layer.model)
+    (node,) = [n for n in model.graph.node if n.output[0] == "w_real"]
+    del node.input[2]
+    np.testing.assert_array_equal(layer.run(exact_session(model)), layer.want())
 
 
 # --- what is said -----------------------------------------------------------------------------------------------

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from bytenorm import _core
 
-from .saturation import EXACT, sums_saturate
+from .model import load_model, save_model
+from .saturation import sums_saturate
+from .unsigned_weights import unsigned_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    Model = onnx.ModelProto | str | os.PathLike[str]
 
 # Session options that have the operator: registering it twice is an error in ONNX Runtime.
 _registered: weakref.WeakSet[onnxruntime.SessionOptions] = weakref.WeakSet()
@@ -95,8 +100,8 @@ def session(
         Any model, with bytenorm's operator or without.
     sess_options : onnxruntime.SessionOptions, optional
         The operator is registered in them, nothing else is changed. Without them 8-bit sums are exact on every
-        CPU: where :func:`sums_saturate`, the entry ``session.x64quantprecision`` is set to ``1``, which costs
-        time. Pass options for ONNX Runtime's defaults.
+        CPU: where :func:`sums_saturate`, int8 weights become uint8 on the way, the same numbers, which costs time.
+        Pass options for ONNX Runtime's defaults.
     providers : sequence of str, optional
         Execution providers; the CPU's by default. The operator runs on the CPU.
 
@@ -125,21 +130,36 @@ def session(
         raise TypeError(f"model_or_path: wanted a ModelProto or a path, got {type(model_or_path).__name__}")
     if isinstance(providers, str):
         raise TypeError("providers: wanted a sequence of names, got str")
-    name = "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
-    wanted = list(providers) if providers is not None else ["CPUExecutionProvider"]
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
     register(options)
+    name = "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
+    with (
+        _exact(model_or_path) if sess_options is None and sums_saturate() else nullcontext(model_or_path) as model
+    ):
+        try:
+            source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
+            return onnxruntime.InferenceSession(
+                source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def _exact(model_or_path: Model) -> Iterator[Model]:
+    """Give a model whose sums do not saturate; what onnx cannot read is left to ONNX Runtime."""
     try:
-        source = model_or_path.SerializeToString() if isinstance(model_or_path, onnx.ModelProto) else name
-        if sess_options is None and sums_saturate():
-            # Not on other CPUs: ONNX Runtime follows it on some of those too, where nothing gets more exact.
-            precise = onnxruntime.SessionOptions()
-            precise.add_session_config_entry(*EXACT)
-            register(precise)
-            # It makes weights uint8, also those next to int8 activations in QOperator format, for which there are
-            # no kernels then. The kernels for int8 activations and int8 weights are exact.
-            with suppress(NoKernel):
-                return onnxruntime.InferenceSession(source, precise, providers=wanted)
-        return onnxruntime.InferenceSession(source, options, providers=wanted)
-    except Exception as error:
-        raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+        model = load_model(model_or_path)
+        made = unsigned_weights(model)
+    except (ValueError, OSError):
+        yield model_or_path
+        return
+    if made is model:
+        yield model_or_path
+    elif isinstance(model_or_path, onnx.ModelProto):
+        yield made
+    else:
+        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder:
+            file = Path(folder, "model.onnx")
+            save_model(made, file)  # models may be too large to be handed over in memory
+            yield file

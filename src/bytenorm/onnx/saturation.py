@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from .graph import Array
 
-EXACT = ("session.x64quantprecision", "1")  # the entry of a session's options with which nothing saturates
 _LIMIT = 64  # two products of 255 and a weight up to this fit: 2 * 255 * 64 = 32,640
 
 
@@ -41,7 +40,7 @@ def sums_saturate() -> bool:
     -------
     bool
         True: make models with 7-bit weights (``reduce_range=True``) or uint8 weights for this CPU, or run them in
-        sessions with the entry ``session.x64quantprecision`` set to ``1``, as :func:`session` does.
+        sessions with the option ``session.x64quantprecision`` set to ``1``, or in those of :func:`session`.
 
     Examples
     --------
@@ -78,8 +77,12 @@ def saturating_layers(model: ModelProto) -> list[str]:
         Convolutions and products of matrices that have a weight below -64 or above 64 in int8. Depthwise
         convolutions are not among them: ONNX Runtime has exact kernels for those.
     """
-    graph = Graph(model)
-    return [label(node) for node in graph.nodes if _saturates(graph, node)]
+    return [label(node) for node in find_saturating(Graph(model))]
+
+
+def find_saturating(graph: Graph) -> list[NodeProto]:
+    """Return the nodes of :func:`saturating_layers`."""
+    return [node for node in graph.nodes if _saturates(graph, node)]
 
 
 def _saturates(graph: Graph, node: NodeProto) -> bool:
@@ -140,7 +143,7 @@ def saturation(
     return (
         "8-bit sums saturate on this CPU, as on all with AVX2 or AVX-512 but without VNNI: with ONNX Runtime's "
         f"default options the model computes wrong numbers ({which}). Quantize with {seven_bits} (7-bit weights, "
-        f"about 1 dB less) or, in QDQ format, {unsigned}, or run it with the session option {' = '.join(EXACT)} "
+        f"about 1 dB less) or, in QDQ format, {unsigned}, or run it with the session option session.x64quantprecision = 1 "
         "(exact, slower)"
     )
 
