@@ -133,9 +133,8 @@ def session(
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
     register(options)
     name = "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
-    with (
-        _exact(model_or_path) if sess_options is None and sums_saturate() else nullcontext(model_or_path) as model
-    ):
+    change = sess_options is None and sums_saturate()
+    with _exact(model_or_path) if change else nullcontext(model_or_path) as model:
         try:
             source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
             return onnxruntime.InferenceSession(
