@@ -143,7 +143,7 @@ def saturation(
     return (
         "8-bit sums saturate on this CPU, as on all with AVX2 or AVX-512 but without VNNI: with ONNX Runtime's "
         f"default options the model computes wrong numbers ({which}). Quantize with {seven_bits} (7-bit weights, "
-        f"about 1 dB less) or, in QDQ format, {unsigned}, or run it with the session option "
+        f"1 or 2 dB less) or, in QDQ format, {unsigned}, or run it with the session option "
         "session.x64quantprecision = 1 (exact, slower)"
     )
 
