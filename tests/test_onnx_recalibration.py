@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
+from exact_sums import exact_session
 from norm_models import Nodes, serialized
 from onnx import numpy_helper
 from onnxruntime import quantization as ort_quantization
@@ -39,9 +39,7 @@ def in_batches(images, size=20):
 
 
 def run(model, feeds, outputs=None):
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return bno.session(model, options).run(outputs, feeds)
+    return exact_session(model, library=True).run(outputs, feeds)
 
 
 def errors(model, images, labels):

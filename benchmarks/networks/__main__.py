@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from bytenorm import onnx as bno
+
 from .. import machine, report
 from ..output import target, write
 from ..timing import Method
@@ -26,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure networks, print the report and write it to files."""
     options = _parser().parse_args(arguments)
     about = machine.describe() | {name: _version(name) for name in PACKAGES}
+    about["weights"] = "7 bits: 8-bit sums saturate here" if bno.sums_saturate() else "8 bits"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     results = [_measured(name, options.quick) for name in options.only]

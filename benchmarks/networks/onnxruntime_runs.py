@@ -42,7 +42,7 @@ def fused(network: Network) -> Entry:
 
 def _lowered(network: Network, lowering: Lowering) -> Entry:
     feeds = [{network.model.graph.input[0].name: image[np.newaxis]} for image in network.calibration]
-    return _entry(network, bno.quantize(network.model, feeds, lowering=lowering))
+    return _entry(network, bno.quantize(network.model, feeds, lowering=lowering, reduce_range=bno.sums_saturate()))
 
 
 def _entry(network: Network, model: ModelProto) -> Entry:

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bytenorm import onnx as bno
+
 from ..runner import ROOT
 from .entry import Array, Entry
 from .network import Network
@@ -66,8 +68,12 @@ def _nncf_quantized(model: Any, network: Network) -> Any:
     nncf_package.set_log_level(logging.ERROR)
     name = network.model.graph.input[0].name
     feeds = [{name: image[np.newaxis]} for image in network.calibration]
+    options = {}
+    if bno.sums_saturate():  # 7-bit weights in all layers; by default NNCF takes them in the first one
+        fix = nncf_package.OverflowFix.ENABLE
+        options["advanced_parameters"] = nncf_package.AdvancedQuantizationParameters(overflow_fix=fix)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
-        return nncf_package.quantize(model, nncf_package.Dataset(feeds), subset_size=len(feeds))
+        return nncf_package.quantize(model, nncf_package.Dataset(feeds), subset_size=len(feeds), **options)
 
 
 def _entry(network: Network, path: Path) -> Entry:

@@ -60,7 +60,9 @@ QUANTIZE_EPILOG = """\
   with name, channels, became ("folded", "8-bit" or "float"), folds_into,
   problem, pattern and unfused (see inspect; empty unless --lowering is fused),
   and, with --norm-method or --reestimate, recalibrated: norms, each with name,
-  method, reestimated, scale, zero_point, clipped (a share), mse
+  method, reestimated, scale, zero_point, clipped (a share), mse; saturates:
+  whether the model computes wrong numbers on this CPU with ONNX Runtime's
+  default options, as full-range weights do without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
@@ -81,7 +83,8 @@ LOWER_EPILOG = """\
 --json:
   model, output, lowering, size_before, size_after (bytes), in_8_bits,
   in_float, and norms: each with name, channels, became ("8-bit" or "float"),
-  problem, pattern and unfused (see inspect; empty unless --lowering is fused)
+  problem, pattern and unfused (see inspect; empty unless --lowering is fused);
+  saturates (see quantize)
 
 examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
@@ -96,7 +99,8 @@ COMPARE_EPILOG = """\
 --json:
   reference, candidate, samples, and outputs: each with name, snr_db, cosine,
   top1_agreement, max_abs_error, worst_sample, worst_sample_snr_db; an
-  infinite snr_db is null (with max_abs_error 0 the outputs are equal)
+  infinite snr_db is null (with max_abs_error 0 the outputs are equal);
+  reference_saturates and candidate_saturates (see quantize)
 
 examples:
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
@@ -247,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--reduce-range",
         action="store_true",
-        help="7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate",
+        help="7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums saturate",
     )
     made.add_argument(
         "--exclude",

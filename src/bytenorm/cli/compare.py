@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..onnx.comparison import COLUMNS, Comparison, compare
 from ..onnx.model import load_model
-from ..onnx.timing import session_options
 from .samples import samples
+from .saturation import note
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -21,19 +21,26 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     names = {"reference": repr(options.reference), "candidate": repr(options.candidate)}
     with naming(**names), screen.progress() as progress:
         reference = load_model(options.reference)
-        load_model(options.candidate)
+        remarks = [note(reference, options.reference), note(load_model(options.candidate), options.candidate)]
         data = samples(options, reference, options.limit)
         del reference
         found = compare(
             options.reference,
             options.candidate,
             data,
-            sess_options=session_options(),
             progress=lambda done, whole: progress("comparing", done, whole),
         )
     screen.line(f"{options.candidate} against {options.reference}")
     show(found, screen)
-    screen.result(reference=options.reference, candidate=options.candidate, **found.to_dict())
+    for remark in filter(None, remarks):
+        screen.line(f"{remark}; the figures above are those of exact sums")
+    screen.result(
+        reference=options.reference,
+        candidate=options.candidate,
+        reference_saturates=bool(remarks[0]),
+        candidate_saturates=bool(remarks[1]),
+        **found.to_dict(),
+    )
 
 
 def show(found: Comparison, screen: Screen) -> None:

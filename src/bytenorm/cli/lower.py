@@ -10,6 +10,7 @@ from ..onnx.lowering import lower_with_report, refuse_lowered
 from ..onnx.model import load_model
 from .outcomes import Fate, fates, show
 from .places import require_output, size_on_disk, write
+from .saturation import note
 from .screen import as_size
 from .wording import naming
 
@@ -38,6 +39,9 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     counts = show(made, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
     screen.line(f"written to {options.output}")
+    remark = note(lowered, options.output)
+    if remark:
+        screen.line(remark)
     screen.result(
         model=options.model,
         output=options.output,
@@ -46,5 +50,6 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         size_after=after,
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
+        saturates=bool(remark),
         norms=[{key: value for key, value in fate.to_dict().items() if key != "folds_into"} for fate in made],
     )

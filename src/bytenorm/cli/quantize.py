@@ -13,6 +13,7 @@ from . import compare
 from .outcomes import Fate, fates, show
 from .places import require_output, size_on_disk, write
 from .samples import samples
+from .saturation import note
 from .screen import as_size
 from .wording import naming
 
@@ -64,6 +65,9 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     screen.line("the 8-bit model against the float one, on the calibration data:")
     compare.show(report.comparison, screen)
     screen.line(f"written to {options.output} ({options.format}, {options.lowering})")
+    remark = note(made, options.output)
+    if remark:
+        screen.line(f"{remark}; the figures above are those of exact sums")
     screen.result(
         model=options.model,
         output=options.output,
@@ -83,6 +87,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
         comparison=report.comparison.to_dict(),
+        saturates=bool(remark),
         norms=[fate.to_dict() for fate in became],
         recalibrated=[norm.to_dict() for norm in report.recalibrated],
     )

@@ -16,6 +16,7 @@ from .inspection import BatchNormInfo, Inspection, inspect
 from .lowering import LoweringWarning, lower
 from .quantization import quantize
 from .runtime import custom_op_library, register, session
+from .saturation import SaturationWarning, sums_saturate
 
 __all__ = [
     "BatchNormInfo",
@@ -24,6 +25,7 @@ __all__ = [
     "Inspection",
     "LoweringWarning",
     "OutputComparison",
+    "SaturationWarning",
     "compare",
     "custom_op_library",
     "digits_model",
@@ -32,4 +34,5 @@ __all__ = [
     "quantize",
     "register",
     "session",
+    "sums_saturate",
 ]

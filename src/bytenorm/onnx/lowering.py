@@ -17,6 +17,7 @@ from .inspection import is_quantized
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .patterns import find_patterns
+from .saturation import warn_of_saturation
 from .unsigned import make_unsigned
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def lower(
     -----
     LoweringWarning
         For each norm that stays as it is.
+    SaturationWarning
+        If the model, whoever quantized it, computes wrong numbers on this CPU in a session with ONNX Runtime's
+        defaults.
 
     Raises
     ------
@@ -108,6 +112,7 @@ def lower(
     """
     made, outcomes = lower_with_report(model, lowering=lowering, keep_int8=keep_int8)
     warn_of(outcomes)
+    warn_of_saturation(made)
     return made
 
 

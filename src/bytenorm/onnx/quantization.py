@@ -34,6 +34,7 @@ from .marking import Marks
 from .model import load_model, without_functions
 from .norms import Norm, find_norms
 from .recalibration import RecalibratedNorm, recalibrate
+from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, stage
 
 QuantFormat = Literal["QDQ", "QOperator"]
@@ -109,7 +110,8 @@ def quantize(
     per_channel : bool
         Whether each output channel of a convolution has a weight scale of its own.
     reduce_range : bool
-        7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate.
+        7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate; see
+        :func:`sums_saturate`.
     calibrate_method : {"minmax", "entropy", "percentile"}
         How ranges of activations are chosen. With the 128 bins of ONNX Runtime's calibrator ``"entropy"`` often
         chooses what ``"minmax"`` does.
@@ -137,6 +139,8 @@ def quantize(
     -----
     LoweringWarning
         For each norm that stays in float.
+    SaturationWarning
+        If the model computes wrong numbers on this CPU in a session with ONNX Runtime's defaults.
 
     Raises
     ------
@@ -169,6 +173,7 @@ def quantize(
         images=images,
     )
     warn_of(list(report.outcomes))
+    warn_of_saturation(made)
     return made
 
 

@@ -29,7 +29,6 @@ from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model, without_functions
 from ..onnx.norms import find_hidden, find_norms
 from ..onnx.runtime import session
-from ..onnx.timing import session_options
 from .spots import NotMeasured, Spot, spot_of
 
 if TYPE_CHECKING:
@@ -269,7 +268,7 @@ def _run(
             kind = TensorProto.INT8 if q.signed else TensorProto.UINT8
             model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     names = [name for name in wanted if name not in fed]
-    run = session(model, session_options())
+    run = session(model)
     done = 0
     for batch in batches:
         try:
