@@ -14,14 +14,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes sha
 def run_python():
     """Run code in a fresh interpreter; environment variables given as None are taken away."""
 
-    def run(code, *options, **environment):
+    def run(code, *options, timeout=60, **environment):
         variables = {**os.environ, **environment}
         return subprocess.run(
             [sys.executable, *options, "-c", code],
             env={name: value for name, value in variables.items() if value is not None},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
 
