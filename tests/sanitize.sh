@@ -7,12 +7,13 @@ cd "$(dirname "$0")/.."
 sh tests/variant.sh "$python" sanitize -DBYTENORM_SANITIZE=ON
 
 # NumPy's arrays go through malloc, and torch's tensors do anyway, so that a byte beyond them is seen; Python itself
-# leaks at exit. The sanitizer's own allocator does not survive a fork while other threads run.
+# leaks at exit. The sanitizer's own allocator does not survive a fork while other threads run. Two processes: what
+# ends one of them fails the test that it was at.
 sanitized() {
     LD_PRELOAD=$(${CXX:-c++} -print-file-name=libasan.so):$(${CXX:-c++} -print-file-name=libubsan.so) \
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package \
-        "$python" -m pytest -p no:cacheprovider "$@"
+        "$python" -m pytest -p no:cacheprovider -n 2 "$@"
 }
 sanitized tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py tests/test_fused.py \
     tests/test_onnx_operator.py tests/test_calibration_statistics.py \

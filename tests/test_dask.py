@@ -1,5 +1,6 @@
 """Dask arrays and files counted by a cluster: the same bits as on one core, for any chunks and after a kill."""
 
+import gc
 import os
 import pickle
 from fractions import Fraction
@@ -422,6 +423,28 @@ def test_a_file_that_changes_or_goes_after_it_was_looked_at(client, one_file):
     Path(path).unlink()
     with pytest.raises(ValueError, match=r"^a\.npy is not there for a worker: all of them must see it as '"):
         cluster.count_files(client, looked, how)
+
+
+@pytest.mark.parametrize("address", ["nowhere://x", "tcp://127.0.0.1:1"])
+def test_a_scheduler_that_cannot_be_reached_leaves_dask_as_it_was(client, monkeypatch, address):
+    monkeypatch.setattr(cluster, "CONNECT", 0.2)
+    with dask.config.set(scheduler="threads"):
+        with (
+            pytest.raises(ValueError, match=r"^scheduler '.*' cannot be reached: "),
+            cluster.connected(address),
+        ):
+            pass
+        gc.collect()  # what Dask has left of it ends, and restores what it found
+        assert dask.config.get("scheduler") == "threads"
+    assert distributed.default_client() is client
+
+
+def test_a_client_that_is_not_dasks_default(client, one_file):
+    path, how, looked = one_file
+    with cluster.connected(client.scheduler.address) as its:
+        assert distributed.default_client() is client
+        assert dask.config.get("scheduler") == "threads"
+        assert cluster.count_files(its, looked, how) == on_one_core(np.load(path))
 
 
 def test_workers_with_another_version(client, monkeypatch):

@@ -27,6 +27,7 @@ from bytenorm.onnx.timing import (
 DIGITS = bno.digits_model()
 NORMS = 12  # of the digits network
 LEFT = 9  # of them cannot be folded
+BLOCKED = "com.microsoft.nchwc"  # the domain of the operators of ONNX Runtime's blocked layout
 
 
 class Run:
@@ -83,10 +84,10 @@ def quantized(model, feeds, form="QDQ", byte="QUInt8"):
         return onnx.load_model(path)
 
 
-@pytest.fixture
-def written_out(rng):
+def written_out(rng, channels, *, convolution):
     """Return a network with a norm that is written as Mul and Add."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8, 6, 6]) for name in "xy")
+    last = "y" if convolution else "positive"
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 6, 6]) for name in ("x", last))
     nodes = [
         helper.make_node("MaxPool", ["x"], ["pooled"], "pool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         helper.make_node("Mul", ["pooled", "gain"], ["scaled"], "scale"),
@@ -94,8 +95,12 @@ def written_out(rng):
         helper.make_node("Relu", ["normalized"], ["positive"], "relu"),
         helper.make_node("Conv", ["positive", "weight"], ["y"], "conv"),
     ]
-    constants = [constant("gain", (8, 1, 1), rng), constant("shift", (8, 1, 1), rng)]
-    graph = helper.make_graph(nodes, "graph", [x], [y], [*constants, constant("weight", (8, 8, 1, 1), rng)])
+    constants = [constant("gain", (channels, 1, 1), rng), constant("shift", (channels, 1, 1), rng)]
+    if convolution:
+        constants.append(constant("weight", (channels, channels, 1, 1), rng))
+    else:
+        nodes.pop()
+    graph = helper.make_graph(nodes, "graph", [x], [y], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
@@ -367,6 +372,18 @@ def test_a_depthwise_convolution_of_one_pixel_is_a_norm(op, inputs):
     assert conv(op, ["x"], [8, 1, 1, 1], 8) == []
 
 
+def test_a_product_in_the_blocked_layout_is_part_of_a_norm_if_the_source_says_so():
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["blocked"], "scaled_mul_nchwc", group=8, domain=BLOCKED),
+        helper.make_node("ReorderOutput", ["blocked"], ["scaled"], "reorder", domain=BLOCKED),
+        helper.make_node("Add", ["scaled", "v"], ["y"], "shift"),
+    ]
+    shapes = {"w": [8, 1, 1, 1], "v": [8, 1, 1]}
+    assert norm_groups(nodes, shapes) == []
+    names = ["scale", "scaled_mul_nchwc", "shift", "y_mul_nchwc"]
+    assert norm_groups(nodes, shapes, [names]) == [{"scaled_mul_nchwc", "shift"}]
+
+
 def test_a_convolution_of_one_channel_is_a_norm_in_8_bits_only():
     assert conv("QLinearConv", list("xabw"), [1, 1, 1, 1], 1) == [{"conv"}]
     assert conv("Conv", list("xw"), [1, 1, 1, 1], 1) == []
@@ -437,17 +454,26 @@ def test_profile_of_a_lowered_model(stock, lowering, tmp_path):
         assert found.norms_ms == pytest.approx(found.by_op["QLinearBatchNormalization"])
 
 
-def test_profile_of_a_norm_written_as_arithmetic(written_out):
-    feeds = random_feeds(written_out)
-    found = profile(written_out, feeds, runs=2)
+@pytest.mark.parametrize("channels", [3, 16])
+def test_profile_of_a_norm_written_as_arithmetic(rng, channels):
+    """16 channels fill the blocks of any CPU for which ONNX Runtime has a blocked layout, and 3 those of none."""
+    model = written_out(rng, channels, convolution=False)
+    found = profile(model, random_feeds(model), runs=2)
     consistent(found)
     assert found.norms == 1
-    assert found.norms_ms == pytest.approx(found.by_op["Mul"] + found.by_op["Add"])
+    product = {"Mul", "Conv"} & set(found.by_op)
+    assert product == {"Mul"} or (channels == 16 and product == {"Conv"})
+    assert found.norms_ms == pytest.approx(found.by_op[product.pop()] + found.by_op["Add"])
+
+
+def test_profile_of_a_quantized_norm_written_as_arithmetic(rng):
+    model = written_out(rng, 8, convolution=True)
+    feeds = random_feeds(model)
     for form in ("QDQ", "QOperator"):
-        in_8_bits = profile(quantized(written_out, feeds, form), feeds, runs=2)
+        in_8_bits = profile(quantized(model, feeds, form), feeds, runs=2)
         assert in_8_bits.norms == 1
         assert in_8_bits.norms_ms == pytest.approx(in_8_bits.by_op["QLinearMul"] + in_8_bits.by_op["QLinearAdd"])
-    converting = profile(quantized(written_out, feeds, byte="QInt8"), feeds, runs=2)
+    converting = profile(quantized(model, feeds, byte="QInt8"), feeds, runs=2)
     assert converting.norms == 1
     assert converting.norms_ms > converting.by_op["Mul"] + converting.by_op["Add"]
 

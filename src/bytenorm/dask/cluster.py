@@ -66,7 +66,8 @@ def connected(address: str) -> Iterator[Client]:
         If there is no scheduler, it has no workers, or these lack bytenorm or have another version of it.
     """
     try:
-        client = Client(address, timeout=CONNECT)
+        # Not Dask's default, in which a client that fails to connect stays, and with it the scheduler that is set.
+        client = Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"scheduler {address!r} cannot be reached: {error}") from None
     with client:
@@ -135,7 +136,7 @@ def count_files(
             groups = [parts[i : i + TOGETHER] for i in range(0, len(parts), TOGETHER)]
             parts = client.map(merged, groups, pure=False)
         # From here on the scheduler drops each part when it is merged: only the last one is asked for.
-        arriving = as_completed(counted)
+        arriving = as_completed(counted, loop=client.loop)  # else that of the default client
         del counted
         done = 0
         progress(0, whole)

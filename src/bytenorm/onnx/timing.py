@@ -36,6 +36,9 @@ _ONLY_FATAL = 4  # what ONNX Runtime has to say otherwise is in its exceptions
 _EVENT = "_kernel_time"
 _CONTROL = ("If", "Loop", "Scan")  # their time is that of the nodes inside, which have events of their own
 _OWN = re.compile(r"(QLinear(Concat|Add)?)?BatchNormalization")
+# In its blocked layout ONNX Runtime makes a convolution of a Mul by a number for each channel, and names it by the
+# tensor that the Mul makes and this.
+_PRODUCT = "_mul_nchwc"
 
 
 @dataclass(frozen=True)
@@ -352,7 +355,7 @@ def profile(
     name = "model" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
     proto = load_model(model)
     written_out = [
-        [node.name for node in norm.nodes]
+        [name for node in norm.nodes for name in (node.name, node.output[0] + _PRODUCT)]
         for norm in find_norms(_named(proto))
         if not norm.lowered and norm.written != "BatchNormalization"
     ]
@@ -456,7 +459,8 @@ def norm_groups(
     A norm in float is a BatchNormalization, or a Mul and Add; where its input or output is quantized, with the
     DequantizeLinear before it and the QuantizeLinear behind it, and the Relu or Clip between. A norm in 8 bits is
     bytenorm's operator or, as is one in float in ONNX Runtime's blocked layout, a 1 x 1 convolution with a group
-    for each channel; with the Relu or Clip behind it.
+    for each channel; with the Relu or Clip behind it. The convolution that the blocked layout makes of a Mul is no
+    norm of its own.
 
     Parameters
     ----------
@@ -464,7 +468,8 @@ def norm_groups(
     shapes : mapping of str to sequence of int
         Of the constants, by name.
     written_out : iterable of collection of str, optional
-        The names of the nodes of each norm that the model spells as arithmetic: only its source tells.
+        The names of the nodes of each norm that the model spells as arithmetic, and of what they may have become:
+        only its source tells.
 
     Returns
     -------
@@ -496,7 +501,7 @@ def norm_groups(
 
 
 def _is_depthwise_1x1(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> bool:
-    if not node.op_type.endswith("Conv"):
+    if not node.op_type.endswith("Conv") or node.name.endswith(_PRODUCT):
         return False
     quantized = node.op_type.startswith("QLinear")
     position = 3 if quantized else 1
