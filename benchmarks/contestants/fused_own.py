@@ -24,11 +24,22 @@ def concat(p: ConcatProblem) -> Contestant:
 
 
 def add(p: SumProblem) -> Contestant:
-    """Return the norm of a sum, and the sum, with the norm's memory given."""
-    statement = "add_batch_norm(a, b, norm, sum_scale=sum_scale, sum_zero_point=sum_zero_point, out=qy)"
+    """Return the norm of a sum, and the sum, with memory given for both."""
+    statement = (
+        "add_batch_norm(a, b, norm, sum_scale=sum_scale, sum_zero_point=sum_zero_point, out=qy, sum_out=qs)"
+    )
     return Contestant(
         "add_batch_norm", "own", statement, _names(p), p.whole.x.size, lambda pair: own.codes(pair[0])
     )
+
+
+def add_exact_with_sum(p: SumProblem) -> Contestant:
+    """Return the norm of the exact sum, and the sum's codes."""
+    statement = (
+        "add_batch_norm(a, b, norm, sum_scale=sum_scale, sum_zero_point=sum_zero_point, exact_sum=True, out=qy, "
+        "sum_out=qs)"
+    )
+    return Contestant("of the exact sum, and the sum", "other", statement, _names(p), p.whole.x.size)
 
 
 def add_exact(p: SumProblem) -> Contestant:
@@ -61,4 +72,5 @@ def _names(p: SumProblem) -> dict[str, object]:
         "sum_scale": p.whole.scale,
         "sum_zero_point": p.whole.zero_point,
         "qy": bn.QuantizedTensor(p.whole.y, p.whole.output_scale, p.whole.output_zero_point),
+        "qs": bn.QuantizedTensor(p.whole.z, p.whole.scale, p.whole.zero_point),
     }
