@@ -499,7 +499,7 @@ SECTIONS: dict[str, Section] = {
         "The norm of a sum, and the sum, one thread",
         "Shapes of ResNet-50 v2, batch 1; a sum reads two tensors and writes two, so two copies measure it.",
         add,
-        ("add_batch_norm", "of the exact sum, and the sum", "of the exact sum", "torch", "one norm", "memcpy of both"),
+        ("add_batch_norm", "of the exact sum", "torch", "one norm", "memcpy of both"),
     ),
     "sizes": Section(
         "From 1 KB on, NCHW, C = 64, one thread",

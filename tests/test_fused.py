@@ -381,8 +381,9 @@ def test_the_sum_goes_where_it_is_wanted(rng, layouts, shape, exact):
             y_memory = places.get(norm_to)
             kept = {name: q.data.copy() for name, q in (("a", a), ("b", b)) if name not in (norm_to, sum_to)}
             y, s = bn.add_batch_norm(
-                a, b, norm, sum_scale=0.08, sum_zero_point=60, exact_sum=exact, out=y_memory, sum_out=places[sum_to]
-            )
+                a, b, norm, sum_scale=0.08, sum_zero_point=60, exact_sum=exact, out=y_memory,
+                sum_out=places[sum_to],
+            )  # fmt: skip
             np.testing.assert_array_equal(s.data, total)
             np.testing.assert_array_equal(y.data, want)
             assert (s.dtype, s.scale, s.zero_point) == (bn.quint8, 0.08, 60)

@@ -13,7 +13,7 @@ constexpr int64_t tile_bytes = 49152;
 constexpr size_t most_joined = 128;  // pieces: their places are kept on the stack
 constexpr int64_t fewest_pixels = 8, most_pixels = 64;
 constexpr int64_t longest_plane = 65536;  // longer ones are cut, where there are few
-constexpr int64_t fewest_channels = 8;  // in fewer, a vector that holds one pixel is slower than the table
+constexpr int64_t fewest_channels = 8;    // in fewer, a vector that holds one pixel is slower than the table
 
 // Whether an array has no gaps, its channels being the last axis in memory, or the one behind the first.
 bool has_no_gaps(Layout::Kind kind, const int64_t* strides, const int64_t* shape, int ndim, int axis,
@@ -87,10 +87,9 @@ class ConcatPass {
                 for (size_t i = 0; i < ends.size(); ++i) {
                     const ConcatLayout::Piece& piece = layout_.pieces()[i];
                     const int64_t x_stride = piece.layout.outer[piece.layout.outers - 1].x_stride;
-                    for_each_run(piece.layout, done, done + 1,
-                                 [&](const uint8_t* x, uint8_t*, int64_t, int64_t) {
-                                     parts[i] = {piece.first_channel, piece.channels, x, x_stride};
-                                 });
+                    for_each_run(piece.layout, done, done + 1, [&](const uint8_t* x, uint8_t*, int64_t, int64_t) {
+                        parts[i] = {piece.first_channel, piece.channels, x, x_stride};
+                    });
                 }
                 done += count;
                 walk_rows(rows, parts, ends.size(), y, y_stride, count);
@@ -151,11 +150,12 @@ class ConcatPass {
                            part.first_lane, end - begin, Loop{end - begin, part.lanes, channels, 0},
                            Loop{part.lanes, 1, 1, 1});
         while (begin < end) {
-            const int64_t image = begin < part.lanes ? 0 : begin / part.lanes, channel = begin - image * part.lanes;
+            const int64_t image = begin < part.lanes ? 0 : begin / part.lanes,
+                          channel = begin - image * part.lanes;
             const int64_t count = std::min(part.lanes - channel, end - begin);
             uint8_t* y = layout_.y() + (image * channels + part.first_lane + channel) * length;
-            segment(part.x + begin * length, y, part.first_lane + channel, count,
-                    Loop{count, length, length, 1}, Loop{length, 1, 1, 0});
+            segment(part.x + begin * length, y, part.first_lane + channel, count, Loop{count, length, length, 1},
+                    Loop{length, 1, 1, 0});
             begin += count;
         }
     }

@@ -14,8 +14,8 @@ struct ConcatPiece {
     const int64_t *x_strides, *shape;
 };
 
-// All of them, in the order of their channels, and where they go. Their shapes differ on `axis` alone. A piece may lie
-// where its channels go; it must not touch any other byte of the output.
+// All of them, in the order of their channels, and where they go. Their shapes differ on `axis` alone. A piece may
+// lie where its channels go; it must not touch any other byte of the output.
 struct ConcatArrays {
     std::vector<ConcatPiece> pieces;
     uint8_t* y;
@@ -23,8 +23,9 @@ struct ConcatArrays {
     int ndim, axis;
 };
 
-// How a concatenation is walked: loops for each piece. Where no array has gaps, which is nearly always, finding loops
-// would take longer than walking a small piece: then a few numbers say all there is to say, and `pieces` is empty.
+// How a concatenation is walked: loops for each piece. Where no array has gaps, which is nearly always, finding
+// loops would take longer than walking a small piece: then a few numbers say all there is to say, and `pieces` is
+// empty.
 class ConcatLayout {
   public:
     struct Piece {

@@ -46,7 +46,8 @@ class Walk {
             if (n == 0) return;
             const Whole last_a(a, n), last_b(b, n);
             const Codes codes(*this, last_a.bytes, last_b.bytes, same, channel);
-            return finish(last_a.bytes, last_b.bytes, y, codes.bytes, n, channel, codes.unsure() & ((1u << n) - 1));
+            return finish(last_a.bytes, last_b.bytes, y, codes.bytes, n, channel,
+                          codes.unsure() & ((1u << n) - 1));
         }
         // The last vector overlaps the one before. In place that one is stored by then, so it is computed first.
         alignas(32) uint8_t last[32];
@@ -84,7 +85,8 @@ class Walk {
         }
 
         BYTENORM_INLINE bool any_unsure() const {
-            return _mm256_movemask_ps(_mm256_or_ps(_mm256_or_ps(near[0], near[1]), _mm256_or_ps(near[2], near[3])));
+            return _mm256_movemask_ps(
+                _mm256_or_ps(_mm256_or_ps(near[0], near[1]), _mm256_or_ps(near[2], near[3])));
         }
         uint32_t unsure() const {
             uint32_t bits = 0;

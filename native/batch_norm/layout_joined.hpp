@@ -19,7 +19,8 @@ class Joint {
     Joint(const JoinedPart* parts, int64_t lane, int64_t n) {
         for (int i = 0; i < P; ++i) {
             const int64_t from = parts[i].first_lane - lane, to = from + parts[i].lanes;
-            x_[i] = parts[i].x - from, step_[i] = parts[i].x_stride;  // lane 0 of the vector; only `lanes_` are read
+            x_[i] = parts[i].x - from,
+            step_[i] = parts[i].x_stride;  // lane 0 of the vector; only `lanes_` are read
             lanes_[i] = V::lanes(from < 0 ? 0 : from, to < n ? to : n);
         }
     }
@@ -48,8 +49,8 @@ class Joint {
     typename V::Lanes lanes_[P];
 };
 
-// A whole vector of channels of every pixel. `pixels` and `y_step` are copies of what `Joined` says: a store of bytes
-// may change any memory, which would be read again for every pixel.
+// A whole vector of channels of every pixel. `pixels` and `y_step` are copies of what `Joined` says: a store of
+// bytes may change any memory, which would be read again for every pixel.
 template <int P, class Arithmetic>
 void walk_whole(const Arithmetic& arithmetic, const ParamBlock<Arithmetic::Vector::width>& block,
                 const JoinedPart* parts, int64_t lane, uint8_t* y, int64_t pixels, int64_t y_step) {

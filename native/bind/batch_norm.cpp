@@ -204,8 +204,8 @@ class Operator {
         if (!with_sum && !sum_out.is_none()) return nb::none();
         Output sum;
         PyArrayObject* s = nullptr;
-        const OutputQuantization sum_quantization{nb::borrow(sum_scale), nb::borrow(sum_zero_point), call.sum.scale,
-                                                  static_cast<int32_t>(call.sum.zero_point)};
+        const OutputQuantization sum_quantization{nb::borrow(sum_scale), nb::borrow(sum_zero_point),
+                                                  call.sum.scale, static_cast<int32_t>(call.sum.zero_point)};
         if (with_sum) {
             sum = make_output(x1, sum_out, sum_is_signed, sum_quantization, checked);
             if (!sum.array.is_valid()) return nb::none();

@@ -112,8 +112,8 @@ struct Parameters {
             int64_t sum = 0;
             for (int64_t count : channels) sum += count;
             wanted.from(sum, pieces == 1 ? "x_0 has " + std::to_string(sum) + " channels"
-                                         : "x_0 to x_" + std::to_string(pieces - 1) + " have " + std::to_string(sum) +
-                                               " channels together");
+                                         : "x_0 to x_" + std::to_string(pieces - 1) + " have " +
+                                               std::to_string(sum) + " channels together");
         }
         norm.check(attributes, wanted);
         if (scales.known) check_scales(scales);

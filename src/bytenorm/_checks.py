@@ -400,7 +400,7 @@ def sum_output(
     result, array = _output(value, a.data.shape, "input's", kind, sum_scale, sum_zero_point, "sum_out", "sum's")
     for name, q in (("a", a), ("b", b)):
         if exact and _share_memory(array, q.data):
-            raise ValueError(f"sum_out must be apart from {name} with exact_sum, which reads it again, got an overlap")
+            raise ValueError(f"sum_out must be apart from {name} with exact_sum: it is read again; got an overlap")
         _same_or_apart(array, q.data, "sum_out", name)
     norm = out.data if isinstance(out, _core.Tensor) else out
     if norm is not None and _share_memory(array, norm):

@@ -132,17 +132,17 @@ def add_batch_norm(
         Where to write the norm: the output's dtype and the shape of `a`, any strides. It may be the own memory
         of `a` or `b`, or apart from both.
     sum_out : array of uint8 or int8, or QuantizedTensor, optional
-        Where to write the sum, apart from `out`: the dtype and shape of `a`, any strides. It may be the own memory of
-        `a` or `b`, or apart from both, which it has to be with `exact_sum`. A residual network can keep its sum where
-        it is: ``sum_out=a.data``; `a` then no longer describes its memory, what is returned does.
+        Where to write the sum, apart from `out`: the dtype and shape of `a`, any strides. It may be the own memory
+        of `a` or `b`, or apart from both, which it has to be with `exact_sum`. A residual network can keep its sum
+        where it is: ``sum_out=a.data``; `a` then no longer describes its memory, what is returned does.
 
     Returns
     -------
     normalized : QuantizedTensor
         Of the shape of `a` and its axis order in memory. Over `out`'s memory if that is given.
     sum : QuantizedTensor
-        Of the shape of `a` and its axis order in memory, or over the memory of `sum_out`. Only with a quantization for
-        it.
+        Of the shape of `a` and its axis order in memory. Over `sum_out`'s memory if that is given. Only with a
+        quantization for it.
 
     Raises
     ------

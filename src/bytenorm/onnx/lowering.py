@@ -66,10 +66,9 @@ def lower(
         :func:`bytenorm.quantized_batch_norm`, fastest where :func:`register` was called, and slower, with the
         same bits, where it was not. ``"fused"`` does so too, and where a norm reads a concatenation or a sum,
         writes one operator for both: fastest of all with :func:`register`. Pieces of a concatenation keep their
-        own scales, and a sum is normalized before it is rounded, so results may differ by a step, and are closer to
-        those in float. A model with several
-        numbers of pieces, or with sums that are read elsewhere and others that are not, needs IR version 10, and
-        so ONNX Runtime 1.18.
+        own scales, and a sum is normalized before it is rounded, so results may differ by a step, and are closer
+        to those in float. A model with several numbers of pieces, or with sums that are read elsewhere and others
+        that are not, needs IR version 10, and so ONNX Runtime 1.18.
     keep_int8 : bool
         Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
         128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.

@@ -68,7 +68,7 @@ class Concatenation:
 class Sum:
     """A norm of a quantized sum of two tensors.
 
-    The norm reads axis `perm[i]` of the summands as its axis i. It can take the sum before it is rounded if `exact`.
+    The norm reads axis `perm[i]` of the summands as its axis i. It can take the sum unrounded if `exact`.
     """
 
     name: ClassVar[str] = "add"
