@@ -95,7 +95,7 @@ class ConcatPass {
                 walk_rows(rows, parts, ends.size(), y, y_stride, count);
             });
         };
-        threads_.run(layout_.size() / channels, layout_.size(), body);
+        threads_.run(layout_.pixels(), layout_.size(), body);
     }
 
     void walk_rows(const JoinedRows& rows, JoinedPart* parts, size_t count, uint8_t* y, int64_t y_stride,
@@ -139,8 +139,7 @@ class ConcatPass {
 
     // Of a piece without gaps: its planes, or its pixels.
     int64_t items_of(const JoinedPart& part) const {
-        const int64_t pixels = layout_.size() / layout_.channels();
-        return layout_.kind() == Layout::rows ? pixels : pixels / layout_.length() * part.lanes;
+        return layout_.kind() == Layout::rows ? layout_.pixels() : layout_.images() * part.lanes;
     }
 
     void walk_dense(const JoinedPart& part, int64_t begin, int64_t end) const {
@@ -206,8 +205,10 @@ ConcatLayout::ConcatLayout(const ConcatArrays& arrays) : y_(arrays.y), kind_(Lay
     for (const ConcatPiece& piece : arrays.pieces) channels_ += piece.shape[arrays.axis];
     for (int d = 0; d < arrays.ndim; ++d) size_ *= d == arrays.axis ? channels_ : arrays.pieces[0].shape[d];
     if (size_ == 0) return;
+    pixels_ = size_ / channels_;
     length_ = 1;
     for (int d = arrays.axis + 1; d < arrays.ndim; ++d) length_ *= arrays.pieces[0].shape[d];
+    images_ = pixels_ / length_;
     if (channels_ >= fewest_channels && arrays.pieces.size() <= most_joined && find_dense(arrays, Layout::rows))
         return;
     if (arrays.axis <= 1 && length_ > 1 && length_ < longest_plane && find_dense(arrays, Layout::planes)) return;

@@ -39,15 +39,17 @@ class ConcatLayout {
 
     int64_t size() const { return size_; }
     int64_t channels() const { return channels_; }
+    int64_t pixels() const { return pixels_; }
     uint8_t* y() const { return y_; }
 
     // For `choose`: rows only where all pieces can be walked pixel by pixel together.
     Layout::Kind kind() const { return kind_; }
 
-    // Without gaps: the first pixel of each piece, or its first plane. Planes have `length` bytes.
+    // Without gaps: the first pixel of each piece, or its first plane. `images` hold planes of `length` bytes.
     bool dense() const { return !parts_.empty(); }
     const std::vector<JoinedPart>& parts() const { return parts_; }
     int64_t length() const { return length_; }
+    int64_t images() const { return images_; }
 
     const std::vector<Piece>& pieces() const { return pieces_; }
 
@@ -58,7 +60,7 @@ class ConcatLayout {
     std::vector<JoinedPart> parts_;
     std::vector<Piece> pieces_;
     uint8_t* y_;
-    int64_t size_ = 1, channels_ = 0, length_ = 0;
+    int64_t size_ = 1, channels_ = 0, pixels_ = 0, length_ = 0, images_ = 0;
     Layout::Kind kind_;
 };
 

@@ -150,14 +150,17 @@ def _pieces(graph: Graph, node: NodeProto) -> tuple[QParams, ...]:
 
 
 def _sum(graph: Graph, node: NodeProto) -> QParams:
-    """Return the sum that a norm reads, which its operator gives only if it is asked to."""
-    if attribute(node, "exact_sum", 0):
-        raise NotMeasured("it reads a sum that has no codes: report before lowering")
+    """Return the sum that a norm reads, which its operator gives only if it is asked to.
+
+    Counts want codes: a norm that would read the sum before it is rounded reads its codes here.
+    """
     if len(node.output) < 2 or not node.output[1]:
         del node.output[1:]
         node.output.append(graph.new_name(f"{node.name}/sum"))
-        next(a for a in node.attribute if a.name == "with_sum").i = 1
-        add_sum_functions(graph.model)
+    for given in node.attribute:
+        if given.name in ("with_sum", "exact_sum"):
+            given.i = int(given.name == "with_sum")
+    add_sum_functions(graph.model)
     return _known(graph, node, 10, node.output[1], "its sum")
 
 
