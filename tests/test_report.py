@@ -183,7 +183,7 @@ def reading_codes(model):
 
 
 def test_numbers_of_fused_norms(models, held_out):
-    """A concatenation has a quantization a piece; a sum is made visible that nobody else reads, and read in codes."""
+    """A concatenation has a quantization a piece; a sum is made visible, and read in codes."""
     report = gather(models["fused"], [{"image": held_out}])
     model = reading_codes(models["fused"])
     value = constants(model)

@@ -8,14 +8,16 @@
 namespace bytenorm {
 namespace {
 
-// Channels last: the part of the output that is written while it is in the first cache.
+// Channels last: pixels of the output that are written vector by vector. Between two vectors only the lines of
+// these pixels have to stay in the first cache, so a tile may be larger than it.
 constexpr int64_t tile_bytes = 49152;
 constexpr size_t most_joined = 128;  // pieces: their places are kept on the stack
 constexpr int64_t fewest_pixels = 8, most_pixels = 64;
 constexpr int64_t longest_plane = 65536;  // longer ones are cut, where there are few
 constexpr int64_t fewest_channels = 8;    // in fewer, a vector that holds one pixel is slower than the table
 
-// Whether an array has no gaps, its channels being the last axis in memory, or the one behind the first.
+// Whether an array has no gaps and its axes are in order: all of them for planes, but for channels that come last
+// for rows.
 bool has_no_gaps(Layout::Kind kind, const int64_t* strides, const int64_t* shape, int ndim, int axis,
                  int64_t channels) {
     int64_t step = kind == Layout::rows ? channels : 1;

@@ -19,8 +19,8 @@ class Joint {
     Joint(const JoinedPart* parts, int64_t lane, int64_t n) {
         for (int i = 0; i < P; ++i) {
             const int64_t from = parts[i].first_lane - lane, to = from + parts[i].lanes;
-            x_[i] = parts[i].x - from,
-            step_[i] = parts[i].x_stride;  // lane 0 of the vector; only `lanes_` are read
+            x_[i] = parts[i].x - from;  // lane 0 of the vector; only `lanes_` are read
+            step_[i] = parts[i].x_stride;
             lanes_[i] = V::lanes(from < 0 ? 0 : from, to < n ? to : n);
         }
     }
