@@ -294,7 +294,7 @@ def add(bench: Bench) -> Iterator[Case]:
         for channels_last in (False, True):
             label = f"{'NHWC' if channels_last else 'NCHW'} {_label(shape)}"
             names = ("fused_own.add", "fused_torch.add", "fused_own.one_norm", "fused_own.two_copies",
-                     "fused_own.add_exact", "fused_own.add_exact_with_sum")  # fmt: skip
+                     "fused_own.add_with_ties", "fused_own.add_exact", "fused_own.add_exact_with_sum")  # fmt: skip
             contestants, missing = bench.gathered(label, names, sum_problem(shape, channels_last))
             rows = bench.compete(label, contestants)
             own, one, copies = (named(rows, name) for name in ("add_batch_norm", "one norm", "memcpy of both"))

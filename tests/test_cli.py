@@ -808,12 +808,11 @@ def test_errors_of_onnx_runtime_are_one_line_too(tmp_path):
 
 def test_a_signal_interrupts(made, tmp_path, run_python):
     code = f"""
-import os, signal, sys
+import signal, sys
 from bytenorm.cli import main
-from bytenorm.cli.screen import as_size, for_json
-from bytenorm.onnx import inspection, static_quantizer
+from bytenorm.onnx import static_quantizer
 def interrupt(*_):
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # in this thread: one of another is handled some time later
 static_quantizer._Reader.get_next = interrupt
 sys.exit(main(["quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]))
 """
