@@ -89,11 +89,11 @@ class Graph(Nodes):
             self.node("DequantizeLinear", [name, *self.names(name)], made)
         return made
 
-    def joined(self, op, parts, name, *, zero=125, **attributes):
+    def joined(self, op, parts, name, *, scale=None, zero=125, **attributes):
         """Add a concatenation or a sum with a quantization of its own: `zero` of the 255 steps are below 0."""
         scales = [float(self.codes[part][0]) for part in parts]
-        scale = max(scales) * 1.7 if op == "Concat" else sum(scales)
-        self.quantized(name, scale, np.iinfo(self.byte).min + zero)
+        wide = max(scales) * 1.7 if op == "Concat" else sum(scales)
+        self.quantized(name, scale or wide, np.iinfo(self.byte).min + zero)
         if self.form == "QDQ":
             made = self.node(op, [self.real(part) for part in parts], f"{name}/float", **attributes)
             return self.node("QuantizeLinear", [made, *self.names(name)], name)
@@ -371,6 +371,21 @@ def test_a_norm_of_a_sum_that_is_cut_reads_its_codes(rng, form, byte, zero):
     for got in results(made, g.feeds):
         for one, other in zip(got, want, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_norm_reads_codes_where_a_summand_would_overflow_its_slope(rng):
+    """Of the sum's scale the slope is a float32, of a summand's it is not."""
+    g = Graph(rng, plane=(3, 3))
+    norm = random_norm(rng, 8)
+    norm.weight[:] = 1e20
+    parts = [g.piece("a", 8, scale=1e20), g.piece("b", 8, scale=1.0)]
+    g.result(g.norm(g.joined("Add", parts, "s", scale=1.0), "norm", norm), 8)
+    made = fuse(g.model(), ["add"])
+    (node,) = [n for n in made.graph.node if n.op_type == "QLinearAddBatchNormalization"]
+    assert [a.i for a in node.attribute if a.name == "exact_sum"] == [0]
+    want, _ = summed(g, norm, exact=False)
+    for (got,) in results(made, g.feeds):
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -45,7 +45,8 @@ class ConcatLayout {
     // For `choose`: rows only where all pieces can be walked pixel by pixel together.
     Layout::Kind kind() const { return kind_; }
 
-    // Without gaps: the first pixel of each piece, or its first plane. `images` hold planes of `length` bytes.
+    // Without gaps: the first pixel of each piece, or its first plane, whose x_stride is not used. `images` hold
+    // planes of `length` bytes.
     bool dense() const { return !parts_.empty(); }
     const std::vector<JoinedPart>& parts() const { return parts_; }
     int64_t length() const { return length_; }

@@ -69,7 +69,8 @@ class Walk {
                 const Eight p = ByLane ? Eight::load(walk.s_, c + 8 * q) : same;
                 const __m256 inner = _mm256_fmadd_ps(p.slope_b, floats<Signed>(b + 8 * q), p.offset);
                 const __m256 real = _mm256_fmadd_ps(p.slope_a, floats<Signed>(a + 8 * q), inner);
-                // What no int32 holds becomes INT_MIN, which is far from `real`, or from NaN: no limit allows it.
+                // What no int32 holds becomes INT_MIN. Parameters that allow such numbers have a limit of -1, and
+                // NaN is within none: double decides.
                 y[q] = _mm256_cvtps_epi32(real);
                 const __m256 off = _mm256_sub_ps(real, _mm256_cvtepi32_ps(y[q]));
                 near[q] = _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), off), p.limit, _CMP_NLE_UQ);

@@ -147,7 +147,8 @@ def add_batch_norm(
     Raises
     ------
     TypeError
-        If an argument is missing or of the wrong kind, or half of the sum's quantization is.
+        If an argument is missing or of the wrong kind, half of the sum's quantization is, or `sum_out` comes
+        without it.
     ValueError
         If shapes or types differ, a tensor is quantized per channel, a scale is too large for the sum's, or as
         `BatchNorm` raises it.
@@ -163,6 +164,14 @@ def add_batch_norm(
     (array([[17, 20]], dtype=uint8), array([[7, 9]], dtype=uint8))
     >>> bn.add_batch_norm(a, b, norm).int_repr()
     array([[17, 21]], dtype=uint8)
+
+    In memory that is there already, the sum in the place of a summand:
+
+    >>> y, total = bn.add_batch_norm(
+    ...     a, b, norm, sum_scale=0.75, sum_zero_point=0, out=np.empty((1, 2), np.uint8), sum_out=a.data
+    ... )
+    >>> total.data is a.data, total.int_repr()
+    (True, array([[7, 9]], dtype=uint8))
     """
     exact = exact_sum if isinstance(exact_sum, bool) else _checks.flag(exact_sum, "exact_sum")
     with_sum = sum_scale is not None or sum_zero_point is not None
