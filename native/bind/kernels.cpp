@@ -18,7 +18,8 @@ namespace bytenorm {
 namespace {
 
 // What one test of one kernel needs: a two-dimensional x and y, and a channel's parameters for each row
-// (channels first) or each column (channels last).
+// (channels first) or each column (channels last). For planes `tile` says how many images the rows are of, all
+// channels of the first one first.
 struct Case {
     PyArrayObject *x, *y;
     int64_t rows, columns, channels;
@@ -63,8 +64,9 @@ void run_case(void (*kernel)(const Planes&), Arithmetic arithmetic, Case& t) {
     require_contiguous_rows(t);
     Planes p{};
     p.x = bytes_of(t.x), p.y = mutable_bytes_of(t.y);
-    p.count = t.rows, p.length = t.columns, p.images = 1;
+    p.images = std::max<int64_t>(t.tile, 1), p.count = t.rows / p.images, p.length = t.columns;
     p.x_stride = PyArray_STRIDE(t.x, 0), p.y_stride = PyArray_STRIDE(t.y, 0), p.channel_step = 1;
+    p.x_image = p.count * p.x_stride, p.y_image = p.count * p.y_stride;
     p.real = t.real, p.conversion = t.conversion, p.stream = t.stream;
     if (arithmetic == Arithmetic::table) t.build_table();
     if (arithmetic == Arithmetic::integer) t.fit();
@@ -166,6 +168,10 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
     t.rows = PyArray_DIM(t.x, 0), t.columns = PyArray_DIM(t.x, 1);
     const bool by_column = layout == "Rows" || layout == "Joined" || (layout == "Strided" && tile != 0);
     t.channels = by_column ? t.columns : t.rows;
+    if (layout == "Planes" && tile > 0) {
+        if (t.rows % tile != 0) throw nb::value_error("rows must be those of whole images");
+        t.channels = t.rows / tile;
+    }
     t.real = {plain_vector<float>(slope, t.channels), plain_vector<float>(intercept, t.channels),
               plain_vector<float>(zero_point, t.channels)};
     t.conversion = {is_signed(t.x), is_signed(t.y), relu, output_zero_point};
