@@ -113,6 +113,8 @@ using KernelInfoGetAttributeArray_int64 =
     Function<163, OrtStatus*(const OrtKernelInfo*, const char* name, int64_t*, size_t*)>;
 using KernelInfo_GetInputCount = Function<230, OrtStatus*(const OrtKernelInfo*, size_t*)>;
 using KernelInfo_GetOutputCount = Function<231, OrtStatus*(const OrtKernelInfo*, size_t*)>;
+using KernelInfo_GetOutputName =
+    Function<233, OrtStatus*(const OrtKernelInfo*, size_t index, char*, size_t* size)>;
 using KernelInfo_GetInputTypeInfo = Function<234, OrtStatus*(const OrtKernelInfo*, size_t index, OrtTypeInfo**)>;
 using KernelInfo_GetNodeName = Function<244, OrtStatus*(const OrtKernelInfo*, char*, size_t*)>;
 using KernelInfoGetConstantInput_tensor =

@@ -40,8 +40,7 @@ struct AddAttributes : NormAttributes {
         : NormAttributes(api, info),
           with_sum(flag_attribute(api, info, "with_sum")),
           exact_sum(flag_attribute(api, info, "exact_sum")) {
-        const size_t outputs = output_count(api, info);
-        if (with_sum != (outputs > output_s))
+        if (with_sum != has_output(api, info, output_s))
             throw Refusal(with_sum ? "attribute with_sum is 1, but the node has no output s"
                                    : "the node has an output s, but attribute with_sum is 0");
     }
@@ -152,9 +151,10 @@ class AddKernel final : public Kernel {
     void run(OrtKernelContext* context, const AddFold& fold, Use use, const Tensor& first, const Tensor& second,
              int axis) {
         const Shape& shape = first.shape;
+        uint8_t* y = output(api, context, output_y, "y", shape);
+        uint8_t* s = attributes_.with_sum ? output(api, context, output_s, "s", shape) : nullptr;
+        if (shape.empty()) return;
         const Strides strides(shape);
-        uint8_t* y = output(api, context, output_y, shape);
-        uint8_t* s = attributes_.with_sum ? output(api, context, output_s, shape) : nullptr;
         const AddArrays arrays{first.bytes(),
                                second.bytes(),
                                s,
@@ -185,11 +185,12 @@ class AddKernel final : public Kernel {
 
 class QLinearAddBatchNormalization final : public CustomOp {
   public:
-    QLinearAddBatchNormalization(const OrtApi* api, ElementType input, ElementType output)
+    QLinearAddBatchNormalization(const OrtApi* api, ElementType input, ElementType output, bool says_sums)
         : CustomOp(api, "QLinearAddBatchNormalization",
                    {input, float32, input, input, float32, input, float32, float32, float32, float32, float32,
                     input, float32, output},
-                   {output, input}, {required, optional}) {}
+                   {output, input}, {required, optional}),
+          says_sums_(says_sums) {}
 
     std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
         return std::make_unique<AddKernel>(api, info, inputs[a] == int8, outputs[output_y] == int8);
@@ -199,19 +200,21 @@ class QLinearAddBatchNormalization final : public CustomOp {
         KnownShape known = known_input(api, context, a);
         if (known.shape.ndim == 0) known = known_input(api, context, b);
         infer_output(api, context, output_y, known, y_zero_point);
-        // Saying something of an output that is not there ends the process in ONNX Runtime 1.20 to 1.24.
-        if (integer_attribute_of(api, context, "with_sum") == 1)
+        if (says_sums_ && integer_attribute_of(api, context, "with_sum") == 1)
             infer_output(api, context, output_s, known, s_zero_point);
     }
+
+  private:
+    const bool says_sums_;
 };
 
 }  // namespace
 
-std::vector<const CustomOp*> qlinear_add_batch_norms(const OrtApi* api) {
+std::vector<const CustomOp*> qlinear_add_batch_norms(const OrtApi* api, bool says_sums) {
     std::vector<const CustomOp*> ops;
     for (ElementType input : {uint8, int8})
         for (ElementType output : {uint8, int8})
-            ops.push_back(new QLinearAddBatchNormalization(api, input, output));
+            ops.push_back(new QLinearAddBatchNormalization(api, input, output, says_sums));
     return ops;
 }
 

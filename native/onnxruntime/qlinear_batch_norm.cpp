@@ -75,7 +75,9 @@ class NormKernel final : public Kernel {
         if (x.shape.dims[axis] != channels)
             throw Refusal("X must have " + std::to_string(channels) + " channels on axis " + std::to_string(axis) +
                           ", as many as scale has values, got shape " + x.shape.text());
-        const Layout layout = layout_of(x.bytes(), output(api, context, 0, x.shape), x.shape, axis);
+        uint8_t* y = output(api, context, 0, "Y", x.shape);
+        if (x.shape.empty()) return;
+        const Layout layout = layout_of(x.bytes(), y, x.shape, axis);
         const Plan plan = choose(layout, channels, Use::often);
         {
             std::lock_guard<std::mutex> guard(mutex_);
@@ -91,7 +93,9 @@ class NormKernel final : public Kernel {
         const int axis = channel_axis("X", x.shape, attributes_);
         given.check(attributes_, x.shape);
         const std::unique_ptr<Folded> folded = given.fold(attributes_, input_signed_, output_signed_);
-        const Layout layout = layout_of(x.bytes(), output(api, context, 0, x.shape), x.shape, axis);
+        uint8_t* y = output(api, context, 0, "Y", x.shape);
+        if (x.shape.empty()) return;
+        const Layout layout = layout_of(x.bytes(), y, x.shape, axis);
         const Plan plan = choose(layout, folded->channels(), Use::once);
         prepare(plan, *folded);
         apply(plan, *folded, layout, SessionThreads(api, context));

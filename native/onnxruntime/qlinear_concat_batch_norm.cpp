@@ -1,5 +1,7 @@
 #include "qlinear_concat_batch_norm.hpp"
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -43,8 +45,12 @@ class Pieces {
     Pieces(std::vector<Shape> shapes, const std::vector<std::string>& names)
         : shapes_(std::move(shapes)), names_(names) {}
 
-    // Refuses pieces that do not fit together.
-    void check(const ConcatAttributes& attributes) {
+    // Refuses pieces that do not fit together. Each is compared with what those before it say together, not with
+    // each of them: there may be a hundred thousand.
+    void check(const ConcatAttributes& attributes) const {
+        Shape said;                      // as far as the pieces so far know it
+        size_t says[max_dims] = {};      // the first piece that knows a dimension
+        size_t ranked = shapes_.size();  // the first piece that knows how many there are
         for (size_t i = 0; i < shapes_.size(); ++i) {
             const Shape& shape = shapes_[i];
             if (shape.ndim == 0) continue;
@@ -52,9 +58,16 @@ class Pieces {
             if (attributes.pool && shape.ndim != 4)
                 throw Refusal(names_[i] + " must have 4 dimensions where attribute pool is 2, got shape " +
                               shape.text());
-            for (size_t other = 0; other < i; ++other) {
-                agree(other, i, axis);
-                if (shapes_[other].known()) break;  // the others agree with it already
+            if (ranked == shapes_.size()) {
+                ranked = i, said = shape;
+                std::fill(says, says + shape.ndim, i);
+                continue;
+            }
+            if (shape.ndim != said.ndim) refuse(ranked, i, axis);
+            for (int d = 0; d < shape.ndim; ++d) {
+                if (d == axis || shape.dims[d] < 0) continue;
+                if (said.dims[d] < 0) said.dims[d] = shape.dims[d], says[d] = i;
+                if (said.dims[d] != shape.dims[d]) refuse(says[d], i, axis);
             }
         }
     }
@@ -73,16 +86,10 @@ class Pieces {
     const Shape& operator[](size_t i) const { return shapes_[i]; }
 
   private:
-    void agree(size_t first, size_t second, int axis) const {
-        const Shape &a = shapes_[first], &b = shapes_[second];
-        if (a.ndim == 0) return;
-        bool same = a.ndim == b.ndim;
-        for (int d = 0; same && d < a.ndim; ++d)
-            same = d == axis || a.dims[d] < 0 || b.dims[d] < 0 || a.dims[d] == b.dims[d];
-        if (!same)
-            throw Refusal(names_[second] + " must have the shape of " + names_[first] +
-                          " but for its channels on axis " + std::to_string(axis) + ", " + a.text() + ", got " +
-                          b.text());
+    [[noreturn]] void refuse(size_t first, size_t second, int axis) const {
+        throw Refusal(names_[second] + " must have the shape of " + names_[first] +
+                      " but for its channels on axis " + std::to_string(axis) + ", " + shapes_[first].text() +
+                      ", got " + shapes_[second].text());
     }
 
     std::vector<Shape> shapes_;
@@ -110,7 +117,12 @@ struct Parameters {
         Channels wanted;
         if (!channels.empty()) {
             int64_t sum = 0;
-            for (int64_t count : channels) sum += count;
+            for (int64_t count : channels) {
+                // Empty pieces may claim any number of channels.
+                if (count > std::numeric_limits<int64_t>::max() - sum)
+                    throw Refusal("the pieces have more than 2^63 - 1 channels together");
+                sum += count;
+            }
             wanted.from(sum, pieces == 1 ? "x_0 has " + std::to_string(sum) + " channels"
                                          : "x_0 to x_" + std::to_string(pieces - 1) + " have " +
                                                std::to_string(sum) + " channels together");
@@ -204,7 +216,8 @@ class ConcatKernel final : public Kernel {
 
     void run(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors, const Shape& shape,
              int axis) {
-        uint8_t* y = output(api, context, 0, shape);
+        uint8_t* y = output(api, context, 0, "y", shape);
+        if (shape.empty()) return;
         const Strides y_strides(shape);
         std::vector<Strides> strides;
         strides.reserve(pieces_);
@@ -215,7 +228,6 @@ class ConcatKernel final : public Kernel {
             arrays.pieces.push_back({tensor.bytes(), strides.back().steps, tensor.shape.dims});
         }
         const ConcatLayout layout(arrays);
-        if (layout.size() == 0) return;
         const Plan plan = choose_concat(layout, use());
         prepare_shared(plan, folded);
         apply_concat(plan, folded, layout, SessionThreads(api, context));
@@ -228,7 +240,8 @@ class ConcatKernel final : public Kernel {
         arrays.images = shape.dims[0], arrays.height = shape.dims[height], arrays.width = shape.dims[height + 1];
         arrays.channels_last = attributes_.channels_last;
         shape.dims[height] /= 2, shape.dims[height + 1] /= 2;
-        arrays.y = output(api, context, 0, shape);
+        arrays.y = output(api, context, 0, "y", shape);
+        if (shape.empty()) return;
         for (size_t i = 0; i < pieces_; ++i)
             if (channels[i] > 0) arrays.pieces.push_back({tensors[i].bytes(), channels[i]});
         const Plan plan = choose_pooled(arrays, use());

@@ -16,18 +16,22 @@ namespace {
 constexpr const char* domain_name = "bytenorm";
 constexpr const char* registered = "bytenorm.registered";
 
-OrtCustomOpDomain* make_domain(const OrtApi* api) {
+// Before it, saying something of an output that a node does not have ends the process; 1.17.3 to 1.27.0 were
+// tried.
+constexpr int first_that_checks_outputs = 28;  // of 1.x
+
+OrtCustomOpDomain* make_domain(const OrtApi* api, bool checks_outputs) {
     OrtCustomOpDomain* domain = nullptr;
     check<CreateCustomOpDomain>(api, domain_name, &domain);
     for (const auto& operators :
-         {qlinear_batch_norms(api), qlinear_concat_batch_norms(api), qlinear_add_batch_norms(api)})
+         {qlinear_batch_norms(api), qlinear_concat_batch_norms(api), qlinear_add_batch_norms(api, checks_outputs)})
         for (const CustomOp* op : operators)
             check<CustomOpDomain_Add>(api, domain, static_cast<const OrtCustomOp*>(op));
     return domain;
 }
 
 // One domain for each ONNX Runtime in the process, never freed: nothing tells when the last session has ended.
-OrtCustomOpDomain* domain_of(const OrtApi* api) {
+OrtCustomOpDomain* domain_of(const OrtApi* api, bool checks_outputs) {
     struct Entry {
         const OrtApi* api;
         OrtCustomOpDomain* domain;
@@ -38,20 +42,20 @@ OrtCustomOpDomain* domain_of(const OrtApi* api) {
     for (const Entry& entry : entries)
         if (entry.api == api) return entry.domain;
     entries.reserve(entries.size() + 1);
-    entries.push_back({api, make_domain(api)});
+    entries.push_back({api, make_domain(api, checks_outputs)});
     return entries.back().domain;
 }
 
-// Asked before GetApi, which prints to the standard error when it has no such version.
-bool new_enough(const char* version) {
+// Whether this is ONNX Runtime 1.`wanted` or newer; what cannot be read is.
+bool at_least(const char* version, int wanted) {
     int major = 0, minor = 0;
-    return std::sscanf(version, "%d.%d", &major, &minor) != 2 || major > 1 ||
-           (major == 1 && minor >= api_version_minor);
+    return std::sscanf(version, "%d.%d", &major, &minor) != 2 || major > 1 || (major == 1 && minor >= wanted);
 }
 
 OrtStatus* register_operators(OrtSessionOptions* options, const OrtApiBase* base) {
     const char* version = base->GetVersionString();
-    const OrtApi* api = new_enough(version) ? base->GetApi(api_version) : nullptr;
+    // GetApi prints to the standard error when it has no such version.
+    const OrtApi* api = at_least(version, api_version_minor) ? base->GetApi(api_version) : nullptr;
     if (!api) {
         // Making a status has been the first function since the first version.
         const OrtApi* oldest = base->GetApi(1);
@@ -67,7 +71,7 @@ OrtStatus* register_operators(OrtSessionOptions* options, const OrtApiBase* base
         if (already)
             throw Refusal(
                 "bytenorm: its operators are registered in these SessionOptions already; once is enough");
-        check<AddCustomOpDomain>(api, options, domain_of(api));
+        check<AddCustomOpDomain>(api, options, domain_of(api, at_least(version, first_that_checks_outputs)));
         check<AddSessionConfigEntry>(api, options, registered, "1");
     });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../first_failure.hpp"
 #include "status.hpp"
 
 namespace bytenorm::ort {
@@ -16,11 +17,12 @@ struct Pieces {
     void (*body)(void*, int64_t, int64_t);
     void* context;
     int64_t units, count;
+    FirstFailure failure;
 
     static void run(void* data, size_t i) {
-        const Pieces& p = *static_cast<const Pieces*>(data);
+        Pieces& p = *static_cast<Pieces*>(data);
         const int64_t at = static_cast<int64_t>(i);
-        p.body(p.context, p.units * at / p.count, p.units * (at + 1) / p.count);
+        p.failure.guard([&] { p.body(p.context, p.units * at / p.count, p.units * (at + 1) / p.count); });
     }
 };
 
@@ -33,10 +35,11 @@ int SessionThreads::most() const {
 void SessionThreads::run(int64_t units, int64_t bytes, void (*body)(void*, int64_t, int64_t),
                          void* context) const {
     if (units <= 0) return;
-    Pieces pieces{body, context, units, std::min({units, bytes / bytes_a_piece, most_pieces})};
+    Pieces pieces{body, context, units, std::min({units, bytes / bytes_a_piece, most_pieces}), {}};
     if (pieces.count < 2) return body(context, 0, units);
     check<KernelContext_ParallelFor>(api_, context_, &Pieces::run, static_cast<size_t>(pieces.count), size_t{0},
                                      static_cast<void*>(&pieces));
+    pieces.failure.rethrow();
 }
 
 }  // namespace bytenorm::ort

@@ -68,15 +68,17 @@ size_t input_count(const OrtApi* api, const OrtKernelInfo* info) {
     return count;
 }
 
-size_t output_count(const OrtApi* api, const OrtKernelInfo* info) {
-    size_t count = 0;
+bool has_output(const OrtApi* api, const OrtKernelInfo* info, size_t index) {
+    size_t count = 0, size = 0;
     check<KernelInfo_GetOutputCount>(api, info, &count);
-    return count;
+    return index < count &&
+           succeeds<KernelInfo_GetOutputName>(api, info, index, static_cast<char*>(nullptr), &size) && size > 1;
 }
 
-uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const Shape& shape) {
+uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const char* name, const Shape& shape) {
     OrtValue* value = nullptr;
     check<KernelContext_GetOutput>(api, context, index, shape.dims, static_cast<size_t>(shape.ndim), &value);
+    if (!value) throw Refusal("output " + std::string(name) + " is missing");
     void* data = nullptr;
     check<GetTensorMutableData>(api, value, &data);
     return static_cast<uint8_t*>(data);

@@ -20,19 +20,18 @@ struct Shape {
         std::copy(other.dims, other.dims + ndim, dims);
         return *this;
     }
-    bool known() const {
-        return ndim > 0 && std::none_of(dims, dims + ndim, [](int64_t n) { return n < 0; });
-    }
-
+    // Of a tensor: all dimensions are known. What has elements fits the memory; where there are none the other
+    // dimensions may be anything, and their product is not formed.
+    bool empty() const { return std::find(dims, dims + ndim, 0) != dims + ndim; }
     int64_t size() const {
-        int64_t n = 1;
-        for (int d = 0; d < ndim; ++d) n *= dims[d];
+        int64_t n = empty() ? 0 : 1;
+        for (int d = 0; n > 0 && d < ndim; ++d) n *= dims[d];
         return n;
     }
     std::string text() const;  // [2, 3, ?]
 };
 
-// Those of an array without gaps: all that ONNX Runtime has.
+// Those of an array that has no gaps, all that ONNX Runtime has, and is not empty.
 struct Strides {
     int64_t steps[max_dims];
 
@@ -83,8 +82,10 @@ class Inputs {
 };
 
 size_t input_count(const OrtApi* api, const OrtKernelInfo* info);
-size_t output_count(const OrtApi* api, const OrtKernelInfo* info);
+// Whether a node has an output: one that it lists without a name is none.
+bool has_output(const OrtApi* api, const OrtKernelInfo* info, size_t index);
 
-uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const Shape& shape);
+// Throws a Refusal if the node has no such output; `name` is the output's in the operator's definition.
+uint8_t* output(const OrtApi* api, OrtKernelContext* context, size_t index, const char* name, const Shape& shape);
 
 }  // namespace bytenorm::ort

@@ -2,7 +2,8 @@
 
 Usage: python run_models.py FOLDER LIBRARY. Needs onnxruntime and NumPy alone, of any version that fits: the
 operator comes from the library's path. Every result must be that of the newest ONNX Runtime, bit for bit: with the
-library, where the operator itself has to run, and without it, where the model's function does.
+library, where the operator itself has to run, and without it, where the model's function does. What is named
+refused must be refused with the library.
 """
 
 import json
@@ -58,12 +59,28 @@ def problem(model, library, threads):
     return ""
 
 
+def is_refused(model, library):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.register_custom_ops_library(library)
+    try:
+        ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return "QLinear" in str(error)
+    return False
+
+
 def main():
     folder, library = Path(sys.argv[1]), sys.argv[2]
-    models = sorted(folder.glob("*.onnx"))
-    if not models:
+    refused = sorted(folder.glob("refused-*.onnx"))
+    models = sorted(set(folder.glob("*.onnx")) - set(refused))
+    if not models or not refused:
         return f"{folder}: no models"
     failed = 0
+    for model in refused:
+        if not is_refused(model, library):
+            failed += 1
+            print(f"{model.name}: was not refused", file=sys.stderr)
     for model in models:
         for path in (library, ""):
             for threads in (1, 2):
