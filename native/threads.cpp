@@ -3,15 +3,19 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 #include <utility>
-#include <vector>
 
-#if defined(__linux__)
+#include "caught_body.hpp"
+
+#if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#endif
+#if defined(__linux__)
 #include <sched.h>
 #endif
 
@@ -56,8 +60,7 @@ class Job {
     }
 
   private:
-    // The first unit of a chunk. Units are items of an array in memory, fewer than 2^48; the product stays small.
-    int64_t at(int64_t chunk) const { return units_ * chunk / (parts_ * chunks_a_part); }
+    int64_t at(int64_t chunk) const { return part_of(units_, chunk, parts_ * chunks_a_part); }
 
     void (*body_)(void*, int64_t, int64_t);
     void* context_;
@@ -96,8 +99,10 @@ class Worker {
   private:
     static const Job* begun() { return reinterpret_cast<const Job*>(alignof(Job)); }  // never a real job's address
 
+    // In one order with `sleeping_`, as `post` is: else neither might see what the other stored, and a worker
+    // would sleep beside its job.
     bool posted(const Job*& job) const {
-        job = job_.load(std::memory_order_acquire);
+        job = job_.load();
         return job && job != begun();
     }
     void loop() {
@@ -125,7 +130,17 @@ class Worker {
 
 struct Pool {
     std::atomic<bool> busy{false};
-    std::vector<std::unique_ptr<Worker>> workers;
+    std::unique_ptr<Worker> workers[most_parts - 1];
+    int started = 0;
+
+    // Starts workers up to so many; returns how many of them there are.
+    int start(int wanted) {
+        try {
+            for (; started < wanted; ++started) workers[started] = std::make_unique<Worker>(started + 1);
+        } catch (const std::exception&) {  // the system has no more threads, or no memory for one
+        }
+        return std::min(started, wanted);
+    }
 };
 
 std::atomic<int> wanted_threads{1};
@@ -135,20 +150,19 @@ thread_local bool alone = false;
 // child's copy has no threads behind it, so the child forgets it and starts its own when it needs one.
 std::atomic<Pool*> current_pool{nullptr};
 
-Pool& pool() {
+Pool* pool() {  // null if there is no memory for one
     Pool* p = current_pool.load();
-    if (!p) {
-        static std::once_flag registered;
-#if defined(__linux__)
-        std::call_once(registered, [] { pthread_atfork(nullptr, nullptr, [] { current_pool.store(nullptr); }); });
+    if (p) return p;
+#if defined(__unix__) || defined(__APPLE__)
+    static const bool forgets = pthread_atfork(nullptr, nullptr, [] { current_pool.store(nullptr); }) == 0;
+    if (!forgets) return nullptr;
 #endif
-        Pool* fresh = new Pool;
-        if (current_pool.compare_exchange_strong(p, fresh))
-            p = fresh;
-        else
-            delete fresh;
+    Pool* fresh = new (std::nothrow) Pool;
+    if (fresh && !current_pool.compare_exchange_strong(p, fresh)) {
+        delete fresh;
+        return p;
     }
-    return *p;
+    return fresh;
 }
 
 }  // namespace
@@ -177,23 +191,19 @@ int default_num_threads() {
 void parallel_for(int64_t units, int64_t bytes, void (*body)(void*, int64_t, int64_t), void* context) {
     if (units <= 0) return;
     const int64_t deserved = std::min(units, bytes / bytes_a_thread);
-    int parts = static_cast<int>(std::min<int64_t>(std::min(num_threads(), most_parts), deserved));
+    const int parts = static_cast<int>(std::min<int64_t>(std::min(num_threads(), most_parts), deserved));
     if (parts < 2) return body(context, 0, units);
 
-    Pool& p = pool();
-    if (p.busy.exchange(true, std::memory_order_acquire)) return body(context, 0, units);
-    while (static_cast<int>(p.workers.size()) < parts - 1) {
-        try {
-            p.workers.push_back(std::make_unique<Worker>(static_cast<int>(p.workers.size()) + 1));
-        } catch (const std::system_error&) {  // the system has no more threads: use those there are
-            parts = static_cast<int>(p.workers.size()) + 1;
-        }
-    }
-    const Job job(body, context, units, parts);
-    for (int i = 0; i < parts - 1; ++i) p.workers[static_cast<size_t>(i)]->post(&job);
+    Pool* p = pool();
+    if (!p || p->busy.exchange(true, std::memory_order_acquire)) return body(context, 0, units);
+    const int helpers = p->start(parts - 1);
+    CaughtBody caught(body, context);
+    const Job job(&CaughtBody::run, &caught, units, helpers + 1);
+    for (int i = 0; i < helpers; ++i) p->workers[i]->post(&job);
     job.work(0);
-    for (int i = 0; i < parts - 1; ++i) p.workers[static_cast<size_t>(i)]->finish(&job);
-    p.busy.store(false, std::memory_order_release);
+    for (int i = 0; i < helpers; ++i) p->workers[i]->finish(&job);
+    p->busy.store(false, std::memory_order_release);
+    caught.rethrow();
 }
 
 namespace {

@@ -11,8 +11,17 @@ void set_num_threads(int n);  // n >= 1
 int default_num_threads();    // the CPUs of the affinity mask, at most 8
 bool work_alone(bool alone);  // whether this thread's calls, and no other's, stay in it; returns what was before
 
+// floor(units * part / parts), where the share of one of `parts` begins. The product may be beyond 2^63: 25 pieces
+// of 2^32 pixels are.
+inline int64_t part_of(int64_t units, int64_t part, int64_t parts) {
+    int64_t product;
+    if (!__builtin_mul_overflow(units, part, &product)) return product / parts;
+    return static_cast<int64_t>(static_cast<__int128>(units) * part / parts);
+}
+
 // Runs body(begin, end) over [0, units), split evenly over as many threads as `bytes` of work deserve.
-// A call that finds the pool busy, or whose threads cannot be started, runs alone.
+// A call that finds the pool busy, or whose threads cannot be started, runs alone. The first exception of a body
+// comes out when all threads have left it.
 void parallel_for(int64_t units, int64_t bytes, void (*body)(void* context, int64_t begin, int64_t end),
                   void* context);
 

@@ -124,16 +124,16 @@ class ConcatPass {
         }
         auto body = [&](int64_t begin, int64_t end) {
             // Small pieces are walked in the time of a few divisions.
-            const auto part_of = [&](int64_t items, int64_t n) {
-                return n == 0 ? 0 : n == units ? items : items * n / units;
+            const auto first = [&](int64_t items, int64_t n) {
+                return n == 0 ? 0 : n == units ? items : part_of(items, n, units);
             };
             for (const JoinedPart& part : layout_.parts()) {
                 const int64_t items = items_of(part);
-                walk_dense(part, part_of(items, begin), part_of(items, end));
+                walk_dense(part, first(items, begin), first(items, end));
             }
             for (const ConcatLayout::Piece& piece : layout_.pieces()) {
                 const int64_t items = piece.layout.outer_size();
-                walk(piece, part_of(items, begin), part_of(items, end));
+                walk(piece, first(items, begin), first(items, end));
             }
         };
         threads_.run(units, plan_.kernel == Plan::strided_table ? 10 * layout_.size() : layout_.size(), body);

@@ -35,7 +35,7 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
         for_each_run(layout, first, behind, [&](const uint8_t* x, uint8_t*, int64_t channel, int64_t count) {
             for (int64_t i = 0; i < count; ++i, unit += pieces) {
                 const int64_t from = std::max(begin - unit, int64_t{0}), to = std::min(end - unit, pieces);
-                const int64_t start = length * from / pieces, stop = length * to / pieces;
+                const int64_t start = part_of(length, from, pieces), stop = part_of(length, to, pieces);
                 body(x - base + i * last.x_stride + start, channel + i * last.channel_step, stop - start);
             }
         });
