@@ -71,6 +71,27 @@ CONSTANTS = {
     "q = QuantizeLinear(c, s, z) v = DequantizeLinear(q, s, z)": {
         "c": REALS, "s": np.float32(0.05), "z": np.int8(5),
     },
+    # What exporters leave of the parameters of a norm
+    "v = Sqrt(c)": {"c": np.abs(REALS)},
+    "v = ConstantOfShape<value = float[1] {1.5}>(n)": {"n": np.array([3, 2])},
+    "v = ConstantOfShape(n)": {"n": np.array([], np.int64)},
+    "v = Expand(c, n)": {"c": REALS[:, :1, :1], "n": np.array([2, 3, 1])},
+    "e = Expand(c, n) v = CastLike(e, like)": {
+        "c": np.array([1.5]), "n": np.array([3]), "like": np.float32(0),
+    },
+    "u, v, w = Split<axis = -1>(c, n)": {"c": REALS, "n": np.array([1, 2, 1])},
+    "u, v = Split<axis = 2>(c)": {"c": REALS},
+    "a = Add(c, d) b = Sqrt(a) v = Div(e, b)": {"c": np.abs(REALS), "d": np.float32(1e-5), "e": REALS},
+    "v = Concat<axis = 1>(c, d)": {"c": REALS, "d": REALS[:, 1:]},
+    "v = Gather<axis = 1>(c, i)": {"c": REALS, "i": np.array([-1, 0])},
+    "v = Slice(c, i, j, k)": {"c": REALS, "i": np.array([3]), "j": np.array([0]), "k": np.array([2])},
+    "v = Transpose<perm = [2, 0, 1]>(c)": {"c": REALS},
+    "s = Shape(c) v = Reshape(c, s)": {"c": REALS},
+    "r = Range(i, j, k) v = Cast<to = 1>(r)": {"i": np.int64(5), "j": np.int64(-4), "k": np.int64(-3)},
+    "v = Where(c, a, b)": {"c": REALS > 0, "a": REALS, "b": np.float32(-1)},
+    "m = ReduceMean<axes = [1]>(c) v = Sub(c, m)": {"c": REALS},
+    "v = Tile(c, n)": {"c": REALS, "n": np.array([1, 2, 3])},
+    "v = Pow(c, p)": {"c": np.abs(REALS), "p": np.float32(2)},
 }  # fmt: skip
 
 
@@ -89,7 +110,17 @@ def test_constants_are_what_the_runtime_makes_of_them(nodes):
 NOT_CONSTANT = {
     "v = Relu(x)": {},
     "v = Identity(x)": {},
-    "v = Sqrt(c)": {"c": REALS},
+    "a = Sqrt(c) v = Add(a, x)": {"c": REALS},
+    "v = RandomNormal<shape = [2]>()": {},
+    "v = Add(c, d)": {"c": f32(1, 2), "d": f32(1, 2, 3)},
+    "u, v = Split<axis = 0>(c, n)": {"c": REALS, "n": np.array([1, 2])},
+    "v = Gather(c, i)": {"c": REALS, "i": np.array([2])},
+    # More than there is room for: not even computed.
+    "v = ConstantOfShape(n)": {"n": np.array([2**20, 2**20])},
+    "v = Expand(c, n)": {"c": f32(1), "n": np.array([2**40])},
+    "v = Tile(c, n)": {"c": f32(1, 2), "n": np.array([2**40])},
+    "v = Range(i, j, k)": {"i": np.int64(0), "j": np.int64(2**40), "k": np.int64(1)},
+    "v = Add(c, d) ": {"c": np.zeros((2**15, 1), np.float32), "d": np.zeros((1, 2**15), np.float32)},
     "s = Shape(x) v = Reshape(c, s)": {"c": REALS},
     "v = Reshape(c, s)": {"c": REALS, "s": np.array([5, 5])},
     "v = Reshape(c, s) ": {"c": REALS, "s": np.array([-1, 2, 2, 2, 3, 0])},
@@ -114,6 +145,71 @@ def test_what_has_no_constant_value(nodes):
 def test_no_tensor_has_no_constant_value():
     graph = Graph(model("(float[N] x) => (float[N] y) { y = Clip(x, , c) }", c=np.float32(1)))
     assert [graph.constant(name) for name in ("", "nowhere", "x", "y")] == [None] * 4
+
+
+def test_values_that_are_computed_have_room_together(monkeypatch):
+    monkeypatch.setattr("bytenorm.onnx.graph.LARGEST", 100)
+    graph = Graph(model("""(float[N] x) => (float[N] y) {
+        a = ConstantOfShape(n) b = ConstantOfShape(n) c = Reshape(big, n) y = Add(x, a)
+    }""", n=np.array([15]), big=np.ones((3, 5), np.float32)))  # fmt: skip
+    assert [graph.constant(name) is not None for name in "abc"] == [True, False, False]
+    assert graph.constant("big").nbytes == 60
+
+
+def test_constants_of_a_change():
+    graph = Graph(model("""(float[N] x) => (float[N] y) {
+        a = Add(c, d) b = Mul(a, a) y = Add(x, b)
+    }""", c=np.float32(1), d=np.float32(2), e=np.float32(5)))  # fmt: skip
+    assert graph.constant("b") == 9
+    graph.set_input(graph.maker("a"), 1, "e")
+    assert graph.constant("b") == 36
+    graph.set_input(graph.maker("a"), 1, "x")
+    assert graph.constant("b") is None
+    graph.set_input(graph.maker("a"), 1, "d")
+    assert graph.constant("b") == 9
+    graph.remove(graph.maker("a"))
+    assert graph.constant("b") is None
+    graph.make("Neg", ["c"], "a", "a")
+    assert graph.constant("b") == 1
+
+
+def test_constants_that_are_read_twice_and_cycles():
+    """Each is looked at once: 2^60 looks would not end. A cycle has no value."""
+    nodes = [helper.make_node("Add", [f"t{i}", f"t{i}"], [f"t{i + 1}"]) for i in range(60)]
+    made = model("(float[N] x) => (float[N] y) { y = Add(x, t60) }", t0=np.float32(1))
+    made.graph.node.extend(nodes)
+    assert Graph(made).constant("t60") == 2.0**60
+    made.graph.initializer[0].name = "other"
+    assert Graph(made).constant("t60") is None
+    nodes = [helper.make_node("Add", ["a", "c"], ["b"]), helper.make_node("Add", ["b", "c"], ["a"])]
+    made = model("(float[N] x) => (float[N] y) { y = Add(x, a) }", c=np.float32(1))
+    made.graph.node.extend(nodes)
+    graph = Graph(made)
+    assert [graph.constant(name) for name in "abab"] == [None] * 4
+
+
+def test_deep_constants_are_no_trouble():
+    made = model("(float[N] x) => (float[N] y) { y = Add(x, t2000) }", t0=np.float32(1.5))
+    made.graph.node.extend(helper.make_node("Identity", [f"t{i}"], [f"t{i + 1}"]) for i in range(2000))
+    assert Graph(made).constant("t2000") == 1.5
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_sparse_constants(linear):
+    indices = np.array([1, 5]) if linear else np.array([[0, 1], [1, 2]])
+    values = numpy_helper.from_array(f32(3, -2), "v")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(indices), [2, 3])
+    made = model("(float[N] x) => (float[N] y) { y = Relu(x) }")
+    made.graph.sparse_initializer.append(sparse)
+    node = helper.make_node("Constant", [], ["c"], sparse_value=sparse)
+    made.graph.node.append(node)
+    want = np.array([[0, 3, 0], [0, 0, -2]], np.float32)
+    for name in "vc":
+        np.testing.assert_array_equal(Graph(made).constant(name), want)
+    for dims in ([2, 2], [2**30, 2**30], [-2, -3]):
+        sparse.dims[:] = dims
+        made.graph.sparse_initializer[0].CopyFrom(sparse)
+        assert Graph(made).constant("v") is None
 
 
 @pytest.mark.parametrize(("ir", "constant"), [(3, True), (8, False)])

@@ -312,7 +312,10 @@ PROBLEMS = {
         "middle": "n = BatchNormalization(a, x2, b, m, v)",
         "signature": "(uint8[N, 3, H, W] x, float[3] x2) => (uint8[N, 3, H, W] y)",
     },
-    "its input_var (r) is not constant": {"middle": "r = Sqrt(v) n = BatchNormalization(a, w, b, m, r)"},
+    "its input_var (r) is not constant": {
+        "middle": "r = Sqrt(x2) n = BatchNormalization(a, w, b, m, r)",
+        "signature": "(uint8[N, 3, H, W] x, float[3] x2) => (uint8[N, 3, H, W] y)",
+    },
     "its B () is not constant": {"middle": "n = BatchNormalization(a, w, , m, v)"},
     "it has 3 parameters instead of 4": {"middle": "n = BatchNormalization(a, w, b, m)"},
     "its parameters have different lengths: scale 3, B 2, input_mean 3, input_var 3": {"b": f32(1, 2)},
@@ -654,6 +657,7 @@ def test_as_plain_data():
         "opset": 17,
         "ir_version": 8,
         "quantized": True,
+        "note": "",
     }  # fmt: skip
     assert inspection.rows() == [
         ("n", "?", "BatchNormalization", "input x", "float", "no: it reads 8-bit data"),

@@ -37,7 +37,8 @@ the sum that they read.
 """
 INSPECT_EPILOG = """\
 --json:
-  model, opset, ir_version, quantized, in_float, in_8_bits, foldable, and
+  model, opset, ir_version, quantized, note (inputs that are read as
+  constants), in_float, in_8_bits, foldable, and
   norms: each with name, channels, written, reads, activation, runs_in,
   folds_into, reason, lowerable, problem, pattern ("concat", "concat + pool",
   "add", "single" or ""), unfused (why it is single)

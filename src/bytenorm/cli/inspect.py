@@ -30,6 +30,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
             ["norm", "channels", "written as", "reads", *last], [_row(n, found.quantized) for n in found.norms]
         )
     screen.line(found.summary())
+    if found.note:
+        screen.line(found.note)
     screen.result(
         model=options.model,
         in_8_bits=len(found.norms) - len(found.in_float),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..onnx.constant_inputs import free_initializers
 from ..onnx.graph import Graph
 from ..onnx.inspection import inspect, is_quantized
 from ..onnx.lowering import lower_with_report, refuse_lowered
@@ -27,6 +28,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     with naming(options.model), screen.progress() as progress:
         model = load_model(options.model)
         before = size_on_disk(options.model, model)
+        remarks = [free_initializers(model)]
         if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize takes those")
         refuse_lowered(model, "model")
@@ -39,8 +41,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     counts = show(made, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
     screen.line(f"written to {options.output}")
-    remark = note(lowered, options.output)
-    if remark:
+    remarks.append(note(lowered, options.output))
+    for remark in filter(None, remarks):
         screen.line(remark)
     screen.result(
         model=options.model,
@@ -50,6 +52,6 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         size_after=after,
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
-        saturates=bool(remark),
+        saturates=bool(remarks[-1]),
         norms=[{key: value for key, value in fate.to_dict().items() if key != "folds_into"} for fate in made],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..onnx.constant_inputs import free_initializers
 from ..onnx.graph import Graph
 from ..onnx.inspection import inspect, is_quantized
 from ..onnx.lowering import refuse_lowered
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     with naming(options.model, **names), screen.progress() as progress:
         model = load_model(options.model)
         before = size_on_disk(options.model, model)
+        constants = free_initializers(model)
         refuse_lowered(model, "model")
         if is_quantized(Graph(model)):
             raise ValueError(f"{label} is quantized: bytenorm lower takes those")
@@ -65,6 +67,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     screen.line("the 8-bit model against the float one, on the calibration data:")
     compare.show(report.comparison, screen)
     screen.line(f"written to {options.output} ({options.format}, {options.lowering})")
+    if constants:
+        screen.line(constants)
     remark = note(made, options.output)
     if remark:
         screen.line(f"{remark}; the figures above are those of exact sums")

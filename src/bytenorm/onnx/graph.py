@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
+from .constant_inputs import replaceable
+from .constants import CONVERSIONS, LARGEST, constant_value, dense, is_computed, outputs_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from onnx import GraphProto
@@ -71,14 +74,18 @@ class Graph:
         self.model = model
         self.proto: GraphProto = model.graph
         self._initializers = {t.name: t for t in self.proto.initializer}
-        self._arrays: dict[str, Array] = {}
+        self._replaceable = set(replaceable(model))
+        self._sparse = {t.values.name: t for t in self.proto.sparse_initializer}
+        self._arrays: dict[str, Array] = {}  # the values that are known
+        self._variable: set[str] = set()  # tensors without one
+        self._room = LARGEST  # bytes that values which are computed may still take
         self._nodes: dict[int, NodeProto] = {}
         self._maker: dict[str, NodeProto] = {}
         self._readers: dict[str, list[NodeProto]] = {}
         self._names = set(_all_names(self.proto))
         self._node_names = {n.name for n in self.proto.node}
         self.outputs = {v.name for v in self.proto.output}
-        self.inputs = {v.name for v in self.proto.input if v.name not in self._initializers}
+        self.inputs = {v.name for v in self.proto.input} - {*self._initializers, *self._sparse}
         for node in self.proto.node:
             self._index(node)
         self._held = set(_captured(self.proto))
@@ -123,37 +130,58 @@ class Graph:
     def constant(self, tensor: str) -> Array | None:
         """Return the value of a tensor that depends on no input: initializers and what is made of them alone.
 
-        Beside constants themselves this sees through QuantizeLinear, DequantizeLinear, Cast and changes of shape.
+        None also where it would take more memory than :data:`bytenorm.onnx.constants.LARGEST`.
         """
-        if tensor in self._arrays:
-            return self._arrays[tensor]
-        if tensor in self.inputs or not tensor:
-            return None
-        value = self._evaluate(tensor)
-        if value is not None:
-            self._arrays[tensor] = value
-        return value
+        waiting, opened = [tensor], set()
+        while waiting:
+            name = waiting[-1]
+            if not name or name in self._arrays or name in self._variable:
+                waiting.pop()
+                continue
+            before = [t for t in self._made_of(name) if t and t not in self._arrays]
+            if name in opened or not before or any(t in self._variable for t in before):
+                waiting.pop()
+                self._evaluate(name)
+            else:
+                opened.add(name)
+                waiting += before
+        return self._arrays.get(tensor)
 
-    def _evaluate(self, tensor: str) -> Array | None:
-        if tensor in self._initializers:
-            # An initializer that is an input too is a default that a caller may replace (before IR 4).
-            if any(v.name == tensor for v in self.proto.input) and self.model.ir_version >= 4:
-                return None
-            return numpy_helper.to_array(self._initializers[tensor])
+    def _made_of(self, tensor: str) -> Sequence[str]:
+        """Return what has to be known before the value of a tensor can be."""
         node = self._maker.get(tensor)
-        if node is None or node.domain not in ("", "ai.onnx", "com.microsoft"):
-            return None
-        if node.op_type == "Constant":
-            return _constant_value(node)
-        if node.op_type not in _SEEN_THROUGH:
-            return None
-        values = [self.constant(t) for t in node.input]
-        if not values or any(v is None and t for v, t in zip(values, node.input, strict=True)):
-            return None
-        try:
-            return _value_of(node, values)
-        except (ValueError, IndexError):  # shapes or axes that do not fit: no value
-            return None
+        return node.input if node is not None and is_computed(node) else ()
+
+    def _evaluate(self, tensor: str) -> None:
+        """Note the value of a tensor whose maker's inputs are looked at, or that there is none."""
+        node = self._maker.get(tensor)
+        made: Mapping[str, Array | None] = {}
+        if tensor in self._replaceable:
+            pass
+        elif tensor in self._initializers:
+            made = {tensor: numpy_helper.to_array(self._initializers[tensor])}
+        elif tensor in self._sparse:
+            made = {tensor: dense(self._sparse[tensor])}
+        elif node is not None and is_op(node, "Constant"):
+            made = {tensor: constant_value(node)}
+        elif node is not None and is_computed(node) and tensor not in self.inputs:
+            values = [self._arrays.get(t) for t in node.input]
+            if all(v is not None or not t for v, t in zip(values, node.input, strict=True)):
+                made = outputs_of(node, values, opset_of(self.model), self._room)
+                if node.op_type not in CONVERSIONS:  # these make at most four times what they read
+                    self._room -= sum(value.nbytes for value in made.values())
+        self._arrays.update((name, value) for name, value in made.items() if value is not None)
+        if tensor not in self._arrays:
+            self._variable.add(tensor)
+
+    def _forget_values(self, node: NodeProto) -> None:
+        """Drop what is known of the values that a node makes, and of all that is made of these."""
+        self._variable.clear()
+        waiting = [t for t in node.output if t in self._arrays]
+        while waiting:
+            name = waiting.pop()
+            self._arrays.pop(name, None)
+            waiting += [t for reader in self.readers(name) for t in reader.output if t in self._arrays]
 
     def type_of(self, tensor: str) -> tuple[int, tuple[int | None, ...] | None]:
         """Return the element type of a tensor (0: unknown) and its shape (None: unknown)."""
@@ -197,9 +225,9 @@ class Graph:
         """Take a node out."""
         del self._nodes[id(node)]
         self._node_names.discard(node.name)
+        self._forget_values(node)
         for output in node.output:
             self._maker.pop(output, None)
-            self._arrays.pop(output, None)
         self._unindex_reader(node)
 
     def forget_type(self, tensor: str) -> None:
@@ -210,6 +238,7 @@ class Graph:
 
     def set_input(self, node: NodeProto, index: int, tensor: str) -> None:
         """Make a node read another tensor."""
+        self._forget_values(node)
         self._unindex_reader(node)
         node.input[index] = tensor
         self._index_reader(node)
@@ -278,6 +307,7 @@ class Graph:
 
     def _index(self, node: NodeProto) -> None:
         self._nodes[id(node)] = node
+        self._variable.clear()
         for output in node.output:
             if output:
                 self._maker[output] = node
@@ -301,66 +331,6 @@ def _free_name(wanted: str, names: set[str]) -> str:
         name = f"{wanted}_{n}"
     names.add(name)
     return name
-
-
-_SEEN_THROUGH = (
-    "Identity", "Cast", "Flatten", "Reshape", "Unsqueeze", "Squeeze", "QuantizeLinear", "DequantizeLinear",
-)  # fmt: skip
-
-
-def _value_of(node: NodeProto, values: Sequence[Array | None]) -> Array | None:
-    """Return what a node that is seen through makes of constants; None if it cannot be told."""
-    first, second, third = [*values, None, None][:3]
-    if first is None:
-        return None
-    if node.op_type == "Identity":
-        return first
-    if node.op_type == "Cast":
-        with np.errstate(all="ignore"):
-            return first.astype(helper.tensor_dtype_to_np_dtype(int(attribute(node, "to", TensorProto.FLOAT))))
-    if node.op_type == "Flatten":
-        return first.reshape(int(np.prod(first.shape[: int(attribute(node, "axis", 1))])), -1)
-    if node.op_type == "Reshape" and second is not None:
-        return first.reshape([first.shape[i] if n == 0 else int(n) for i, n in enumerate(second.ravel())])
-    if node.op_type in ("Unsqueeze", "Squeeze"):
-        axes = int_list(node, "axes") if second is None else [int(a) for a in second.ravel()]
-        if node.op_type == "Unsqueeze":
-            return None if axes is None else np.expand_dims(first, tuple(axes))
-        return np.squeeze(first, None if axes is None else tuple(axes))
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and second is not None:
-        return _converted(node, first, second, third)
-    return None
-
-
-def _converted(node: NodeProto, value: Array, scale: Array, zero_point: Array | None) -> Array | None:
-    """Return what QuantizeLinear or DequantizeLinear makes of a constant, each operation rounded to float32."""
-    if attribute(node, "block_size", 0) or (zero_point is None and attribute(node, "output_dtype", 0)):
-        return None
-    shape = [1] * value.ndim
-    if scale.size > 1:
-        shape[int(attribute(node, "axis", 1))] = -1
-    zeros = np.zeros(scale.shape, np.uint8) if zero_point is None else zero_point
-    step, real_zero = scale.astype(np.float32).reshape(shape), zeros.astype(np.float64).reshape(shape)
-    with np.errstate(all="ignore"):
-        if node.op_type == "DequantizeLinear":
-            centred = (value.astype(np.float64) - real_zero).astype(np.float32)
-            return np.asarray(centred * step, scale.dtype)
-        if zeros.dtype not in (np.uint8, np.int8):
-            return None
-        codes = np.rint(value.astype(np.float32) / step) + real_zero
-        lowest = -128 if zeros.dtype == np.int8 else 0
-        return np.asarray(np.clip(codes, lowest, lowest + 255), zeros.dtype)
-
-
-def _constant_value(node: NodeProto) -> Array | None:
-    for a in node.attribute:
-        if a.name == "value":
-            return numpy_helper.to_array(a.t)
-        if a.name in ("value_float", "value_floats"):
-            return np.asarray(helper.get_attribute_value(a), np.float32)
-        if a.name in ("value_int", "value_ints"):
-            return np.asarray(helper.get_attribute_value(a), np.int64)
-    return None
 
 
 def _captured(graph: GraphProto) -> Iterable[str]:

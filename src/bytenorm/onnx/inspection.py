@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .constant_inputs import free_initializers
 from .folding import layer_to_fold_into
 from .function import DOMAIN
 from .graph import Graph, label, opset_of, what_feeds
@@ -81,12 +82,15 @@ class Inspection:
     opset, ir_version : int
     quantized : bool
         Whether any tensor of the model is quantized.
+    note : str
+        Which inputs have values of their own, which a caller may replace; they are read as constants.
     """
 
     norms: tuple[BatchNormInfo, ...]
     opset: int
     ir_version: int
     quantized: bool
+    note: str = ""
 
     @property
     def in_float(self) -> tuple[BatchNormInfo, ...]:
@@ -126,7 +130,8 @@ class Inspection:
         return asdict(self)
 
     def __str__(self) -> str:
-        return text_table(COLUMNS, self.rows()) + "\n" + self.summary() if self.norms else self.summary()
+        table = [text_table(COLUMNS, self.rows())] if self.norms else []
+        return "\n".join([*table, self.summary(), *([self.note] if self.note else [])])
 
 
 COLUMNS = ("norm", "channels", "written as", "reads", "runs in", "folds into")
@@ -155,7 +160,9 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     >>> print(bno.inspect(bno.digits_model()).summary())
     12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded
     """
-    graph = Graph(without_functions(load_model(model_or_path), DOMAIN))
+    model = without_functions(load_model(model_or_path), DOMAIN)
+    note = free_initializers(model)
+    graph = Graph(model)
     norms = find_norms(graph)
     patterns = find_patterns(graph, (norm.site() for norm in norms if _is_lowerable(norm)))
     infos = [_info(graph, norm, next(patterns) if _is_lowerable(norm) else None) for norm in norms]
@@ -164,7 +171,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
         infos.append(
             BatchNormInfo(label(inner), None, "BatchNormalization", where, "", "float", "", where, False, where)
         )
-    return Inspection(tuple(infos), opset_of(graph.model), graph.model.ir_version, is_quantized(graph))
+    return Inspection(tuple(infos), opset_of(graph.model), graph.model.ir_version, is_quantized(graph), note)
 
 
 _QUANTIZED = (

@@ -10,6 +10,7 @@ import onnx
 
 from .. import _checks
 from . import exact, fused, portable
+from .constant_inputs import free_initializers
 from .every_code import every_code
 from .function import DOMAIN
 from .graph import Graph, label
@@ -81,6 +82,8 @@ def lower(
     -----
     LoweringWarning
         For each norm that stays as it is.
+    UserWarning
+        If the model has inputs with values of their own, which a caller may replace: they become constants.
     SaturationWarning
         If the model, whoever quantized it, computes wrong numbers on this CPU in a session with ONNX Runtime's
         defaults.
@@ -118,11 +121,11 @@ def lower(
 def lower_with_report(
     model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
 ) -> tuple[onnx.ModelProto, list[Outcome]]:
-    """Do as :func:`lower`, and say what happened instead of warning."""
+    """Do as :func:`lower`, and say what became of the norms instead of warning."""
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
     loaded = without_functions(load_model(model), DOMAIN)
-    free_initializers(loaded)
+    warn_of_constants(free_initializers(loaded))
     graph = Graph(loaded)
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float (quantize() takes those)")
@@ -130,21 +133,16 @@ def lower_with_report(
     return loaded, lower_graph(graph, lowering, keep_int8=keep_int8)
 
 
+def warn_of_constants(note: str) -> None:
+    """Warn of inputs that are read as constants, in the name of the caller's caller's caller."""
+    if note:
+        warnings.warn(f"model: {note}", UserWarning, stacklevel=4)
+
+
 def check_lowering(lowering: str) -> None:
     """Refuse what is no lowering."""
     if lowering not in get_args(Lowering):
         raise ValueError(f"lowering: wanted {' or '.join(map(repr, get_args(Lowering)))}, got {lowering!r}")
-
-
-def free_initializers(model: onnx.ModelProto) -> None:
-    """Take the initializers out of the inputs of a model of IR 3, which had to have them there.
-
-    In a newer one they would be defaults, which a caller may replace and no runtime can prepare.
-    """
-    if model.ir_version < 4:
-        names = {t.name for t in model.graph.initializer}
-        for value in [v for v in model.graph.input if v.name in names]:
-            model.graph.input.remove(value)
 
 
 def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:

@@ -17,7 +17,7 @@ from onnx import external_data_helper, numpy_helper
 from .. import _checks
 from .._files import a_kind, as_path, kind_of, replacing, require_file, require_place
 
-OLDEST_OPSET = 9  # before, BatchNormalization had the attribute `spatial` and outputs of training
+OLDEST_OPSET = 7  # before, operators had other ways to broadcast
 LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads and writes no message above
 SMALLEST_EXTERNAL = 1024  # bytes; smaller tensors stay in the model, where shape inference needs them
 ALIGNMENT = 4096  # bytes; a tensor that begins on a page can be mapped into memory
@@ -83,7 +83,7 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
         If there is no such file, or a file with its tensors is missing.
     ValueError
         If the file is no ONNX model or a damaged one, leaves the folder of the model for its tensors, or holds a
-        model without nodes or with an opset below 9 or above the newest that is known.
+        model without nodes or with an opset below 7 or above the newest that is known.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from onnxruntime import quantization as ort_quantization
 from .. import _checks
 from ..calibration.output_qparams import Method
 from .comparison import Comparison, compare
+from .constant_inputs import free_initializers
 from .data import ImageInput, open_data
 from .folding import fold
 from .function import DOMAIN
@@ -24,11 +25,11 @@ from .lowering import (
     Lowering,
     Outcome,
     check_lowering,
-    free_initializers,
     lower_graph,
     refuse_invalid,
     refuse_lowered,
     warn_of,
+    warn_of_constants,
 )
 from .marking import Marks
 from .model import load_model, without_functions
@@ -139,6 +140,8 @@ def quantize(
     -----
     LoweringWarning
         For each norm that stays in float.
+    UserWarning
+        If the model has inputs with values of their own, which a caller may replace: they become constants.
     SaturationWarning
         If the model computes wrong numbers on this CPU in a session with ONNX Runtime's defaults.
 
@@ -215,7 +218,7 @@ def quantize_with_report(
     _check_names(nodes_to_exclude)
     original = load_model(model)
     prepared = _with_opset(without_functions(original, DOMAIN))
-    free_initializers(prepared)
+    warn_of_constants(free_initializers(prepared))
     graph = Graph(prepared)
     refuse_lowered(prepared, "model")
     if is_quantized(graph):

@@ -1,0 +1,154 @@
+"""What nodes make of constants alone, bounded in size."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import GraphProto, NodeProto, SparseTensorProto, helper, numpy_helper, shape_inference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.generic]
+
+LARGEST = 2**29  # bytes; the largest layer of VGG-19, which ONNX's own copy makes by ConstantOfShape, has 2^28.6
+_KNOWN_BY_INFERENCE = 1024  # elements; a longer tensor is no shape, and its numbers move no shape
+
+# What is computed. Nothing that draws random numbers, runs subgraphs, or takes longer than its size tells.
+COMPUTED = frozenset((
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Exp",
+    "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual",
+    "Identity", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Pow",
+    "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "Shape", "Sigmoid", "Sign", "Size", "Slice",
+    "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where",
+))  # fmt: skip
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+
+
+def is_computed(node: NodeProto) -> bool:
+    """Say whether :func:`outputs_of` may tell what a node makes of constants."""
+    if node.op_type in CONVERSIONS:
+        return node.domain in ("", "ai.onnx", "com.microsoft")
+    return node.domain in ("", "ai.onnx") and node.op_type in COMPUTED
+
+
+def outputs_of(node: NodeProto, values: Sequence[Array | None], opset: int, room: int) -> dict[str, Array]:
+    """Return what a node makes of constants, by name of its outputs.
+
+    Parameters
+    ----------
+    node : NodeProto
+        One for which :func:`is_computed`.
+    values : sequence of array or None
+        What it reads; None where an input is left out.
+    opset : int
+        The version of the standard operators.
+    room : int
+        How many bytes the outputs may have.
+
+    Returns
+    -------
+    dict of array
+        Nothing where the node does not fit what it reads, or makes more than there is room for.
+    """
+    try:
+        if node.op_type in CONVERSIONS:
+            made = _converted(node, [*values, None, None][:3])
+            return {} if made is None else {node.output[0]: made}
+        return _evaluated(node, values, opset, room)
+    except Exception:  # the evaluator has no class of its own for nodes that do not fit
+        return {}
+
+
+def _evaluated(node: NodeProto, values: Sequence[Array | None], opset: int, room: int) -> dict[str, Array]:
+    """Run one node in ONNX's reference evaluator, after its type inference has told the size of what it makes."""
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 (a tenth of a second that most models do without)
+
+    read = {name: np.asarray(value) for name, value in zip(node.input, values, strict=True) if value is not None}
+    graph = GraphProto(name="constants")
+    graph.node.append(node)
+    for name, value in read.items():
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        graph.input.append(helper.make_tensor_value_info(name, kind, value.shape))
+        if value.size <= _KNOWN_BY_INFERENCE:
+            graph.initializer.append(numpy_helper.from_array(value, name))
+    outputs = [name for name in node.output if name]
+    graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    size = 0
+    for value_info in shape_inference.infer_shapes(model, data_prop=True).graph.output:
+        tensor = value_info.type.tensor_type
+        if not all(d.HasField("dim_value") for d in tensor.shape.dim) or not tensor.HasField("shape"):
+            return {}
+        itemsize = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        size += math.prod(d.dim_value for d in tensor.shape.dim) * itemsize
+    if size > room:
+        return {}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        made = ReferenceEvaluator(model).run(outputs, read)
+    return {name: np.asarray(value) for name, value in zip(outputs, made, strict=True)}
+
+
+def _converted(node: NodeProto, values: Sequence[Array | None]) -> Array | None:
+    """Return what QuantizeLinear or DequantizeLinear makes of a constant, each operation rounded to float32."""
+    value, scale, zero_point = values
+    attributes = {a.name: a.i for a in node.attribute}
+    if value is None or scale is None or attributes.get("block_size", 0):
+        return None
+    if zero_point is None and attributes.get("output_dtype", 0):
+        return None
+    shape = [1] * value.ndim
+    if scale.size > 1:
+        axis = attributes.get("axis", 1)
+        if value.shape[axis] != scale.size:
+            return None
+        shape[axis] = -1
+    zeros = np.zeros(scale.shape, np.uint8) if zero_point is None else zero_point
+    step, real_zero = scale.astype(np.float32).reshape(shape), zeros.astype(np.float64).reshape(shape)
+    with np.errstate(all="ignore"):
+        if node.op_type == "DequantizeLinear":
+            centred = (value.astype(np.float64) - real_zero).astype(np.float32)
+            return np.asarray(centred * step, scale.dtype)
+        if zeros.dtype not in (np.uint8, np.int8):
+            return None
+        codes = np.rint(value.astype(np.float32) / step) + real_zero
+        lowest = -128 if zeros.dtype == np.int8 else 0
+        return np.asarray(np.clip(codes, lowest, lowest + 255), zeros.dtype)
+
+
+def constant_value(node: NodeProto) -> Array | None:
+    """Return the value of a Constant node; None if it is text, or too large."""
+    for a in node.attribute:
+        if a.name == "value":
+            return numpy_helper.to_array(a.t)
+        if a.name == "sparse_value":
+            return dense(a.sparse_tensor)
+        if a.name in ("value_float", "value_floats"):
+            return np.asarray(helper.get_attribute_value(a), np.float32)
+        if a.name in ("value_int", "value_ints"):
+            return np.asarray(helper.get_attribute_value(a), np.int64)
+    return None
+
+
+def dense(tensor: SparseTensorProto) -> Array | None:
+    """Return a sparse tensor as an array; None if it is damaged, or too large."""
+    values, indices = numpy_helper.to_array(tensor.values), numpy_helper.to_array(tensor.indices)
+    dims = tuple(tensor.dims)
+    if min(dims, default=0) < 0 or math.prod(dims) * values.itemsize > LARGEST or values.ndim != 1:
+        return None
+    made = np.zeros(math.prod(dims), values.dtype)
+    try:
+        where = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dims)
+        if np.any(indices < 0):
+            return None
+        made[where] = values
+    except (ValueError, IndexError):
+        return None
+    return made.reshape(dims)

@@ -1,0 +1,107 @@
+"""Float models as exporters write them: old opsets, constants that are inputs or computed, odd norms."""
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from exact_sums import exact_session
+from onnx import numpy_helper, parser
+
+from bytenorm import onnx as bno
+
+RNG = np.random.default_rng(3)
+C = 4
+
+
+def f32(array):
+    return np.asarray(array, np.float32)
+
+
+def norm(prefix):
+    """Return the parameters of a norm of C channels."""
+    values = RNG.uniform(0.5, 1.5, C), RNG.normal(0, 0.3, C), RNG.normal(0, 0.3, C), RNG.uniform(0.5, 2, C)
+    return {prefix + name: f32(value) for name, value in zip("wbmv", values, strict=True)}
+
+
+def model(text, *, opset=17, ir=8, **arrays):
+    """Return a model: the text of its graph, and its initializers."""
+    header = f'<ir_version: {ir}, opset_import: ["" : {opset}, "com.microsoft" : 1]>'
+    made = parser.parse_model(f"{header} g {text}")
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in arrays.items())
+    return made
+
+
+def images(n=8, **others):
+    return [{"x": f32(RNG.normal(size=(n, C, 6, 6))), **others}]
+
+
+def run(made, feeds):
+    return exact_session(made).run(None, feeds)
+
+
+def snr(want, got):
+    return 10 * np.log10(np.sum(want.astype(np.float64) ** 2) / np.sum((want.astype(np.float64) - got) ** 2))
+
+
+# --- inputs with values of their own ----------------------------------------------------------------------------
+
+
+def with_defaults(ir=8, opset=17):
+    made = model(
+        """(float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] y) {
+            c = Conv(x, k) n = BatchNormalization(c, w, b, m, v) r = Relu(n)
+            y = BatchNormalization(r, pw, pb, pm, pv)
+        }""",
+        ir=ir, opset=opset, k=f32(RNG.normal(0, 0.5, (C, C, 1, 1))), **norm(""), **norm("p"),
+    )  # fmt: skip
+    for tensor in made.graph.initializer:
+        made.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return made
+
+
+@pytest.mark.parametrize(("ir", "opset"), [(3, 7), (3, 8), (3, 9), (8, 17)])
+def test_initializers_that_are_inputs_are_constants(ir, opset):
+    made, data = with_defaults(ir, opset), images()
+    found = bno.inspect(made)
+    assert [n.folds_into for n in found.norms] == ["Conv c", ""]
+    names = "'k', 'w', 'b' and 6 more"
+    wanted = f"inputs with values of their own are read as constants: {names}" if ir > 3 else ""
+    assert found.note == wanted
+    assert str(found).endswith(wanted or found.summary())
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        small = bno.quantize(made, data, lowering="exact")
+    assert [str(w.message) for w in warned if w.category is UserWarning] == [f"model: {wanted}"] * (ir > 3)
+    assert all(w.filename == __file__ for w in warned)
+    assert [v.name for v in small.graph.input] == ["x"]
+    assert snr(run(made, data[0])[0], run(small, data[0])[0]) > 25
+
+
+def test_quantized_models_with_initializers_as_inputs():
+    made = model(
+        """(uint8[N, 4, 6, 6] x) => (uint8[N, 4, 6, 6] y) {
+            a = DequantizeLinear(x, s, z) n = BatchNormalization(a, w, b, m, v) y = QuantizeLinear(n, s, z)
+        }""",
+        s=np.float32(0.02), z=np.uint8(128), **norm(""),
+    )  # fmt: skip
+    plain = bno.lower(made, lowering="exact")
+    made.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, [C]))
+    with pytest.warns(UserWarning, match="^model: an input with a value of its own is read as a constant: 'w'$"):
+        assert bno.lower(made, lowering="exact") == plain
+
+
+# --- old operators ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opset", [7, 8])
+def test_a_norm_with_parameters_for_each_position_stays_in_float(opset):
+    """`spatial`, before opset 9: ONNX Runtime computes what it says; onnx cannot convert it."""
+    made = model(
+        """(float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] y) {
+            y = BatchNormalization<spatial = 0>(x, w, b, m, v)
+        }""",
+        opset=opset, **{name: np.ones((C, 6, 6), np.float32) for name in "wbmv"},
+    )  # fmt: skip
+    (found,) = bno.inspect(made).norms
+    assert found.problem == "it has parameters of its own for each position"
