@@ -290,3 +290,35 @@ def test_numbers_of_other_types(call):
         got = call(**change)
         assert torch.equal(got.int_repr(), want.int_repr())
         assert (got.q_scale(), got.q_zero_point()) == (0.2, 5)
+
+
+NUMBERS = {
+    "0-d float64": lambda v: torch.tensor(v, dtype=torch.float64),
+    "(1,) float64": lambda v: torch.tensor([v], dtype=torch.float64),
+    "(1, 1) float32": lambda v: torch.tensor([[float(np.float32(v))]]),
+    "parameter": lambda v: torch.nn.Parameter(torch.tensor([float(v)], dtype=torch.float64)),
+    "integer": lambda v: torch.tensor([int(v)]),
+}
+
+
+@pytest.mark.parametrize("kind", ["torch", "ours"])
+@pytest.mark.parametrize("given", NUMBERS)
+@pytest.mark.parametrize(("name", "value"), [("eps", 1.0), ("output_scale", 2.0), ("output_zero_point", 7)])
+def test_tensors_of_one_number(name, value, given, kind, call):
+    """As converted modules carry them, and as ``torch.ops.quantized.batch_norm2d`` takes them."""
+    x = call.arguments["input"]
+    x = bytenorm.torch.from_legacy(x) if kind == "ours" else x
+    result = []
+    for number in (value, NUMBERS[given](value)):
+        with torch.no_grad():
+            y = call(input=x, **{name: number})
+        result.append((np.asarray(y.int_repr()).tolist(), y.q_scale(), y.q_zero_point()))
+    assert result[0] == result[1]
+
+
+@pytest.mark.parametrize("bad", [torch.tensor(7.5), torch.tensor([7.0, 7.0]), torch.tensor(float("nan")),
+                                 torch.tensor(7.0 + 0j), torch.tensor(True)], ids=str)  # fmt: skip
+def test_tensors_that_are_no_zero_point(bad, call):
+    """torch's operator cuts a fraction off."""
+    with pytest.raises(TypeError, match=r"^output_zero_point must be an integer, got "):
+        call(output_zero_point=bad)

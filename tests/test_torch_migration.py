@@ -158,6 +158,63 @@ def test_a_checkpoint(converted, tmp_path):
     assert (module.scale, module.zero_point) == (want.q_scale(), want.q_zero_point())
 
 
+def test_a_checkpoint_in_wrappers(converted, tmp_path):
+    path, state = tmp_path / "model.pt", converted.state_dict()
+    want = {"first", "fused.0", "again.0.0", "last", "volume.0"}
+    wrapped = {f"module.{name}": value for name, value in state.items()}  # of torch.nn.DataParallel
+    for saved in (
+        {"state": {"model": state}},
+        {"state_dict": state, "hyper_parameters": {"lr": 0.1}, "loops": [1, (2, {})]},
+        [{"optimizer": {"state": {0: {"step": torch.tensor(1)}}}}, (state, 3)],
+        {"model": state, "ema": state},  # the same one
+        {5: {"best": [None, state]}},
+    ):
+        torch.save(saved, path)
+        assert set(bt.load_legacy(path)) == want
+    torch.save({"model": wrapped}, path)
+    assert set(bt.load_legacy(path)) == {f"module.{name}" for name in want}
+    itself = {"state": state}
+    itself["itself"] = itself
+    torch.save(itself, path)
+    assert set(bt.load_legacy(path)) == want
+
+
+def test_a_checkpoint_of_several_models(converted, tmp_path):
+    path, state = tmp_path / "model.pt", converted.state_dict()
+    ema = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+    ema["last.weight"] = ema["last.weight"] + 1
+    torch.save({"model": state, "averages": [{"ema": ema}], "epoch": 1}, path)
+    listed = r"model.pt holds quantized norms in 'model' \(5 norms\), 'averages.0.ema' \(5 norms\): give one"
+    with pytest.raises(ValueError, match=listed + r" of them as key, none was chosen$"):
+        bt.load_legacy(path)
+    with pytest.raises(ValueError, match=listed + r" of them as key, got 'ema'$"):
+        bt.load_legacy(path, key="ema")
+    found = bt.load_legacy(path, key="averages.0.ema")
+    assert torch.equal(found["last"]["weight"], ema["last.weight"])
+    with pytest.raises(TypeError, match=r"^key must be a str, got int$"):
+        bt.load_legacy(path, key=0)
+
+
+def test_a_torch_without_quantized_tensors(converted, tmp_path, run_python):
+    """An old checkpoint holds quantized weights beside its norms: what cannot be read then is said."""
+    torch.save(converted.state_dict(), tmp_path / "old.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    done = run_python(f"""
+import torch
+for name in dir(torch):
+    if name in ("quint8", "qint8", "qint32") or name.startswith(("quantize_per", "_empty_affine", "_make_per_")):
+        delattr(torch, name)
+import numpy as np, pytest, bytenorm as bn, bytenorm.torch as bt
+with pytest.raises(ValueError, match="old.pt holds quantized tensors beside its norms, which"):
+    bt.load_legacy({str(tmp_path / "old.pt")!r})
+with pytest.raises(ValueError, match="text.pt is no checkpoint of tensors alone"):
+    bt.load_legacy({str(tmp_path / "text.pt")!r})
+with pytest.raises(RuntimeError, match="^torch .* has no quantized tensors any more"):
+    bt.to_legacy(bn.QuantizedTensor(np.zeros((2, 2), np.uint8), 0.5, 1))
+""")
+    assert done.returncode == 0, done.stderr
+
+
 class Dangerous:
     def __reduce__(self):
         return exec, ("raise SystemExit('code of the file ran')",)
@@ -165,11 +222,17 @@ class Dangerous:
 
 def test_files_that_are_no_checkpoints(converted, tmp_path):
     torch.save(torch.nn.Sequential(torch.nn.BatchNorm2d(3)).state_dict(), tmp_path / "float.pt")
-    with pytest.raises(ValueError, match=r"float.pt holds no quantized batch norm: none has running_mean"):
-        bt.load_legacy(tmp_path / "float.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ValueError, match=r"list.pt holds no quantized batch norm"):
-        bt.load_legacy(tmp_path / "list.pt")
+    for name, saved, seen in (
+        ("float", {"a": torch.nn.Sequential(torch.nn.BatchNorm2d(3)).state_dict()},
+         "it holds norms that are not quantized, without scale and zero_point: 'a.0'"),
+        ("list", [1, 2], "it holds a list"),
+        ("empty", {}, "it is empty"),
+        ("other", {"epoch": 1, 2: torch.ones(1)}, "it holds 'epoch', '2'"),
+    ):  # fmt: skip
+        torch.save(saved, tmp_path / f"{name}.pt")
+        none = "holds no quantized batch norm: none has running_mean, running_var, scale, zero_point"
+        with pytest.raises(ValueError, match=f"{name}.pt {none}; {seen}$"):
+            bt.load_legacy(tmp_path / f"{name}.pt")
     torch.save(converted, tmp_path / "whole.pt")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Dangerous()))
     (tmp_path / "text.pt").write_text("hello")

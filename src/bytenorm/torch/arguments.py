@@ -148,6 +148,27 @@ def array(value: Any, name: str) -> Any:
         raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}") from None
 
 
+def number(value: Any, name: str) -> Any:
+    """Return the number in a tensor of one, whatever its shape, and anything else as it is.
+
+    Converted modules carry scale and zero point in tensors of shape (1,), and operators of torch take them so.
+    """
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        return value
+    return array(value, name).reshape(())[()]
+
+
+def whole(value: Any, name: str) -> Any:
+    """Return the integer in a tensor of one, of integers or of floats, and anything else as it is.
+
+    torch's operators cut the fraction of a float off; here one that has a fraction stays, and is refused later.
+    """
+    found = number(value, name)
+    if isinstance(value, torch.Tensor) and isinstance(found, np.floating) and found == np.rint(found):
+        return int(found) if np.isfinite(found) else found
+    return found
+
+
 def numbers(
     x: torch.Tensor,
     x_kind: DType,
@@ -165,15 +186,15 @@ def numbers(
     for name, value in (("mean", mean), ("var", var)):
         if value is None:
             _checks.missing(name)
-    parameters = _checks.norm_parameters(weight, bias, mean, var, eps)
+    parameters = _checks.norm_parameters(weight, bias, mean, var, number(eps, "eps"))
     if len(parameters[2]) != channels:
         raise ValueError(
             f"{names.x} has {channels} channels on axis 1 (shape {tuple(x.shape)}), "
             f"but mean has {len(parameters[2])} values"
         )
     scale, zero_point, axis = _quantization(x_quantization, x_kind, channels, (names.x_scale, names.x_zero_point))
-    y_scale = _checks.scale(array(y_quantization[0], names.y_scale), names.y_scale)
-    y_zero_point = _checks.zero_point(array(y_quantization[1], names.y_zero_point), y_kind, names.y_zero_point)
+    y_scale = _checks.scale(number(y_quantization[0], names.y_scale), names.y_scale)
+    y_zero_point = _checks.zero_point(number(y_quantization[1], names.y_zero_point), y_kind, names.y_zero_point)
     relu_ = _checks.flag(relu, "relu")
     nothing = QuantizedTensor(np.empty((0, channels), x_kind.numpy), scale, zero_point, axis)
     _checks.overflow(*_core.fold(*parameters, y_scale, nothing))

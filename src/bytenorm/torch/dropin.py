@@ -68,11 +68,11 @@ def quantized_batch_norm(
         In real units. None means ones and zeros.
     mean, var : torch.Tensor or array of C real numbers
         In real units; `var` is not negative.
-    eps : float
+    eps : float, or torch.Tensor of one number
         Added to `var`, not negative. No default, as documented.
-    output_scale : float
+    output_scale : float, or torch.Tensor of one number
         The quantization step of the output in real units.
-    output_zero_point : int
+    output_zero_point : int, or torch.Tensor of one whole number
         The code of 0 in the output.
     relu : bool, optional
         Replace negative results by 0, as ``torch.ops.quantized.batch_norm2d_relu`` does.
@@ -131,9 +131,9 @@ def quantized_batch_norm(
         arguments.array(bias, "bias"),
         arguments.array(mean, "mean"),
         arguments.array(var, "var"),
-        eps,
-        output_scale,
-        output_zero_point,
+        arguments.number(eps, "eps"),
+        arguments.number(output_scale, "output_scale"),
+        arguments.whole(output_zero_point, "output_zero_point"),
         relu=relu,
     )
 
@@ -175,6 +175,6 @@ def _of_torch(
     if axis not in (None, 1):
         raise ValueError(f"input is quantized per channel along axis {axis}, but its channels are on axis 1")
     kind = arguments.LEGACY_DTYPES[input.dtype]
-    quantization = (output_scale, output_zero_point)
+    quantization = (output_scale, arguments.whole(output_zero_point, "output_zero_point"))
     numbers = arguments.numbers(input, kind, (scale, zero_point), vectors, eps, quantization, kind, relu, _NAMES)
     return numbers.apply(input, out=legacy.empty_like(input, numbers.y_scale, numbers.y_zero_point))

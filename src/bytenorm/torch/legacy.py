@@ -125,6 +125,8 @@ def to_legacy(q: QuantizedTensor) -> torch.Tensor:
     ------
     TypeError
         If `q` is no QuantizedTensor.
+    RuntimeError
+        If this version of PyTorch has no such tensors any more.
 
     See Also
     --------
@@ -140,6 +142,11 @@ def to_legacy(q: QuantizedTensor) -> torch.Tensor:
            quantization_scheme=torch.per_tensor_affine, scale=0.25, zero_point=10)
     """
     codes = torch.from_numpy(np.array(_checks.quantized(q, "q").data))
+    if not hasattr(torch, "_make_per_tensor_quantized_tensor"):
+        raise RuntimeError(
+            f"torch {torch.__version__} has no quantized tensors any more: the codes are q.data, "
+            "and bytenorm.torch.batch_norm takes them"
+        )
     if q.axis is None:
         return torch._make_per_tensor_quantized_tensor(codes, q.scale, q.zero_point)
     scales, zero_points = torch.from_numpy(np.array(q.scale)), torch.from_numpy(np.array(q.zero_point))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 
-from . import modules
+from . import arguments, modules
 
 _HOOKS = (
     "_forward_pre_hooks",
@@ -21,6 +22,7 @@ _HOOKS = (
 )
 _NORM = ("running_mean", "running_var", "scale", "zero_point")
 _KEPT = ("weight", "bias", *_NORM, "num_batches_tracked")
+_SHOWN = 4  # names in a message
 
 
 def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module:
@@ -107,25 +109,30 @@ def _replaced(norm: Any, by: type[modules.BatchNorm2d | modules.BatchNorm3d], pa
     return made
 
 
-def load_legacy(path: str | os.PathLike[str]) -> dict[str, dict[str, torch.Tensor]]:
+def load_legacy(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, dict[str, torch.Tensor]]:
     """Read the quantized norms in the checkpoint of an old model, without running any code in the file.
 
     Parameters
     ----------
     path : path-like
-        A state dict of a converted model, as ``torch.save(model.state_dict(), path)`` writes it; or a dict that
-        holds one, beside an optimizer's for example.
+        A state dict of a converted model, as ``torch.save(model.state_dict(), path)`` writes it; or dicts and
+        lists that hold one at any depth, beside an optimizer's for example.
+    key : str, optional
+        Which of several state dicts: the keys and positions that lead to it, joined by dots, as ``"ema"`` or
+        ``"checkpoints.0.model"``. Needed only where more than one has such norms; the error then names them.
 
     Returns
     -------
     dict
         For the name of each norm in the model its state dict, which `BatchNorm2d` and the other modules load. A
-        state dict knows neither eps nor whether a relu follows: the module has to be made with them.
+        state dict knows neither eps nor whether a relu follows: the module has to be made with them. Names are
+        those of the file: behind ``torch.nn.DataParallel`` they begin with ``module.``.
 
     Raises
     ------
     ValueError
-        If the file holds something else, such as a whole pickled model, or no quantized norm.
+        If the file holds something else, such as a whole pickled model, or no quantized norm, or several state
+        dicts with such norms and `key` names none of them.
 
     Examples
     --------
@@ -139,32 +146,92 @@ def load_legacy(path: str | os.PathLike[str]) -> dict[str, dict[str, torch.Tenso
     >>> bytenorm.torch.BatchNorm2d(3).load_state_dict(norms["0"])
     <All keys matched successfully>
     """
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key must be a str, got {type(key).__name__}")
+    loaded, shown = _load(path), os.fspath(path)
+    found = {where: norms for where, inner in _mappings(loaded) if (norms := _norms(inner))}
+    if not found:
+        raise ValueError(f"{shown} holds no quantized batch norm: none has {', '.join(_NORM)}; {_seen(loaded)}")
+    if key is None and len(found) == 1:
+        return next(iter(found.values()))
+    if key is None or key not in found:
+        places = [f"{where!r} ({len(norms)} norm{'s' * (len(norms) > 1)})" for where, norms in found.items()]
+        listed = ", ".join(places[:_SHOWN]) + (", ..." if len(places) > _SHOWN else "")
+        got = "none was chosen" if key is None else f"got {key!r}"
+        raise ValueError(f"{shown} holds quantized norms in {listed}: give one of them as key, {got}")
+    return found[key]
+
+
+def _load(path: str | os.PathLike[str]) -> Any:
+    """Return what a file of `torch.save` holds, tensors and containers alone."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of PyTorch, about what the file holds and we leave behind
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # whatever the bytes of some other file make of the reader
+        if not arguments.LEGACY_DTYPES and _has_quantized_tensors(path):
+            raise ValueError(
+                f"{os.fspath(path)} holds quantized tensors beside its norms, which torch {torch.__version__} "
+                "cannot read any more: load it with torch 2.13 once, and save what is not quantized: "
+                "{name: t for name, t in state.items() if isinstance(t, torch.Tensor) and not t.is_quantized}"
+            ) from error
         raise ValueError(
             f"{os.fspath(path)} is no checkpoint of tensors alone, "
             "as torch.save(model.state_dict(), path) writes it"
         ) from error
-    found = _norms(loaded)
-    if not found and isinstance(loaded, Mapping):
-        inner = [norms for value in loaded.values() if (norms := _norms(value))]
-        found = inner[0] if len(inner) == 1 else {}
-    if not found:
-        raise ValueError(f"{os.fspath(path)} holds no quantized batch norm: none has {', '.join(_NORM)}")
-    return found
 
 
-def _norms(state: object) -> dict[str, dict[str, torch.Tensor]]:
+def _has_quantized_tensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint names the function that makes quantized tensors; it is not compressed."""
+    with Path(path).open("rb") as file:
+        behind = b""
+        while part := file.read(1 << 20):
+            if b"_rebuild_qtensor" in behind + part:
+                return True
+            behind = part[-16:]
+    return False
+
+
+def _mappings(loaded: object) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield each dict in what was loaded, at any depth and once, with the keys that lead to it."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", loaded)]
+    for where, value in waiting:
+        if not isinstance(value, (Mapping, list, tuple)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            yield where, value
+        inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+        waiting += [(f"{where}.{name}" if where else str(name), inner) for name, inner in inside]
+
+
+def _norms(state: Mapping[Any, Any]) -> dict[str, dict[str, torch.Tensor]]:
     """Return the state dicts of the quantized norms in the state dict of a model, by their names in it."""
-    if not isinstance(state, Mapping):
-        return {}
-    names = [str(key).removesuffix("running_mean") for key in state if str(key).endswith("running_mean")]
     return {
         name.removesuffix("."): {key: state[name + key] for key in _KEPT if name + key in state}
-        for name in names
+        for name in _float_norms(state)
         if all(isinstance(state.get(name + key), torch.Tensor) for key in _NORM)
     }
+
+
+def _float_norms(state: Mapping[Any, Any]) -> list[str]:
+    """Return the names of all norms in a state dict, each with its dot."""
+    return [key.removesuffix("running_mean") for key in state if _is_mean(key)]
+
+
+def _is_mean(key: object) -> TypeGuard[str]:
+    return isinstance(key, str) and (key == "running_mean" or key.endswith(".running_mean"))
+
+
+def _seen(loaded: object) -> str:
+    """Return what a file without quantized norms holds, in a few words."""
+    norms = [f"{where}.{name}".strip(".") for where, inner in _mappings(loaded) for name in _float_norms(inner)]
+    if norms:
+        listed = ", ".join(map(repr, norms[:_SHOWN])) + (", ..." if len(norms) > _SHOWN else "")
+        return f"it holds norms that are not quantized, without scale and zero_point: {listed}"
+    if isinstance(loaded, Mapping):
+        names = [repr(str(name)[:40]) for name in list(loaded)[:_SHOWN]]
+        return f"it holds {', '.join(names)}{', ...' if len(loaded) > _SHOWN else ''}" if names else "it is empty"
+    return f"it holds a {type(loaded).__name__}"

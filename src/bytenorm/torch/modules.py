@@ -224,10 +224,12 @@ class _Norm(torch.nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Beside the buffers, whatever torch's default device is; a number needs no memory, so "meta" keeps it.
+        device = "cpu" if self.running_mean.is_meta else self.running_mean.device
         for name, dtype in _QUANTIZATION.items():
             value = getattr(self, name)
             if value is not None:
-                destination[prefix + name] = torch.tensor(value, dtype=dtype)
+                destination[prefix + name] = torch.tensor(value, dtype=dtype, device=device)
 
     def _load_from_state_dict(
         self,
@@ -242,6 +244,14 @@ class _Norm(torch.nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        if local_metadata.get("assign_to_params_buffers", False):  # of a float module they come as parameters
+            for name, vector in list(self._parameters.items()):
+                if vector is not None:
+                    del self._parameters[name]
+                    self.register_buffer(name, vector.detach())
+        unused = prefix + "num_batches_tracked"  # norms saved before torch 0.4.1 have none
+        if unused in missing_keys:
+            missing_keys.remove(unused)
         for name in _QUANTIZATION:  # after the hooks, which may rename
             key = prefix + name
             if key in unexpected_keys:
@@ -265,18 +275,16 @@ class _Norm(torch.nn.Module):
         return ", ".join(shown)
 
 
-def _item(value: Any) -> Any:
-    """Return the number in a tensor of one, as in the state dicts of legacy modules."""
-    one = isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_meta
-    return value.item() if one else value
+def _epsilon(value: Any, name: str) -> float:
+    return _checks.epsilon(arguments.number(value, name), name)
 
 
 def _scale(value: Any, name: str) -> float:
-    return _checks.scale(_item(value), name)
+    return _checks.scale(arguments.number(value, name), name)
 
 
 def _zero_point(value: Any, name: str) -> int:
-    return arguments.zero_point_of_any(_item(value), name)
+    return arguments.zero_point_of_any(arguments.whole(value, name), name)
 
 
 def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
@@ -285,7 +293,7 @@ def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
 
 # The attributes that are numbers, and what checks them whenever they are set.
 _NUMBERS: dict[str, Callable[[Any, str], Any]] = {
-    "eps": _checks.epsilon,
+    "eps": _epsilon,
     "scale": _scale,
     "zero_point": _zero_point,
     "input_scale": _optional(_scale),
