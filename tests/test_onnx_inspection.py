@@ -534,7 +534,8 @@ QLINEAR = """(uint8[N, 3, H, W] x, float t2) => (uint8[N, 3, H, W] y) {
         ("t, u", {}, ""),
         ("t", {}, ""),
         ("t2, u", {}, "the scale of its output is not constant"),
-        ("t, u", {"t": np.float32(0)}, "the scale of its output is 0.0"),
+        ("t3, u", {"t3": np.float32(0)}, "the scale of its output is 0.0"),
+        ("t, u", {"t": np.float32(0)}, None),
         ("t, u", {"s": np.float32(np.inf)}, None),
         ("t, u", {"w8": np.uint8([1, 2, 3])}, None),  # along the last axis
     ],

@@ -79,7 +79,13 @@ def _swap(graph: Graph, site: Site, found: Concatenation) -> None:
         graph.set_input(pool.quantize, 0, pool.conv.output[0])
     else:
         graph.remove(pool.conv)
-        pool.conv.input[6:8] = pool.pool.input[3:5]
+        before = graph.constant(pool.conv.input[7])
+        pool.conv.input[6] = pool.pool.input[3]
+        zero_point = pool.pool.input[4] if len(pool.pool.input) > 4 else ""  # optional there: 0
+        assert before is not None
+        pool.conv.input[7] = zero_point or graph.add_constant(
+            f"{site.name}/pool_zero_point", np.zeros((), before.dtype)
+        )
         pool.conv.output[0] = pool.pool.output[0]
         graph.add(pool.conv)
     for tensor in (site.target.codes, pool.conv.input[0], pool.conv.output[0]):

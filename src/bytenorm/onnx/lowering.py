@@ -93,7 +93,7 @@ def lower(
     TypeError
         If the model is neither a ``ModelProto`` nor a path.
     ValueError
-        If it is no valid model, not quantized, lowered already, or has a norm without valid parameters.
+        If it is no valid model, not quantized or lowered already.
 
     Examples
     --------
@@ -169,12 +169,11 @@ def lower_graph(
     Raises
     ------
     ValueError
-        If a norm has no valid parameters, or if the result does not pass ONNX's checker.
+        If the result does not pass ONNX's checker.
     """
     # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
     faulty = bool(_fault(graph.model))
     norms = [norm for norm in find_norms(graph) if not norm.lowered]
-    refuse_invalid(norms)
     if not keep_int8 and any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target)):
         make_unsigned(graph)
         norms = [norm for norm in find_norms(graph) if not norm.lowered]
@@ -193,7 +192,7 @@ def lower_graph(
     if any(not o.problem for o in outcomes):
         entry = model.metadata_props.add()
         entry.key, entry.value = _METADATA, lowering
-    model.ir_version = max(model.ir_version, IR_VERSION)
+        model.ir_version = max(model.ir_version, IR_VERSION)
     fault = "" if faulty else _fault(model)
     if fault:
         raise ValueError(f"model: the result is not valid: {fault}")
@@ -206,9 +205,11 @@ def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: Mod
         problem = _problem(graph, norm, excluded, way)
         if not problem:
             _take_out(graph, norm)
+            before = norm.site().target
             made = way.replace(graph, norm.site())
             for other in norms:  # a norm behind this one may read another type now
-                if other.source is not None and other.source.codes == made.codes:
+                source = other.source
+                if source is not None and source.codes == made.codes and source.equals(before):
                     other.source = made
         outcomes.append(Outcome(norm.name, problem))
     return outcomes

@@ -271,6 +271,7 @@ class _Step:
     shift: npt.NDArray[np.float64]
     channels: int  # 1: one number for all channels
     scaling: bool
+    reads: int | None  # in 8 bits: which input is the scale of the data
 
 
 def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
@@ -282,7 +283,7 @@ def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
         step = _step(graph, following)
         if step is None or len({s.channels for s in (*steps, step)} - {1}) > 1:
             break
-        if conversions and _stands_for_relu(graph, conversions[0], steps):
+        if not _passes_all(graph, steps, conversions, step):
             break
         steps.append(step)
         between += conversions
@@ -316,19 +317,33 @@ def _combined(steps: list[_Step]) -> tuple[npt.NDArray[np.float64], npt.NDArray[
     return gain, shift
 
 
-def _stands_for_relu(graph: Graph, quantize: NodeProto, steps: list[_Step]) -> bool:
-    """Say whether a conversion between two steps cuts off all numbers of a sign that do come.
+def _passes_all(graph: Graph, steps: list[_Step], conversions: list[NodeProto], step: _Step) -> bool:
+    """Say whether the codes between some steps and the next one, if there are any, only round."""
+    if not steps:
+        return True
+    if step.reads is not None:  # in 8 bits
+        made, _ = qparams(graph, steps[-1].node, 6, step.data, "")
+        read, _ = qparams(graph, step.node, step.reads, step.data, "")
+        if made is None or read is None or not made.equals(read):
+            return False
+        source, _ = qparams(graph, steps[0].node, steps[0].reads or 1, steps[0].data, "")
+    elif conversions:
+        made, _ = qparams(graph, conversions[0], 1, conversions[0].output[0], "")
+        maker = graph.maker(steps[0].data)
+        source = None
+        if maker is not None and is_op(maker, "DequantizeLinear"):
+            source, _ = qparams(graph, maker, 1, maker.input[0], "")
+    else:
+        return True
+    return made is not None and made.per_tensor and not _stands_for_relu(made, source, steps)
+
+
+def _stands_for_relu(q: QParams, source: QParams | None, steps: list[_Step]) -> bool:
+    """Say whether codes between two steps cut off all numbers of a sign that do come.
 
     A quantizer drops a Relu in front of a conversion whose zero point is the lowest code: it saturates there.
     """
-    q, _ = qparams(graph, quantize, 1, quantize.output[0], "")
-    if q is None or not q.per_tensor:
-        return True
     low, high = q.range()
-    maker = graph.maker(steps[0].data)
-    source = None
-    if maker is not None and is_op(maker, "DequantizeLinear"):
-        source, _ = qparams(graph, maker, 1, maker.input[0], "")
     if source is None or not source.per_tensor:
         return low == 0 or high == 0
     gain, shift = _combined(steps)
@@ -338,20 +353,21 @@ def _stands_for_relu(graph: Graph, quantize: NodeProto, steps: list[_Step]) -> b
 
 
 def _step(graph: Graph, node: NodeProto) -> _Step | None:
+    scales: tuple[int | None, int | None] = (None, None)
     if is_op(node, *_SCALING, *_SHIFTING):
-        op, operands = node.op_type, [(node.input[0], ""), (node.input[1], "")]
-        values = [graph.constant(t) for t, _ in operands]
-    elif node.domain == "com.microsoft" and node.op_type in ("QLinearMul", "QLinearAdd"):
+        op, operands = node.op_type, list(node.input[:2])
+        values = [graph.constant(t) for t in operands]
+    elif node.domain == "com.microsoft" and node.op_type in ("QLinearMul", "QLinearAdd") and len(node.input) > 6:
         op = node.op_type.removeprefix("QLinear")
         values = [_quantized_constant(graph, node, 0), _quantized_constant(graph, node, 3)]
-        operands = [(node.input[0], ""), (node.input[3], "")]
+        operands, scales = [node.input[0], node.input[3]], (1, 4)
     else:
         return None
     if (values[0] is None) == (values[1] is None):
         return None
     at = 0 if values[0] is None else 1  # where the data is
     value = values[1 - at]
-    data = operands[at][0]
+    data, reads = operands[at], scales[at]
     if value is None or not np.issubdtype(value.dtype, np.floating):
         return None
     if op == "Div" and (at == 1 or not np.all(value)):
@@ -361,10 +377,10 @@ def _step(graph: Graph, node: NodeProto) -> _Step | None:
         return None
     one, zero = np.ones(1), np.zeros(1)
     if op in _SCALING:
-        return _Step(node, data, vector if op == "Mul" else 1 / vector, zero, len(vector), True)
+        return _Step(node, data, vector if op == "Mul" else 1 / vector, zero, len(vector), True, reads)
     if op == "Sub" and at == 1:  # constant - x is a gain of -1 as well
         return None
-    return _Step(node, data, one, vector if op == "Add" else -vector, len(vector), False)
+    return _Step(node, data, one, vector if op == "Add" else -vector, len(vector), False, reads)
 
 
 def _quantized_constant(graph: Graph, node: NodeProto, first: int) -> npt.NDArray[np.generic] | None:
@@ -399,12 +415,15 @@ def _per_channel(
 
 
 def _only_follower(graph: Graph, tensor: str) -> tuple[NodeProto | None, list[NodeProto]]:
-    """Return the one reader of a tensor, behind a QuantizeLinear and DequantizeLinear if these come first."""
+    """Return the one reader of a tensor, behind a QuantizeLinear and its DequantizeLinear if these come first."""
     reader = graph.only_reader(tensor)
     if not is_op(reader, "QuantizeLinear") or reader is None:
         return reader, []
     dequantize = graph.only_reader(reader.output[0])
     if not is_op(dequantize, "DequantizeLinear") or dequantize is None:
+        return None, []
+    made, read = (qparams(graph, n, 1, reader.output[0], "")[0] for n in (reader, dequantize))
+    if made is None or read is None or not made.equals(read):  # together they multiply, too
         return None, []
     return graph.only_reader(dequantize.output[0]), [reader, dequantize]
 

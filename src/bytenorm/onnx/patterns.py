@@ -140,9 +140,11 @@ def _behind_transposes(graph: Graph, source: QParams, rank: int | None) -> tuple
     while perm:
         node, read = graph.maker(codes), ""
         if node is not None and is_op(node, "QuantizeLinear") and is_op(graph.maker(node.input[0]), "Transpose"):
+            made, _ = qparams(graph, node, 1, codes, "")
             node = graph.maker(node.input[0])
             before = _dequantized(graph, node.input[0]) if node is not None else None
-            read = before.codes if before is not None and before.equals(source) else ""
+            if before is not None and made is not None and before.equals(source) and made.equals(source):
+                read = before.codes
         elif node is not None and is_op(node, "Transpose"):
             read = node.input[0]
         if node is None or not read:
