@@ -66,13 +66,14 @@ def label(node: NodeProto) -> str:
 class Graph:
     """The main graph of a model, changed in place, with an index of its nodes.
 
-    The index follows :meth:`add`, :meth:`remove` and :meth:`redirect`; nodes are put in order, and what nothing
-    reads any more is dropped, by :meth:`finish`.
+    Nodes with a name that an earlier one has get another. The index follows :meth:`add`, :meth:`remove` and
+    :meth:`redirect`; nodes are put in order, and what nothing reads any more is dropped, by :meth:`finish`.
     """
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
         self.proto: GraphProto = model.graph
+        tell_nodes_apart(self.proto)
         self._initializers = {t.name: t for t in self.proto.initializer}
         self._replaceable = set(replaceable(model))
         self._sparse = {t.values.name: t for t in self.proto.sparse_initializer}
@@ -322,6 +323,20 @@ class Graph:
         for tensor in set(node.input):
             if tensor:
                 self._readers[tensor] = [n for n in self._readers[tensor] if n is not node]
+
+
+def tell_nodes_apart(graph: GraphProto) -> None:
+    """Let :func:`label` give each node of a graph a text of its own: names need not be unique, nor be there.
+
+    ONNX Runtime refuses a model with two nodes of one name.
+    """
+    for part in all_graphs(graph):
+        names = {node.name for node in part.node if node.name}
+        seen: set[str] = set()
+        for node in sorted(part.node, key=lambda node: not node.name):  # what has a name keeps it, if it can
+            if label(node) in seen:
+                node.name = _free_name(label(node), names)
+            seen.add(label(node))
 
 
 def _free_name(wanted: str, names: set[str]) -> str:

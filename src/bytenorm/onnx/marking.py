@@ -9,6 +9,7 @@ parameters it had.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from .graph import int_list
 from .norms import PARAMETER_NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from onnx import NodeProto
 
     from .graph import Graph
@@ -30,13 +33,14 @@ class Marks:
     """The norms of one graph as convolutions: made by :meth:`set`, undone by :meth:`lift`."""
 
     def __init__(self) -> None:
-        self._norms: dict[str, tuple[str, Parameters]] = {}
+        self._norms: dict[str, Norm] = {}
+        self._parameters: dict[str, Parameters] = {}
 
     def set(self, graph: Graph, norm: Norm) -> None:
         """Write a norm as a depthwise convolution. A norm of vectors goes through a third axis."""
         assert norm.parameters is not None
-        mark = f"{_PREFIX}{len(self._norms)}"
-        self._norms[mark] = (norm.name, norm.parameters)
+        mark = self._free_mark(graph)
+        self._norms[mark], self._parameters[mark] = norm, norm.parameters
         shape = graph.type_of(norm.input)[1]
         rank = len(shape) if shape is not None else 4
         channels, spatial = norm.parameters.channels, [1] * max(rank - 2, 1)
@@ -58,9 +62,16 @@ class Marks:
         constants = _add_constants(graph, mark, norm.parameters, spatial)
         graph.make("Conv", [x, *constants], y, mark, group=channels, kernel_shape=spatial)
 
-    def names(self) -> dict[str, str]:
-        """Return the names of the norms, by mark."""
-        return {mark: name for mark, (name, _) in self._norms.items()}
+    @property
+    def norms(self) -> Mapping[str, Norm]:
+        """The norms, as they were in float, by mark."""
+        return self._norms
+
+    def _free_mark(self, graph: Graph) -> str:
+        """Return a name that :meth:`lift` cannot take for a node of the model's own."""
+        names = {node.name for node in graph.nodes}
+        marks = (f"{_PREFIX}{n}" for n in itertools.count(len(self._norms)))
+        return next(mark for mark in marks if not names & {mark, mark + _SUFFIX})
 
     def node(self, graph: Graph, mark: str) -> NodeProto:
         """Return the convolution that stands for a norm in a float graph."""
@@ -68,7 +79,7 @@ class Marks:
 
     def change(self, graph: Graph, mark: str, parameters: Parameters) -> None:
         """Give a norm other parameters, those of the convolution that stands for it in a float graph included."""
-        self._norms[mark] = (self._norms[mark][0], parameters)
+        self._parameters[mark] = parameters
         node = self.node(graph, mark)
         spatial = [1] * len(int_list(node, "kernel_shape") or [1])
         for at, constant in enumerate(_add_constants(graph, mark, parameters, spatial), 1):
@@ -82,7 +93,7 @@ class Marks:
             mark = node.name.removesuffix(_SUFFIX)
             if mark not in self._norms:
                 continue
-            name, parameters = self._norms[mark]
+            name, parameters = self._norms[mark].name, self._parameters[mark]
             graph.remove(node)
             if node.op_type == "QLinearConv":
                 norms[mark] = _lift_operator(graph, node, name, parameters)

@@ -435,7 +435,7 @@ def _look_around(graph: Graph, norm: Norm) -> None:
     norm.source, problem = _quantized_input(graph, norm)
     found = _quantized_output(graph, norm.output)
     activation, between = _only_follower(graph, norm.output)
-    limits = _limits(graph, activation)
+    limits = activation_limits(graph, activation)
     if activation is not None and limits is not None:
         behind = _quantized_output(graph, activation.output[0])
         # An activation that stays in float, or whose input saturates before it, is not part of the norm.
@@ -456,7 +456,7 @@ def _lets_pass(before: QParams | None, behind: QParams, limits: tuple[float, flo
     return low <= max(lowest, limits[0]) + half and high >= min(highest, limits[1]) - half
 
 
-def _limits(graph: Graph, node: NodeProto | None) -> tuple[float, float] | None:
+def activation_limits(graph: Graph, node: NodeProto | None) -> tuple[float, float] | None:
     """Return the bounds that a Relu or Clip sets; None if it is neither, or they are not constant."""
     if node is None or not is_op(node, "Relu", "Clip"):
         return None

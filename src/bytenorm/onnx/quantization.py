@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from ..calibration.output_qparams import Method
 from .comparison import Comparison, compare
 from .constant_inputs import free_initializers
 from .data import ImageInput, open_data
+from .exclusion import named_nodes, with_name
 from .folding import fold
 from .function import DOMAIN
-from .graph import Graph, is_op, label, opset_of, type_name
+from .graph import Graph, all_graphs, opset_of, tell_nodes_apart, type_name
 from .inspection import is_quantized
 from .lowering import (
     IR_VERSION,
@@ -44,9 +44,6 @@ CalibrateMethod = Literal["minmax", "entropy", "percentile"]
 
 _OLDEST_OPSET = 13  # scales per channel
 _TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
-
-# What has a range of its own behind it when it is quantized.
-_OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def quantize(
         :func:`bytenorm.calibration.reestimate`. Folded norms, and those that are written as arithmetic, keep what
         they have.
     nodes_to_exclude : sequence of str
-        Names of nodes that stay in float.
+        Names of nodes that stay in float; a node without one is called by its first output.
     limit : int, optional
         Use so many samples at most.
     images : ImageInput, optional
@@ -219,30 +216,29 @@ def quantize_with_report(
     original = load_model(model)
     prepared = _with_opset(without_functions(original, DOMAIN))
     warn_of_constants(free_initializers(prepared))
+    left_out = named_nodes(prepared, nodes_to_exclude)
     graph = Graph(prepared)
+    tell_nodes_apart(original.graph)
     refuse_lowered(prepared, "model")
     if is_quantized(graph):
         raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
     data = open_data(calibration_data, original, limit=limit, images=images)
-    names = {node.name for node in graph.nodes}
-    for name in nodes_to_exclude:
-        if name not in names:
-            raise ValueError(f"nodes_to_exclude: the model has no node {name!r}")
 
     norms = find_norms(graph)
-    refuse_invalid(norms)
-    _refuse_other_floats(graph, norms)
-    excluded = [n for n in norms if any(node.name in nodes_to_exclude for node in n.nodes)]
-    folded = fold(graph, [n for n in norms if n not in excluded])
-    kept = [n for n in norms if n not in folded]
-    excluded_nodes = [_named(graph, node, n.name) for n in excluded for node in n.nodes]
+    excluded, included = _split(norms, left_out)
+    left_out += [node for n in excluded for node in n.nodes]
+    refuse_invalid(included)
+    _refuse_other_floats(graph, included)
+    folded = fold(graph, included)
+    gone = {id(n) for n in folded}
+    kept = [n for n in included if id(n) not in gone]
+    left_names = [with_name(graph, node) for node in left_out]
     marks = Marks()
     for norm in kept:
-        if norm not in excluded:
-            marks.set(graph, norm)
-    needed = _needed_activations(graph, kept, quant_format, keep_clips=method is not None)
-    left_out = [*nodes_to_exclude, *excluded_nodes, *needed]
-    borders = {tensor for n in kept for tensor in (n.input, n.output) if graph.maker(tensor) is not None}
+        marks.set(graph, norm)
+    borders = {tensor for n in kept for tensor in (n.input, n.output)}
+    borders.update(tensor for node in left_out for tensor in (*node.input, *node.output))
+    borders = {tensor for tensor in borders if graph.maker(tensor) is not None and graph.constant(tensor) is None}
     graph.finish()
 
     options = {
@@ -252,20 +248,29 @@ def quantize_with_report(
         "per_channel": per_channel,
         "reduce_range": reduce_range,
         "calibrate_method": METHODS[calibrate_method],
-        "nodes_to_exclude": left_out,
     }
-    quantizer = StaticQuantizer(prepared, borders, marks, data, options, progress)
+    quantizer = StaticQuantizer(
+        prepared, borders, marks, left_names, data, options, chosen=method is not None, progress=progress
+    )
     chosen: tuple[RecalibratedNorm, ...] = ()
     if method is None and not reestimate:
         graph = quantizer.run()[0]
     else:
-        graph, chosen = recalibrate(quantizer, kept, data, method, reestimate=reestimate, progress=progress)
+        graph, chosen = recalibrate(quantizer, data, method, reestimate=reestimate, progress=progress)
     made = graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     outcomes = lower_graph(graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
     comparison = compare(original, made, data, progress=stage(progress, "compare"))
     return made, QuantizationReport(tuple(n.name for n in folded), tuple(outcomes), comparison, chosen)
+
+
+def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], list[Norm]]:
+    """Return the norms that have any of these nodes, and those that have none."""
+    wanted = {id(node) for node in nodes}
+    having = [any(id(node) in wanted for node in norm.nodes) for norm in norms]
+    ours, others = ([n for n, has in zip(norms, having, strict=True) if has is which] for which in (True, False))
+    return ours, others
 
 
 def _check_choice(name: str, value: object, kind: Any) -> None:
@@ -303,39 +308,10 @@ def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from None
 
 
-def _needed_activations(
-    graph: Graph, norms: list[Norm], quant_format: QuantFormat, *, keep_clips: bool
-) -> list[str]:
-    """Return the names of Relu and Clip nodes that have to run as they are.
-
-    ONNX Runtime's quantizer drops each behind a quantized tensor, and lets the range of its codes do the work.
-    That fails where 0 is not within the limits, since every range has a code for 0; and, in QOperator format,
-    where the tensor has other readers or takes its range from what is before it. A range that is chosen for the
-    least error may also reach beyond the limits of a Clip (`keep_clips`); it begins at 0 behind a Relu.
-    """
-    needed = [
-        n.activation
-        for n in norms
-        if n.activation is not None
-        and (not n.floor <= 0 <= n.ceiling or (keep_clips and (n.floor, n.ceiling) != (0, math.inf)))
-    ]
-    if quant_format == "QOperator":
-        for node in graph.nodes:
-            alone = is_op(node, "Relu", "Clip") and graph.only_reader(node.input[0]) is not None
-            if is_op(node, "Relu", "Clip") and not (alone and is_op(graph.maker(node.input[0]), *_OWN_RANGE)):
-                needed.append(node)
-    return [_named(graph, node, label(node)) for node in needed]
-
-
-def _named(graph: Graph, node: onnx.NodeProto, wanted: str) -> str:
-    """Return the name of a node, which it gets if it has none."""
-    node.name = node.name or graph.new_node_name(f"{wanted}/{node.op_type}")
-    return node.name
-
-
 def _drop_unused_domains(model: onnx.ModelProto) -> None:
     """Drop the imports of domains that no node uses: ONNX Runtime's optimizer writes all that it knows."""
-    used = {node.domain for node in model.graph.node} | {f.domain for f in model.functions}
+    used = {node.domain for part in all_graphs(model.graph) for node in part.node}
+    used.update(f.domain for f in model.functions)
     for i in reversed(range(len(model.opset_import))):
         domain = model.opset_import[i].domain
         if domain not in ("", "ai.onnx") and domain not in used:

@@ -1,8 +1,8 @@
 """Norms that fit the quantized network they are in: its own output scales and statistics, layer by layer.
 
 A norm's input is that of the finished network only once everything before it is what it will be. So norms are
-taken by level: those that depend on no other norm first, then those that depend on these. Of each level the
-quantized XX the next level runs. Scales are given to ONNX Runtime's quantizer rather than written into what it
+taken by level: those that depend on no other norm first, then those that depend on these; the network is
+quantized again behind each level. Scales are given to ONNX Runtime's quantizer rather than written into what it
 made: the bias of a convolution is in units of its input's scale.
 """
 
@@ -70,7 +70,6 @@ class RecalibratedNorm:
 
 def recalibrate(
     quantizer: StaticQuantizer,
-    norms: Sequence[Norm],
     data: Dataset,
     method: Method | None,
     *,
@@ -83,8 +82,6 @@ def recalibrate(
     ----------
     quantizer : StaticQuantizer
         Of the float network.
-    norms : sequence of Norm
-        Of the float network: what is behind them, and how they are written.
     data : Dataset
         What is counted.
     method : {"mse", "minmax", "percentile", "entropy"}, optional
@@ -107,7 +104,6 @@ def recalibrate(
         If the data does not tell a variance of a norm's input, names the norm; or if ONNX Runtime cannot quantize
         or run the network, or takes another quantization than the chosen one.
     """
-    by_name = {norm.name: norm for norm in norms}
     wanted: dict[str, RecalibratedNorm] = {}
     graph, nodes = quantizer.run()
     order = _levels(graph, nodes)
@@ -117,7 +113,7 @@ def recalibrate(
         statistics = _gather(graph, sites, data, f"{name}: run", progress)
         for mark, norm in sites.items():
             assert norm.parameters is not None and norm.target is not None
-            original = by_name[quantizer.names[mark]]
+            original = quantizer.norms[mark]
             fresh = reestimate and original.written == "BatchNormalization"
             operator = _operator(norm)
             if fresh:
@@ -130,7 +126,7 @@ def recalibrate(
             scale, zero_point, clipped, mse = operator.output_scale, operator.output_zero_point, None, None
             if method is not None:
                 try:
-                    best = choose_within(operator, statistics[mark], (original.floor, original.ceiling), method)
+                    best = choose_within(operator, statistics[mark], quantizer.limits(mark), method)
                 except ValueError as error:
                     raise ValueError(f"method: the norm {original.name}: {error}") from None
                 (scale, zero_point), clipped, mse = best, best.clipped, best.mse

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import io
 import logging
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,18 @@ import onnx
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from .graph import Graph, is_op
+from .clashes import Clashes, twice_defined
+from .exclusion import needed_activations, with_name
+from .graph import Graph
+from .norms import activation_limits
+from .plain_gemms import make_gemms_plain
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .data import Dataset
     from .marking import Marks
-    from .norms import Parameters
+    from .norms import Norm, Parameters
 
 METHODS = {
     "minmax": ort_quantization.CalibrationMethod.MinMax,
@@ -47,10 +52,14 @@ class StaticQuantizer:
         The tensors before and behind its norms.
     marks : Marks
         Its norms.
+    excluded : collection of str
+        The names of nodes that stay as they are.
     data : Dataset
         What ranges are measured on.
     options : dict
         Of ``quantize_static``.
+    chosen : bool
+        Whether :meth:`set_output` will be called.
     progress : callable, optional
         Called with the stage, how much of it is done, and how much there is.
 
@@ -65,8 +74,11 @@ class StaticQuantizer:
         model: onnx.ModelProto,
         borders: Set[str],
         marks: Marks,
+        excluded: Collection[str],
         data: Dataset,
         options: Mapping[str, Any],
+        *,
+        chosen: bool,
         progress: Progress | None,
     ) -> None:
         self._marks, self._data, self._options, self._progress = marks, data, dict(options), progress
@@ -86,18 +98,41 @@ class StaticQuantizer:
                 raise _failure(error) from error
         for value in [v for v in prepared.graph.output if v.name not in outputs]:
             prepared.graph.output.remove(value)
+        self._graph = graph = Graph(prepared)
+        self.gone = tuple(sorted(set(excluded) - {node.name for node in graph.nodes}))
+        make_gemms_plain(graph, excluded)
+        needed = needed_activations(graph, marks.norms, self._options["quant_format"].name, chosen=chosen)
+        left = [*(node for node in graph.nodes if node.name in excluded), *needed]
+        names = [with_name(graph, node) for node in left]
+        graph.finish()
+        self._clashes = Clashes(prepared)
+        self._options["nodes_to_exclude"] = [self._clashes.renamed_node(name) for name in names]
         self._graph = Graph(prepared)
 
     def set_output(self, mark: str, scale: np.ndarray, zero_point: np.ndarray) -> None:
         """Let what a mark makes, and the Relu or Clip behind it, have this quantization."""
         output = self._marks.node(self._graph, mark).output[0]
-        activation = self._graph.only_reader(output)
+        activation = self._activation(mark)
         tensors = [output]
-        if activation is not None and is_op(activation, "Relu", "Clip"):
+        if activation is not None:
             tensors.append(activation.output[0])
         # One that the quantizer drops leaves its name to the tensor in QDQ format, and not in QOperator format.
         for tensor in tensors:
             self._overrides[tensor] = [{"scale": scale, "zero_point": zero_point}]
+
+    def limits(self, mark: str) -> tuple[float, float]:
+        """Return what the Relu or Clip right behind a mark lets through."""
+        limits = activation_limits(self._graph, self._activation(mark))
+        return (-math.inf, math.inf) if limits is None else limits
+
+    def _activation(self, mark: str) -> onnx.NodeProto | None:
+        """Return the Relu or Clip with constant limits that alone reads what a mark makes.
+
+        That is asked of the prepared graph: what was between them in the model may be gone there, and two may have
+        become one.
+        """
+        behind = self._graph.only_reader(self._marks.node(self._graph, mark).output[0])
+        return behind if activation_limits(self._graph, behind) is not None else None
 
     def set_parameters(self, mark: str, parameters: Parameters) -> None:
         """Give a norm other parameters. Ranges are measured again then."""
@@ -105,9 +140,9 @@ class StaticQuantizer:
         self._ranges = None
 
     @property
-    def names(self) -> dict[str, str]:
-        """The names of the norms, by mark."""
-        return self._marks.names()
+    def norms(self) -> Mapping[str, Norm]:
+        """The norms, as they were in float, by mark."""
+        return self._marks.norms
 
     def run(self, name: str = "") -> tuple[Graph, dict[str, onnx.NodeProto]]:
         """Quantize.
@@ -131,7 +166,10 @@ class StaticQuantizer:
         """
         minmax = self._options["calibrate_method"] == METHODS["minmax"]
         reader = _Reader(
-            self._data, stage(self._progress, f"{name}: calibrate" if name else "calibrate"), one_by_one=not minmax
+            self._data,
+            stage(self._progress, f"{name}: calibrate" if name else "calibrate"),
+            {info.name: self._clashes.renamed(info.name) for info in self._data.inputs},
+            one_by_one=not minmax,
         )
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
             before, behind, ranges = (Path(folder, name) for name in ("prepared.onnx", "8bit.onnx", "ranges.json"))
@@ -151,7 +189,12 @@ class StaticQuantizer:
                 raise _failure(error) from error
             if ranges.exists():
                 self._ranges = ranges.read_bytes()
-            graph = Graph(onnx.load_model(behind))
+            made = onnx.load_model(behind)
+        twice = twice_defined(made.graph)
+        if twice:
+            raise ValueError(f"model: ONNX Runtime's quantizer defines the tensor {twice!r} twice")
+        self._clashes.undo(made)
+        graph = Graph(made)
         return graph, self._marks.lift(graph)
 
 
@@ -167,11 +210,17 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
     """Hands batches to the quantizer, or sample by sample: its histograms take no batches of different sizes."""
 
     def __init__(
-        self, data: Dataset, progress: Callable[[int, int], None] | None, *, one_by_one: bool = False
+        self,
+        data: Dataset,
+        progress: Callable[[int, int], None] | None,
+        names: Mapping[str, str],
+        *,
+        one_by_one: bool = False,
     ) -> None:
         one_by_one = one_by_one and all(info.shape and info.shape[0] is None for info in data.inputs)
         self._batches = _samples(data) if one_by_one else iter(data)
         self._done, self._all, self._progress = 0, data.samples if one_by_one else len(data), progress
+        self._names = names
         self.error: Exception | None = None  # of the data, which the quantizer may report as its own
 
     def get_next(self) -> dict[str, np.ndarray] | None:
@@ -179,10 +228,11 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
             self._progress(self._done, self._all)
         self._done += 1
         try:
-            return next(self._batches, None)
+            batch = next(self._batches, None)
         except Exception as error:
             self.error = error
             raise
+        return None if batch is None else {self._names[name]: array for name, array in batch.items()}
 
 
 def _samples(data: Dataset) -> Iterator[dict[str, np.ndarray]]:

@@ -1,0 +1,291 @@
+"""What ONNX Runtime's quantizer would drop, merge, mistake or define twice, and quantize must not."""
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from exact_sums import exact_session
+from norm_models import Nodes
+from onnx import TensorProto, helper
+
+from bytenorm import onnx as bno
+from bytenorm.onnx.graph import Graph, label
+from bytenorm.onnx.quantization import quantize_with_report
+
+FORMATS = ["QDQ", "QOperator"]
+CHANNELS = 4
+WAYS = list(itertools.product(FORMATS, [None, "mse"]))
+
+
+class Network(Nodes):
+    """A float network with a norm behind a Relu; or behind a convolution, into which it folds."""
+
+    def __init__(self, *, folds=False, bias=-0.3, seed=1):
+        super().__init__()
+        self.rng = np.random.default_rng(seed)
+        self.input("x", np.float32, ["N", 3, 8, 8])
+        self.conv("x", "c", 3)
+        read = "c" if folds else self.node("Relu", ["c"], "r")
+        values = self.rng.uniform(0.5, 1.5, 4), self.rng.normal(bias, 0.3, 4), np.zeros(4), np.ones(4)
+        names = [self.constant(f"n{i}", value, np.float32) for i, value in enumerate(values)]
+        self.node("BatchNormalization", [read, *names], "b", name="norm")
+
+    def conv(self, x, y, channels=CHANNELS):
+        weight = self.rng.normal(0, 0.5 / np.sqrt(channels), (CHANNELS, channels, 3, 3))
+        return self.node("Conv", [x, self.constant(f"{y}/w", weight, np.float32)], y, pads=[1, 1, 1, 1])
+
+    def limit(self, value):
+        return self.constant(f"limit{value}", value, np.float32)
+
+    def finish(self, *outputs, opset=17):
+        for tensor in outputs:
+            self.output(tensor, np.float32, ["N", *"abc"])
+        return self.model(opset)
+
+
+def samples(seed=3, sizes=(1.0, 3.0)):
+    rng = np.random.default_rng(seed)
+    return [{"x": (size * rng.normal(size=(4, 3, 8, 8))).astype(np.float32)} for size in sizes]
+
+
+def run(model, feeds):
+    return exact_session(model).run(None, feeds)
+
+
+def worst(model, made, data):
+    """Return the lowest SNR of any output on any batch, in decibels."""
+    found = []
+    for feeds in data:
+        for want, got in zip(run(model, feeds), run(made, feeds), strict=True):
+            found.append(10 * np.log10(np.sum(want**2) / max(np.sum((want - got) ** 2), 1e-30)))
+    return min(found)
+
+
+# --- activations that the quantizer drops -----------------------------------------------------------------------
+
+BETWEEN = {
+    "nothing": [],
+    "Identity": [("Identity", {})],
+    "Dropout": [("Dropout", {})],
+    "Cast": [("Cast", {"to": TensorProto.FLOAT})],
+    "Transposes": [("Transpose", {"perm": [0, 2, 3, 1]}), ("Transpose", {"perm": [0, 3, 1, 2]})],
+    "Transpose": [("Transpose", {"perm": [0, 2, 3, 1]})],
+    "MaxPool": [("MaxPool", {"kernel_shape": [2, 2]})],
+}
+
+
+@pytest.mark.parametrize(("quant_format", "method"), WAYS)
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("behind", ["Relu", "Clip"])
+def test_an_activation_behind_something_else(behind, between, quant_format, method):
+    n = Network()
+    last = "b"
+    for op, attributes in BETWEEN[between]:
+        last = n.node(op, [last], f"{last}/{op}", **attributes)
+    limits = [] if behind == "Relu" else [n.limit(0.0), n.limit(0.7)]
+    n.node(behind, [last, *limits], "y")
+    model, data = n.finish("y"), samples()
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
+    assert worst(model, made, data) > 25
+    for feeds in data:
+        (y,) = run(made, feeds)
+        assert y.min() >= 0
+        assert y.max() < (np.inf if behind == "Relu" else 0.71)  # 1.5 % is more than two steps of 255
+
+
+@pytest.mark.parametrize(("quant_format", "method"), WAYS)
+@pytest.mark.parametrize("order", ["Relu, Clip", "Clip, Relu", "Clip, Clip", "Relu, Relu"])
+def test_two_activations(order, quant_format, method):
+    n = Network(bias=0)
+    limits = {"Relu": [[], []], "Clip": [[n.limit(-0.5), n.limit(0.6)], [n.limit(-0.2), n.limit(1.5)]]}
+    last = "b"
+    for i, op in enumerate(order.split(", ")):
+        last = n.node(op, [last, *limits[op][i]], f"a{i}")
+    model, data = n.finish(last), samples()
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
+    assert worst(model, made, data) > 25
+
+
+@pytest.mark.parametrize(("quant_format", "method"), WAYS)
+@pytest.mark.parametrize("low", [0.3, -0.2, "computed"])
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize("pool", ["", "MaxPool", "AveragePool"])
+def test_limits_that_no_range_stands_for(low, folds, pool, quant_format, method):
+    n = Network(folds=folds, bias=0)
+    last = n.node(pool, ["b"], "p", kernel_shape=[2, 2]) if pool else "b"
+    if low == "computed":
+        highest = n.node("ReduceMax", ["x"], "highest", keepdims=0)
+        limits = [n.limit(0.0), n.node("Mul", [highest, n.limit(0.1)], "high")]
+    else:
+        limits = [n.limit(low), n.limit(1.2)] if low > 0 else [n.limit(-1.5), n.limit(low)]
+    n.node("Clip", [last, *limits], "y")
+    model, data = n.finish("y"), samples()
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
+    assert worst(model, made, data) > 20
+
+
+@pytest.mark.parametrize(("quant_format", "method"), WAYS)
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize("reader", ["output", "branch"])
+def test_what_is_before_a_relu_is_read_elsewhere(reader, folds, quant_format, method):
+    n = Network(folds=folds)
+    n.node("Relu", ["b"], "y")
+    if reader == "output":
+        model = n.finish("y", "b")
+    else:
+        outs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("t", "e")]
+        branches = [
+            helper.make_graph([helper.make_node(op, ["b"], [out.name])], op, [], [out])
+            for op, out in zip(("Identity", "Neg"), outs, strict=True)
+        ]
+        total = n.node("ReduceSum", ["x"], "total", keepdims=0)
+        positive = n.node("Greater", [total, n.limit(0.0)], "positive")
+        n.node("If", [positive], "z", then_branch=branches[0], else_branch=branches[1])
+        model = n.finish("y", "z")
+    data = samples()
+    made, _ = quantize_with_report(model, data, quant_format=quant_format, method=method)
+    assert worst(model, made, data) > 25
+
+
+# --- Gemm -------------------------------------------------------------------------------------------------------
+
+ROWS, INPUTS, UNITS = 16, 5, 6
+
+
+def gemm(bias, *, alpha=1.0, beta=1.0, trans_b=0, norm=False, op="Gemm", weight="constant"):
+    n, rng = Nodes(), np.random.default_rng(2)
+    n.input("x", np.float32, [ROWS, INPUTS])
+    w = rng.normal(0, 0.5, (INPUTS, UNITS))
+    w = n.constant("w", w.T if trans_b else w, np.float32)
+    if weight == "computed":
+        w = n.node("Mul", [w, n.node("ReduceMean", ["x"], "mean", keepdims=0)], "w2")
+    shape = {"scalar": (), "one": (1,), "N": (UNITS,), "1N": (1, UNITS), "M1": (ROWS, 1), "MN": (ROWS, UNITS)}
+    k = [] if bias == "missing" else [n.constant("k", rng.normal(1, 1, shape[bias]), np.float32)]
+    last = "a" if norm else "y"
+    if op == "Gemm":
+        n.node("Gemm", ["x", w, *k], last, alpha=alpha, beta=beta, transB=trans_b)
+    else:
+        n.node("Add", [n.node("MatMul", ["x", w], "product"), *k], last)
+    if norm:
+        values = rng.uniform(0.5, 1.5, UNITS), rng.normal(1, 1, UNITS), np.zeros(UNITS), np.ones(UNITS)
+        names = [n.constant(f"n{i}", value, np.float32) for i, value in enumerate(values)]
+        n.node("BatchNormalization", ["a", *names], "y")
+    n.output("y", np.float32, [ROWS, UNITS])
+    return n.model(), [{"x": rng.normal(0.3, 1, (ROWS, INPUTS)).astype(np.float32)} for _ in range(2)]
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+@pytest.mark.parametrize("bias", ["missing", "scalar", "one", "N", "1N", "M1", "MN"])
+def test_gemm(bias, quant_format):
+    for norm, (alpha, beta), trans_b in itertools.product(
+        (False, True), ((1.0, 1.0), (0.5, 1.0), (0.25, 3.0)), (0, 1)
+    ):
+        model, data = gemm(bias, alpha=alpha, beta=beta, trans_b=trans_b, norm=norm)
+        made = bno.quantize(model, data, quant_format=quant_format)
+        assert worst(model, made, data) > 30, (norm, alpha, beta, trans_b)
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_gemm_with_a_computed_weight(quant_format):
+    for bias in ("missing", "N", "MN"):
+        model, data = gemm(bias, alpha=0.25, beta=2.0, weight="computed")
+        assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 25
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+@pytest.mark.parametrize("bias", ["one", "N", "1N", "M1", "MN"])
+def test_matmul_and_add(bias, quant_format):
+    model, data = gemm(bias, op="MatMul")
+    assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 30
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+ENDS = [
+    "_scale", "_zero_point", "_quantized", "_QuantizeLinear_Input", "_QuantizeLinear_Output", "_QuantizeLinear",
+    "_DequantizeLinear", "_DequantizeLinear_Output", "_quantized_scale", "_quantized_zero_point", "_quant",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+@pytest.mark.parametrize("end", ENDS)
+def test_names_that_the_quantizer_makes(end, quant_format):
+    """Of tensors inside, of inputs, outputs and weights, and of nodes."""
+    n = Network()
+    for tensor in ("b", "x", "c", "r", "y", "z/w"):
+        n.input(f"{tensor}{end}", np.float32, ["N", CHANNELS, 8, 8]) if tensor == "x" else None
+    n.node("Mul", ["b", n.constant(f"b{end}", np.full((1, 4, 1, 1), 0.7), np.float32)], f"c{end}", name=f"b{end}")
+    n.conv(f"c{end}", "z")
+    n.node("Add", ["z", f"x{end}"], f"r{end}", name=f"x{end}")
+    n.node("Relu", [f"r{end}"], "y", name=f"z{end}")
+    n.node("Sub", ["y", "b"], f"y{end}", name=f"c{end}")
+    model = n.finish("y", f"y{end}")
+    rng = np.random.default_rng(5)
+    data = [{**feeds, f"x{end}": rng.normal(size=(4, 4, 8, 8)).astype(np.float32)} for feeds in samples()]
+    made = bno.quantize(model, data, quant_format=quant_format)
+    assert [v.name for v in made.graph.output] == ["y", f"y{end}"]
+    assert [v.name for v in made.graph.input] == ["x", f"x{end}"]
+    onnx.checker.check_model(made, full_check=True)
+    assert worst(model, made, data) > 25
+
+
+def test_names_of_nodes_are_told_apart():
+    n = Network()
+    for _ in range(2):
+        n.nodes.append(helper.make_node("Relu", ["b"], [f"y{len(n.nodes)}"], name="norm"))
+    n.nodes.append(helper.make_node("Relu", ["b"], ["norm_2"]))
+    graph = Graph(n.finish("y3"))
+    labels = [label(node) for node in graph.nodes]
+    assert len(set(labels)) == len(labels)
+    assert labels[:3] == ["c", "r", "norm"]
+
+
+@pytest.mark.parametrize("lowering", ["portable", "exact", "fused"])
+def test_norms_of_one_name(lowering):
+    """One with a Relu and one without: each keeps its own range, and is told of apart."""
+    n = Network()
+    n.node("BatchNormalization", ["r", "n0", "n1", "n2", "n3"], "b2", name="norm")
+    n.node("Relu", ["b2"], "y")
+    n.conv("b", "z")
+    model, data = n.finish("y", "z"), samples()
+    before = model.SerializeToString()
+    made, report = quantize_with_report(model, data, method="mse", lowering=lowering)
+    assert model.SerializeToString() == before
+    assert [norm.name for norm in bno.inspect(model).norms] == ["norm", "norm_2"]
+    assert [outcome.name for outcome in report.outcomes] == ["norm", "norm_2"]
+    assert {norm.name: norm.zero_point == 0 for norm in report.recalibrated} == {"norm": False, "norm_2": True}
+    assert worst(model, made, data) > 25
+
+
+# --- what is excluded -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+@pytest.mark.parametrize("excluded", ["product", "y", "k/scaled", "both"])
+def test_matmul_and_add_are_excluded_by_name(excluded, quant_format):
+    """ONNX Runtime merges them into a Gemm of another name, and what is made of constants goes altogether."""
+    model, data = gemm("N", op="MatMul")
+    names = ["product", "y"] if excluded == "both" else [excluded]
+    if excluded == "k/scaled":
+        model.graph.node.insert(0, helper.make_node("Neg", ["k"], ["k/scaled"], name="k/scaled"))
+        model.graph.node[-1].input[1] = "k/scaled"
+    made = bno.quantize(model, data, quant_format=quant_format, nodes_to_exclude=names)
+    weights = [t.data_type for t in made.graph.initializer if t.name in ("w", "w_quantized")]
+    assert (TensorProto.INT8 in weights) == (excluded not in ("product", "both"))
+    assert worst(model, made, data) > 30
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_nodes_are_excluded_by_the_names_that_are_shown(named):
+    """A node without a name is shown by what it makes; of several with one name all stay."""
+    n = Network()
+    n.conv("b", "z")
+    for node in n.nodes:
+        node.name = "same" if named and node.op_type == "Conv" else ""
+    model, data = n.finish("z"), samples()
+    made = bno.quantize(model, data, nodes_to_exclude=["same"] if named else ["c", "z"])
+    assert not any(t.name.endswith("/w_quantized") for t in made.graph.initializer)
+    assert not bno.inspect(made).in_float
+    with pytest.raises(ValueError, match="nodes_to_exclude: the model has no node 'b2'"):
+        bno.quantize(model, data, nodes_to_exclude=["b2"])
