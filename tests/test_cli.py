@@ -305,7 +305,11 @@ def test_names_cannot_reach_the_terminal(place, output):
 )
 def test_quantize_writes_what_the_library_makes(arguments, options, made, place, output):
     out = output("quantize", DIGITS, "--data", made / "data.npz", "-o", "made.onnx", *arguments.split())
-    assert onnx.load_model("made.onnx") == bno.quantize(DIGITS, made / "data.npz", **options)
+    with warnings.catch_warnings():
+        # Statistics of noise are not those of digits.
+        warnings.simplefilter("ignore" if "reestimate" in options else "error", bno.QuantizationWarning)
+        wanted = bno.quantize(DIGITS, made / "data.npz", **options)
+    assert onnx.load_model("made.onnx") == wanted
     assert [path.name for path in place.iterdir()] == ["made.onnx"]
     assert "written to made.onnx" in out
     assert re.search(r"^logits +\d", out, re.MULTILINE)
@@ -428,6 +432,8 @@ def test_compare_as_json(made, output, capsys):
                 "max_abs_error": 0.0,
                 "worst_sample": 0,
                 "worst_sample_snr_db": None,
+                "problem": "",
+                "broken": False,
             }
         ],
     }

@@ -202,8 +202,9 @@ def test_outputs_that_are_one_a_batch():
 def test_empty_outputs():
     nodes = [("NonZero", ["x"], ["y"], {})]
     made = model(nodes, [("y", (2, None))], kind=INT64)
-    out = only(compare(made, made, [{"x": np.zeros((3, 4), np.float32)}]))
-    assert (out.snr_db, out.cosine, out.max_abs_error, out.worst_sample) == (math.inf, 1.0, 0.0, 0)
+    zeros, ones = np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32)
+    assert problem(made, made, [{"x": zeros}]) == "it is empty"
+    assert only(compare(made, made, [{"x": zeros}, {"x": ones}])).snr_db == math.inf
 
 
 def test_other_types_of_one_output():
@@ -247,11 +248,47 @@ def test_another_number_of_outputs():
     assert text == "candidate must have as many outputs as the reference, 2, got 1: ['y'] for ['a', 'b']"
 
 
+# --- what cannot be compared ------------------------------------------------------------------------------------
+
+
+def problem(reference, candidate, data, *, sample=0, broken=False):
+    """Return why the only output cannot be compared; everything else that is said of it says nothing."""
+    found = compare(reference, candidate, data)
+    out = only(found)
+    assert out.top1_agreement is None
+    numbers = (out.snr_db, out.cosine, out.max_abs_error, out.worst_sample_snr_db)
+    assert all(math.isnan(number) for number in numbers)
+    assert (out.worst_sample, out.broken) == (sample, broken)
+    assert str(found).splitlines()[1].split() == [out.name, *"------"]
+    assert str(found).splitlines()[2] == f"{out.name}: not comparable: {out.problem}"
+    (said,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["outputs"]
+    assert said["snr_db"] is said["cosine"] is said["max_abs_error"] is said["worst_sample_snr_db"] is None
+    assert said["problem"] == out.problem
+    return out.problem
+
+
 def test_other_shapes():
-    text = message_of(lambda: compare(IDENTITY, linear(WEIGHT), items(33)))
-    assert text == "candidate: output 'y' has shape (32, 10), the reference's (32, 4), for samples 0 to 31"
+    text = problem(IDENTITY, linear(WEIGHT), items(33))
+    assert text == "the candidate's has shape (32, 10), the reference's (32, 4), for samples 0 to 31"
     flat = model([("Reshape", ["x", "s"], ["y"], {})], [("y", None)], initializers={"s": np.array([-1])})
-    assert "shape (128,)" in message_of(lambda: compare(IDENTITY, flat, items(33)))
+    assert "shape (128,)" in problem(IDENTITY, flat, items(33))
+
+
+def test_a_size_that_depends_on_the_data():
+    """What is there besides is compared, on all samples."""
+    nodes = [("Greater", ["x", "t"], ["g"], {}), ("NonZero", ["g"], ["z"], {}), ("Identity", ["x"], ["y"], {})]
+    some, more = (
+        model(nodes, [("z", (2, None)), ("y", ("N", 4))], initializers={"t": np.array(t, np.float32)})
+        for t in (0.5, 0.6)
+    )
+    for made in (some, more):
+        made.graph.output[0].type.tensor_type.elem_type = INT64
+    data = [{"x": np.full((2, 4), value, np.float32)} for value in (0.2, 0.55, 0.7)]
+    found = compare(some, more, data)
+    sizes, whole = found.outputs
+    assert sizes.problem == "the candidate's has shape (2, 0), the reference's (2, 8), for samples 2 to 3"
+    assert sizes.worst_sample == 2
+    assert (whole.problem, whole.snr_db, found.samples) == ("", math.inf, 6)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -288,27 +325,30 @@ def logarithm(offset=0.0):
 def test_outputs_that_are_no_numbers(value, shown):
     data = [{"x": np.ones((40, 4), np.float32)}]
     data[0]["x"][35, 2] = value
-    text = message_of(lambda: compare(logarithm(), logarithm(), data))
-    assert text == f"reference: output 'y' holds {shown} for sample 35"
-    text = message_of(lambda: compare(logarithm(5), logarithm(), data))
-    assert text == f"candidate: output 'y' holds {shown} for sample 35"
+    text = problem(logarithm(), logarithm(), data, sample=35)
+    assert text == f"the reference's holds {shown} for sample 35"
+    text = problem(logarithm(5), logarithm(), data, sample=35, broken=True)
+    assert text == f"the candidate's holds {shown} for sample 35"
 
 
 def test_outputs_that_are_too_large():
     nodes = [("Cast", ["x"], ["d"], {"to": TensorProto.DOUBLE}), ("Mul", ["d", "b"], ["y"], {})]
     made = model(nodes, kind=TensorProto.DOUBLE, initializers={"b": np.full(4, 1e200)})
-    text = message_of(lambda: compare(made, made, items()))
-    assert text == "output 'y' is too large to be squared in float64 for sample 0"
+    assert problem(made, made, items()) == "it is too large to be squared in float64 for sample 0"
 
 
 def test_outputs_that_are_no_tensors_of_numbers():
     words = model([("Cast", ["x"], ["y"], {"to": TensorProto.STRING})], kind=TensorProto.STRING)
-    text = message_of(lambda: compare(words, words, items()))
-    assert text == "reference: output 'y' is no tensor of numbers"
-    assert "candidate: output 'y' is no tensor" in message_of(lambda: compare(IDENTITY, words, items()))
+    assert problem(words, words, items()) == "the reference's is tensor(string), no tensor of numbers"
+    assert problem(IDENTITY, words, items()) == "the candidate's is tensor(string), no tensor of numbers"
     sequence = model([("SequenceConstruct", ["x"], ["y"], {})])
     sequence.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", FLOAT, None))
-    assert "is no tensor" in message_of(lambda: compare(sequence, sequence, items()))
+    assert problem(sequence, sequence, items()) == "the reference's is seq(tensor(float)), no tensor of numbers"
+    maybe = model([("Optional", ["x"], ["y"], {})])
+    maybe.opset_import[0].version = 16
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, None))
+    maybe.graph.output[0].CopyFrom(helper.make_value_info("y", kind))
+    assert problem(maybe, maybe, items()) == "the reference's is optional(tensor(float)), no tensor of numbers"
 
 
 def test_models_are_called_by_their_place(tmp_path):
@@ -428,6 +468,8 @@ def test_for_json():
         "max_abs_error": 0.123456,
         "worst_sample": 17,
         "worst_sample_snr_db": 12.5,
+        "problem": "",
+        "broken": False,
     }
     assert made["outputs"][1]["snr_db"] is made["outputs"][1]["worst_sample_snr_db"] is None
     assert made["outputs"][2]["snr_db"] is None
@@ -444,6 +486,8 @@ def test_what_comes_out_has_plain_types():
         "max_abs_error": float,
         "worst_sample": int,
         "worst_sample_snr_db": float,
+        "problem": str,
+        "broken": bool,
     }
     assert type(comparison.samples) is int
     json.dumps(comparison.to_dict(), allow_nan=False)

@@ -15,7 +15,8 @@ costs and what it brings; and exact statistics of 8-bit data.
 """
 EPILOG = """\
 exit codes:
-  0 done; 2 bad input or usage, nothing is written; 130 interrupted
+  0 done; 2 bad input or usage, nothing is written; 3 written, but too far
+  from the float model (quantize --fail-below); 130 interrupted
 
 examples:
   bytenorm inspect model.onnx
@@ -57,7 +58,10 @@ QUANTIZE_EPILOG = """\
 --json:
   model, output, lowering, format, activations, weights, method, norm_method,
   reestimate, per_channel, reduce_range, samples, size_before, size_after
-  (bytes), folded, in_8_bits, in_float, comparison (see compare), norms: each
+  (bytes), folded, in_8_bits, in_float, comparison (see compare), alone (the
+  same of what ONNX Runtime's quantizer alone makes, or null: asked only if an
+  output has less than 20 dB), far (what is far from the float model),
+  not_excluded (nodes that ONNX Runtime's preparation left out), norms: each
   with name, channels, became ("folded", "8-bit" or "float"), folds_into,
   problem, pattern and unfused (see inspect; empty unless --lowering is fused),
   and, with --norm-method or --reestimate, recalibrated: norms, each with name,
@@ -99,7 +103,9 @@ from those of the first.
 COMPARE_EPILOG = """\
 --json:
   reference, candidate, samples, and outputs: each with name, snr_db, cosine,
-  top1_agreement, max_abs_error, worst_sample, worst_sample_snr_db; an
+  top1_agreement, max_abs_error, worst_sample, worst_sample_snr_db, problem
+  (why the output cannot be compared, or ""; the numbers are null then), broken
+  (the candidate's is NaN or infinite, the reference's is a number); an
   infinite snr_db is null (with max_abs_error 0 the outputs are equal);
   reference_saturates and candidate_saturates (see quantize)
 
@@ -260,6 +266,15 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NODE",
         help="name of a node that stays in float; may be given again",
+    )
+    made.add_argument(
+        "--fail-below",
+        type=float,
+        nargs="?",
+        const=10.0,
+        metavar="DB",
+        help="exit with 3, the model being written, if an output has less than DB decibels (default: 10) of the "
+        "float model's, or 6 less than what ONNX Runtime's quantizer alone makes of it",
     )
     _add_json(made)
 

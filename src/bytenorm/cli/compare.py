@@ -46,4 +46,6 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
 def show(found: Comparison, screen: Screen) -> None:
     """Write a comparison as a table."""
     screen.table(COLUMNS, found.rows())
+    for remark in found.remarks():
+        screen.line(remark)
     screen.line(f"on {found.samples} sample{'s' * (found.samples != 1)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..onnx.accuracy import LOWEST, complaints
 from ..onnx.constant_inputs import free_initializers
 from ..onnx.graph import Graph
 from ..onnx.inspection import inspect, is_quantized
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from .screen import Screen
 
 
-def run(options: argparse.Namespace, screen: Screen) -> None:
+FAR = 3  # exit code: the model is written, and far worse than the float one
+
+
+def run(options: argparse.Namespace, screen: Screen) -> int:
     """Make an 8-bit model of a float one."""
     label = f"model {options.model!r}"
     require_output(options.output, options.force, model=options.model, data=[options.data])
@@ -66,6 +70,12 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     screen.line()
     screen.line("the 8-bit model against the float one, on the calibration data:")
     compare.show(report.comparison, screen)
+    lowest = LOWEST if options.fail_below is None else options.fail_below
+    far = complaints(report.comparison, report.alone, lowest)
+    for text in far:
+        screen.line(f"far from the float model: {text}")
+    for name in report.gone:
+        screen.line(f"not excluded: ONNX Runtime's preparation left {name} out")
     screen.line(f"written to {options.output} ({options.format}, {options.lowering})")
     if constants:
         screen.line(constants)
@@ -91,10 +101,14 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
         comparison=report.comparison.to_dict(),
+        alone=None if report.alone is None else report.alone.to_dict(),
+        far=list(far),
+        not_excluded=list(report.gone),
         saturates=bool(remark),
         norms=[fate.to_dict() for fate in became],
         recalibrated=[norm.to_dict() for norm in report.recalibrated],
     )
+    return FAR if far and options.fail_below is not None else 0
 
 
 def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:
@@ -121,5 +135,5 @@ def _stage(stage: str, done: int, whole: int) -> tuple[str, int, int]:
     of, _, what = stage.rpartition(": ")  # "norms 1/7: calibrate"
     if what == "calibrate" and done >= whole:
         return f"quantizing{of and ', '}{of}", 0, 0  # the quantizer does not tell of its work behind that
-    doing = {"calibrate": "calibrating", "run": "counting"}[what]
+    doing = {"calibrate": "calibrating", "run": "counting", "compare": "comparing"}[what]
     return f"{doing}{of and ', '}{of}", done, whole

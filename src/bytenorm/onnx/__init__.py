@@ -9,6 +9,7 @@ try:
 except ImportError as error:
     raise ImportError(f'bytenorm.onnx needs {error.name}: pip install "bytenorm[onnx]"', name=error.name) from None
 
+from .accuracy import QuantizationWarning
 from .comparison import Comparison, OutputComparison, compare
 from .data import ImageInput
 from .digits import digits_model
@@ -25,6 +26,7 @@ __all__ = [
     "Inspection",
     "LoweringWarning",
     "OutputComparison",
+    "QuantizationWarning",
     "SaturationWarning",
     "compare",
     "custom_op_library",

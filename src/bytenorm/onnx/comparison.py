@@ -16,6 +16,9 @@ from .model import load_model
 from .runtime import session
 from .table import text_table
 
+_KINDS = ("float16", "float", "double", "bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
+_NUMBERS = frozenset(f"tensor({kind})" for kind in _KINDS)
+
 COLUMNS = ("output", "SNR dB", "cosine", "top-1 %", "max error", "worst sample", "its SNR dB")
 
 
@@ -40,6 +43,11 @@ class OutputComparison:
         The number of the sample with the lowest SNR, counted from 0, the first of equals. An output whose first
         dimension is not the batch's has one SNR a batch, and this is the first sample of that batch.
     worst_sample_snr_db : float
+    problem : str
+        Why the output cannot be compared; empty if it can. The other numbers are nan and None then, and
+        `worst_sample` is the first sample that cannot be compared.
+    broken : bool
+        Whether the problem is that the candidate holds NaN or an infinity where the reference has a number.
     """
 
     name: str
@@ -49,6 +57,8 @@ class OutputComparison:
     max_abs_error: float
     worst_sample: int
     worst_sample_snr_db: float
+    problem: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,31 +77,47 @@ class Comparison:
     samples: int
 
     def __str__(self) -> str:
-        return text_table(COLUMNS, self.rows())
+        return "\n".join((text_table(COLUMNS, self.rows()), *self.remarks()))
+
+    def remarks(self) -> list[str]:
+        """Return a line for each output that cannot be compared."""
+        return [
+            f"{' '.join(out.name.split())}: not comparable: {out.problem}" for out in self.outputs if out.problem
+        ]
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table's rows, each a text for each of :data:`COLUMNS`."""
         return [
             (
                 " ".join(out.name.split()),
-                f"{out.snr_db:.2f}",
-                f"{out.cosine:.6f}",
-                "-" if out.top1_agreement is None else f"{100 * out.top1_agreement:.2f}",
-                f"{out.max_abs_error:.4g}",
-                str(out.worst_sample),
-                f"{out.worst_sample_snr_db:.2f}",
+                *(
+                    ["-"] * (len(COLUMNS) - 1)
+                    if out.problem
+                    else [
+                        f"{out.snr_db:.2f}",
+                        f"{out.cosine:.6f}",
+                        "-" if out.top1_agreement is None else f"{100 * out.top1_agreement:.2f}",
+                        f"{out.max_abs_error:.4g}",
+                        str(out.worst_sample),
+                        f"{out.worst_sample_snr_db:.2f}",
+                    ]
+                ),
             )
             for out in self.outputs
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: an SNR that is infinite is None there.
+        """Return what JSON can hold: a number that is not finite is None there.
 
-        With ``max_abs_error`` 0 it stands for inf, equal outputs, otherwise for -inf, a reference of zeros.
+        Without a ``problem`` that is an SNR: with ``max_abs_error`` 0 it stands for inf, equal outputs, otherwise
+        for -inf, a reference of zeros.
         """
         made = asdict(self)
         made["outputs"] = [
-            {key: None if isinstance(value, float) and math.isinf(value) else value for key, value in out.items()}
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in out.items()
+            }
             for out in made["outputs"]
         ]
         return made
@@ -109,7 +135,8 @@ def compare(
     """Run two models in ONNX Runtime on the same data and compare their outputs.
 
     Outputs belong together by name, or by position where the names differ. One batch of outputs is held at a time;
-    sums are kept in float64.
+    sums are kept in float64. An output that cannot be compared is named with its problem: its shape depends on the
+    numbers and differs, it holds NaN or an infinity, is always empty, or is no tensor of numbers.
 
     Parameters
     ----------
@@ -133,8 +160,7 @@ def compare(
     TypeError, FileNotFoundError, ValueError
         As `load_model` and `open_data`.
     ValueError
-        If inputs, the number of outputs or their shapes differ; if an output holds NaN or an infinity, or is no
-        tensor of numbers; if ONNX Runtime refuses a model or fails to run it.
+        If inputs or the number of outputs differ, or if ONNX Runtime refuses a model or fails to run it.
 
     Examples
     --------
@@ -157,19 +183,28 @@ def compare(
     first, second = session(reference, sess_options), session(candidate, sess_options)
     _require_same_inputs(first, second)
     names = [out.name for out in first.get_outputs()]
-    pairs = [_Difference(name) for name in names]
     order = _candidate_order(names, [out.name for out in second.get_outputs()])
+    others = [second.get_outputs()[position] for position in order]
+    pairs = [_Difference(name) for name in names]
+    for difference, out, other in zip(pairs, first.get_outputs(), others, strict=True):
+        difference.require_numbers(out.type, other.type)
+    numbers = [position for position, difference in enumerate(pairs) if not difference.problem]
     done = 0
     for batch in batches:
         n = max((len(array) for array in batch.values() if array.ndim), default=1)
-        wanted = _run(first, batch, "reference")
-        got = _run(second, batch, "candidate")
-        for position, difference in enumerate(pairs):
-            difference.add(wanted[position], got[order[position]], done, n)
+        wanted = _run(first, [names[i] for i in numbers], batch, "reference")
+        got = _run(second, [others[i].name for i in numbers], batch, "candidate")
+        for i, one, other in zip(numbers, wanted, got, strict=True):
+            pairs[i].add(one, other, done, n)
         done += n
         if progress is not None:
             progress(done, batches.samples)
     return Comparison(tuple(difference.result() for difference in pairs), done)
+
+
+def uncomparable(name: str, problem: str, sample: int = 0, *, broken: bool = False) -> OutputComparison:
+    """Return what is said of an output that cannot be compared."""
+    return OutputComparison(name, math.nan, math.nan, None, math.nan, sample, math.nan, problem, broken)
 
 
 def _require_same_inputs(reference: Any, candidate: Any) -> None:
@@ -199,9 +234,11 @@ def _candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
     return list(range(len(reference)))
 
 
-def _run(made: Any, batch: dict[str, np.ndarray], which: str) -> list[Any]:
+def _run(made: Any, names: list[str], batch: dict[str, np.ndarray], which: str) -> list[Any]:
+    if not names:  # ONNX Runtime would run it for all outputs
+        return []
     try:
-        outputs: list[Any] = made.run(None, batch)
+        outputs: list[Any] = made.run(names, batch)
     except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
         raise ValueError(f"{which}: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
     return outputs
@@ -216,22 +253,34 @@ class _Difference:
         self._largest = 0.0
         self._same = self._ranked = 0  # samples with the same largest value, samples with a largest value
         self._worst = (math.inf, 0)
+        self._elements = 0
+        self.problem, self._broken = "", False
+
+    def require_numbers(self, reference: str, candidate: str) -> None:
+        """Look at the types, as ONNX Runtime writes them."""
+        for which, kind in (("reference", reference), ("candidate", candidate)):
+            if kind not in _NUMBERS and not self.problem:
+                self.problem = f"the {which}'s is {kind}, no tensor of numbers"
+
+    def _give_up(self, problem: str, sample: int, *, broken: bool = False) -> None:
+        self.problem, self._broken, self._worst = problem, broken, (math.nan, sample)
 
     def add(self, reference: Any, candidate: Any, done: int, rows: int) -> None:
         """Take in the outputs for `rows` samples, after `done` earlier ones."""
-        for which, output in (("reference", reference), ("candidate", candidate)):
-            if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub":
-                raise ValueError(f"{which}: output {self._name!r} is no tensor of numbers")
+        if self.problem:
+            return
         if reference.shape != candidate.shape:
-            raise ValueError(
-                f"candidate: output {self._name!r} has shape {candidate.shape}, "
-                f"the reference's {reference.shape}, for samples {done} to {done + rows - 1}"
-            )
+            shapes = f"the candidate's has shape {candidate.shape}, the reference's {reference.shape}"
+            self._give_up(f"{shapes}, for samples {done} to {done + rows - 1}", done)
+            return
         by_sample = reference.ndim > 0 and len(reference) == rows
         ranked = by_sample and reference.ndim == 2 and reference.shape[1] >= 2 and reference.dtype.kind == "f"
         if not by_sample:
             reference, candidate = reference[None], candidate[None]
+        self._elements += reference.size
         for row in range(len(reference)):  # one at a time: in float64 they are large
+            if self.problem:
+                return
             wanted, got = (np.asarray(out[row], np.float64).reshape(-1) for out in (reference, candidate))
             self._add_sample(wanted, got, done + row)
             if ranked:
@@ -242,13 +291,16 @@ class _Difference:
         for which, values in (("reference", wanted), ("candidate", got)):
             bad = ~np.isfinite(values)
             if bad.any():
-                raise ValueError(f"{which}: output {self._name!r} holds {values[bad][0]} for sample {sample}")
+                text = f"the {which}'s holds {values[bad][0]} for sample {sample}"
+                self._give_up(text, sample, broken=which == "candidate")
+                return
         with np.errstate(over="ignore"):
             error = wanted - got
             signal, noise = float(wanted @ wanted), float(error @ error)
             other, product = float(got @ got), float(wanted @ got)
         if not math.isfinite(signal + noise + other):
-            raise ValueError(f"output {self._name!r} is too large to be squared in float64 for sample {sample}")
+            self._give_up(f"it is too large to be squared in float64 for sample {sample}", sample)
+            return
         self._reference += signal
         self._candidate += other
         self._product += product
@@ -259,6 +311,10 @@ class _Difference:
     def result(self) -> OutputComparison:
         """Return what came out."""
         snr, sample = self._worst
+        if not self.problem and not self._elements:
+            self.problem = "it is empty"
+        if self.problem:
+            return uncomparable(self._name, self.problem, sample, broken=self._broken)
         return OutputComparison(
             name=self._name,
             snr_db=_snr_db(self._reference, self._error),

@@ -198,6 +198,32 @@ class StaticQuantizer:
         return graph, self._marks.lift(graph)
 
 
+def quantize_alone(
+    model: onnx.ModelProto, data: Dataset, options: Mapping[str, Any], progress: Progress | None
+) -> onnx.ModelProto:
+    """Return what ONNX Runtime's quantizer makes of a float model, behind its own preparation.
+
+    Raises
+    ------
+    ValueError
+        If it makes nothing.
+    """
+    minmax = options["calibrate_method"] == METHODS["minmax"]
+    names = {info.name: info.name for info in data.inputs}
+    reader = _Reader(data, stage(progress, "alone: calibrate"), names, one_by_one=not minmax)
+    with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
+        before, prepared, behind = (
+            str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx")
+        )
+        try:
+            onnx.save_model(model, before)
+            quant_pre_process(before, prepared, skip_symbolic_shape=True)
+            ort_quantization.quantize_static(prepared, behind, reader, **options)
+            return onnx.load_model(behind)
+        except Exception as error:
+            raise _failure(error) from error
+
+
 def _takes_ranges() -> bool:
     return "calibration_cache_path" in inspect.signature(ort_quantization.quantize_static).parameters
 
