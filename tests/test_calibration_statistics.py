@@ -558,7 +558,7 @@ def test_objects_in_files_are_never_unpickled(tmp_path, members):
     path = tmp_path / "trap.npz"
     for name in members:
         np.savez(path, **{**members, name: np.array([Trap()], dtype=object)})
-        refused(path, "allow_pickle|another kind")
+        refused(path, "Python objects")
     assert not (tmp_path / "executed").exists()
 
 
@@ -572,7 +572,7 @@ def test_members_of_another_kind(tmp_path, members, name):
     others = [np.array(1.5 + 2j), np.ones((2, 2, 2, 2), good.dtype), np.array(b"x"), np.zeros(0, good.dtype)]
     for other in others:
         np.savez(path, **{**members, name: other})
-        refused(path, "damaged|holds no channel statistics")
+        refused(path, "damaged|holds no channel statistics|numbers are wanted")
     np.savez(path, **{k: v for k, v in members.items() if k != name})
     return refused(path, "other parts than it should have")
 

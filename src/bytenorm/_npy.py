@@ -21,7 +21,10 @@ def reading(label: str, kind: str) -> Iterator[None]:
         raise ValueError(f"{label} cannot be read as {kind}: {why[:200]}") from None
 
 
-def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+NUMBERS = "biufc"  # kinds of dtype
+
+
+def header(file: IO[bytes], kinds: str = NUMBERS) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, Fortran order and dtype of an array in NumPy's format; the data comes next in the file."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -30,10 +33,12 @@ def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ValueError(f"its format {version} is not known")
-    if any(n < 0 for n in shape):
+    if any(type(n) is not int or n < 0 for n in shape):
         raise ValueError(f"its shape is {shape}")
     if dtype.hasobject:
         raise ValueError("it holds Python objects, numbers are wanted")
+    if dtype.kind not in kinds or dtype.itemsize == 0:
+        raise ValueError(f"it holds {dtype}, numbers are wanted")
     return shape, fortran, dtype
 
 
@@ -48,10 +53,15 @@ def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:
 def map_array(path: Path, label: str) -> np.ndarray:
     """Return the array of a .npy file, mapped, so that only what is in use is in memory."""
     with reading(label, "a .npy file"), path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        if length == 0:
+            raise ValueError("it is empty")
         shape, fortran, dtype = header(file)
         begin = file.tell()
-        size, wanted = os.fstat(file.fileno()).st_size - begin, size_of(shape, dtype)
+        size, wanted = length - begin, size_of(shape, dtype)
         if size < wanted:
             raise ValueError(f"it is truncated: it has {size} bytes of data, {wanted} are wanted")
         order = "F" if fortran else "C"
+        if wanted == 0:  # of which there is nothing to be mapped
+            return np.empty(shape, dtype)
         return np.memmap(file, dtype, "r", begin, shape, order)  # type: ignore[call-overload,no-any-return]

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from .. import _checks
+from .. import _checks, _npy, _npz
 from ..dtypes import DType, qint8, quint8
 
 FORMAT = "bytenorm channel statistics"
@@ -19,6 +19,8 @@ VERSION = 1
 ZIP = b"PK\x03\x04"
 DTYPES = {"": None, quint8.name: quint8, qint8.name: qint8}
 HEADER = {"format", "version", "channels", "count", "dtype", "scale", "zero_point"}
+SINGLE = {"channels": "i", "count": "i", "dtype": "U"}  # the kinds of dtype
+LONGEST = 1024  # bytes of a text
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,20 @@ def read(path: str | os.PathLike[str]) -> Found:
     """Read a file and check it."""
     members = _members(path)
     channels, count = int(members["channels"]), int(members["count"])
-    if channels < 1 or count < 0:
+    if count < 0:
         _refuse(path, f"{channels} channels of {count} codes")
     quantization = _quantization(path, members, channels)
     if quantization[0] is None and count > 0:
         _refuse(path, f"{count} codes a channel of no dtype")
     if "counts" in members:
         counts = members["counts"]
-        _require(path, members, "counts", np.int64, (channels, 256))
-        totals = counts.astype(object).sum(1)
-        if (counts < 0).any() or (totals != count).any():
+        # In two halves, so that no sum of 256 wraps.
+        high, low = (counts >> 32).sum(1), (counts & 0xFFFFFFFF).sum(1)
+        same = (high + (low >> 32) == count >> 32) & (low & 0xFFFFFFFF == count & 0xFFFFFFFF)
+        if (counts < 0).any() or not same.all():
             _refuse(path, f"a histogram whose total is not the count of {count} codes a channel")
         nothing = np.zeros((2, channels), np.int64)
         return Found(channels, count, quantization, counts, nothing, nothing)
-    _require(path, members, "sums", np.uint64, (2, channels, 2))
-    _require(path, members, "range", np.uint8, (2, channels))
     halves, ends = members["sums"].astype(object), members["range"].astype(np.int64)
     sums = (halves[..., 0] << 64) + halves[..., 1]
     _check_sums(path, count, sums, ends)
@@ -89,33 +90,57 @@ def read(path: str | os.PathLike[str]) -> Found:
 
 
 def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Return the arrays of a file; nothing is unpacked whose header is not as it should be."""
     with Path(path).open("rb") as stream:
         try:
             if stream.read(4) != ZIP:
                 _refuse(path, "another kind of file")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as archive:
-                if "format" not in archive.files:
-                    _refuse(path, "another kind of file")
-                if archive["format"].dtype.kind != "U" or archive["format"].tolist() != FORMAT:
-                    _refuse(path, "another kind of file")
-                if archive["version"].dtype.kind != "i" or archive["version"].tolist() != VERSION:
-                    _refuse(path, f"version {archive['version']!s}, not {VERSION}")
-                names = sorted(archive.files)
-                parts = [["counts"], ["range", "sums"]]
-                if names not in [sorted(HEADER | set(part)) for part in parts]:
-                    _refuse(path, f"other parts than it should have: {', '.join(names)}")
-                found = {name: archive[name] for name in names}
+            layouts = _npz.layouts(stream, _npy.NUMBERS + "U")
+            if _short(stream, layouts, "format", "U") != FORMAT:
+                _refuse(path, "another kind of file")
+            version = _short(stream, layouts, "version", "i")
+            if version != VERSION:
+                _refuse(path, f"version {version}, not {VERSION}")
+            names = sorted(layouts)
+            parts = [["counts"], ["range", "sums"]]
+            if names not in [sorted(HEADER | set(part)) for part in parts]:
+                _refuse(path, f"other parts than it should have: {', '.join(names)}")
+            for name, kind in SINGLE.items():
+                if _short(stream, layouts, name, kind) is None:
+                    _refuse(path, f"{name} of dtype {layouts[name].dtype} and shape {layouts[name].shape}")
+            channels = int(_npz.whole(stream, layouts["channels"]))
+            if channels < 1:
+                _refuse(path, f"{channels} channels")
+            for name, (dtype, shape) in _wanted(channels).items():
+                if name in layouts:
+                    _require(path, name, layouts[name], dtype, shape)
+            for name, kind in (("scale", "f"), ("zero_point", "i")):
+                if layouts[name].dtype.kind != kind or layouts[name].shape not in ((), (channels,)):
+                    came = f"{name} of dtype {layouts[name].dtype} and shape {layouts[name].shape}"
+                    _refuse(path, f"{came}, not one value, or one value for each of {channels} channels")
+            found = {name: _npz.whole(stream, layouts[name]) for name in names}
         except RefusedError as error:
             raise ValueError(str(error)) from None
         except Exception as error:  # NumPy and zipfile raise nearly anything for what is damaged or foreign
             reason = " ".join(str(error).split())
             raise ValueError(f"{_name(path)} cannot be read as channel statistics: {reason}") from None
-    for name, kind in (("channels", "i"), ("count", "i"), ("dtype", "U"), ("scale", "f"), ("zero_point", "i")):
-        one = name not in {"scale", "zero_point"}
-        if found[name].dtype.kind != kind or (one and found[name].ndim != 0):
-            raise ValueError(f"{_name(path)} is damaged: {name} of dtype {found[name].dtype}")
     return found
+
+
+def _short(stream: IO[bytes], layouts: Mapping[str, _npz.Layout], name: str, kind: str) -> Any:
+    """Return one number or a short text, None if it is something else or not there."""
+    layout = layouts.get(name)
+    if layout is None or (layout.dtype.kind, layout.shape) != (kind, ()) or layout.size > LONGEST:
+        return None
+    return _npz.whole(stream, layout).item()
+
+
+def _wanted(channels: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    return {
+        "counts": (np.int64, (channels, 256)),
+        "sums": (np.uint64, (2, channels, 2)),
+        "range": (np.uint8, (2, channels)),
+    }
 
 
 def _quantization(
@@ -135,7 +160,7 @@ def _quantization(
                 _checks.zero_point(int(zero_point), dtype, "zero_point"),
             )
         pair = _checks.channel_quantization(scale, zero_point, dtype, channels, ("scale", "zero_point"))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{_name(path)} is damaged: {error}") from None
     return dtype, *pair
 
@@ -157,11 +182,11 @@ def _check_sums(path: str | os.PathLike[str], count: int, sums: np.ndarray, ends
 
 
 def _require(
-    path: str | os.PathLike[str], members: Mapping[str, np.ndarray], name: str, dtype: Any, shape: tuple[int, ...]
+    path: str | os.PathLike[str], name: str, layout: _npz.Layout, dtype: Any, shape: tuple[int, ...]
 ) -> None:
-    array = members[name]
-    if array.dtype != dtype or array.shape != shape:
-        _refuse(path, f"{name} of dtype {array.dtype} and shape {array.shape}, not {np.dtype(dtype)} and {shape}")
+    if layout.dtype != dtype or layout.shape != shape:
+        came = f"{name} of dtype {layout.dtype} and shape {layout.shape}"
+        _refuse(path, f"{came}, not {np.dtype(dtype)} and {shape}")
 
 
 class RefusedError(ValueError):

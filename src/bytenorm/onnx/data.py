@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 
-from .. import _checks
+from .. import _checks, _npz
 from .._files import as_path, kind_of, require_file
-from .._npy import header, map_array, reading, size_of
+from .._npy import map_array, reading
 from .model import InputInfo, input_infos, load_model
 
 LARGEST_BATCH = 32  # samples, where the model leaves it open
@@ -24,6 +23,7 @@ IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow knows many more, and starts programs for some
 
 Layouts = Mapping[Any, tuple[tuple[int, ...], np.dtype]]
+Array = np.ndarray | _npz.Rows
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class _Item:
 
     label: str
     rows: int
-    load: Callable[[], dict[str, np.ndarray]]
+    load: Callable[[], Mapping[str, Array]]
 
 
 class _Checks:
@@ -317,7 +317,7 @@ class _Checks:
             )
         return rows
 
-    def cut(self, label: str, arrays: Mapping[str, np.ndarray], start: int, stop: int) -> dict[str, np.ndarray]:
+    def cut(self, label: str, arrays: Mapping[str, Array], start: int, stop: int) -> dict[str, np.ndarray]:
         """Return some rows of every input, after looking for NaN and infinities."""
         batch = {}
         for info in self.inputs:
@@ -335,7 +335,7 @@ class _Checks:
         return batch
 
 
-def _layouts(arrays: Mapping[Any, np.ndarray]) -> Layouts:
+def _layouts(arrays: Mapping[Any, Array]) -> Layouts:
     return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
@@ -401,7 +401,7 @@ def _file_items(paths: list[Path], checks: _Checks, reader: _ImageReader | None)
             continue
         _require_whole(waiting, checks)
         if path.suffix.lower() == ".npz":
-            rows = checks.rows(label, _npz_layouts(path, label))
+            rows = checks.rows(label, {n: (at.shape, at.dtype) for n, at in _npz_layouts(path, label).items()})
             yield _Item(label, rows, partial(_read_npz, path, label))
             continue
         if len(checks.inputs) != 1:
@@ -424,27 +424,20 @@ def _map_npy(path: Path, label: str, name: str) -> dict[str, np.ndarray]:
     return {name: map_array(path, label)}
 
 
-def _npz_layouts(path: Path, label: str) -> Layouts:
-    """Return names, shapes and dtypes of the arrays in a file, without their data."""
-    found = {}
-    with reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            with archive.open(member) as file:
-                shape, _, dtype = header(file)
-                if member.file_size - file.tell() != size_of(shape, dtype):
-                    raise ValueError(f"its array {member.filename!r} is damaged")
-            found[member.filename.removesuffix(".npy")] = shape, dtype
-    return found
+def _npz_layouts(path: Path, label: str) -> dict[str, _npz.Layout]:
+    with reading(label, "a .npz file"):
+        return _npz.layouts(path)
 
 
-def _read_npz(path: Path, label: str) -> dict[str, np.ndarray]:
-    _npz_layouts(path, label)  # a header that promises more than there is must not claim memory
-    found = {}
-    with reading(label, "a .npz file"), zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            with archive.open(member) as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-            found[member.filename.removesuffix(".npy")] = array
+def _read_npz(path: Path, label: str) -> dict[str, Array]:
+    """Return the arrays of a file; what has rows is unpacked when these are wanted."""
+    found: dict[str, Array] = {}
+    for name, layout in _npz_layouts(path, label).items():
+        if layout.shape:
+            found[name] = _npz.Rows(path, layout, label)
+        else:
+            with reading(label, "a .npz file"):
+                found[name] = _npz.whole(path, layout)
     return found
 
 

@@ -16,6 +16,7 @@ from onnx import external_data_helper, numpy_helper
 
 from .. import _checks
 from .._files import a_kind, as_path, kind_of, replacing, require_file, require_place
+from .soundness import parts, require_sound
 
 OLDEST_OPSET = 7  # before, operators had other ways to broadcast
 LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads and writes no message above
@@ -287,25 +288,12 @@ def _check(model: onnx.ModelProto, label: str) -> None:
         raise ValueError(
             f"{label} has opset {version}: {OLDEST_OPSET} to {newest} are wanted (onnx {onnx.__version__})"
         )
-
-
-Part = onnx.GraphProto | onnx.FunctionProto
-
-
-def _parts(part: Part) -> Iterator[Part]:
-    """Yield a graph or function and the graphs within its nodes."""
-    yield part
-    for node in part.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _parts(attribute.g)
-            for graph in attribute.graphs:
-                yield from _parts(graph)
+    require_sound(model, label)
 
 
 def _initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for root in (model.graph, *model.functions):
-        for part in _parts(root):
+        for part in parts(root):
             if isinstance(part, onnx.GraphProto):
                 yield from part.initializer
 
@@ -314,12 +302,17 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield every tensor of a model that may have its data elsewhere."""
     yield from _initializers(model)
     for root in (model.graph, *model.functions):
-        for part in _parts(root):
+        for part in parts(root):
+            sparse = list(part.sparse_initializer) if isinstance(part, onnx.GraphProto) else []
             for node in part.node:
                 for attribute in node.attribute:
                     if attribute.HasField("t"):
                         yield attribute.t
                     yield from attribute.tensors
+                    sparse += [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+                    sparse += attribute.sparse_tensors
+            for tensor in sparse:
+                yield from (tensor.values, tensor.indices)
 
 
 def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:

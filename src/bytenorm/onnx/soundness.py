@@ -1,0 +1,134 @@
+"""What a model's graphs and functions must be before anything walks them: finite, and without circles.
+
+Everything else looks at a model as if nothing in it came back to itself. ONNX's own checker does not look for
+circles of functions, and writes out functions that call each other however many nodes come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+DEEPEST = 30  # graphs within graphs; protobuf reads 100 messages within messages, three for each of them
+MOST_NODES = 1_000_000  # when all functions are written out; large language models have some ten thousand
+
+Part = onnx.GraphProto | onnx.FunctionProto
+Function = tuple[str, str, str]  # domain, name, overload
+
+
+def require_sound(model: onnx.ModelProto, label: str) -> None:
+    """Refuse graphs that are nested too deeply, circles, and functions that write out to too many nodes."""
+    for root in (model.graph, *model.functions):
+        for part in parts(root, label):
+            _require_order(part, label)
+    _require_finite(model, label)
+
+
+def parts(root: Part, label: str = "the model") -> Iterator[Part]:
+    """Yield a graph or function and the graphs within its nodes."""
+    waiting: list[tuple[Part, int]] = [(root, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise ValueError(f"{label} has graphs within graphs, more than {DEEPEST} deep")
+        yield part
+        waiting += [(graph, depth + 1) for node in part.node for graph in _graphs(node)]
+
+
+def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _require_order(part: Part, label: str) -> None:
+    """Refuse a circle of nodes, and a tensor that two of them make; any order of the nodes will do."""
+    maker: dict[str, int] = {}
+    for at, node in enumerate(part.node):
+        for output in filter(None, node.output):
+            if output in maker:
+                raise ValueError(f"{label} makes its tensor {output!r} twice: one node must")
+            maker[output] = at
+    reads = [{maker[name] for name in _names_read(node, label) if name in maker} for node in part.node]
+    readers: list[list[int]] = [[] for _ in reads]
+    for at, before in enumerate(reads):
+        for other in before:
+            readers[other].append(at)
+    missing = [len(before) for before in reads]
+    ready = [at for at, n in enumerate(missing) if n == 0]
+    done = 0
+    while ready:
+        done += 1
+        for at in readers[ready.pop()]:
+            missing[at] -= 1
+            if missing[at] == 0:
+                ready.append(at)
+    if done < len(reads):
+        node = part.node[next(at for at, n in enumerate(missing) if n > 0)]
+        raise ValueError(f"{label} has a cycle: its node {node.op_type} {node.name!r} waits for what it feeds")
+
+
+def _names_read(node: onnx.NodeProto, label: str) -> Iterator[str]:
+    """Yield the inputs of a node, and the names that its graphs do not make themselves."""
+    yield from node.input
+    for graph in _graphs(node):
+        inner = list(parts(graph, label))
+        own = {output for part in inner for n in part.node for output in n.output}
+        for part in inner:
+            names = [name for n in part.node for name in n.input]
+            names += [output.name for output in part.output] if isinstance(part, onnx.GraphProto) else []
+            yield from (name for name in names if name not in own)
+
+
+def _require_finite(model: onnx.ModelProto, label: str) -> None:
+    """Refuse functions that call themselves, and more nodes than there is room for."""
+    calls = {key: _calls(function, label) for function in model.functions for key in [_key(function)]}
+    known = set(calls)
+    nodes: dict[Function, int] = {}  # of a function, when all that it calls is written out
+    for root in calls:
+        waiting, opened = [root], set[Function]()
+        while waiting:
+            key = waiting[-1]
+            before = [called for called in calls[key] if called in known and called not in nodes]
+            circle = opened.intersection(before)
+            if key not in nodes and circle:
+                names = " and ".join(sorted({key[1], *(name for _, name, _ in circle)}))
+                raise ValueError(f"{label} has functions that call themselves: {names}")
+            if before and key not in nodes:
+                opened.add(key)
+                waiting += before
+                continue
+            if key not in nodes:
+                nodes[key] = _written_out(calls[key], nodes)
+            opened.discard(key)
+            waiting.pop()
+    total = _written_out(_calls(model.graph, label), nodes)
+    if total > MOST_NODES:
+        raise ValueError(
+            f"{label} has functions of {total} nodes or more when written out: at most {MOST_NODES} are wanted"
+        )
+
+
+def _written_out(calls: dict[Function, int], nodes: dict[Function, int]) -> int:
+    # Thirty functions can make 2^30 nodes of two, a thousand a number that nobody prints.
+    return min(sum(count * nodes.get(called, 1) for called, count in calls.items()), 1000 * MOST_NODES)
+
+
+def _calls(root: Part, label: str) -> dict[Function, int]:
+    """Count the nodes of a graph or function by what they call."""
+    counts: dict[Function, int] = {}
+    for part in parts(root, label):
+        for node in part.node:
+            key = (_domain(node.domain), node.op_type, node.overload)
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _key(function: onnx.FunctionProto) -> Function:
+    return _domain(function.domain), function.name, function.overload
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
