@@ -667,3 +667,76 @@ def test_float_programs_are_refused():
 def test_what_is_no_program_is_refused(program):
     with pytest.raises(TypeError, match=rf"^program must be .* got {type(program).__name__}$"):
         lower(program)
+
+
+class WithDropout(nn.Module):
+    """A norm in 8 bits and a dropout, beside buffers that are kept out of the state dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = learned(nn.BatchNorm2d(CHANNELS)), nn.Dropout(0.5)
+        self.register_buffer("passing", torch.ones(1), persistent=False)
+        self.plain = torch.zeros(1)
+
+    def forward(self, codes):
+        x = self.drop(dequantized(quantized(self.norm(dequantized(codes))), Y)) * self.passing
+        return x + self.plain
+
+
+def train_and_eval(program):
+    from torchao.quantization.pt2e import allow_exported_model_train_eval
+
+    return allow_exported_model_train_eval(program)
+
+
+@pytest.mark.parametrize("again", [lower, lambda p: recalibrated(lower(p))], ids=["lower", "recalibrate"])
+def test_what_was_put_on_a_program_stays(again):
+    """torchao puts `train` and `eval` on the instance; a copy of a GraphModule leaves out what is there."""
+    codes = every_code(SHAPES[2])
+    program = export(WithDropout().train(), (codes,)).module()
+    norm_to_eval(program)
+    train_and_eval(program)
+    program.note, program.owner = "by hand", MethodOwner().method
+    program.register_forward_hook(lambda module, inputs, output: seen.append(module))
+    program.meta["mine"], seen = 1, []
+    made = again(program)
+    assert (made.note, made.owner, made.meta["mine"]) == ("by hand", program.owner, 1)
+    assert made.training == program.training
+    assert made.state_dict().keys() == program.state_dict().keys()
+    assert dict(made.named_buffers()).keys() == dict(program.named_buffers()).keys()
+    made.train()
+    assert not torch.equal(made(codes), made(codes))
+    assert seen == [made, made]
+    made.eval()
+    assert torch.equal(made(codes), made(codes))
+    assert not torch.equal(program(codes), program(codes))  # which is as it was
+
+
+def test_a_refusal_of_train_and_eval_stays():
+    from torchao.quantization.pt2e.utils import _disallow_eval_train
+
+    program = _disallow_eval_train(export(WithDropout().eval(), (every_code(SHAPES[2]),)).module())
+    for made in (lower(program), lower(lower(program))):
+        for call in (made.train, made.eval):
+            assert call.__self__ is made
+            with pytest.raises(NotImplementedError, match="not supported for exported models"):
+                call()
+
+
+class MethodOwner:
+    def method(self):
+        return 1
+
+
+def norm_to_eval(program):
+    """Leave the dropout in training: what is lowered are norms in evaluation."""
+    for node in program.graph.nodes:
+        if "batch_norm" in str(node.target):
+            node.args = (*node.args[:5], False, *node.args[6:])
+    program.recompile()
+
+
+def recalibrated(program):
+    from bytenorm.torch import recalibrate
+
+    return recalibrate(program, [every_code(SHAPES[2])], method="mse")[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -104,8 +105,11 @@ class Program(Protocol):
 
 class _Module:
     def __init__(self, module: GraphModule) -> None:
-        tensors = {id(t): t for t in [*module.parameters(), *module.buffers(), *_plain_tensors(module)]}
-        self._module = copy.deepcopy(module, tensors)  # what deepcopy finds in its memo, it does not copy
+        shared = [*module.parameters(), *module.buffers(), *_own_attributes(module)]
+        # What deepcopy finds in its memo, it does not copy.
+        self._module = copy.deepcopy(module, {id(value): value for value in shared})
+        for name, copied in self._module.named_modules(remove_duplicate=False):
+            _restore(module.get_submodule(name), copied)
         self.graph = self._module.graph
         self.kept: set[str] = set()
 
@@ -218,9 +222,36 @@ def _detached(value: Tensor) -> Tensor:
     return torch.nn.Parameter(same, requires_grad=False) if isinstance(value, torch.nn.Parameter) else same
 
 
-def _plain_tensors(module: GraphModule) -> Iterator[Tensor]:
+def _own_attributes(module: GraphModule) -> Iterator[Any]:
+    """Yield what somebody set on a program or one inside, and tensors that are no buffers."""
+    usual = vars(GraphModule(torch.nn.Module(), Graph())).keys()
     for inner in module.modules():
-        yield from (value for value in vars(inner).values() if isinstance(value, torch.Tensor))
+        own = vars(inner)
+        for name, value in own.items():
+            if isinstance(value, torch.Tensor) or (isinstance(inner, GraphModule) and name not in usual):
+                yield value
+            elif "_hooks" in name:
+                yield from value.values() if isinstance(value, dict) else value
+
+
+def _restore(module: torch.nn.Module, copied: torch.nn.Module) -> None:
+    """Give the copy of a module what a copy of a GraphModule leaves out.
+
+    It makes every tensor a buffer and every buffer one of the state dict, and drops hooks and what was set on the
+    module itself: its flags, and its own `train` and `eval`, with which torchao refuses or replaces the usual.
+    """
+    own, made = vars(module), vars(copied)
+    for name in own.keys() & copied._buffers.keys():
+        made[name] = copied._buffers.pop(name)
+    copied._non_persistent_buffers_set = module._non_persistent_buffers_set & copied._buffers.keys()
+    if not isinstance(module, GraphModule):
+        return
+    for name, value in own.items():
+        if name not in made and name not in copied._buffers:
+            bound = isinstance(value, MethodType) and value.__self__ is module
+            made[name] = MethodType(value.__func__, copied) if bound else value
+        elif "_hooks" in name and isinstance(value, dict) and not made[name]:
+            made[name].update(value)
 
 
 def _graphs_inside(module: GraphModule) -> Iterator[tuple[str, GraphModule]]:
