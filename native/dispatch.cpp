@@ -1,5 +1,6 @@
 #include "dispatch.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -11,11 +12,7 @@
 namespace bytenorm {
 namespace {
 
-KernelTable table;
-
-bool selected() {
-    return table.planes_fp32 != nullptr;
-}
+std::atomic<const KernelTable*> selected{nullptr};
 
 bool supported(Isa isa) {
 #if defined(BYTENORM_X86)
@@ -115,13 +112,15 @@ std::vector<Isa> available_isas() {
 }
 
 const KernelTable& kernels() {
-    return table;
+    return *selected.load(std::memory_order_acquire);
 }
 
 void select_kernels(const char* name) {
     for (Isa isa : available_isas()) {
         if (std::strcmp(name, isa_name(isa)) != 0) continue;
-        if (!selected() || table.isa != isa) table = table_for(isa);  // sessions of a host may be reading it
+        static const KernelTable tables[] = {table_for(Isa::scalar), table_for(Isa::avx2), table_for(Isa::avx512),
+                                             table_for(Isa::avx512vbmi)};
+        selected.store(&tables[static_cast<int>(isa)], std::memory_order_release);
         return;
     }
     throw std::invalid_argument("no such instruction set here");
@@ -130,7 +129,7 @@ void select_kernels(const char* name) {
 void ensure_kernels() {
     static std::mutex mutex;
     std::lock_guard<std::mutex> guard(mutex);
-    if (selected()) return;
+    if (selected.load()) return;
     const std::vector<Isa> available = available_isas();
     const char* wanted = std::getenv("BYTENORM_ISA");
     std::string names;

@@ -41,7 +41,7 @@ struct KernelTable {
 
 constexpr int rows_fp32_width = 32;  // there is one fp32 row kernel, see docs/kernels.md
 
-const KernelTable& kernels();
+const KernelTable& kernels();  // stays what it is when another is selected
 
 // Selects the table of an instruction set by name; throws std::invalid_argument unless it is available.
 void select_kernels(const char* name);

@@ -140,6 +140,10 @@ struct alignas(64) ParamBlock {
     int32_t first[W], second[W], third[W];
 };
 
+// Where a lane's parameters lie in a block. Each file of a set has these functions to itself: of ones that files
+// share the linker keeps one, which may be that of another set.
+namespace {
+
 // fp32: the bytes of a 128-bit lane go four by four.
 template <int W>
 constexpr int real_slot(int lane) {
@@ -159,4 +163,5 @@ inline int32_t integer_count(int lane, int32_t shift) {  // right for even, left
     return lane % 2 ? 16 - shift : shift;
 }
 
+}  // namespace
 }  // namespace bytenorm

@@ -10,7 +10,7 @@
 #include <thread>
 #include <utility>
 
-#include "caught_body.hpp"
+#include "first_failure.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -54,10 +54,12 @@ class Job {
                 const int64_t chunk = next_[part].fetch_add(1, std::memory_order_relaxed);
                 if (chunk >= chunks_a_part) break;
                 const int64_t begin = at(part * chunks_a_part + chunk), end = at(part * chunks_a_part + chunk + 1);
-                if (begin < end) body_(context_, begin, end);
+                if (begin < end) failure_.guard([&] { body_(context_, begin, end); });
             }
         }
     }
+
+    void rethrow() const { failure_.rethrow(); }
 
   private:
     int64_t at(int64_t chunk) const { return part_of(units_, chunk, parts_ * chunks_a_part); }
@@ -67,6 +69,7 @@ class Job {
     int64_t units_;
     int parts_;
     mutable std::atomic<int64_t> next_[most_parts];
+    mutable FirstFailure failure_;
 };
 
 // A worker has a mailbox of its own, so that a small job wakes only whom it needs.
@@ -197,13 +200,12 @@ void parallel_for(int64_t units, int64_t bytes, void (*body)(void*, int64_t, int
     Pool* p = pool();
     if (!p || p->busy.exchange(true, std::memory_order_acquire)) return body(context, 0, units);
     const int helpers = p->start(parts - 1);
-    CaughtBody caught(body, context);
-    const Job job(&CaughtBody::run, &caught, units, helpers + 1);
+    const Job job(body, context, units, helpers + 1);
     for (int i = 0; i < helpers; ++i) p->workers[i]->post(&job);
     job.work(0);
     for (int i = 0; i < helpers; ++i) p->workers[i]->finish(&job);
     p->busy.store(false, std::memory_order_release);
-    caught.rethrow();
+    job.rethrow();
 }
 
 namespace {

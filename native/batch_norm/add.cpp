@@ -21,7 +21,9 @@ void call(Sum& run, const SumFold& sum, bool is_signed) {
 
 // Codes that are not kept take the place of their norm, which is then computed there.
 AddArrays with_sum(AddArrays arrays) {
-    if (!arrays.sum) arrays.sum = arrays.y, arrays.sum_strides = arrays.y_strides;
+    if (arrays.sum) return arrays;
+    arrays.sum = arrays.y;
+    std::copy_n(arrays.y_strides, arrays.ndim, arrays.sum_strides);
     return arrays;
 }
 
@@ -99,7 +101,8 @@ class AddPass {
     // `apply` puts pixels of few or odd channels side by side.
     bool fills_vectors() const {
         const bool integer = plan_.kernel == Plan::rows_integer;
-        const int64_t width = integer ? kernels().rows_integer_width : rows_fp32_width, lanes = layout_.inner.n;
+        const KernelTable& packed_for = *folded_.rows(integer).kernels;
+        const int64_t width = integer ? packed_for.rows_integer_width : rows_fp32_width, lanes = layout_.inner.n;
         return 20 * lanes >= 17 * ((lanes + width - 1) / width * width);
     }
 

@@ -8,12 +8,23 @@
 
 namespace bytenorm {
 
-// Arrays of one shape; `sum` takes the codes of a + b, `y` the norm. `y` may be `a` or `b`, `sum` lies apart.
-// Without `sum` (null, and its strides too) the codes are not kept.
+// Arrays of one shape; `sum` takes the codes of a + b, `y` the norm. `y` may be `a` or `b`, and so may `sum`
+// unless the norm is that of the exact sum; they lie apart from each other. Without `sum` (null, and its strides
+// too) the codes are not kept. Shape and strides are copied: those of an array may change while a pass reads them.
 struct AddArrays {
+    AddArrays(const uint8_t* a_codes, const uint8_t* b_codes, uint8_t* sum_codes, uint8_t* y_codes,
+              const int64_t* a_steps, const int64_t* b_steps, const int64_t* sum_steps, const int64_t* y_steps,
+              const int64_t* dims, int dimensions, int channel_axis)
+        : a(a_codes), b(b_codes), sum(sum_codes), y(y_codes), ndim(dimensions), axis(channel_axis) {
+        for (int d = 0; d < ndim; ++d) {
+            a_strides[d] = a_steps[d], b_strides[d] = b_steps[d], y_strides[d] = y_steps[d], shape[d] = dims[d];
+            sum_strides[d] = sum ? sum_steps[d] : 0;
+        }
+    }
+
     const uint8_t *a, *b;
     uint8_t *sum, *y;
-    const int64_t *a_strides, *b_strides, *sum_strides, *y_strides, *shape;
+    int64_t a_strides[max_dims], b_strides[max_dims], sum_strides[max_dims], y_strides[max_dims], shape[max_dims];
     int ndim, axis;
 };
 

@@ -111,9 +111,9 @@ class Pass {
     void run_rows() {
         const bool integer = plan_.kernel == Plan::rows_integer;
         const int64_t channels = layout_.inner.n, pixels = layout_.outer_size();
-        const int width = integer ? kernels().rows_integer_width : rows_fp32_width;
         int64_t lanes = channels;
         const PackedRows* packed = &folded_.rows(integer);
+        const int width = integer ? packed->kernels->rows_integer_width : rows_fp32_width;
 
         // Few or odd channels leave much of each vector empty. Where pixels touch, whole groups of them make
         // rows that fill it, as long as the group's parameters are worth writing out.

@@ -91,8 +91,9 @@ void Folded::prepare_rows(bool integer) {
 }
 
 PackedRows Folded::pack(int64_t lanes, bool integer) const {
-    PackedRows packed;
-    const int width = kernels().rows_integer_width;
+    PackedRows packed{};
+    packed.kernels = &kernels();
+    const int width = packed.kernels->rows_integer_width;
     if (integer) {
         if (width == 64)
             packed.wide = pack_integer<64>(lanes, channels_, this->integer());

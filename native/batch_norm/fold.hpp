@@ -78,8 +78,11 @@ struct RowRun {
     bool integer;
 };
 
+struct KernelTable;
+
 // Parameters of neighbouring lanes, packed as a row kernel reads them.
 struct PackedRows {
+    const KernelTable* kernels;           // for these they are packed: another set has other widths
     AlignedArray<ParamBlock<64>> wide;    // integer, kernels of 64 bytes
     AlignedArray<ParamBlock<32>> narrow;  // integer, kernels of 32 bytes
     AlignedArray<ParamBlock<32>> real;    // fp32, where a run needs it

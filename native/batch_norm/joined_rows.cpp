@@ -28,8 +28,8 @@ JoinedRows::JoinedRows(const Folded& folded, const PackedRows& packed, const std
                        int64_t size)
     : walk_{folded, packed, size, false} {
     for (const RowRun& run : packed.runs) {
-        const int64_t width = run.integer ? kernels().rows_integer_width : rows_fp32_width;
-        const int64_t most = run.integer ? kernels().joined_integer_parts : 1;
+        const int64_t width = run.integer ? packed.kernels->rows_integer_width : rows_fp32_width;
+        const int64_t most = run.integer ? packed.kernels->joined_integer_parts : 1;
         size_t part = 0;
         const int64_t run_end = run.first_lane + run.lanes;
         for (int64_t lane = run.first_lane; lane < run_end; lane += width) {
@@ -66,12 +66,12 @@ void JoinedRows::join(const Span& span, JoinedPart* parts, uint8_t* y, int64_t y
     j.conversion = walk_.folded.conversion();
     for (size_t i = 0; i < span.parts; ++i) first[i].first_lane -= span.first_lane;
     if (span.integer) {
-        const int64_t block = span.first_lane / kernels().rows_integer_width;
+        const int64_t block = span.first_lane / packed.kernels->rows_integer_width;
         j.blocks = packed.wide ? static_cast<const void*>(packed.wide.get() + block) : packed.narrow.get() + block;
-        kernels().joined_integer(j);
+        packed.kernels->joined_integer(j);
     } else {
         j.blocks = packed.real.get() + span.first_lane / rows_fp32_width;
-        kernels().joined_fp32(j);
+        packed.kernels->joined_fp32(j);
     }
     for (size_t i = 0; i < span.parts; ++i) first[i].first_lane += span.first_lane;
 }

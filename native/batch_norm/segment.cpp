@@ -67,12 +67,12 @@ void RowWalk::operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t f
             r.y = y + start * y_stride + (begin - first_lane);
             if (!run.integer) {
                 r.blocks = packed.real.get() + begin / rows_fp32_width;
-                kernels().rows_fp32(r);
+                packed.kernels->rows_fp32(r);
             } else {
-                const int64_t block = begin / kernels().rows_integer_width;
+                const int64_t block = begin / packed.kernels->rows_integer_width;
                 r.blocks = packed.wide ? static_cast<const void*>(packed.wide.get() + block)
                                        : packed.narrow.get() + block;
-                kernels().rows_integer(r);
+                packed.kernels->rows_integer(r);
             }
         }
     }

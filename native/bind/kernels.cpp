@@ -143,12 +143,15 @@ void run_case(void (*)(const Average&), Arithmetic, Case&) {
     throw nb::value_error("an average is no norm: run_average_kernel runs it");
 }
 
+bool runs_here(const std::string& isa) {
+    const auto found = available_isas();
+    return std::any_of(found.begin(), found.end(), [&](Isa one) { return isa == isa_name(one); });
+}
+
 nb::list kernel_names() {
     nb::list names;
-    const auto found = available_isas();
     auto add = [&](const char* layout, const char* arithmetic, Isa isa) {
-        if (std::find(found.begin(), found.end(), isa) != found.end())
-            names.append(nb::make_tuple(layout, arithmetic, isa_name(isa)));
+        if (runs_here(isa_name(isa))) names.append(nb::make_tuple(layout, arithmetic, isa_name(isa)));
     };
 #define BYTENORM_NAME(layout, arithmetic, isa, width) add(#layout, #arithmetic, Isa::isa);
     BYTENORM_KERNELS(BYTENORM_NAME)
@@ -177,7 +180,7 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
     t.conversion = {is_signed(t.x), is_signed(t.y), relu, output_zero_point};
     t.stream = stream, t.tile = tile;
 #define BYTENORM_RUN(l, a, i, width)                                             \
-    if (layout == #l && arithmetic == #a && isa == #i) {                         \
+    if (layout == #l && arithmetic == #a && isa == #i && runs_here(isa)) {       \
         run_case<(width) < 32 ? 32 : (width)>(&l##_##a##_##i, Arithmetic::a, t); \
         return t.proved;                                                         \
     }
@@ -197,7 +200,7 @@ ExactKernel exact_kernel(const std::string& arithmetic, const std::string& isa) 
     if (std::string(#l) == "ExactSum" && arithmetic == #ar && isa == #i) take(&l##_##ar##_##i);
     BYTENORM_KERNELS(BYTENORM_EXACT)
 #undef BYTENORM_EXACT
-    if (!kernel) throw nb::value_error("no kernel of this name");
+    if (!kernel || !runs_here(isa)) throw nb::value_error("no kernel of this name");
     return kernel;
 }
 
@@ -258,7 +261,7 @@ bool run_sum_kernel(const std::string& arithmetic, const std::string& isa, nb::h
     if (std::string(#l) == "Sum" && arithmetic == #ar && isa == #i) take_sum(kernel, &l##_##ar##_##i);
     BYTENORM_KERNELS(BYTENORM_SUM)
 #undef BYTENORM_SUM
-    if (!kernel) throw nb::value_error("no kernel of this name");
+    if (!kernel || !runs_here(isa)) throw nb::value_error("no kernel of this name");
     if (arithmetic == "integer" && !fold.proved()) return false;
     kernel(run);
     return true;
@@ -284,7 +287,7 @@ void run_average_kernel(const std::string& arithmetic, const std::string& isa, n
     if (std::string(#l) == "Average" && arithmetic == #ar && isa == #i) take_average(kernel, &l##_##ar##_##i);
     BYTENORM_KERNELS(BYTENORM_AVERAGE)
 #undef BYTENORM_AVERAGE
-    if (!kernel) throw nb::value_error("no kernel of this name");
+    if (!kernel || !runs_here(isa)) throw nb::value_error("no kernel of this name");
     kernel({bytes_of(in), bytes_of(in) + 2 * pixels * channels, mutable_bytes_of(out), pixels, channels,
             is_signed(out)});
 }

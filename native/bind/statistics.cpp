@@ -9,15 +9,17 @@
 namespace bytenorm {
 namespace {
 
+// All that is read without Python's lock is copied here: an array may change its type and its shape meanwhile.
 struct Codes {
-    PyArrayObject* array;
     int64_t channels;
+    bool is_signed;
     Layout layout;
 
-    Codes(nb::handle x, int axis) : array(as_array(x)) {
+    Codes(nb::handle x, int axis) {
+        PyArrayObject* array = as_array(x);
         if (!array || !is_byte(array)) throw nb::type_error("an array of bytes is needed");
         if (axis < 0 || axis >= PyArray_NDIM(array)) throw nb::value_error("axis out of range");
-        channels = PyArray_DIM(array, axis);
+        channels = PyArray_DIM(array, axis), is_signed = bytenorm::is_signed(array);
         layout = analyse(bytes_of(array), strides_of(array), mutable_bytes_of(array), strides_of(array),
                          shape_of(array), PyArray_NDIM(array), axis);
     }
@@ -43,7 +45,7 @@ void add_channel_sums(nb::handle x, int axis, nb::handle sums, nb::handle ends) 
     int64_t *low = counts_of(ends, 2 * codes.channels), *high = low + channels;
     const std::unique_ptr<Sums[]> totals(new Sums[channels]);
     for (size_t c = 0; c < channels; ++c) totals[c] = {0, 0, 255, 0};
-    codes.work([&] { add_sums(codes.layout, codes.channels, is_signed(codes.array), totals.get()); });
+    codes.work([&] { add_sums(codes.layout, codes.channels, codes.is_signed, totals.get()); });
     if (codes.layout.size == 0) return;
     for (size_t c = 0; c < channels; ++c) {
         sum[c] += totals[c].sum, square[c] += totals[c].square;
@@ -54,7 +56,7 @@ void add_channel_sums(nb::handle x, int axis, nb::handle sums, nb::handle ends) 
 void add_channel_histogram(nb::handle x, int axis, nb::handle counts) {
     const Codes codes(x, axis);
     int64_t* to = counts_of(counts, 256 * codes.channels);
-    codes.work([&] { add_histogram(codes.layout, codes.channels, is_signed(codes.array), to); });
+    codes.work([&] { add_histogram(codes.layout, codes.channels, codes.is_signed, to); });
 }
 
 }  // namespace

@@ -8,12 +8,15 @@ namespace bytenorm {
 
 struct Tensor {
     nb::object data;        // numpy.ndarray of uint8 or int8
+    nb::object owner;       // whose memory that is, so that it is not freed: NumPy resizes what only one refers to
     nb::object scale;       // float, or float64 array
     nb::object zero_point;  // int, or int64 array
     nb::object axis;        // None, or int
     InputQuantization quantization;
-    int channel_axis = -1;  // -1: per tensor
-    int64_t channels = 0;   // how many scales there are
+    int channel_axis = -1;        // -1: per tensor
+    int64_t channels = 0;         // how many scales there are
+    AlignedArray<double> scales;  // what `quantization` points to, per channel: Python's arrays may change
+    AlignedArray<int64_t> zero_points;
 
     PyArrayObject* array() const { return reinterpret_cast<PyArrayObject*>(data.ptr()); }
 
@@ -27,7 +30,8 @@ struct Tensor {
 // A bytenorm.QuantizedTensor over `data`, quantized per tensor. `data` is an ndarray of bytes.
 nb::object make_tensor(nb::object data, nb::object scale, nb::object zero_point);
 
-// The Tensor inside a bytenorm.QuantizedTensor, or null for any other object.
+// The Tensor inside a bytenorm.QuantizedTensor, or null for any other object. Asks the object for nothing, which
+// might run code of its own.
 const Tensor* tensor_in(nb::handle object);
 
 void bind_tensor(nb::module_& module);

@@ -21,20 +21,46 @@ def missing(name: str) -> NoReturn:
     raise TypeError(f"{name} is required and has no default, got None or nothing")
 
 
+def is_a(value: object, *kinds: type) -> bool:
+    """Whether a value is of one of these classes, by its type alone.
+
+    What an object answers for its class, which `isinstance` believes, may be untrue or raise anything.
+    """
+    return issubclass(type(value), kinds)
+
+
+def _without_data(value: object) -> bool:
+    """Whether this is a QuantizedTensor whose __init__ was not called: it must be asked for nothing."""
+    return is_a(value, _core.Tensor) and not _core.is_tensor(value)
+
+
+def _attribute(value: object, name: str) -> Any:
+    """Return an attribute of any object, None if it has none or asking for it raises."""
+    try:
+        return None if _without_data(value) else getattr(value, name, None)
+    except Exception:
+        return None
+
+
 def _shown(value: object) -> str:
     """Return a value as a message shows it: short, on one line, with its type where that is the question."""
-    text = " ".join(repr(value).split())
+    if _without_data(value):
+        return "a QuantizedTensor without data"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever a foreign type raises: the message comes all the same
+        return f"an object of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def real(value: Any, name: str) -> float:
     """Return a real number as a float."""
     kind = type(value)
-    if isinstance(value, (np.ndarray, np.generic)):
+    if is_a(value, np.ndarray, np.generic):
         good = value.ndim == 0 and value.dtype.kind in "fiu"
     else:
         good = hasattr(kind, "__float__") or hasattr(kind, "__index__")
-        good = good and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+        good = good and not is_a(value, bool) and not _attribute(value, "ndim")
     if good:
         try:
             return float(value)
@@ -47,7 +73,7 @@ def real(value: Any, name: str) -> float:
 
 def integer(value: object, name: str) -> int:
     """Return an integer as an int; 33.0 is none."""
-    if not isinstance(value, (bool, np.bool_)):
+    if not is_a(value, bool, np.bool_):
         try:
             return operator.index(value)  # type: ignore[arg-type]
         except Exception:  # whatever a foreign type raises: it is no integer
@@ -57,14 +83,14 @@ def integer(value: object, name: str) -> int:
 
 def flag(value: object, name: str) -> bool:
     """Return a bool."""
-    if isinstance(value, (bool, np.bool_)):
+    if is_a(value, bool, np.bool_):
         return bool(value)
     raise TypeError(f"{name} must be True or False, got {_shown(value)} of type {type(value).__name__}")
 
 
 def instance(value: object, kind: type, name: str) -> Any:
     """Return an object of that class."""
-    if isinstance(value, kind):
+    if is_a(value, kind):
         return value
     raise TypeError(
         f"{name} must be a bytenorm.{kind.__name__}, got {_shown(value)} of type {type(value).__name__}"
@@ -111,14 +137,31 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
 
     With `own_memory` a copy is refused.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if is_a(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: its mask would be lost")
-    if isinstance(value, np.ndarray):
-        return value if type(value) is np.ndarray else value.view(np.ndarray)
+    array: Any = value
+    if _without_data(value):
+        raise TypeError(f"{name} cannot be read as an array: it is {_shown(value)}")
+    if is_a(value, np.ndarray):
+        return array if type(array) is np.ndarray else array.view(np.ndarray)
+    try:
+        array = _read_array(value, name, own_memory=own_memory)
+    except _RefusedError as refused:
+        raise TypeError(str(refused)) from None
+    except Exception as error:  # whatever a foreign type raises: it is no array
+        raise TypeError(f"{name} cannot be read as an array: {error}{_remedy(value)}") from None
+    return array  # type: ignore[no-any-return]
+
+
+class _RefusedError(Exception):
+    """What the user is told of an object that could be read, but must not be."""
+
+
+def _read_array(value: Any, name: str, *, own_memory: bool) -> np.ndarray:
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         device = int(value.__dlpack_device__()[0])
         if device != 1:
-            raise TypeError(f"{name} must be in the memory of the CPU, got DLPack device type {device}")
+            raise _RefusedError(f"{name} must be in the memory of the CPU, got DLPack device type {device}")
         try:
             array = np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError):
@@ -129,16 +172,13 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
                 return other if np.shares_memory(other, array) else array
             return array
     if own_memory and not hasattr(value, "__array_interface__"):
-        raise TypeError(f"{name} must be an array whose memory can be written, got {type(value).__name__}")
-    try:
-        return np.asarray(value)
-    except Exception as error:
-        raise TypeError(f"{name} cannot be read as an array: {error}{_remedy(value)}") from None
+        raise _RefusedError(f"{name} must be an array whose memory can be written, got {type(value).__name__}")
+    return np.asarray(value)
 
 
 def _remedy(value: object) -> str:
     """Return what to do with a quantized tensor of torch or with bare codes, as the end of a message."""
-    kind = str(getattr(value, "dtype", "")).split(".")[-1]
+    kind = str(_attribute(value, "dtype")).split(".")[-1]
     if kind in ("uint8", "int8"):
         return "; wrap it: bytenorm.QuantizedTensor(codes, scale, zero_point)"
     if kind in ("quint8", "qint8"):
@@ -219,13 +259,16 @@ def any_axis(value: object, most: int, name: str) -> int:
 
 def quantized(value: object, name: str = "input") -> Any:
     """Return a QuantizedTensor."""
-    if isinstance(value, _core.Tensor):
-        if not value._fits:
+    if _core.is_tensor(value):
+        tensor: Any = value
+        if not tensor._fits:
             raise ValueError(f"{name} has other channels than scales: the shape of its data was assigned to")
-        return value
+        return tensor
     wanted = f"{name} must be a bytenorm.QuantizedTensor"
-    kind = getattr(value, "dtype", None)
-    came = type(value).__name__ if kind is None else f"{type(value).__name__} of {kind}"
+    if _without_data(value):
+        raise TypeError(f"{wanted}, got one without data: its __init__ was not called")
+    kind = _attribute(value, "dtype")
+    came = type(value).__name__ if kind is None else f"{type(value).__name__} of {_shown(kind)}"
     remedy = _remedy(value)
     if "codes" in remedy:
         raise TypeError(f"{wanted}, got plain {kind} data without scale and zero point{remedy}")
@@ -282,17 +325,17 @@ def _output(
     what: str = "output's",
 ) -> tuple[Any, np.ndarray]:
     """Return `out`, or the argument called `name`, as it came, or an ndarray over its memory, and that memory."""
-    if isinstance(value, _core.Tensor):
-        have = (value.dtype, value.scale if value.axis is None else "per channel", value.zero_point)  # type: ignore[attr-defined]
+    if is_a(value, _core.Tensor):
+        result: Any = quantized(value, name)
+        have = (result.dtype, result.scale if result.axis is None else "per channel", result.zero_point)
         wanted = (kind, out_scale, out_zero_point)
-        if value.axis is not None or have != wanted:
+        if result.axis is not None or have != wanted:
             raise ValueError(
                 f"{name} must have the {what} dtype, scale and zero point "
-                f"{wanted}, got {have if value.axis is None else (have[0], 'per channel')}; "
+                f"{wanted}, got {have if result.axis is None else (have[0], 'per channel')}; "
                 f"give its data to overwrite it: {name}=q.data"
             )
-        result: Any = value
-        array = value.data
+        array = result.data
     else:
         result = array = as_array(value, name, own_memory=True)
     if array.dtype != kind.numpy:
@@ -308,11 +351,12 @@ def _output(
 
 def norm_pieces(value: object, norm_axis: int, channels: int) -> tuple[list[Any], int]:
     """Return the pieces of a concatenation and its channel axis, counted from the front."""
-    if not isinstance(value, (list, tuple)):
+    if not is_a(value, list, tuple):
         raise TypeError(f"pieces must be a list or tuple of bytenorm.QuantizedTensor, got {type(value).__name__}")
-    if not value:
+    items: Any = value
+    pieces = [_per_tensor(piece, f"pieces[{i}]") for i, piece in enumerate(items)]
+    if not pieces:
         raise ValueError("pieces must hold at least one tensor, got none")
-    pieces = [_per_tensor(piece, f"pieces[{i}]") for i, piece in enumerate(value)]
     first = pieces[0].data
     if first.ndim < 2:
         raise ValueError(f"pieces[0] must have at least 2 dimensions, got shape {first.shape}")
@@ -402,7 +446,7 @@ def sum_output(
         if exact and _share_memory(array, q.data):
             raise ValueError(f"sum_out must be apart from {name} with exact_sum: it is read again; got an overlap")
         _same_or_apart(array, q.data, "sum_out", name)
-    norm = out.data if isinstance(out, _core.Tensor) else out
+    norm = out.data if is_a(out, _core.Tensor) else out
     if norm is not None and _share_memory(array, norm):
         raise ValueError("sum_out must be apart from out, got an overlap")
     return result
@@ -496,7 +540,7 @@ def channel_quantization(
             raise ValueError(
                 f"{name} must have one value for each of {channels} channels, got shape {array.shape}"
             )
-    scale_array = np.array(scale_array, dtype=np.float64)
+    scale_array = frozen(scale_array, np.float64)
     scales(scale_array, names[0])
     bad = (zero_point_array < kind.qmin) | (zero_point_array > kind.qmax)
     if bad.any():
@@ -504,9 +548,12 @@ def channel_quantization(
         raise ValueError(
             f"{names[1]}[{at}] must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {zero_point_array[at]}"
         )
-    zero_point_array = np.array(zero_point_array, dtype=np.int64)
-    scale_array.flags.writeable = zero_point_array.flags.writeable = False
-    return scale_array, zero_point_array
+    return scale_array, frozen(zero_point_array, np.int64)
+
+
+def frozen(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return a copy of a vector in memory that nobody can write to, resize or free."""
+    return np.ndarray(values.shape, dtype, values.astype(dtype, copy=False).tobytes())
 
 
 def real_input(value: object) -> np.ndarray:

@@ -249,11 +249,10 @@ class BatchNorm:
         relu: bool = False,
         axis: int = 1,
     ) -> None:
+        if hasattr(self, "_operator"):
+            raise TypeError("a BatchNorm is immutable: use norm.replace() instead of calling __init__ again")
         parameters = _checks.norm_parameters(weight, bias, mean, var, eps)
-        vectors = [None if p is None else p.copy() for p in parameters[:4]]
-        for vector in vectors:
-            if vector is not None:
-                vector.flags.writeable = False
+        vectors = [None if p is None else _checks.frozen(p, np.float32) for p in parameters[:4]]
         if output_dtype is not None:
             _checks.dtype(output_dtype, "output_dtype")
         values = {

@@ -54,7 +54,7 @@ def concat_batch_norm(pieces: Sequence[QuantizedTensor], norm: BatchNorm, out: A
     >>> bn.concat_batch_norm([a, b], norm).int_repr()
     array([[ 9, 10, 12]], dtype=uint8)
     """
-    if isinstance(norm, BatchNorm):
+    if _checks.is_a(norm, BatchNorm):
         result = norm._operator.concat(pieces, out, False)
         if result is not None:
             return result
@@ -173,10 +173,10 @@ def add_batch_norm(
     >>> total.data is a.data, total.int_repr()
     (True, array([[7, 9]], dtype=uint8))
     """
-    exact = exact_sum if isinstance(exact_sum, bool) else _checks.flag(exact_sum, "exact_sum")
+    exact = exact_sum if type(exact_sum) is bool else _checks.flag(exact_sum, "exact_sum")
     with_sum = sum_scale is not None or sum_zero_point is not None
     exact = exact or not with_sum
-    if isinstance(norm, BatchNorm):
+    if _checks.is_a(norm, BatchNorm):
         result = norm._operator.add(a, b, sum_scale, sum_zero_point, exact, with_sum, out, sum_out, False)
         if result is not None:
             return result  # type: ignore[no-any-return]

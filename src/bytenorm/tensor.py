@@ -64,6 +64,8 @@ class QuantizedTensor(_core.Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, scale: Any, zero_point: Any, axis: int | None = None) -> None:
+        if _core.is_tensor(self):
+            raise TypeError("a QuantizedTensor is immutable: make a new one instead of calling __init__ again")
         array = _checks.tensor_data(data)
         quantization = _checks.tensor_quantization(array, scale, zero_point, axis, ("scale", "zero_point"))
         super().__init__(array, *quantization)
@@ -128,10 +130,10 @@ class QuantizedTensor(_core.Tensor):
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> QuantizedTensor:
         _checks.quantized(self, "self")
-        items = index if isinstance(index, tuple) else (index,)
+        items: tuple[Any, ...] = index if _checks.is_a(index, tuple) else (index,)  # type: ignore[assignment]
         for item in items:
-            basic = item is None or isinstance(item, (int, np.integer, slice, EllipsisType))
-            if not basic or isinstance(item, (bool, np.bool_)):
+            basic = item is None or _checks.is_a(item, int, np.integer, slice, EllipsisType)
+            if not basic or _checks.is_a(item, bool, np.bool_):
                 raise TypeError(
                     "a QuantizedTensor takes integers, slices, None and ... as an index, "
                     f"got {type(item).__name__}; index .data for anything else"
@@ -142,9 +144,8 @@ class QuantizedTensor(_core.Tensor):
         before, after = self._follow(items)
         if isinstance(after, int):
             return _make(view, float(self.scale[after]), int(self.zero_point[after]), None)
-        scale, zero_point = np.array(self.scale[after]), np.array(self.zero_point[after])
-        scale.flags.writeable = zero_point.flags.writeable = False
-        return _make(view, scale, zero_point, before)
+        scale = _checks.frozen(self.scale[after], np.float64)
+        return _make(view, scale, _checks.frozen(self.zero_point[after], np.int64), before)
 
     def _follow(self, items: tuple[Index, ...]) -> tuple[int, int | slice]:
         """Return where the channel axis is after indexing, and which index it met."""

@@ -186,7 +186,7 @@ class ChannelStatistics:
         ValueError
             If channels, histogram or quantization differ. Nothing is changed then.
         """
-        if not isinstance(other, ChannelStatistics):
+        if not _checks.is_a(other, ChannelStatistics):
             raise TypeError(f"other must be a ChannelStatistics, got {type(other).__name__}")
         if other._channels != self._channels:
             raise ValueError(f"other has {other._channels} channels, {self._channels} are wanted")
@@ -240,7 +240,7 @@ class ChannelStatistics:
         if not parts:
             raise ValueError("parts must hold at least one ChannelStatistics, got none")
         for i, part in enumerate(parts):
-            if not isinstance(part, ChannelStatistics):
+            if not _checks.is_a(part, ChannelStatistics):
                 raise TypeError(f"parts[{i}] must be a ChannelStatistics, got {type(part).__name__}")
             for what, its, wanted in (
                 ("count", part._count, parts[0]._count),
