@@ -583,6 +583,7 @@ def test_lowered_models(lowering, name, written, pattern):
         ("group = 3, pads = [1, 1, 1, 1]", np.ones((3, 1, 1, 1), np.int8), 0),
         ("group = 3", np.ones((3, 1, 3, 1), np.int8), 0),
         ("group = 1", np.ones((3, 3, 1, 1), np.int8), 0),
+        ("group = 1", np.ones((1, 1, 1, 1), np.int8), 0),
     ],
 )
 def test_which_convolutions_are_norms(attributes, weight, norms):

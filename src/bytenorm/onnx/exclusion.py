@@ -65,6 +65,7 @@ def needed_activations(
             limits is None
             or not limits[0] <= 0 <= limits[1]
             or graph.is_read_elsewhere(node.input[0])
+            or graph.is_captured(node.output[0])
             or (chosen and is_op(maker, "Relu", "Clip"))
             or (chosen and maker is not None and maker.name in marks and limits != (0, math.inf))
             or (quant_format == "QOperator" and not _has_its_range(graph, node))

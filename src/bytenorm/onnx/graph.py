@@ -111,6 +111,10 @@ class Graph:
         """Say whether something beside the nodes of this graph needs a tensor."""
         return tensor in self.outputs or tensor in self._held
 
+    def is_captured(self, tensor: str) -> bool:
+        """Say whether a subgraph reads a tensor."""
+        return tensor in self._held
+
     def only_reader(self, tensor: str) -> NodeProto | None:
         """Return the node that alone reads a tensor; None if there are others, or if it is an output."""
         readers = self.readers(tensor)
@@ -231,16 +235,28 @@ class Graph:
             self._maker.pop(output, None)
         self._unindex_reader(node)
 
+    def change_type(self, tensor: str, data_type: int) -> None:
+        """Note that a tensor has another element type now, and the shape that it had."""
+        shape = self.type_of(tensor)[1]
+        self._forget_note(tensor)
+        if self._types is not None:
+            self._types[tensor] = (data_type, shape)
+
     def forget_type(self, tensor: str) -> None:
-        """Drop what the model notes about a tensor's type, because it has another one now."""
+        """Drop what is known of a tensor's type and shape, because it has another one now."""
+        self._forget_note(tensor)
+        if self._types is not None:
+            self._types.pop(tensor, None)
+
+    def _forget_note(self, tensor: str) -> None:
         for info in [v for v in self.proto.value_info if v.name == tensor]:
             self.proto.value_info.remove(info)
-        self._types = None
 
     def set_input(self, node: NodeProto, index: int, tensor: str) -> None:
-        """Make a node read another tensor."""
+        """Make a node read another tensor; as an input more, if it has so few."""
         self._forget_values(node)
         self._unindex_reader(node)
+        node.input.extend([""] * (index + 1 - len(node.input)))
         node.input[index] = tensor
         self._index_reader(node)
 
@@ -387,6 +403,8 @@ _SAME_SHAPE: dict[str, tuple[str, slice]] = {
     "QLinearSigmoid": ("Relu", slice(0, 1)),
     "QLinearSoftmax": ("Relu", slice(0, 1)),
     "QGemm": ("Gemm", slice(0, 4, 3)),
+    "QuantizeLinear": ("QuantizeLinear", slice(0, 3)),
+    "DequantizeLinear": ("DequantizeLinear", slice(0, 3)),
 }
 
 

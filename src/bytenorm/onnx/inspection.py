@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .constant_inputs import free_initializers
+from .conversions import unify
 from .folding import layer_to_fold_into
 from .function import DOMAIN
 from .graph import Graph, label, opset_of, what_feeds
@@ -162,7 +163,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     """
     model = without_functions(load_model(model_or_path), DOMAIN)
     note = free_initializers(model)
-    graph = Graph(model)
+    graph = unify(Graph(model))
     norms = find_norms(graph)
     patterns = find_patterns(graph, (norm.site() for norm in norms if _is_lowerable(norm)))
     infos = [_info(graph, norm, next(patterns) if _is_lowerable(norm) else None) for norm in norms]

@@ -11,12 +11,13 @@ import onnx
 from .. import _checks
 from . import exact, fused, portable
 from .constant_inputs import free_initializers
+from .conversions import unify
 from .every_code import every_code
 from .function import DOMAIN
 from .graph import Graph, label
 from .inspection import is_quantized
 from .model import load_model, without_functions
-from .norms import Norm, find_hidden, find_norms
+from .norms import LOWERED, Norm, find_hidden, find_norms
 from .patterns import find_patterns
 from .saturation import warn_of_saturation
 from .unsigned import make_unsigned
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 Lowering = Literal["portable", "exact", "fused"]
 
 IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
-_METADATA = "bytenorm.lowering"
 
 
 class LoweringWarning(UserWarning):
@@ -129,7 +129,8 @@ def lower_with_report(
     graph = Graph(loaded)
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float (quantize() takes those)")
-    refuse_lowered(loaded, "model")
+    if all(norm.lowered for norm in find_norms(graph)):
+        refuse_lowered(loaded, "model")
     return loaded, lower_graph(graph, lowering, keep_int8=keep_int8)
 
 
@@ -148,7 +149,7 @@ def check_lowering(lowering: str) -> None:
 def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
     """Refuse a model that was lowered before."""
     for entry in model.metadata_props:
-        if entry.key == _METADATA:
+        if entry.key == LOWERED:
             raise ValueError(f"{argument}: its norms are lowered already ({entry.value!r})")
 
 
@@ -173,6 +174,7 @@ def lower_graph(
     """
     # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
     faulty = bool(_fault(graph.model))
+    graph = unify(graph)
     norms = [norm for norm in find_norms(graph) if not norm.lowered]
     if not keep_int8 and any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target)):
         make_unsigned(graph)
@@ -190,13 +192,20 @@ def lower_graph(
         fused.finish(graph)
     model = graph.model
     if any(not o.problem for o in outcomes):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = _METADATA, lowering
+        _note(model, lowering)
         model.ir_version = max(model.ir_version, IR_VERSION)
     fault = "" if faulty else _fault(model)
     if fault:
         raise ValueError(f"model: the result is not valid: {fault}")
     return outcomes
+
+
+def _note(model: onnx.ModelProto, lowering: str) -> None:
+    """Write into a model's metadata how its norms were lowered."""
+    before = [entry for entry in model.metadata_props if entry.key == LOWERED]
+    entry = before[0] if before else model.metadata_props.add()
+    ways = [*filter(None, entry.value.split(", ")), lowering]
+    entry.key, entry.value = LOWERED, ", ".join(dict.fromkeys(ways))
 
 
 def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: ModuleType) -> list[Outcome]:

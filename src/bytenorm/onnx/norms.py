@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
-    from onnx import NodeProto
+    from onnx import ModelProto, NodeProto
 
     Vector = npt.NDArray[np.float32]
 
@@ -296,6 +296,8 @@ def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
     if _bad_values(parameters):
         return None
     last = steps[-1].node
+    # Of a constant alone nobody can tell which axis it is along: (1, 3, 1, 1) is along axis 2 of 5.
+    of_unknown_rank = any(s.channels > 1 and graph.type_of(s.data)[1] is None for s in steps)
     return Norm(
         label(last),
         "+".join(s.node.op_type for s in steps),
@@ -303,8 +305,9 @@ def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
         steps[0].data,
         last.output[0],
         channels=channels,
-        parameters=parameters,
+        parameters=None if of_unknown_rank else parameters,
         between=between,
+        problem="the rank of its input is unknown" if of_unknown_rank else "",
     )
 
 
@@ -432,6 +435,9 @@ def _look_around(graph: Graph, norm: Norm) -> None:
     if norm.written.startswith("QLinear"):
         _quantized_steps(graph, norm)
         return
+    data_type = graph.type_of(norm.input)[0]
+    if data_type not in (0, TensorProto.FLOAT):
+        norm.problem = norm.problem or f"it works in {type_name(data_type)}"
     norm.source, problem = _quantized_input(graph, norm)
     found = _quantized_output(graph, norm.output)
     activation, between = _only_follower(graph, norm.output)
@@ -472,9 +478,14 @@ def activation_limits(graph: Graph, node: NodeProto | None) -> tuple[float, floa
     return limits[0], limits[1]
 
 
+def _is_conversion(node: NodeProto, op: str) -> bool:
+    """Say whether a node is this conversion, the standard one or ONNX Runtime's, which knows other types too."""
+    return node.op_type == op and node.domain in ("", "ai.onnx", "com.microsoft")
+
+
 def _quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
     maker = graph.maker(norm.input)
-    if maker is None or not is_op(maker, "DequantizeLinear"):
+    if maker is None or not _is_conversion(maker, "DequantizeLinear"):
         return None, "its input is not quantized"
     return qparams(graph, maker, 1, maker.input[0], "its input")
 
@@ -490,7 +501,7 @@ class _Output:
 
 def _quantized_output(graph: Graph, tensor: str) -> _Output:
     readers = graph.readers(tensor)
-    quantizers = [r for r in readers if is_op(r, "QuantizeLinear") and r.input[0] == tensor]
+    quantizers = [r for r in readers if _is_conversion(r, "QuantizeLinear") and r.input[0] == tensor]
     others = [r for r in readers if r not in quantizers]
     if not quantizers:
         return _Output(None, None, "its output is not quantized")
@@ -530,6 +541,8 @@ def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tu
         return None, f"the scale of {what} is not constant"
     if attribute(node, "block_size", 0):
         return None, f"{what} is quantized in blocks"
+    if attribute(node, "precision", TensorProto.FLOAT) not in (0, TensorProto.FLOAT):
+        return None, f"{what} is quantized in {type_name(int(attribute(node, 'precision', 0)))}"
     zero_point: npt.NDArray[np.generic] | None
     if zero_point_name:
         zero_point = graph.constant(zero_point_name)
@@ -559,10 +572,17 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
     at = 1 if first.input[0] == norm.input else 4
     norm.source, problem = qparams(graph, first, at, norm.input, "its input")
     norm.target, why = qparams(graph, last, 6, norm.output, "its output")
-    norm.problem = problem or why or _misfit(graph, norm)
+    norm.problem = norm.problem or problem or why or _misfit(graph, norm)
 
 
 # Norms that are lowered already
+
+LOWERED = "bytenorm.lowering"  # what a model's metadata calls the way in which its norms were lowered
+
+
+def _has_lowered_norms(model: ModelProto) -> bool:
+    return any(entry.key == LOWERED for entry in model.metadata_props)
+
 
 # bytenorm's operators: what they compute, where the (first) tensor that they read is, and where their scale.
 _OPERATORS = {
@@ -586,6 +606,8 @@ def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
             return None
         moves = [*(n - 1 for n in int_list(node, "strides") or []), *(int_list(node, "pads") or [])]
         if int(attribute(node, "group", 1)) != weight.shape[0] or any(moves):
+            return None
+        if weight.shape[0] == 1 and not _has_lowered_norms(graph.model):  # more likely a convolution of its own
             return None
         norm = Norm(label(node), "depthwise QLinearConv", [node], node.input[0], node.output[0], lowered=True)
         norm.channels = int(weight.shape[0])

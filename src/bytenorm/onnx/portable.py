@@ -9,6 +9,7 @@ from dataclasses import replace as changed
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 from .depthwise import depthwise
 from .graph import Graph, is_op, label, opset_of
@@ -56,6 +57,7 @@ def replace(graph: Graph, site: Site) -> QParams:
     y_zero_point = constant("y_zero_point", zero_point)
     if moved:
         _tell_readers(graph, target.codes, y_zero_point)
+        graph.change_type(target.codes, TensorProto.INT8 if source.signed else TensorProto.UINT8)
 
     numbers = depthwise(site)
     assert numbers is not None  # obstacle() has looked
@@ -114,8 +116,4 @@ def _undoes(graph: Graph, reader: NodeProto, target: QParams) -> bool:
 def _tell_readers(graph: Graph, codes: str, zero_point: str) -> None:
     """Let the conversions that read these codes take them for the other type of bytes."""
     for reader in graph.readers(codes):
-        graph.remove(reader)
-        del reader.input[2:]
-        reader.input.append(zero_point)
-        graph.add(reader)
-    graph.forget_type(codes)
+        graph.set_input(reader, 2, zero_point)

@@ -10,11 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 from .graph import Graph, is_op
+from .norms import qparams
 
 if TYPE_CHECKING:
     from onnx import NodeProto
+
+    from .norms import QParams
 
 
 def make_unsigned(graph: Graph) -> None:
@@ -30,34 +34,26 @@ def make_unsigned(graph: Graph) -> None:
     if any(node.op_type.startswith(("QLinear", "QGemm")) for node in graph.nodes):
         return
     for node in graph.nodes:
-        zero_point = _signed_zero_point(graph, node)
-        if zero_point is None or graph.is_read_elsewhere(node.output[0]):
+        # What is quantized of a constant is a weight: int8 is the fast type for it.
+        if not is_op(node, "QuantizeLinear") or graph.constant(node.input[0]) is not None:
+            continue
+        q, _ = qparams(graph, node, 1, node.output[0], "")
+        if q is None or not q.per_tensor or not q.signed or graph.is_read_elsewhere(node.output[0]):
             continue
         readers = graph.readers(node.output[0])
-        if not all(_undoes(graph, reader, node, zero_point) for reader in readers):
+        if not all(_undoes(graph, reader, q) for reader in readers):
             continue
-        moved = graph.add_constant(f"{node.output[0]}/unsigned_zero_point", np.asarray(zero_point + 128, np.uint8))
+        zero_point = np.asarray(q.zero_point.astype(np.int16) + 128, np.uint8)
+        moved = graph.add_constant(f"{node.output[0]}/unsigned_zero_point", zero_point)
         for n in (node, *readers):
             graph.set_input(n, 2, moved)
-        graph.forget_type(node.output[0])
+        for a in [a for a in node.attribute if a.name == "output_dtype"]:  # the zero point says it
+            node.attribute.remove(a)
+        graph.change_type(node.output[0], TensorProto.UINT8)
 
 
-def _signed_zero_point(graph: Graph, node: NodeProto) -> int | None:
-    if not is_op(node, "QuantizeLinear") or len(node.input) < 3:
-        return None
-    value = graph.constant(node.input[2])
-    return int(value.ravel()[0]) if value is not None and value.dtype == np.int8 and value.size == 1 else None
-
-
-def _undoes(graph: Graph, reader: NodeProto, quantize: NodeProto, zero_point: int) -> bool:
-    if not is_op(reader, "DequantizeLinear") or len(reader.input) < 3 or reader.input[0] != quantize.output[0]:
+def _undoes(graph: Graph, reader: NodeProto, q: QParams) -> bool:
+    if not is_op(reader, "DequantizeLinear") or reader.input[0] != q.codes:
         return False
-    scales = [graph.constant(n.input[1]) for n in (quantize, reader)]
-    value = graph.constant(reader.input[2])
-    return (
-        scales[0] is not None
-        and scales[1] is not None
-        and np.array_equal(scales[0].ravel(), scales[1].ravel())
-        and value is not None
-        and np.array_equal(value.ravel(), [zero_point])
-    )
+    read, _ = qparams(graph, reader, 1, q.codes, "")
+    return read is not None and read.equals(q)

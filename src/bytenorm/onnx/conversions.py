@@ -1,0 +1,155 @@
+"""Conversions between float and 8 bits, brought to one spelling: the same numbers, in places where norms look.
+
+Quantizers write some conversions as ONNX Runtime's own operators, one QuantizeLinear for each reader, or none
+between a norm and what only moves its numbers about. Nothing here rounds anything: each change is exact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .graph import Graph, attribute, is_op, label, opset_of
+from .norms import Norm, activation_limits, find_norms, qparams
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+_OLDEST_CONVERSIONS, _OLDEST_PER_CHANNEL = 10, 13  # opsets
+_OLDEST_POOL_OF_BYTES = 12
+
+# What gives numbers that it reads, in another order or shape, or the largest of some.
+_MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
+
+
+def unify(graph: Graph) -> Graph:
+    """Bring the conversions of a graph to the spelling in which norms are found.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its model is changed in place. Of no use any more.
+
+    Returns
+    -------
+    Graph
+        Of the same model.
+    """
+    changed = _make_standard(graph)
+    changed = _merge(graph) or changed
+    for norm in find_norms(graph):
+        if norm.parameters is not None and not norm.lowered and not norm.written.startswith("QLinear"):
+            changed = _convert_before_moving(graph, norm) or changed
+            changed = _convert_behind_moving(graph, norm) or changed
+    if not changed:
+        return graph
+    graph.finish()
+    return Graph(graph.model)
+
+
+def _make_standard(graph: Graph) -> bool:
+    """Write ONNX Runtime's own 8-bit conversions as the standard ones, which say the same.
+
+    It has its own for types that the standard operators did not know; some quantizers then use them for all.
+    """
+    opset, changed = opset_of(graph.model), False
+    for node in graph.nodes:
+        if node.domain != "com.microsoft" or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        q, _ = qparams(graph, node, 1, node.output[0] if node.op_type == "QuantizeLinear" else node.input[0], "")
+        if q is not None and opset >= (_OLDEST_CONVERSIONS if q.per_tensor else _OLDEST_PER_CHANNEL):
+            node.domain, changed = "", True
+    return changed
+
+
+def _merge(graph: Graph) -> bool:
+    """Let one QuantizeLinear do what several equal ones do."""
+    kept: dict[tuple[object, ...], NodeProto] = {}
+    changed = False
+    nodes = [node for node in graph.nodes if is_op(node, "QuantizeLinear")]
+    # What an output or a subgraph reads keeps its name.
+    for node in sorted(nodes, key=lambda node: not graph.is_read_elsewhere(node.output[0])):
+        q, _ = qparams(graph, node, 1, node.output[0], "")
+        if q is None:
+            continue
+        axis = 0 if q.per_tensor else int(attribute(node, "axis", 1))
+        numbers = q.scale.tobytes(), q.zero_point.dtype.str, q.zero_point.tobytes()
+        first = kept.setdefault((node.input[0], axis, *numbers), node)
+        if first is node:
+            continue
+        changed = True
+        graph.remove(node)
+        graph.redirect(node.output[0], first.output[0])
+        if graph.is_read_elsewhere(node.output[0]):
+            graph.make("Identity", [first.output[0]], node.output[0], f"{first.output[0]}/Identity")
+    return changed
+
+
+def _convert_before_moving(graph: Graph, norm: Norm) -> bool:
+    """Let what moves a norm's results, before they are quantized, move codes: norm, moves, QuantizeLinear."""
+    moves: list[NodeProto] = []
+    activation = None
+    tensor = norm.output
+    while True:
+        node = graph.only_reader(tensor)
+        if node is None or tensor != node.input[0]:
+            return False
+        if _moves_bytes(graph, node):
+            moves.append(node)
+        elif activation is None and activation_limits(graph, node) is not None:
+            activation = node
+        else:
+            break
+        tensor = node.output[0]
+    q = qparams(graph, node, 1, node.output[0], "")[0] if is_op(node, "QuantizeLinear") else None
+    if not moves or q is None or not q.per_tensor:
+        return False
+    changed = [*moves, node] + ([activation] if activation is not None else [])
+    for one in changed:
+        graph.remove(one)
+        one.name = label(one)
+    last, codes = norm.output, node.output[0]
+    if activation is not None:
+        activation.input[0], activation.output[0] = last, graph.new_name(f"{norm.output}/activated")
+        graph.add(activation)
+        last = activation.output[0]
+    node.input[0], node.output[0] = last, graph.new_name(f"{norm.output}/codes")
+    graph.add(node)
+    last = node.output[0]
+    for one in moves:
+        one.input[0], one.output[0] = last, codes if one is moves[-1] else graph.new_name(f"{one.output[0]}/codes")
+        graph.add(one)
+        last = one.output[0]
+    return True
+
+
+def _convert_behind_moving(graph: Graph, norm: Norm) -> bool:
+    """Let what moves numbers between a DequantizeLinear and a norm move the codes."""
+    moves: list[NodeProto] = []
+    maker = graph.maker(norm.input)
+    while maker is not None and _moves_bytes(graph, maker):
+        moves.append(maker)
+        maker = graph.maker(maker.input[0])
+    if not moves or maker is None or not is_op(maker, "DequantizeLinear"):
+        return False
+    q, _ = qparams(graph, maker, 1, maker.input[0], "")
+    if q is None or not q.per_tensor:
+        return False
+    codes = q.codes
+    for node in reversed(moves):
+        real, made = node.output[0], graph.new_name(f"{node.output[0]}/codes")
+        graph.remove(node)
+        node.name = label(node)
+        node.input[0], node.output[0] = codes, made
+        graph.add(node)
+        graph.make("DequantizeLinear", [made, *maker.input[1:]], real, f"{real}/DequantizeLinear")
+        codes = made
+    return True
+
+
+def _moves_bytes(graph: Graph, node: NodeProto) -> bool:
+    """Say whether a node only moves numbers, bytes too."""
+    if not is_op(node, *_MOVES):
+        return False
+    if node.op_type != "MaxPool":
+        return True
+    return opset_of(graph.model) >= _OLDEST_POOL_OF_BYTES and not any(node.output[1:])
