@@ -9,6 +9,8 @@ from exact_sums import exact_session
 from onnx import numpy_helper, parser
 
 from bytenorm import onnx as bno
+from bytenorm.cli import main
+from bytenorm.report import gather
 
 RNG = np.random.default_rng(3)
 C = 4
@@ -105,3 +107,65 @@ def test_a_norm_with_parameters_for_each_position_stays_in_float(opset):
     )  # fmt: skip
     (found,) = bno.inspect(made).norms
     assert found.problem == "it has parameters of its own for each position"
+
+
+# --- inputs without a batch in front ----------------------------------------------------------------------------
+
+
+def recurrent(h="N"):
+    """A norm, then an LSTM of two directions whose state is an input, and a size that is one, too."""
+    return model(
+        f"""(float[N, 4, 10] x, float[2, {h}, 3] h, float[2, {h}, 3] c, float[2] size)
+            => (float[T, 2, N, 3] y, float[2, {h}, 3] last) {{
+            b = BatchNormalization(x, w, b0, m, v) r = Relu(b)
+            k = Conv(r, kernel) t = Transpose<perm = [2, 0, 1]>(k)
+            z, last = LSTM<hidden_size = 3, direction = "bidirectional">(t, W, R, , , h, c)
+            s = ReduceProd<keepdims = 0>(size) y = Mul(z, s)
+        }}""",
+        kernel=f32(RNG.normal(0, 0.5, (C, C, 1))), W=f32(RNG.normal(0, 0.3, (2, 12, C))),
+        R=f32(RNG.normal(0, 0.3, (2, 12, 3))), **{k.replace("b", "b0"): v for k, v in norm("").items()},
+    )  # fmt: skip
+
+
+def states(n):
+    state = {name: f32(RNG.normal(size=(2, n, 3))) for name in "hc"}
+    return {"x": f32(RNG.normal(size=(n, 4, 10))), **state, "size": f32([1, 2])}
+
+
+@pytest.mark.parametrize("method", [None, "mse"])
+@pytest.mark.parametrize("calibrate_method", ["minmax", "entropy"])
+def test_recurrent_states_and_sizes(method, calibrate_method):
+    made, data = recurrent(), [states(40), states(3)]
+    small = bno.quantize(made, data, method=method, calibrate_method=calibrate_method)
+    compared = bno.compare(made, small, data)
+    assert compared.samples == 43
+    assert compared.outputs[0].snr_db > 20
+    found = gather(small, data)
+    assert (found.samples, len(found.norms)) == (43, 1)
+
+
+def test_batch_axes_are_told(tmp_path, capsys):
+    """Without names on the states nothing tells their batch."""
+    made, data = recurrent("?"), states(5)
+    with pytest.raises(ValueError, match="must have one number of rows"):
+        bno.quantize(made, [data])
+    axes = {"h": 1, "c": -2}
+    small = bno.quantize(made, [data], batch_axes=axes)
+    compared = bno.compare(made, small, [data], batch_axes=axes)
+    assert (compared.samples, gather(small, [data], batch_axes=axes).samples) == (5, 5)
+    onnx.save(made, tmp_path / "float.onnx")
+    np.savez(tmp_path / "data.npz", **data)
+    model_, out, given = (str(tmp_path / name) for name in ("float.onnx", "made.onnx", "data.npz"))
+    told = ["--data", given, "--batch-axis", "h=1", "--batch-axis", "c=-2"]
+    assert main(["quantize", model_, *told, "-o", out]) == 0
+    assert onnx.load(out) == small
+    assert main(["compare", model_, out, *told]) == 0
+    assert main(["report", out, *told, "-o", str(tmp_path / "page.html")]) == 0
+    assert main(["bench", model_, out, *told, "--batch", "3", "--repeats", "1"]) == 0
+    assert main(["bench", model_, out, *told[2:], "--batch", "3", "--repeats", "1"]) == 0
+    capsys.readouterr()
+    assert main(["compare", model_, out, *told, "--batch-axis", "x=3"]) == 2
+    assert capsys.readouterr().err == "bytenorm: error: batch_axes['x'] must be an axis of 3, got 3\n"
+    for text in ("x", "=1", "x=a", "x="):
+        assert main(["compare", model_, out, "--data", given, "--batch-axis", text]) == 2
+        assert "INPUT=AXIS is wanted, such as state=1 or size=none" in capsys.readouterr().err

@@ -369,6 +369,13 @@ def _add_calibrate(made: argparse.ArgumentParser) -> None:
     _add_json(made)
 
 
+def _batch_axis(text: str) -> tuple[str, int | None]:
+    name, _, axis = text.rpartition("=")
+    if not name or not (axis == "none" or axis.lstrip("-").isdecimal()):
+        raise argparse.ArgumentTypeError(f"INPUT=AXIS is wanted, such as state=1 or size=none, got {text!r}")
+    return name, None if axis == "none" else int(axis)
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -398,6 +405,15 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     if required:
         parser.add_argument("--limit", type=int, metavar="N", help="use N samples at most")
+    parser.add_argument(
+        "--batch-axis",
+        action="append",
+        default=[],
+        type=_batch_axis,
+        metavar="INPUT=AXIS",
+        help="the axis of an input that counts samples, or none for one that goes to every batch as it is "
+        "(default: the first, or the one named as another input's); may be given again",
+    )
     group = parser.add_argument_group(
         "images", "Pixels become (pixel * scale - mean) / std; one number, or one a channel."
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
+from ..onnx.batch_axes import batch_axes_of, size_of_batches
 from ..onnx.model import InputInfo, input_infos, load_model
 from ..onnx.runtime import session
 from ..onnx.timing import Profile, Timing, measure, profile, random_feeds, session_options
-from .samples import samples
+from .samples import given_axes, samples
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _feeds(options: argparse.Namespace) -> tuple[dict[str, np.ndarray], int]:
 def _feeds_of(
     options: argparse.Namespace, model: onnx.ModelProto, infos: Sequence[InputInfo]
 ) -> tuple[dict[str, np.ndarray], int]:
-    fixed = next((info.shape[0] for info in infos if info.shape and info.shape[0] is not None), None)
+    fixed = size_of_batches(infos, batch_axes_of(infos, given_axes(options)))
     if options.batch is not None and options.batch < 1:
         raise ValueError(f"batch must be at least 1, got {options.batch}")
     if None not in (fixed, options.batch) and fixed != options.batch:
@@ -131,7 +132,7 @@ def _feeds_of(
     if (options.mean, options.std, options.scale) != (None, None, None):
         raise ValueError("images must come with --data")
     try:
-        return random_feeds(model, batch=batch), batch
+        return random_feeds(model, batch=batch, batch_axes=given_axes(options)), batch
     except ValueError as error:
         raise ValueError(str(error).replace("real data is wanted", "--data is wanted")) from None
 
@@ -144,11 +145,15 @@ def _real(options: argparse.Namespace, model: onnx.ModelProto, batch: int) -> di
     parts = list(data)
     feeds = {}
     for name, first in parts[0].items():
-        shapes = {part[name].shape[1:] for part in parts}
+        axis = data.batch_axes[name]
+        if axis is None:
+            feeds[name] = first
+            continue
+        shapes = {part[name].shape[:axis] + part[name].shape[axis + 1 :] for part in parts}
         if len(shapes) > 1:
             listed = ", ".join(map(str, sorted(shapes)))
             raise ValueError(f"--data {options.data!r} has samples of several shapes for {name!r}: {listed}")
-        feeds[name] = np.concatenate([part[name] for part in parts]) if first.ndim else first
+        feeds[name] = np.concatenate([part[name] for part in parts], axis)
     return feeds
 
 

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 def samples(options: argparse.Namespace, model: onnx.ModelProto, limit: int | None) -> Dataset:
     """Return the data of the options for a model."""
-    return open_data(options.data, model, limit=limit, images=_images(options), argument="--data")
+    images, axes = _images(options), given_axes(options)
+    return open_data(options.data, model, limit=limit, images=images, batch_axes=axes, argument="--data")
+
+
+def given_axes(options: argparse.Namespace) -> dict[str, int | None] | None:
+    """Return the axes of inputs that the options tell."""
+    return dict(options.batch_axis) or None
 
 
 def _images(options: argparse.Namespace) -> ImageInput | None:

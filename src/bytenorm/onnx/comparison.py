@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,6 +15,9 @@ from .data import open_data
 from .model import load_model
 from .runtime import session
 from .table import text_table
+
+if TYPE_CHECKING:
+    from .batch_axes import BatchAxes
 
 _KINDS = ("float16", "float", "double", "bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 _NUMBERS = frozenset(f"tensor({kind})" for kind in _KINDS)
@@ -129,6 +132,7 @@ def compare(
     data: object,
     *,
     limit: int | None = None,
+    batch_axes: BatchAxes | None = None,
     sess_options: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -146,6 +150,8 @@ def compare(
         As `open_data` takes it.
     limit : int, optional
         The most samples to use.
+    batch_axes : dict of str to int or None, optional
+        As `open_data` takes it.
     sess_options : onnxruntime.SessionOptions, optional
         For both.
     progress : callable, optional
@@ -178,7 +184,7 @@ def compare(
     """
     proto = load_model(reference, argument="reference")
     load_model(candidate, argument="candidate")
-    batches = open_data(data, proto, limit=limit, argument="data")
+    batches = open_data(data, proto, limit=limit, batch_axes=batch_axes, argument="data")
     del proto
     first, second = session(reference, sess_options), session(candidate, sess_options)
     _require_same_inputs(first, second)
@@ -191,7 +197,7 @@ def compare(
     numbers = [position for position, difference in enumerate(pairs) if not difference.problem]
     done = 0
     for batch in batches:
-        n = max((len(array) for array in batch.values() if array.ndim), default=1)
+        n = batches.count(batch)
         wanted = _run(first, [names[i] for i in numbers], batch, "reference")
         got = _run(second, [others[i].name for i in numbers], batch, "candidate")
         for i, one, other in zip(numbers, wanted, got, strict=True):

@@ -15,6 +15,7 @@ import onnx
 from .. import _checks, _npz
 from .._files import as_path, kind_of, require_file
 from .._npy import map_array, reading
+from .batch_axes import BatchAxes, batch_axes_of, part_of, samples_in, size_of_batches
 from .model import InputInfo, input_infos, load_model
 
 LARGEST_BATCH = 32  # samples, where the model leaves it open
@@ -94,6 +95,8 @@ class Dataset:
     ----------
     inputs : tuple of InputInfo
         What the model wants.
+    batch_axes : dict of str to int or None
+        The axis of each input that counts samples; None for one that goes to every batch as it is.
     samples : int
         The number of samples in a pass.
 
@@ -115,7 +118,7 @@ class Dataset:
         self._items = items
         self._plan = plan  # of each item the rows that it has, and those that are used
         self._checks = checks
-        self.inputs = checks.inputs
+        self.inputs, self.batch_axes = checks.inputs, checks.axes
         self.samples = sum(used for _, used in plan)
 
     def __len__(self) -> int:
@@ -134,6 +137,21 @@ class Dataset:
             for start in range(0, used, self._checks.batch):
                 yield self._checks.cut(item.label, arrays, start, min(start + self._checks.batch, used))
 
+    def count(self, batch: Mapping[str, np.ndarray]) -> int:
+        """Return the number of samples in a batch."""
+        return samples_in(batch, self.batch_axes)
+
+    @property
+    def takes_any_number(self) -> bool:
+        """Whether the model leaves open how many samples it takes at a time."""
+        return self._checks.fixed is None and any(axis is not None for axis in self.batch_axes.values())
+
+    def one_by_one(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the samples, each as a batch."""
+        for batch in self:
+            for i in range(self.count(batch)):
+                yield {name: part_of(array, self.batch_axes[name], i, i + 1) for name, array in batch.items()}
+
     def __repr__(self) -> str:
         inputs = ", ".join(map(str, self.inputs))
         return f"<Dataset of {self.samples} samples in {len(self)} batches for {inputs}>"
@@ -151,13 +169,16 @@ def open_data(
     *,
     limit: int | None = None,
     images: ImageInput | None = None,
+    batch_axes: BatchAxes | None = None,
     argument: str = "calibration_data",
 ) -> Dataset:
     """Check data against a model's inputs and cut it into batches.
 
-    An array has the model's batch dimension in front. A model with a fixed batch of B gets batches of B: arrays
-    must have a multiple of B rows, and B successive images make a batch. Otherwise batches have at most 32
-    samples, and each image is one. Inputs without dimensions go to every batch as they are.
+    A model with a fixed batch of B gets batches of B: arrays must have a multiple of B rows, and B successive
+    images make a batch. Otherwise batches have at most 32 samples, and each image is one. The batch is an input's
+    first axis, or that which has the same name: ``h[2, N, 64]`` beside ``x[N, 3]``. Inputs without a batch go to
+    every batch of their dict as they are: those without axes, and those whose first axis has a size of its own, as
+    ``size[2]`` beside ``image[N, 3, 640, 640]``.
 
     Parameters
     ----------
@@ -172,6 +193,9 @@ def open_data(
         The most samples to use, from the front; with a fixed batch rounded down to whole batches.
     images : ImageInput, optional
         How pixels become numbers; without it they are divided by 255.
+    batch_axes : dict of str to int or None, optional
+        The batch axes of inputs by name, where others are wanted than those above; None for an input that goes to
+        every batch as it is.
     argument : str, optional
         What messages call the data.
 
@@ -208,12 +232,15 @@ def open_data(
     if images is not None and not isinstance(images, ImageInput):
         raise TypeError(f"images must be a bytenorm.onnx.ImageInput, got {type(images).__name__}")
     proto = model if isinstance(model, onnx.ModelProto) else load_model(model)
-    checks = _Checks(tuple(input_infos(proto)), argument)
+    inputs = tuple(input_infos(proto))
+    if batch_axes is None and isinstance(data, Dataset) and data.inputs == inputs:
+        batch_axes = data.batch_axes
+    checks = _Checks(inputs, batch_axes, argument)
     if isinstance(data, (str, os.PathLike)):
         return _dataset(_files(data, checks, images), checks, limit, keep=True)
     if images is not None:
         raise ValueError(f"images is for files of images, {argument} is {type(data).__name__}")
-    if isinstance(data, Dataset) and data.inputs == checks.inputs:
+    if isinstance(data, Dataset) and (data.inputs, data.batch_axes) == (checks.inputs, checks.axes):
         return data._limited(limit)
     wanted = f"{argument} must be dicts of arrays by input name or a path"
     if isinstance(data, (Mapping, np.ndarray)):
@@ -261,19 +288,16 @@ class _Item:
 class _Checks:
     """What a model wants, and the words for what it does not get."""
 
-    def __init__(self, inputs: tuple[InputInfo, ...], argument: str) -> None:
+    def __init__(self, inputs: tuple[InputInfo, ...], batch_axes: BatchAxes | None, argument: str) -> None:
         if not inputs:
             raise ValueError(f"the model has no inputs: there is nothing to feed it {argument}")
         for info in inputs:
             if 0 in info.shape:
                 raise ValueError(f"the model's input {info} has a dimension of 0: there is no data for it")
-        fixed = {info.name: info.shape[0] for info in inputs if info.shape and info.shape[0] is not None}
-        if len(set(fixed.values())) > 1:
-            sizes = ", ".join(f"{name!r}: {n}" for name, n in fixed.items())
-            raise ValueError(f"the model's inputs differ in their first dimension, which is the batch: {sizes}")
+        self.axes = batch_axes_of(inputs, batch_axes)
         self.inputs = inputs
         self.argument = argument
-        self.fixed = next(iter(fixed.values()), None)
+        self.fixed = size_of_batches(inputs, self.axes)
         self.batch: int = self.fixed or LARGEST_BATCH
 
     def limit(self, limit: int | None) -> int | None:
@@ -298,18 +322,26 @@ class _Checks:
             which = f"{label}: input {info.name!r}"
             if dtype != info.dtype:
                 raise ValueError(f"{which} must be {info.dtype}, got {dtype}")
+            axis = self.axes[info.name]
             fits = len(shape) == len(info.shape) and all(
-                want in (None, n) for n, want in zip(shape[1:], info.shape[1:], strict=True)
+                want in (None, n) or i == axis for i, (n, want) in enumerate(zip(shape, info.shape, strict=True))
             )
             if not fits:
-                raise ValueError(f"{which} must fit {info}, got shape {shape}")
+                hint = (
+                    " (it goes to every batch as it is: batch_axes tells otherwise)"
+                    if axis is None and shape
+                    else ""
+                )
+                raise ValueError(f"{which} must fit {info}, got shape {shape}{hint}")
             if 0 in shape:
                 raise ValueError(f"{which} is empty, got shape {shape}")
-            if shape:
-                counts[info.name] = shape[0]
+            if axis is not None:
+                counts[info.name] = shape[axis]
         if len(set(counts.values())) > 1:
             sizes = ", ".join(f"{name!r}: {n}" for name, n in counts.items())
-            raise ValueError(f"{label}: the inputs must have one number of rows, got {sizes}")
+            raise ValueError(
+                f"{label}: the inputs must have one number of rows, got {sizes} (batch_axes tells where they are)"
+            )
         rows = next(iter(counts.values()), 1)
         if self.fixed is not None and rows % self.fixed:
             raise ValueError(
@@ -322,14 +354,15 @@ class _Checks:
         batch = {}
         for info in self.inputs:
             array = arrays[info.name]
-            rows = np.array(array[start:stop] if array.ndim else array, order="C")
+            axis = self.axes[info.name]
+            rows = np.array(part_of(array, axis, start, stop), order="C")
             if rows.dtype.kind == "f":
                 bad = ~np.isfinite(rows)
                 if bad.any():
                     at = [int(i) for i in np.unravel_index(int(np.argmax(bad)), rows.shape)]
                     value = rows[tuple(at)]
-                    if at:
-                        at[0] += start
+                    if axis is not None:
+                        at[axis] += start
                     raise ValueError(f"{label}: input {info.name!r} holds {value} at {at}")
             batch[info.name] = rows
         return batch

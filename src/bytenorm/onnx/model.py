@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,11 +50,14 @@ class InputInfo:
     shape : tuple of int or None
         None where the model leaves a dimension open.
     dtype : numpy.dtype
+    names : tuple of str
+        What the model calls its dimensions; empty where it does not.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         dims = ", ".join("?" if n is None else str(n) for n in self.shape)
@@ -245,7 +248,7 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in tensor.shape.dim
     )
-    return InputInfo(value.name, shape, DTYPES[tensor.elem_type])
+    return InputInfo(value.name, shape, DTYPES[tensor.elem_type], tuple(dim.dim_param for dim in tensor.shape.dim))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

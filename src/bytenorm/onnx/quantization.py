@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import onnx
 from onnxruntime import quantization as ort_quantization
@@ -38,6 +38,9 @@ from .norms import Norm, find_norms
 from .recalibration import RecalibratedNorm, recalibrate
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
+
+if TYPE_CHECKING:
+    from .batch_axes import BatchAxes
 
 QuantFormat = Literal["QDQ", "QOperator"]
 ByteType = Literal["uint8", "int8"]
@@ -93,6 +96,7 @@ def quantize(
     nodes_to_exclude: Sequence[str] = (),
     limit: int | None = None,
     images: ImageInput | None = None,
+    batch_axes: BatchAxes | None = None,
 ) -> onnx.ModelProto:
     """Make an 8-bit model of a float one, its batch norms included.
 
@@ -136,6 +140,9 @@ def quantize(
         Use so many samples at most.
     images : ImageInput, optional
         How image files become inputs.
+    batch_axes : dict of str to int or None, optional
+        By input name, the axis that counts samples, where it is neither the first nor named as another input's;
+        None for an input that goes to every batch as it is.
 
     Returns
     -------
@@ -184,6 +191,7 @@ def quantize(
         nodes_to_exclude=nodes_to_exclude,
         limit=limit,
         images=images,
+        batch_axes=batch_axes,
     )
     warn_of(list(report.outcomes))
     warn_of_accuracy(complaints(report.comparison, report.alone))
@@ -209,6 +217,7 @@ def quantize_with_report(
     nodes_to_exclude: Sequence[str] = (),
     limit: int | None = None,
     images: ImageInput | None = None,
+    batch_axes: BatchAxes | None = None,
     progress: Progress | None = None,
 ) -> tuple[onnx.ModelProto, QuantizationReport]:
     """Do as :func:`quantize`, and say what happened instead of warning.
@@ -234,7 +243,7 @@ def quantize_with_report(
     refuse_lowered(prepared, "model")
     if is_quantized(graph):
         raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
-    data = open_data(calibration_data, original, limit=limit, images=images)
+    data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
 
     norms = find_norms(graph)
     excluded, included = _split(norms, left_out)

@@ -243,8 +243,8 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
         *,
         one_by_one: bool = False,
     ) -> None:
-        one_by_one = one_by_one and all(info.shape and info.shape[0] is None for info in data.inputs)
-        self._batches = _samples(data) if one_by_one else iter(data)
+        one_by_one = one_by_one and data.takes_any_number
+        self._batches = data.one_by_one() if one_by_one else iter(data)
         self._done, self._all, self._progress = 0, data.samples if one_by_one else len(data), progress
         self._names = names
         self.error: Exception | None = None  # of the data, which the quantizer may report as its own
@@ -259,12 +259,6 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
             self.error = error
             raise
         return None if batch is None else {self._names[name]: array for name, array in batch.items()}
-
-
-def _samples(data: Dataset) -> Iterator[dict[str, np.ndarray]]:
-    for batch in data:
-        for i in range(len(next(iter(batch.values())))):
-            yield {name: array[i : i + 1] for name, array in batch.items()}
 
 
 def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:

@@ -23,6 +23,7 @@ import onnx
 import onnxruntime
 
 from .. import _checks
+from .batch_axes import BatchAxes, batch_axes_of
 from .graph import Graph
 from .model import input_infos, load_model, save_model
 from .norms import find_norms
@@ -140,7 +141,11 @@ def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
 
 
 def random_feeds(
-    model: onnx.ModelProto | str | os.PathLike[str], *, batch: int = 1, seed: int = 0
+    model: onnx.ModelProto | str | os.PathLike[str],
+    *,
+    batch: int = 1,
+    batch_axes: BatchAxes | None = None,
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Make random inputs of the shapes that a model wants.
 
@@ -148,7 +153,9 @@ def random_feeds(
     ----------
     model : onnx.ModelProto or path
     batch : int, optional
-        The first dimension, where the model leaves it open.
+        How many samples, where the model leaves it open.
+    batch_axes : dict of str to int or None, optional
+        As `bytenorm.onnx.compare` takes it.
     seed : int, optional
 
     Returns
@@ -160,7 +167,7 @@ def random_feeds(
     Raises
     ------
     TypeError, FileNotFoundError, ValueError
-        As `load_model` and `input_infos`; if the model leaves another dimension than the first open.
+        As `load_model` and `input_infos`; if the model leaves another dimension than that of the batch open.
 
     Examples
     --------
@@ -173,8 +180,11 @@ def random_feeds(
     proto = model if isinstance(model, onnx.ModelProto) else load_model(model)
     rng = np.random.default_rng(seed)
     feeds = {}
-    for info in input_infos(proto):
-        if None in info.shape[1:] or 0 in info.shape:
+    inputs = input_infos(proto)
+    axes = batch_axes_of(inputs, batch_axes)
+    for info in inputs:
+        open_axes = [i for i, n in enumerate(info.shape) if n is None]
+        if 0 in info.shape or open_axes not in ([], [axes[info.name]]):
             raise ValueError(f"the model's input {info} has a size that is not known: real data is wanted")
         shape = tuple(batch if n is None else n for n in info.shape)
         feeds[info.name] = _random(rng, shape, info.dtype)

@@ -34,6 +34,7 @@ from .spots import NotMeasured, Spot, spot_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ..onnx.batch_axes import BatchAxes
     from ..onnx.data import Dataset
     from ..onnx.norms import QParams
 
@@ -174,6 +175,7 @@ def gather(
     data: object,
     *,
     limit: int | None = None,
+    batch_axes: BatchAxes | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Run a quantized model in ONNX Runtime and measure its batch norms.
@@ -186,6 +188,8 @@ def gather(
         As `bytenorm.onnx.compare` takes it.
     limit : int, optional
         The most samples to use.
+    batch_axes : dict of str to int or None, optional
+        As `bytenorm.onnx.compare` takes it.
     progress : callable, optional
         Called with ``"running"`` and the numbers of samples that are done and of all, then with ``"measuring"``
         and those of norms.
@@ -229,7 +233,7 @@ def gather(
     if not spots:
         why = f": {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
         raise ValueError(f"model: it has no batch norm between 8-bit tensors{why}")
-    batches = open_data(data, loaded, limit=limit, argument="data")
+    batches = open_data(data, loaded, limit=limit, batch_axes=batch_axes, argument="data")
     gathered = [_Gathered(spot) for spot in spots]
     samples = _run(copy, batches, gathered, progress)
     norms = []
@@ -277,7 +281,7 @@ def _run(
             raise ValueError(f"model: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
         for one in gathered:
             one.add(batch | made)
-        done += max((len(array) for array in batch.values() if array.ndim), default=1)
+        done += batches.count(batch)
         if progress is not None:
             progress("running", done, batches.samples)
     return done
