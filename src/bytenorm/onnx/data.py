@@ -130,10 +130,13 @@ class Dataset:
             item = next(items, None)
             if item is None:
                 raise ValueError(f"{self._checks.argument} has fewer samples in a later pass than in the first")
-            arrays = item.load()
+            arrays = dict(item.load())
             now = self._checks.rows(item.label, _layouts(arrays))
             if now != rows:
                 raise ValueError(f"{item.label} has {now} rows in a later pass, {rows} in the first")
+            for name, axis in self.batch_axes.items():
+                if axis != 0 and arrays[name].ndim:  # archives give rows only
+                    arrays[name] = arrays[name][:]
             for start in range(0, used, self._checks.batch):
                 yield self._checks.cut(item.label, arrays, start, min(start + self._checks.batch, used))
 
@@ -355,7 +358,8 @@ class _Checks:
         for info in self.inputs:
             array = arrays[info.name]
             axis = self.axes[info.name]
-            rows = np.array(part_of(array, axis, start, stop), order="C")
+            part = part_of(array, axis, start, stop) if isinstance(array, np.ndarray) else array[start:stop]
+            rows = np.array(part, order="C")
             if rows.dtype.kind == "f":
                 bad = ~np.isfinite(rows)
                 if bad.any():
