@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo test lint types sanitize portable library oldest benchmark format clean
+.PHONY: demo test random lint types sanitize portable library oldest benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -19,6 +19,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2
+
+# Random calls of the operators against the reference: tests/random_operators.py --help tells which.
+RANDOM ?= --cases 200000 --seed 1
+random: $(VENV)/.test
+	$(BIN)/python tests/random_operators.py $(RANDOM)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ namespace {
 
 // Below this a second thread costs more than it saves: waking one takes microseconds, copying 32 KiB about
 // one.
-constexpr int64_t bytes_a_thread = 32 * 1024;
+std::atomic<int64_t> bytes_a_thread{32 * 1024};
 constexpr int spins_before_sleep = 2000;  // some 50 us: longer than the gap between two layers of a network
 
 void pause_cpu() {
@@ -182,6 +182,10 @@ void set_num_threads(int n) {
     wanted_threads.store(n, std::memory_order_relaxed);
 }
 
+int64_t set_bytes_a_thread(int64_t bytes) {
+    return bytes_a_thread.exchange(bytes);
+}
+
 int default_num_threads() {
     int cpus = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
@@ -193,7 +197,7 @@ int default_num_threads() {
 
 void parallel_for(int64_t units, int64_t bytes, void (*body)(void*, int64_t, int64_t), void* context) {
     if (units <= 0) return;
-    const int64_t deserved = std::min(units, bytes / bytes_a_thread);
+    const int64_t deserved = std::min(units, bytes / bytes_a_thread.load(std::memory_order_relaxed));
     const int parts = static_cast<int>(std::min<int64_t>(std::min(num_threads(), most_parts), deserved));
     if (parts < 2) return body(context, 0, units);
 

@@ -6,9 +6,10 @@
 
 namespace bytenorm {
 
-int num_threads();            // of this thread's calls
-void set_num_threads(int n);  // n >= 1
-int default_num_threads();    // the CPUs of the affinity mask, at most 8
+int num_threads();                          // of this thread's calls
+void set_num_threads(int n);                // n >= 1
+int64_t set_bytes_a_thread(int64_t bytes);  // for tests, whose arrays are small; returns what was before
+int default_num_threads();                  // the CPUs of the affinity mask, at most 8
 bool work_alone(bool alone);  // whether this thread's calls, and no other's, stay in it; returns what was before
 
 // floor(units * part / parts), where the share of one of `parts` begins. The product may be beyond 2^63: 25 pieces

@@ -31,7 +31,7 @@ class Pass {
           layout_(layout),
           threads_(threads),
           first_channel_(first_channel),
-          stream_(layout.size >= stream_from) {}
+          stream_(layout.size >= stream_from()) {}
 
     void run() {
         if (layout_.size == 0) return;

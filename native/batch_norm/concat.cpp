@@ -179,7 +179,7 @@ class ConcatPass {
         p.x_stride = loop.x_stride, p.y_stride = loop.y_stride, p.channel_step = loop.channel_step;
         p.images = 1;
         p.conversion = folded_.conversion();
-        p.stream = layout_.size() >= stream_from;
+        p.stream = layout_.size() >= stream_from();
         planes_segment(plan_, folded_, p, channel);
     }
 

@@ -1,6 +1,7 @@
 #include "segment.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "../dispatch.hpp"
 
@@ -13,7 +14,17 @@ constexpr int64_t tiles_below = int64_t{8} << 20;
 constexpr int64_t tile_bytes = 4096;
 constexpr int64_t far_tile_bytes = 2048;
 
+std::atomic<int64_t> streamed_from{int64_t{64} << 20};
+
 }  // namespace
+
+int64_t stream_from() {
+    return streamed_from.load(std::memory_order_relaxed);
+}
+
+int64_t set_stream_from(int64_t bytes) {
+    return streamed_from.exchange(bytes);
+}
 
 void planes_segment(const Plan& plan, const Folded& folded, Planes& p, int64_t channel) {
     const FloatParams real = folded.real();

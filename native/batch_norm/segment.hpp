@@ -6,7 +6,8 @@
 namespace bytenorm {
 
 // Outputs beyond any cache are stored past it; below, whoever reads the result next finds it there.
-constexpr int64_t stream_from = int64_t{64} << 20;
+int64_t stream_from();
+int64_t set_stream_from(int64_t bytes);  // for tests, whose arrays are small; returns what was before
 
 // `p` says where the planes are; `channel` is that of the first one.
 void planes_segment(const Plan& plan, const Folded& folded, Planes& p, int64_t channel);

@@ -1,5 +1,8 @@
 // The module bytenorm._core.
 #define BYTENORM_IMPORTS_NUMPY
+#include <algorithm>
+
+#include "../batch_norm/segment.hpp"
 #include "../dispatch.hpp"
 #include "../threads.hpp"
 #include "tensor.hpp"
@@ -32,6 +35,10 @@ NB_MODULE(_core, module) {
     module.def("get_num_threads", &num_threads);
     module.def("set_num_threads", &set_num_threads, nb::arg("n"));
     module.def("default_num_threads", &default_num_threads);
+    module.def("set_stream_from", &set_stream_from, nb::arg("bytes"));
+    module.def(
+        "set_bytes_a_thread", [](int64_t bytes) { return set_bytes_a_thread(std::max<int64_t>(bytes, 1)); },
+        nb::arg("bytes"));
     module.def("work_alone", &work_alone, nb::arg("alone"));
     module.attr("compiler") = BYTENORM_COMPILER;
     module.attr("version") = BYTENORM_VERSION;
