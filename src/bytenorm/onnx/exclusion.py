@@ -80,6 +80,6 @@ def _has_its_range(graph: Graph, activation: NodeProto) -> bool:
 
 
 def with_name(graph: Graph, node: NodeProto) -> str:
-    """Return the name of a node, which it gets if it has none."""
-    node.name = node.name or graph.new_node_name(f"{label(node)}/{node.op_type}")
+    """Return the name of a node; it gets what messages call it if it has none."""
+    node.name = node.name or graph.new_node_name(label(node))
     return node.name

@@ -153,13 +153,6 @@ def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
             raise ValueError(f"{argument}: its norms are lowered already ({entry.value!r})")
 
 
-def refuse_invalid(norms: list[Norm]) -> None:
-    """Refuse norms whose parameters are missing, not constant or inconsistent."""
-    for norm in norms:
-        if norm.parameters is None and not norm.lowered:
-            raise ValueError(f"model: the {norm.written} {norm.name}: {norm.problem}")
-
-
 def lower_graph(
     graph: Graph, lowering: Lowering, excluded: Container[str] = (), *, keep_int8: bool = False
 ) -> list[Outcome]:

@@ -94,7 +94,7 @@ class Norm:
 
     `input` and `output` are the tensors that it reads and makes, `nodes` all of its nodes, without the
     activation and without the conversions around it. `problem` says why it cannot run in 8 bits as it is;
-    where its own parameters are the problem, `parameters` is None.
+    where its own parameters are the problem, or it works in another type than float32, `parameters` is None.
     """
 
     name: str
@@ -190,9 +190,17 @@ def find_norms(graph: Graph) -> list[Norm]:
         if norm is not None:
             taken.update(id(n) for n in norm.nodes)
             if not norm.lowered:
+                _require_floats(graph, norm)
                 _look_around(graph, norm)
             found.append(norm)
     return found
+
+
+def _require_floats(graph: Graph, norm: Norm) -> None:
+    data_type = graph.type_of(norm.input)[0]
+    if data_type not in (0, TensorProto.FLOAT, *BYTES):
+        norm.problem = norm.problem or f"it works in {type_name(data_type)}"
+        norm.parameters = None
 
 
 def find_hidden(graph: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:

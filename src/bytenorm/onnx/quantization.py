@@ -19,7 +19,7 @@ from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
 from .folding import fold
 from .function import DOMAIN
-from .graph import Graph, all_graphs, opset_of, tell_nodes_apart, type_name
+from .graph import Graph, all_graphs, opset_of, tell_nodes_apart
 from .inspection import is_quantized
 from .lowering import (
     IR_VERSION,
@@ -27,7 +27,6 @@ from .lowering import (
     Outcome,
     check_lowering,
     lower_graph,
-    refuse_invalid,
     refuse_lowered,
     warn_of,
     warn_of_constants,
@@ -247,11 +246,11 @@ def quantize_with_report(
 
     norms = find_norms(graph)
     excluded, included = _split(norms, left_out)
-    left_out += [node for n in excluded for node in n.nodes]
-    refuse_invalid(included)
-    _refuse_other_floats(graph, included)
+    odd = [n for n in included if n.parameters is None]  # these stay in float, as lower_graph reports
+    left_out += [node for n in (*excluded, *odd) for node in n.nodes]
+    left_out += _makers_of_parameters(graph, odd)
     folded = fold(graph, included)
-    gone = {id(n) for n in folded}
+    gone = {id(n) for n in (*folded, *odd)}
     kept = [n for n in included if id(n) not in gone]
     left_names = [with_name(graph, node) for node in left_out]
     marks = Marks()
@@ -323,6 +322,13 @@ def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], 
     return ours, others
 
 
+def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProto]:
+    """Return the nodes that make parameters which are not constant: 8 bits for all channels would be too few."""
+    tensors = dict.fromkeys(t for n in norms for node in n.nodes for t in node.input if t and t != n.input)
+    makers = [graph.maker(tensor) for tensor in tensors if graph.constant(tensor) is None]
+    return [maker for maker in makers if maker is not None]
+
+
 def _check_choice(name: str, value: object, kind: Any) -> None:
     if value not in get_args(kind):
         raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
@@ -339,14 +345,6 @@ def _check_names(nodes_to_exclude: object) -> None:
     if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
         came = type(nodes_to_exclude).__name__
         raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
-
-
-def _refuse_other_floats(graph: Graph, norms: list[Norm]) -> None:
-    for norm in norms:
-        data_type = graph.type_of(norm.input)[0]
-        if data_type not in (0, onnx.TensorProto.FLOAT):
-            works = f"the {norm.written} {norm.name} works in {type_name(data_type)}"
-            raise ValueError(f"model: {works}: convert the model to float32")
 
 
 def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
