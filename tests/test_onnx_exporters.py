@@ -240,3 +240,45 @@ def test_one_odd_norm_stays_in_float(problem):
             bno.quantize(made, data)
     small, report = quantize_with_report(made, data, nodes_to_exclude=odd)
     assert {o.name: o.problem for o in report.outcomes} == {"q": "", odd[0]: "it is excluded", "y": ""}
+
+
+# --- models that ONNX Runtime has optimized ---------------------------------------------------------------------
+
+CONTRIB = {
+    "FusedConv": """a = com.microsoft.FusedConv<activation = "Relu">(x, kernel) b = Identity(a)""",
+    "FusedConv and a sum": """a = com.microsoft.FusedConv<activation = "Relu">(x, kernel, w, x) b = Identity(a)""",
+    "Gelu": "a = com.microsoft.Gelu(x) b = Conv(a, kernel)",
+    "FusedMatMul": "a = com.microsoft.FusedMatMul<transB = 1>(x, square) b = Identity(a)",
+}
+
+
+@pytest.mark.parametrize("case", CONTRIB)
+def test_layers_that_only_the_runtime_knows(case):
+    made = model(
+        f"""(float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] y) {{
+            {CONTRIB[case]} n = BatchNormalization(b, w, b0, m, v) r = Relu(n) y = Conv(r, kernel)
+        }}""",
+        kernel=f32(RNG.normal(0, 0.5, (C, C, 1, 1))), square=f32(RNG.normal(0, 0.5, (6, 6))),
+        **{k.replace("b", "b0"): v for k, v in norm("").items()},
+    )  # fmt: skip
+    data = images()
+    for lowering, form in [("portable", "QDQ"), ("exact", "QOperator")]:
+        small, report = quantize_with_report(made, data, lowering=lowering, quant_format=form)
+        assert [o.problem for o in report.outcomes] == [""] * (not report.folded)
+        assert snr(run(made, data[0])[0], run(small, data[0])[0]) > 25
+
+
+def test_vectors_behind_a_layer_that_only_the_runtime_knows():
+    made = model(
+        """(float[N, 5] x) => (float[N, 4] y) {
+            a = com.microsoft.FusedGemm<activation = "Relu", transB = 1>(x, layer, b)
+            y = BatchNormalization(a, w, b, m, v)
+        }""",
+        layer=f32(RNG.normal(0, 0.5, (C, 5))), **norm(""),
+    )  # fmt: skip
+    data = [{"x": f32(RNG.normal(size=(9, 5)))}]
+    small, report = quantize_with_report(made, data, lowering="exact")
+    assert [o.problem for o in report.outcomes] == ["its output is not quantized"] or not report.outcomes[
+        0
+    ].problem
+    assert snr(run(made, data[0])[0], run(small, data[0])[0]) > 25

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .constant_inputs import replaceable
 from .constants import CONVERSIONS, LARGEST, constant_value, dense, is_computed, outputs_of
+from .weightless import inferred_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from onnx import GraphProto
+
+    from .weightless import Types
 
     Array = npt.NDArray[np.generic]
 
@@ -90,7 +93,7 @@ class Graph:
         for node in self.proto.node:
             self._index(node)
         self._held = set(_captured(self.proto))
-        self._types: dict[str, tuple[int, tuple[int | None, ...] | None]] | None = None
+        self._types: Types | None = None
 
     @property
     def nodes(self) -> Iterator[NodeProto]:
@@ -191,7 +194,7 @@ class Graph:
     def type_of(self, tensor: str) -> tuple[int, tuple[int | None, ...] | None]:
         """Return the element type of a tensor (0: unknown) and its shape (None: unknown)."""
         if self._types is None:
-            self._types = _inferred_types(self.model)
+            self._types = inferred_types(self.model)
         return self._types.get(tensor, (0, None))
 
     # Changes
@@ -389,48 +392,6 @@ def _all_names(graph: GraphProto) -> Iterable[str]:
         yield from (*node.input, *node.output)
         for inner in subgraphs(node):
             yield from _all_names(inner)
-
-
-# Operators of ONNX Runtime in QOperator models, each with a standard operator whose output has the same shape, and
-# which inputs that one reads. ONNX's shape inference stops at operators that it does not know.
-_SAME_SHAPE: dict[str, tuple[str, slice]] = {
-    "QLinearAdd": ("Add", slice(0, 4, 3)),
-    "QLinearMul": ("Mul", slice(0, 4, 3)),
-    "QLinearConcat": ("Concat", slice(2, None, 3)),
-    "QLinearAveragePool": ("AveragePool", slice(0, 1)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(0, 1)),
-    "QLinearLeakyRelu": ("Relu", slice(0, 1)),
-    "QLinearSigmoid": ("Relu", slice(0, 1)),
-    "QLinearSoftmax": ("Relu", slice(0, 1)),
-    "QGemm": ("Gemm", slice(0, 4, 3)),
-    "QuantizeLinear": ("QuantizeLinear", slice(0, 3)),
-    "DequantizeLinear": ("DequantizeLinear", slice(0, 3)),
-}
-
-
-def _inferred_types(model: ModelProto) -> dict[str, tuple[int, tuple[int | None, ...] | None]]:
-    if any(node.domain == "com.microsoft" for node in model.graph.node):
-        known = ModelProto()
-        known.CopyFrom(model)
-        for node in known.graph.node:
-            if node.domain == "com.microsoft" and node.op_type in _SAME_SHAPE:
-                node.op_type, wanted = _SAME_SHAPE[node.op_type]
-                node.domain = ""
-                inputs = list(node.input[wanted])
-                del node.input[:]
-                node.input.extend(inputs)
-        model = known
-    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
-    found: dict[str, tuple[int, tuple[int | None, ...] | None]] = {}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        tensor = value.type.tensor_type
-        shape = None
-        if tensor.HasField("shape"):
-            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-        found[value.name] = (tensor.elem_type, shape)
-    for t in inferred.initializer:
-        found[t.name] = (t.data_type, tuple(t.dims))
-    return found
 
 
 def what_feeds(graph: Graph, tensor: str) -> str:

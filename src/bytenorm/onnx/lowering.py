@@ -21,6 +21,7 @@ from .norms import LOWERED, Norm, find_hidden, find_norms
 from .patterns import find_patterns
 from .saturation import warn_of_saturation
 from .unsigned import make_unsigned
+from .weightless import weightless
 
 if TYPE_CHECKING:
     import os
@@ -242,7 +243,7 @@ def _problem(graph: Graph, norm: Norm, excluded: Container[str], way: ModuleType
 
 def _fault(model: onnx.ModelProto) -> str:
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(weightless(model))
     except onnx.checker.ValidationError as error:
         return " ".join(str(error).split())
     return ""

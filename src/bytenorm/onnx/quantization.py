@@ -35,6 +35,7 @@ from .marking import Marks
 from .model import load_model, without_functions
 from .norms import Norm, find_norms
 from .recalibration import RecalibratedNorm, recalibrate
+from .runtime_types import note_types
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
 
@@ -236,6 +237,7 @@ def quantize_with_report(
     original = load_model(model)
     prepared = _with_opset(without_functions(original, DOMAIN))
     warn_of_constants(free_initializers(prepared))
+    note_types(prepared)
     left_out = named_nodes(prepared, nodes_to_exclude)
     graph = Graph(prepared)
     tell_nodes_apart(original.graph)

@@ -1,0 +1,89 @@
+"""A model without its larger weights, for what looks at types and structure only.
+
+ONNX's inference and its checker take models as bytes, of which protobuf allows 2 GiB, and copy all that they get.
+"""
+
+from __future__ import annotations
+
+from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
+
+LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
+
+Types = dict[str, tuple[int, tuple[int | None, ...] | None]]
+
+
+def weightless(model: ModelProto) -> ModelProto:
+    """Return a copy of a model whose larger initializers, and Constants of the main graph, are inputs."""
+    made = ModelProto(ir_version=model.ir_version)
+    made.opset_import.extend(model.opset_import)
+    made.functions.extend(model.functions)
+    graph, light = model.graph, made.graph
+    light.name = graph.name
+    light.input.extend(graph.input)
+    light.output.extend(graph.output)
+    light.value_info.extend(graph.value_info)
+    light.sparse_initializer.extend(graph.sparse_initializer)
+    known = {v.name for v in graph.input}
+    for tensor in graph.initializer:
+        if tensor.ByteSize() <= LARGEST:
+            light.initializer.append(tensor)
+        elif tensor.name not in known:
+            light.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for node in graph.node:
+        tensor = _large_constant(node)
+        if tensor is None:
+            light.node.append(node)
+        else:
+            light.input.append(helper.make_tensor_value_info(node.output[0], tensor.data_type, tensor.dims))
+    return made
+
+
+def _large_constant(node: NodeProto) -> TensorProto | None:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or node.ByteSize() <= LARGEST:
+        return None
+    return next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+
+
+# Operators of ONNX Runtime, each with a standard operator whose output has the same shape, and which inputs that
+# one reads. ONNX's shape inference stops at operators that it does not know.
+_SAME_SHAPE: dict[str, tuple[str, slice]] = {
+    "QLinearAdd": ("Add", slice(0, 4, 3)),
+    "QLinearMul": ("Mul", slice(0, 4, 3)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearAveragePool": ("AveragePool", slice(0, 1)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(0, 1)),
+    "QLinearLeakyRelu": ("Relu", slice(0, 1)),
+    "QLinearSigmoid": ("Relu", slice(0, 1)),
+    "QLinearSoftmax": ("Relu", slice(0, 1)),
+    "QGemm": ("Gemm", slice(0, 4, 3)),
+    "QuantizeLinear": ("QuantizeLinear", slice(0, 3)),
+    "DequantizeLinear": ("DequantizeLinear", slice(0, 3)),
+    "FusedConv": ("Conv", slice(0, 3)),
+    "FusedGemm": ("Gemm", slice(0, 3)),
+    "Gelu": ("Relu", slice(0, 1)),
+    "FastGelu": ("Relu", slice(0, 1)),
+    "QuickGelu": ("Relu", slice(0, 1)),
+}
+
+
+def inferred_types(model: ModelProto) -> Types:
+    """Return the element type (0: unknown) and the shape (None: unknown) of each tensor of the main graph."""
+    light = weightless(model)
+    for node in light.graph.node:
+        if node.domain == "com.microsoft" and node.op_type in _SAME_SHAPE:
+            node.op_type, wanted = _SAME_SHAPE[node.op_type]
+            node.domain = ""
+            inputs = list(node.input[wanted])
+            del node.input[:]
+            node.input.extend(inputs)
+    inferred = shape_inference.infer_shapes(light, data_prop=True).graph
+    found: Types = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        shape = None
+        if tensor.HasField("shape"):
+            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+        found[value.name] = (tensor.elem_type, shape)
+    for t in inferred.initializer:
+        found[t.name] = (t.data_type, tuple(t.dims))
+    return found
