@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+from bytenorm._files import replacing
 
 
 def target(text: str) -> Path:
@@ -16,10 +17,6 @@ def target(text: str) -> Path:
 
 
 def write(target: Path, text: str) -> None:
-    """Write beside the target and rename: nobody meets half a file."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write a file, all of it or nothing."""
+    with replacing(target, str(target)) as file:
+        file.write(text.encode())

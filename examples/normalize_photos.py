@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import signal
 import statistics
 import sys
@@ -21,12 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 import bytenorm as bn
+from bytenorm._files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -364,16 +364,13 @@ def prepare_paths(output: Path, results: Path | None) -> None:
         raise BadInputError(f"--json {results} cannot be written: {error.strerror}") from None
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and rename it, so that nobody meets half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file, all of it or nothing."""
     try:
-        write(beside)
-        beside.replace(path)
+        with replacing(path, str(path)) as file:
+            write(file)
     except OSError as error:
-        raise BadInputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        raise BadInputError(str(error)) from None
 
 
 # What it says
@@ -497,10 +494,10 @@ def run(output: Path, results: Path | None) -> bool:
 
     picture = output / PICTURE
     figure = draw(norm, photographs)
-    write_whole(picture, lambda path: figure.savefig(path, format="png"))
+    write_whole(picture, lambda file: figure.savefig(file, format="png"))
     if results is not None:
         text = as_json(norm, checks, timings, picture)
-        write_whole(results, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(results, lambda file: file.write(text.encode()))
     print(f"\nPicture: {picture}")
     return all(c.passed for c in checks)
 

@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bytenorm import onnx as bno
+from bytenorm._files import replacing
 from bytenorm.onnx.lowering import Lowering
 from bytenorm.onnx.timing import measure, session_options
 from digits import Images, Labels, load_digits
@@ -160,9 +161,8 @@ def run(results: Path | None) -> bool:
     if results is not None:
         found = {"seven_bit_weights": seven_bits, "rows": [asdict(r) for r in rows], "fallback_same": bool(same)}
         text = json.dumps(found, indent=2)
-        beside = results.with_name(results.name + ".new")
-        beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(results)
+        with replacing(results, f"--json {results}") as file:
+            file.write(f"{text}\n".encode())
     return bool(same)
 
 

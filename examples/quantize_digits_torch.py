@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 import bytenorm as bn
 from bytenorm import onnx as bno
+from bytenorm._files import replacing
 from bytenorm.torch import LoweringWarning, lower, to_onnx
 from bytenorm.torch.norms import find_norms
 from digits import Images, Labels, load_digits
@@ -195,9 +196,8 @@ def run(output: Path | None, compare_speed: bool, results: Path | None) -> bool:
     console.print(f"\nThe same network in ONNX Runtime: {'the same' if same else 'OTHER'} classes")
     if results is not None:
         text = json.dumps({"rows": [asdict(row) for row in rows], "same_classes": same}, indent=2)
-        beside = results.with_name(results.name + ".new")
-        beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(results)
+        with replacing(results, f"--json {results}") as file:
+            file.write(f"{text}\n".encode())
     return same
 
 

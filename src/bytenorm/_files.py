@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import stat
@@ -61,24 +62,72 @@ def require_place(path: Path, label: str, force: bool) -> None:
         raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} is not writable")
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file, by whatever names."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # there is none, or none can be
+        return False
+
+
+_unfinished: set[Path] = set()
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    """Remove what an interrupt in the middle of the cleaning up has left."""
+    while _unfinished:
+        with suppress(OSError):
+            _unfinished.pop().unlink(missing_ok=True)
+
+
+os.register_at_fork(after_in_child=_unfinished.clear)
+
+
 @contextmanager
 def replacing(target: Path, label: str) -> Iterator[BinaryIO]:
-    """Give a new file beside the target, which takes its place at the end, or vanishes after an error."""
+    """Give a new file beside the target, which takes its place at the end, or vanishes after an error.
+
+    It gets the permissions of the file that it replaces, and its owner where that is allowed.
+    """
     temporary = target.with_name(f".bytenorm-{secrets.token_hex(8)}")
+    _unfinished.add(temporary)
     try:
         with temporary.open("xb") as file:
+            _be_like(target, file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
         _refuse_writing(label, error)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+            _unfinished.discard(temporary)
+
+
+def _be_like(target: Path, file: int) -> None:
+    with suppress(OSError):  # there may be none
+        old = target.stat()
+        if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+            with suppress(PermissionError):
+                os.fchown(file, old.st_uid, old.st_gid)
+        os.fchmod(file, stat.S_IMODE(old.st_mode) & 0o777)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name on the disk, too, where the file system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _refuse_writing(label: str, error: OSError) -> NoReturn:
     if error.errno is None:  # it has been worded already, by the other of two files
         raise error
-    raise OSError(f"{label} cannot be written: {error.strerror}") from None
+    raise type(error)(f"{label} cannot be written: {error.strerror}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from .. import _checks, _npy, _npz
+from .._files import replacing
 from ..dtypes import DType, qint8, quint8
 
 FORMAT = "bytenorm channel statistics"
@@ -55,14 +55,8 @@ def write(
         "zero_point": np.array(0 if zero_point is None else zero_point, np.int64),
         **parts,
     }
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with beside.open("xb") as stream:
-            np.savez_compressed(stream, **members)  # type: ignore[arg-type]
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with replacing(target, f"path {str(target)!r}") as file:
+        np.savez_compressed(file, **members)  # type: ignore[arg-type]
 
 
 def read(path: str | os.PathLike[str]) -> Found:

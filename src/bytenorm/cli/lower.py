@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Let a quantized model's batch norms run in 8 bits."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model)
+    require_output(options.output, options.force, model=options.model, makes_model=True)
     with naming(options.model), screen.progress() as progress:
         model = load_model(options.model)
         before = size_on_disk(options.model, model)

@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._files import as_path, require_place
+from .._files import as_path, require_place, same_file
 
 if TYPE_CHECKING:
     import onnx
 
 
-def require_output(output: str, force: bool, *, model: str | None = None, data: Sequence[str] = ()) -> None:
+def require_output(
+    output: str, force: bool, *, model: str | None = None, data: Sequence[str] = (), makes_model: bool = False
+) -> None:
     """Refuse an output that could not be written in the end, or would take the place of what is read.
+
+    Parameters
+    ----------
+    output : str
+        The option's value.
+    force : bool
+        Whether a file that is there is replaced, unless it is read.
+    model : str, optional
+        The model that is read.
+    data : sequence of str, optional
+        Files and folders that are read.
+    makes_model : bool, optional
+        The output is a model, whose tensors may need a second file.
 
     Raises
     ------
     FileExistsError
         If there is such a file, and `force` is False.
     ValueError
-        If it is a folder or no plain file, its folder is missing or cannot be written to, or it is the data.
+        If it is a folder or no plain file, its folder is missing or cannot be written to, or it is what is read,
+        by whatever name.
     """
     path = as_path(output, "output", "a path")
     label = f"output {output!r}"
-    if any(_same(path, Path(read)) for read in data):
-        raise ValueError(f"{label} is the data")
+    if makes_model:
+        from ..onnx.model import data_beside  # noqa: PLC0415 (not every command has onnx)
+
+        _refuse_what_is_read(
+            data_beside(path), f"{label}, whose tensors may go to {output + '.data'!r},", model, data
+        )
+    _refuse_what_is_read(path, label, model, data)
     try:
         require_place(path, label, force)
     except FileExistsError:
-        itself = model is not None and _same(path, Path(model))
-        which = "is the model itself" if itself else "exists"
-        raise FileExistsError(f"{label} {which}: --force replaces it") from None
+        raise FileExistsError(f"{label} exists: --force replaces it") from None
     try:  # permissions do not tell all
         with tempfile.TemporaryFile(prefix=".bytenorm-", dir=path.parent):
             pass
     except OSError as error:
         raise ValueError(f"{label} cannot be written: {error.strerror}") from None
+
+
+def _refuse_what_is_read(path: Path, label: str, model: str | None, data: Sequence[str]) -> None:
+    if not os.path.exists(path):  # noqa: PTH110 (raises nothing; nothing is replaced then)
+        return
+    if model is not None:
+        if same_file(path, Path(model)):
+            raise ValueError(f"{label} is the model itself")
+        from ..onnx.model import external_files  # noqa: PLC0415 (not every command has onnx)
+
+        if any(same_file(path, file) for file in external_files(Path(model))):
+            raise ValueError(f"{label} is a file with tensors of the model")
+    for read in map(Path, data):
+        if same_file(path, read):
+            raise ValueError(f"{label} is the data")
+        if os.path.isdir(read) and any(same_file(path, file) for file in read.iterdir()):  # noqa: PTH112 (as above)
+            raise ValueError(f"{label} is a file of the data")
 
 
 def write(model: onnx.ModelProto, output: str, force: bool) -> int:
@@ -57,10 +94,3 @@ def size_on_disk(path: str, model: onnx.ModelProto) -> int:
     file = Path(path).stat().st_size
     tensors = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     return file if tensors <= file else file + tensors
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False

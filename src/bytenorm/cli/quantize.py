@@ -33,7 +33,7 @@ FAR = 3  # exit code: the model is written, and far worse than the float one
 def run(options: argparse.Namespace, screen: Screen) -> int:
     """Make an 8-bit model of a float one."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model, data=[options.data])
+    require_output(options.output, options.force, model=options.model, data=[options.data], makes_model=True)
     names = {"reference": label, "candidate": "the 8-bit model"}
     with naming(options.model, **names), screen.progress() as progress:
         model = load_model(options.model)

@@ -30,9 +30,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     from ..report import gather, page  # noqa: PLC0415 (needs matplotlib)
 
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, data=[options.data])
-    if Path(options.output).exists() and Path(options.output).samefile(options.model):
-        raise ValueError(f"output {options.output!r} is the model itself")
+    require_output(options.output, options.force, model=options.model, data=[options.data])
     with naming(options.model, data="--data"), screen.progress() as progress:
         model = load_model(options.model)
         if not is_quantized(Graph(model)):

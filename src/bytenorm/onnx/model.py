@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -144,7 +145,8 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     """Write a model to a file: all of it, or nothing.
 
     The file is written beside its place and then renamed. What does not fit a file of 2 GiB goes to a second one
-    beside it, named as the first with ``.data`` at its end.
+    beside it, named as the first with ``.data`` at its end. The second file of a model that is replaced is removed
+    where the new one needs none.
 
     Parameters
     ----------
@@ -185,11 +187,15 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     label = f"path {str(target)!r}"
     require_place(target, label, replace)
     written = _serialized(model)
+    data = data_beside(target)
     if written is not None:
+        left = data in external_files(target)
         with replacing(target, label) as file:
             file.write(written)
+        if left:  # it was the replaced model's
+            with suppress(OSError):
+                data.unlink()
         return
-    data = target.with_name(target.name + ".data")
     data_label = f"path {str(data)!r}"
     require_place(data, data_label, replace)
     # The tensors take their place first: a model that is there finds them. A reader in between, of a model that
@@ -199,6 +205,26 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
         if light is None:
             raise ValueError(f"model has more than {LARGEST_FILE} bytes even without its initializers")
         file.write(light)
+
+
+def data_beside(path: Path) -> Path:
+    """Return where `save_model` puts the tensors of a model that does not fit one file."""
+    return path.with_name(path.name + ".data")
+
+
+def external_files(path: Path) -> set[Path]:
+    """Return the files that hold tensors of the model in a file; none if there is no such model."""
+    model = onnx.ModelProto()
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            return set()
+        model.ParseFromString(path.read_bytes())
+    except Exception:  # protobuf's errors differ among its versions
+        return set()
+    told = (
+        entry for t in _tensors(model) if external_data_helper.uses_external_data(t) for entry in t.external_data
+    )
+    return {path.parent / entry.value for entry in told if entry.key == "location" and "\0" not in entry.value}
 
 
 def input_infos(model: onnx.ModelProto) -> list[InputInfo]:
