@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -632,25 +633,70 @@ def test_the_output_is_looked_at_first(command, output, wanted, bad, complaint):
 def test_force_replaces(made, bad, output):
     output("lower", made / "stock.onnx", "-o", "there.onnx", "--force")
     assert onnx.load_model("there.onnx").graph.node
-    model = bad / "model.onnx"
+
+
+@pytest.fixture
+def readable(made, bad):
+    """Return names of commands' inputs, with what each may replace: what is read, by all its names."""
+    model, data, folder = bad / "model.onnx", bad / "data.npz", bad / "calibration"
     model.write_bytes((made / "stock.onnx").read_bytes())
-    before = model.read_bytes()
-    output("lower", model, "-o", model, "--force")
-    assert model.read_bytes() != before
-
-
-def test_the_model_itself_needs_force(made, bad, complaint):
-    (bad / "model.onnx").write_bytes((made / "stock.onnx").read_bytes())
-    assert complaint("lower", "model.onnx", "-o", "folder/../model.onnx") == (
-        "output 'folder/../model.onnx' is the model itself: --force replaces it"
+    data.write_bytes((made / "data.npz").read_bytes())
+    folder.mkdir()
+    (folder / "one.npz").write_bytes(data.read_bytes())
+    apart = onnx.load_model(DIGITS)
+    onnx.save_model(
+        apart, bad / "apart.onnx", save_as_external_data=True, location="apart.onnx.data", size_threshold=0
     )
+    for name, target in (("link", model), ("link.npz", data), ("linked.data", bad / "apart.onnx.data")):
+        (bad / name).symlink_to(target)
+    (bad / "hard").hardlink_to(model)
+    (bad / "hard.npz").hardlink_to(folder / "one.npz")
+    (bad / "late.data").hardlink_to(data)
+    return bad
 
 
-def test_the_data_is_never_replaced(made, bad, complaint):
-    (bad / "data.npz").write_bytes((made / "data.npz").read_bytes())
-    wanted = "output './data.npz' is the data"
-    assert complaint("quantize", DIGITS, "--data", "data.npz", "-o", "./data.npz", "--force") == wanted
-    assert (bad / "data.npz").read_bytes() == (made / "data.npz").read_bytes()
+MODEL, DATA, INSIDE, TENSORS = (
+    "is the model itself",
+    "is the data",
+    "is a file of the data",
+    "is a file with tensors of the model",
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("lower model.onnx -o model.onnx", f"output 'model.onnx' {MODEL}"),
+        ("lower model.onnx -o ./folder/../model.onnx", f"output './folder/../model.onnx' {MODEL}"),
+        ("lower model.onnx -o link", f"output 'link' {MODEL}"),
+        ("lower link -o model.onnx", f"output 'model.onnx' {MODEL}"),
+        ("lower model.onnx -o hard", f"output 'hard' {MODEL}"),
+        ("quantize model.onnx --data data.npz -o model.onnx", f"output 'model.onnx' {MODEL}"),
+        ("quantize model.onnx --data data.npz -o hard", f"output 'hard' {MODEL}"),
+        ("quantize model.onnx --data data.npz -o ./data.npz", f"output './data.npz' {DATA}"),
+        ("quantize model.onnx --data link.npz -o data.npz", f"output 'data.npz' {DATA}"),
+        (
+            "quantize model.onnx --data calibration -o calibration/one.npz",
+            f"output 'calibration/one.npz' {INSIDE}",
+        ),
+        ("quantize model.onnx --data calibration -o hard.npz", f"output 'hard.npz' {INSIDE}"),
+        ("quantize apart.onnx --data data.npz -o apart.onnx.data", f"output 'apart.onnx.data' {TENSORS}"),
+        ("quantize apart.onnx --data data.npz -o linked.data", f"output 'linked.data' {TENSORS}"),
+        ("lower apart.onnx -o linked", "output 'linked', whose tensors may go to 'linked.data', " + TENSORS),
+        (
+            "quantize model.onnx --data data.npz -o late",
+            f"output 'late', whose tensors may go to 'late.data', {DATA}",
+        ),
+        ("report model.onnx --data data.npz -o link", f"output 'link' {MODEL}"),
+        ("report apart.onnx --data data.npz -o apart.onnx.data", f"output 'apart.onnx.data' {TENSORS}"),
+        ("report model.onnx --data calibration -o hard.npz", f"output 'hard.npz' {INSIDE}"),
+    ],
+)
+def test_what_is_read_is_never_replaced(line, wanted, readable, complaint):
+    before = contents(readable)
+    assert complaint(*line.split(), "--force") == wanted
+    assert complaint(*line.split()) == wanted
+    assert contents(readable) == before
 
 
 def test_a_file_that_appears_meanwhile_stays(made, place, complaint, monkeypatch):
@@ -698,6 +744,163 @@ def test_an_interruption_leaves_nothing(place_of, made, bad, run, monkeypatch):
     arguments = ["quantize", DIGITS, "--data", made / "data.npz", "-o", "there.onnx", "--force"]
     assert run(*arguments) == (130, "", "bytenorm: interrupted\n")
     assert contents(bad) == before
+
+
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
+
+@pytest.fixture
+def quantizing(made, bad, run, monkeypatch):
+    """Run a function in the middle of a command, which it ends; return the command's code and what it wrote."""
+
+    def call(inside, *options):
+        monkeypatch.setattr(ort_quantization, "quantize_static", lambda *_, **__: inside())
+        before = contents(bad), {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+        done = run("quantize", DIGITS, "--data", made / "data.npz", "-o", "there.onnx", "--force", *options)
+        assert (contents(bad), {number: signal.getsignal(number) for number in before[1]}) == before
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        return done
+
+    return call
+
+
+def forever():
+    while True:
+        signal.pause()  # until the next try
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_signals(number, quantizing):
+    done = quantizing(lambda: signal.raise_signal(number))
+    assert done == (128 + number, "", f"bytenorm: {SIGNALS[number]}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals_that_were_ignored(number, quantizing):
+    """As a shell starts a command in the background."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        done = quantizing(lambda: signal.raise_signal(number))
+    finally:
+        signal.signal(number, before)
+    assert done == (128 + number, "", f"bytenorm: {SIGNALS[number]}\n")
+
+
+def test_nohup(made, place, output, monkeypatch):
+    find_norms = inspection.find_norms
+
+    def hang_up(graph):
+        signal.raise_signal(signal.SIGHUP)
+        return find_norms(graph)
+
+    monkeypatch.setattr(inspection, "find_norms", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        output("inspect", DIGITS)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_first_signal_counts(quantizing):
+    def several():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:  # what cleans up is not disturbed
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+
+    cleaned = []
+    assert quantizing(several) == (143, "", "bytenorm: terminated\n")
+    assert cleaned == [True]
+
+
+def test_a_signal_waits_for_the_end_of_an_import(quantizing, tmp_path, monkeypatch):
+    (tmp_path / "slowly_imported.py").write_text("import signal\nsignal.raise_signal(2)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load():
+        import slowly_imported
+
+        assert slowly_imported.whole
+        forever()
+
+    assert quantizing(load) == (130, "", "bytenorm: interrupted\n")
+
+
+def test_a_signal_that_is_lost_is_tried_again(quantizing):
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def lose():
+        Finalized()
+        forever()
+
+    def make_another_of_it():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    for inside in (lose, make_another_of_it):
+        assert quantizing(inside) == (130, "", "bytenorm: interrupted\n")
+
+
+# --- faults -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), AttributeError("x"), TypeError("x"), AssertionError("x")], ids=repr
+)
+def test_a_fault_is_one_line(error, run, monkeypatch):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(inspection, "find_norms", fail)
+    code, out, err = run("inspect", DIGITS)
+    assert (code, out) == (1, "")
+    said = f"{type(error).__name__}: {error}"
+    assert err == f"bytenorm: error: a fault of bytenorm or of a library, --traceback says where: {said}\n"
+    code, out, err = run("inspect", DIGITS, "--traceback")
+    assert (code, out) == (1, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert ", in fail\n" in err
+
+
+def test_traceback_of_bad_input(run):
+    code, out, err = run("inspect", "missing", "--traceback")
+    assert (code, out) == (2, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.endswith("\nbytenorm: error: model 'missing' does not exist\n")
+
+
+def test_memory_that_is_missing(complaint, monkeypatch):
+    def none(_):
+        raise MemoryError
+
+    monkeypatch.setattr(inspection, "find_norms", none)
+    assert complaint("inspect", DIGITS) == "not enough memory"
+
+
+def test_no_folder_of_temporary_files(made, place, output, complaint, monkeypatch):
+    def none(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/nowhere']")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", none)
+    output("inspect", DIGITS)
+    output("lower", made / "stock.onnx", "-o", "out.onnx")
+    text = complaint("quantize", DIGITS, "--data", made / "data.npz", "-o", "other.onnx")
+    assert text == "No usable temporary directory found in ['/nowhere']"
+    assert [path.name for path in place.iterdir()] == ["out.onnx"]
+
+
+def test_nobody_reads_the_errors(run, monkeypatch):
+    def gone(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stderr, "write", gone)
+    assert run("inspect", "missing")[0] == 2
 
 
 def test_the_process_is_left_as_it_was(made, place, output, complaint, monkeypatch):
@@ -804,22 +1007,25 @@ def test_errors_of_onnx_runtime_are_one_line_too(tmp_path):
         assert done.stderr.count("\n") == 1
 
 
-def test_a_signal_interrupts(made, tmp_path, run_python):
+def test_a_signal_ends_a_process(made, tmp_path, run_python):
     code = f"""
-import signal, sys
-from bytenorm.cli import main
-from bytenorm.onnx import static_quantizer
+import os, signal, sys
+os.chdir({str(tmp_path)!r})
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what it runs in the background
+from bytenorm.cli import command
+sys.argv = ["bytenorm", "quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]
 def interrupt(*_):
     signal.raise_signal(signal.SIGINT)  # in this thread: one of another is handled some time later
+from bytenorm.onnx import static_quantizer
 static_quantizer._Reader.get_next = interrupt
-sys.exit(main(["quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]))
+command()
 """
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    done = run_python(f"import os; os.chdir({str(tmp_path)!r})\n{code}", TMPDIR=str(temporary))
+    done = run_python(code, TMPDIR=str(temporary))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "bytenorm: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
-    assert not [path for path in temporary.iterdir() if path.is_dir() or path.suffix == ".onnx"]
+    assert [path.name for path in temporary.iterdir()] in ([], [".ses"])  # ONNX Runtime's, imported before
 
 
 def test_a_reader_that_goes_away():

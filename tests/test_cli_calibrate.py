@@ -226,7 +226,7 @@ def test_an_interrupt_ends_it_and_its_workers(place):
         env={**os.environ, "TMPDIR": str(temporary)},
         start_new_session=True,
     ) as child:
-        while not list(temporary.iterdir()):  # the workers' folder: they are being started
+        while not list(temporary.glob("*/*")):  # the workers' folder: they are being started
             assert child.poll() is None
             time.sleep(0.01)
         os.killpg(child.pid, signal.SIGINT)

@@ -1,27 +1,40 @@
 """The command ``bytenorm``.
 
-Exit codes: 0 done, 2 bad input or usage, with one line on stderr and nothing written, 3 done, but the 8-bit model
-is too far from the float one, where that is asked, 130 interrupted.
+Exit codes: 0 done; 2 bad input or usage, with one line on stderr and nothing written; 3 done, but the 8-bit model
+is too far from the float one, where that is asked; 1 a fault of bytenorm or of a library; 130, 143 and 129 ended
+by SIGINT, SIGTERM and SIGHUP; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from .arguments import parse
+from .interrupts import ENDING, Ended, came, ending, held, too_late
 from .screen import Screen, one_line
 
-BAD, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+FAULT, BAD, SIGNALLED = 1, 2, 128
 ONNX = ("onnx", ("onnx", "onnxruntime", "rich"))  # the extra, and what it brings
 EXTRAS = {"calibrate": ("dask", ("dask", "distributed", "rich"))}  # of commands that need another
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
+USERS = (ValueError, ImportError, OSError, RuntimeError, MemoryError)  # errors of input and surroundings
+
+
+def command() -> NoReturn:
+    """Run the command as a process, and end that."""
+    sys.exit(_main(sys.argv[1:], as_process=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,29 +57,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     bytenorm ...
     0
     """
+    return _main(sys.argv[1:] if argv is None else list(argv), as_process=False)
+
+
+def _main(argv: list[str], *, as_process: bool) -> int:
     _require_streams()
+    with_traceback = "--traceback" in argv
+    with ending(ignored_afterwards=as_process):
+        try:
+            try:
+                with _scratch(), warnings.catch_warnings():
+                    # What the libraries remark is no news to who calls a command; what matters is reported.
+                    warnings.simplefilter("ignore")
+                    code = _run(argv)
+                    sys.stdout.flush()
+                too_late()
+                return code
+            except Exception as error:
+                too_late()
+                return _code(error, with_traceback)
+        except BaseException as error:  # also a signal while another error is looked at
+            too_late()
+            return _code(error, with_traceback)
+
+
+def _code(error: BaseException, with_traceback: bool) -> int:
+    """Say in a line what went wrong, and return the exit code."""
     try:
-        with warnings.catch_warnings():
-            # What the libraries remark is no news to someone who calls a command; what matters is reported.
-            warnings.simplefilter("ignore")
-            code = _run(sys.argv[1:] if argv is None else list(argv))
-            sys.stdout.flush()
-            return code
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # who read the output has seen enough; the interpreter flushes once more at its end
+        sys.stdout.flush()
+    except (OSError, ValueError):  # who read it has gone; the interpreter would try once more at its end
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
-        if sys.flags.dev_mode:  # python -X dev -m bytenorm.cli
-            raise
-        _complain(f"error: {one_line(_text(error))}")
+    number = error.number if isinstance(error, Ended) else came()
+    if number is not None or isinstance(error, KeyboardInterrupt):
+        number = signal.SIGINT if number is None else signal.Signals(number)
+        _complain(ENDING[number], with_traceback)
+        return SIGNALLED + number
+    if isinstance(error, BrokenPipeError):  # who read the output has seen enough
+        return SIGNALLED + signal.SIGPIPE
+    if not isinstance(error, Exception):
+        raise error
+    text = "not enough memory" if isinstance(error, MemoryError) else _text(error)
+    if isinstance(error, USERS):
+        _complain(f"error: {one_line(text)}", with_traceback)
         return BAD
-    except MemoryError:
-        _complain("error: not enough memory")
-        return BAD
+    text = one_line(f"{type(error).__name__}: {text}")
+    _complain(f"error: a fault of bytenorm or of a library, --traceback says where: {text}", with_traceback)
+    return FAULT
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Let all that libraries write to a folder of temporary files be gone behind the block, whatever ends it."""
+    before, variable, folder = tempfile.tempdir, os.environ.get("TMPDIR"), None
+    try:
+        with held(), suppress(OSError):  # without one, what needs it says so
+            folder = tempfile.mkdtemp(prefix="bytenorm-")
+            tempfile.tempdir = os.environ["TMPDIR"] = folder
+        yield
+    finally:
+        with held():
+            tempfile.tempdir = before
+            if folder is not None:
+                if variable is None:
+                    del os.environ["TMPDIR"]
+                else:
+                    os.environ["TMPDIR"] = variable
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_streams() -> None:
@@ -104,11 +161,16 @@ def _require_extra(extra: str, names: Sequence[str]) -> None:
         import_module("onnxruntime").set_default_logger_severity(FATAL)
 
 
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:  # the system's own, such as a full disk behind stdout
-        return f"{error.filename or 'stdout'}: {error.strerror}"
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:  # the system's own
+        # Without a file it is stdout, as where the disk behind it is full; or tempfile finds no folder.
+        where = error.filename or ("" if isinstance(error, FileNotFoundError) else "stdout")
+        return f"{where}: {error.strerror}".removeprefix(": ")
     return str(error)
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"bytenorm: {text}\n")
+def _complain(text: str, with_traceback: bool) -> None:
+    with suppress(OSError, ValueError):  # nobody may be there to read it
+        if with_traceback:
+            traceback.print_exc()
+        sys.stderr.write(f"bytenorm: {text}\n")

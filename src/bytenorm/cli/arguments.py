@@ -16,7 +16,10 @@ costs and what it brings; and exact statistics of 8-bit data.
 EPILOG = """\
 exit codes:
   0 done; 2 bad input or usage, nothing is written; 3 written, but too far
-  from the float model (quantize --fail-below); 130 interrupted
+  from the float model (quantize --fail-below); 1 a fault of bytenorm or of a
+  library; 130 interrupted (SIGINT), 143 terminated (SIGTERM), 129 hung up
+  (SIGHUP); 141 nobody reads the output. A file is written whole or not at
+  all, and nothing else is left.
 
 examples:
   bytenorm inspect model.onnx
@@ -378,6 +381,9 @@ def _batch_axis(text: str) -> tuple[str, int | None]:
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where an error was raised, for a report of it"
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from .._files import kind_of
 from ..dask.cluster import connected, count_files, local_cluster
 from ..dask.files import Reading
 from ..dtypes import qint8, quint8
-from .interrupts import interrupts_later
+from .interrupts import held
 from .places import require_output
 from .screen import as_size
 from .wording import naming
@@ -112,7 +112,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[Client]:
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
     with ExitStack() as stack:
-        with interrupts_later():
+        with held(from_children=True):
             client = stack.enter_context(local_cluster(workers, _memory(options.memory_limit)))
         yield client
 

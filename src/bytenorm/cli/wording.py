@@ -19,6 +19,9 @@ OPTIONS = {
     "nodes_to_exclude": "--exclude",
 }
 
+# Nothing that a valid model leads to: what raises one has a fault.
+FAULTS = (TypeError, LookupError, AttributeError, NameError, AssertionError)
+
 
 @contextmanager
 def naming(path: str | None = None, **names: str) -> Iterator[None]:
@@ -46,13 +49,15 @@ def naming(path: str | None = None, **names: str) -> Iterator[None]:
             # "model: ..." and "limit must be ...", but not "images are for a model with ..." nor "model 'a.onnx'"
             found = re.match(rf"{argument}(\[\d+\])?(?=:| (must|is|has) )", text)
             if found and isinstance(error, ValueError | TypeError):
-                raise type(error)(ours + text[found.end() :]) from None
-        if path is None or isinstance(error, OSError) or text.startswith(("--", *names.values())):
+                raise ValueError(ours + text[found.end() :]) from None
+        if path is None or isinstance(error, OSError | MemoryError) or text.startswith(("--", *names.values())):
             raise
         fault = _fault(path)
         if fault:
             raise ValueError(f"{label} is not valid: {fault}") from error
-        if not isinstance(error, ValueError | TypeError):
+        if isinstance(error, FAULTS):
+            raise
+        if not isinstance(error, ValueError):
             text = f"{type(error).__name__}: {text}"
         its = text.replace("the model's input", "its input", 1)
         raise ValueError(f"{label}: {its}") from error
