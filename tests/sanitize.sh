@@ -13,14 +13,31 @@ sanitized() {
     LD_PRELOAD=$(${CXX:-c++} -print-file-name=libasan.so):$(${CXX:-c++} -print-file-name=libubsan.so) \
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package \
-        "$python" -m pytest -p no:cacheprovider -n 2 "$@"
+        "$python" "$@"
 }
-sanitized tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py tests/test_fused.py \
-    tests/test_onnx_operator.py tests/test_calibration_statistics.py \
+tests() {
+    sanitized -m pytest -p no:cacheprovider -n 2 "$@"
+}
+tests tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py tests/test_fused.py \
+    tests/test_onnx_operator.py tests/test_calibration_statistics.py tests/test_arrays_that_change.py \
     -k 'not beyond_any_cache and not torch and not ends and not fork and not leave_nothing_behind'
 # Without what starts a compiler or another Python, and without the sweeps of values.
-sanitized tests/test_torch_operator.py tests/test_torch_dropin.py tests/test_torch_modules.py \
+tests tests/test_torch_operator.py tests/test_torch_dropin.py tests/test_torch_modules.py \
     -k 'not (compile or ahead or missing or core_does or deprecation or without_quantized or sweep)'
+
+echo "random calls, and random passes without Python"
+sanitized tests/random_operators.py --cases 1200 --seed 2
+PATH=$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH cmake --build build/sanitize \
+    --target random_passes >/dev/null
+for set in $(build/sanitize/random_passes); do
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 build/sanitize/random_passes "$set" 2000 2
+done
+
+# What files of an instruction set share with others, the linker takes from any of them.
+if nm -C --defined-only $(find build/sanitize -name '*avx*.o') | grep ' [WVu] ' | grep -v DW.ref; then
+    echo "code of an instruction set that other files may get"
+    exit 1
+fi
 
 echo "thread sanitizer"
 ${CXX:-c++} -std=c++17 -O1 -g -fsanitize=thread tests/threads_race.cpp native/threads.cpp -o build/sanitize/threads_race -pthread
