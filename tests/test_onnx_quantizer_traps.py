@@ -289,3 +289,40 @@ def test_nodes_are_excluded_by_the_names_that_are_shown(named):
     assert not bno.inspect(made).in_float
     with pytest.raises(ValueError, match="nodes_to_exclude: the model has no node 'b2'"):
         bno.quantize(model, data, nodes_to_exclude=["b2"])
+
+
+# --- nothing but 0, and what subgraphs read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation_type", ["uint8", "int8"])
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_nothing_but_0_behind_an_activation(quant_format, activation_type):
+    """The quantizer takes the scale 1 and the zero point 0 then: int8 codes stand for -128 to 127."""
+    for folds, op in itertools.product((False, True), ("Relu", "Clip")):
+        n = Network(folds=folds, bias=-30)
+        n.node(op, ["b"] if op == "Relu" else ["b", n.limit(0.0), n.limit(1.5)], "y")
+        model, data = n.finish("y"), samples()
+        assert not any(run(model, feeds)[0].any() for feeds in data)
+        made, _ = quantize_with_report(model, data, quant_format=quant_format, activation_type=activation_type)
+        for feeds in samples(sizes=(30.0, 60.0)):
+            (y,) = run(made, feeds)
+            assert y.min() >= 0
+            assert y.max() <= 255 if op == "Relu" else 1.51
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_a_branch_reads_what_is_quantized(quant_format):
+    n = Network()
+    out = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
+    branches = [
+        helper.make_graph([helper.make_node(op, ["z"], ["t"])], op, [], [out]) for op in ("Identity", "Neg")
+    ]
+    n.conv("b", "z")
+    n.conv("z", "y")
+    total = n.node("ReduceSum", ["x"], "total", keepdims=0)
+    positive = n.node("Greater", [total, n.limit(0.0)], "positive")
+    n.node("If", [positive], "q", then_branch=branches[0], else_branch=branches[1])
+    model, data = n.finish("y", "q"), samples(sizes=(1.0, 1.5))
+    made = bno.quantize(model, data, quant_format=quant_format)
+    assert [v.name for v in made.graph.output] == ["y", "q"]
+    assert worst(model, made, data) > 25

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+from onnx import numpy_helper
+
 from .graph import all_graphs, is_op, label
 from .norms import activation_limits
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 # What has a range of its own behind it when it is quantized.
 _OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
+
+
+_QDQ_INPUT = "_QuantizeLinear_Input"  # behind the name of a tensor that is an output of the model
 
 
 def named_nodes(model: onnx.ModelProto, names: Collection[str]) -> list[NodeProto]:
@@ -54,29 +60,77 @@ def needed_activations(
     quant_format : {"QDQ", "QOperator"}
     chosen : bool
         Whether the ranges behind norms are chosen for the least error: such a one begins at 0 behind a Relu, but
-        may reach beyond the limits of a Clip, and knows nothing of a second activation.
+        may reach beyond the limits of a Clip.
     """
     needed = []
     for node in graph.nodes:
         if not is_op(node, "Relu", "Clip"):
             continue
-        limits, maker = activation_limits(graph, node), graph.maker(node.input[0])
+        limits, behind = activation_limits(graph, node), _maker_of_numbers(graph, node)
         if (
             limits is None
             or not limits[0] <= 0 <= limits[1]
             or graph.is_read_elsewhere(node.input[0])
             or graph.is_captured(node.output[0])
-            or (chosen and is_op(maker, "Relu", "Clip"))
-            or (chosen and maker is not None and maker.name in marks and limits != (0, math.inf))
+            or (chosen and behind is not None and behind.name in marks and limits != (0, math.inf))
             or (quant_format == "QOperator" and not _has_its_range(graph, node))
         ):
             needed.append(node)
     return needed
 
 
+def _maker_of_numbers(graph: Graph, activation: NodeProto) -> NodeProto | None:
+    """Return what makes the numbers that one or more activations, one behind the other, limit."""
+    maker = graph.maker(activation.input[0])
+    while maker is not None and is_op(maker, "Relu", "Clip"):
+        maker = graph.maker(maker.input[0])
+    return maker
+
+
 def _has_its_range(graph: Graph, activation: NodeProto) -> bool:
     tensor = activation.input[0]
     return graph.only_reader(tensor) is not None and is_op(graph.maker(tensor), *_OWN_RANGE)
+
+
+def lost_activations(graph: Graph, made: onnx.ModelProto) -> list[NodeProto]:
+    """Return the Relu and Clip nodes that the quantizer dropped though codes reach beyond their limits.
+
+    Where nothing but 0 came in calibration it takes the scale 1 and the zero point 0: codes of int8 then stand for
+    -128 to 127, and the limit at 0 is gone.
+
+    Parameters
+    ----------
+    graph : Graph
+        As the quantizer got it.
+    made : onnx.ModelProto
+        As it left it.
+    """
+    values = {t.name: t for t in made.graph.initializer}
+    there = {output for node in made.graph.node for output in node.output}
+    kept = {output for node in made.graph.node if is_op(node, "Relu", "Clip") for output in node.output}
+    lost = []
+    for node in graph.nodes:
+        limits = activation_limits(graph, node)
+        tensor = node.output[0]
+        if limits is None or kept & {tensor, tensor + _QDQ_INPUT}:
+            continue
+        # The one that the quantizer dropped leaves its name to the tensor in QDQ format, not in QOperator format.
+        if not there & {tensor, tensor + _QDQ_INPUT} or f"{tensor}_scale" not in values:
+            tensor = node.input[0]
+        scale, zero_point = (values.get(f"{tensor}_{what}") for what in ("scale", "zero_point"))
+        if scale is not None and zero_point is not None and not _stands_for(limits, scale, zero_point):
+            lost.append(node)
+    return lost
+
+
+def _stands_for(limits: tuple[float, float], scale: onnx.TensorProto, zero_point: onnx.TensorProto) -> bool:
+    """Say whether codes end where an activation does, or before."""
+    steps, zeros = numpy_helper.to_array(scale), numpy_helper.to_array(zero_point)
+    if steps.size != 1 or zeros.dtype not in (np.uint8, np.int8):
+        return True
+    kind, step, zero = np.iinfo(zeros.dtype), float(steps.ravel()[0]), int(zeros.ravel()[0])
+    low, high = (kind.min - zero) * step, (kind.max - zero) * step
+    return low > limits[0] - step and high < limits[1] + step
 
 
 def with_name(graph: Graph, node: NodeProto) -> str:

@@ -92,7 +92,7 @@ class Graph:
         self.inputs = {v.name for v in self.proto.input} - {*self._initializers, *self._sparse}
         for node in self.proto.node:
             self._index(node)
-        self._held = set(_captured(self.proto))
+        self.held = set(_captured(self.proto))
         self._types: Types | None = None
 
     @property
@@ -112,11 +112,11 @@ class Graph:
 
     def is_read_elsewhere(self, tensor: str) -> bool:
         """Say whether something beside the nodes of this graph needs a tensor."""
-        return tensor in self.outputs or tensor in self._held
+        return tensor in self.outputs or tensor in self.held
 
     def is_captured(self, tensor: str) -> bool:
         """Say whether a subgraph reads a tensor."""
-        return tensor in self._held
+        return tensor in self.held
 
     def only_reader(self, tensor: str) -> NodeProto | None:
         """Return the node that alone reads a tensor; None if there are others, or if it is an output."""

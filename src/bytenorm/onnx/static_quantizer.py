@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
+from onnx import helper
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .clashes import Clashes, twice_defined
-from .exclusion import needed_activations, with_name
+from .exclusion import lost_activations, needed_activations, with_name
 from .graph import Graph
 from .norms import activation_limits
 from .plain_gemms import make_gemms_plain
@@ -106,33 +107,37 @@ class StaticQuantizer:
         names = [with_name(graph, node) for node in left]
         graph.finish()
         self._clashes = Clashes(prepared)
+        self._held = _as_outputs(Graph(prepared)) if self._options["quant_format"].name == "QOperator" else set()
         self._options["nodes_to_exclude"] = [self._clashes.renamed_node(name) for name in names]
         self._graph = Graph(prepared)
 
     def set_output(self, mark: str, scale: np.ndarray, zero_point: np.ndarray) -> None:
-        """Let what a mark makes, and the Relu or Clip behind it, have this quantization."""
+        """Let what a mark makes, and the activations behind it, have this quantization."""
         output = self._marks.node(self._graph, mark).output[0]
-        activation = self._activation(mark)
-        tensors = [output]
-        if activation is not None:
-            tensors.append(activation.output[0])
+        tensors = [output, *(activation.output[0] for activation in self._activations(mark))]
         # One that the quantizer drops leaves its name to the tensor in QDQ format, and not in QOperator format.
         for tensor in tensors:
             self._overrides[tensor] = [{"scale": scale, "zero_point": zero_point}]
 
     def limits(self, mark: str) -> tuple[float, float]:
-        """Return what the Relu or Clip right behind a mark lets through."""
-        limits = activation_limits(self._graph, self._activation(mark))
-        return (-math.inf, math.inf) if limits is None else limits
+        """Return what the activations right behind a mark let through."""
+        low, high = -math.inf, math.inf
+        for activation in self._activations(mark):
+            limits = activation_limits(self._graph, activation)
+            assert limits is not None
+            low, high = (min(max(end, limits[0]), limits[1]) for end in (low, high))
+        return low, high
 
-    def _activation(self, mark: str) -> onnx.NodeProto | None:
-        """Return the Relu or Clip with constant limits that alone reads what a mark makes.
+    def _activations(self, mark: str) -> Iterator[onnx.NodeProto]:
+        """Yield each Relu or Clip with constant limits that alone reads what a mark, or one before it, makes.
 
         That is asked of the prepared graph: what was between them in the model may be gone there, and two may have
         become one.
         """
         behind = self._graph.only_reader(self._marks.node(self._graph, mark).output[0])
-        return behind if activation_limits(self._graph, behind) is not None else None
+        while behind is not None and activation_limits(self._graph, behind) is not None:
+            yield behind
+            behind = self._graph.only_reader(behind.output[0])
 
     def set_parameters(self, mark: str, parameters: Parameters) -> None:
         """Give a norm other parameters. Ranges are measured again then."""
@@ -190,9 +195,15 @@ class StaticQuantizer:
             if ranges.exists():
                 self._ranges = ranges.read_bytes()
             made = onnx.load_model(behind)
+        lost = lost_activations(self._graph, made)
+        if lost:
+            self._options["nodes_to_exclude"] += [with_name(self._graph, node) for node in lost]
+            return self.run(name)
         twice = twice_defined(made.graph)
         if twice:
             raise ValueError(f"model: ONNX Runtime's quantizer defines the tensor {twice!r} twice")
+        for value in [v for v in made.graph.output if v.name in self._held]:
+            made.graph.output.remove(value)
         self._clashes.undo(made)
         graph = Graph(made)
         return graph, self._marks.lift(graph)
@@ -222,6 +233,14 @@ def quantize_alone(
             return onnx.load_model(behind)
         except Exception as error:
             raise _failure(error) from error
+
+
+def _as_outputs(graph: Graph) -> set[str]:
+    """Make what subgraphs read an output of the model too: QOperator format would have it as codes alone."""
+    held = {name for name in graph.held if graph.maker(name) is not None} - graph.outputs
+    for name in sorted(held):
+        graph.proto.output.append(helper.make_tensor_value_info(name, *graph.type_of(name)))
+    return held
 
 
 def _takes_ranges() -> bool:
