@@ -20,13 +20,15 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2
 
-# Random calls of the operators against the reference, and random quantized graphs before and after every lowering:
-# tests/random_operators.py --help and tests/random_graphs.py --help tell which.
+# Random calls of the operators against the reference, random quantized graphs before and after every lowering, and
+# random float networks quantized: tests/random_operators.py --help and the others tell which.
 RANDOM ?= --cases 200000 --seed 1
 RANDOM_GRAPHS ?= --cases 10000 --seed 1
+RANDOM_NETWORKS ?= --cases 3000
 random: $(VENV)/.test
 	$(BIN)/python tests/random_operators.py $(RANDOM)
 	$(BIN)/python tests/random_graphs.py $(RANDOM_GRAPHS)
+	$(BIN)/python tests/random_networks.py $(RANDOM_NETWORKS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -346,6 +346,8 @@ def test_ranges_are_measured_once():
         "norms 2/2: run",
         "norms 2/2: calibrate",
         "compare",
+        "alone: calibrate",  # heavy tails are not what the statistics of the norms say
+        "alone: compare",
     ]
     assert all(0 <= done <= whole for _, done, whole in seen)
 
