@@ -49,8 +49,8 @@ class RandomGraph(Drawing):
         if self.form == "QOperator" and self.one_in(2) and q.per_tensor and not self.mixed:
             return self.norm_of_bytes(tensor, q, gain, shift)
         n = _Norm(self.dequantize(tensor, q), len(tensor.shape), gain, shift, low, high)
-        may_pool = n.rank == 4 and self.opset >= 12
-        if may_pool and tensor.shape[0] and self.one_in(16):
+        may_pool = n.rank == 4 and self.opset >= 12 and not self.empty
+        if may_pool and self.one_in(16):
             self.pool(n)
         if self.one_in(2):
             self.batch_normalization(n)
@@ -269,7 +269,7 @@ class RandomGraph(Drawing):
                 self.outputs.append((tensor.name, tensor.q.dtype, tensor.shape))
         values = []
         for name, dtype, shape in dict.fromkeys(self.outputs):
-            dims = ["N", *shape[1:]]
+            dims = ["N", *(None if self.open and axis else size for axis, size in enumerate(shape[1:]))]
             values.append(
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), dims)
             )

@@ -26,6 +26,10 @@ class Drawing:
         self.contributed = self.one_in(5)
         self.rank = int(self.rng.choice([2, 3, 4, 4, 4, 5]))
         self.batch = int(self.rng.choice([0, 1, 2, 3], p=[0.05, 0.2, 0.5, 0.25]))
+        self.open = self.one_in(3)  # sizes that only the data tell
+        self.empty = 2 if self.rank > 2 and self.one_in(12) else 0  # an axis without anything along it
+        if self.empty or not self.batch:  # ONNX Runtime's operators on bytes end the process on such data
+            self.form = "QDQ"
         self.named = self.pick("unique", "unique", "same", "none")
         self.counter = itertools.count()
         self.shared_reals = {}
@@ -122,9 +126,11 @@ class Drawing:
         shape = (self.batch, c, *(int(n) for n in self.rng.choice([2, 4], self.rank - 2)))
         if self.tensors:
             shape = (*shape[:2], *self.tensors[0].shape[2:])
+        elif self.empty:
+            shape = (*shape[:2], 0, *shape[3:])
         name = self.fresh("x")
         q = self.quantization(-self.rng.uniform(0.5, 4), self.rng.uniform(0.5, 4))
-        dims = ["N", *shape[1:]]
+        dims = ["N", c, *(f"D{axis}" if self.open or not size else size for axis, size in enumerate(shape[2:]))]
         if self.one_in(3):
             q0, codes = q, self.fresh("q")
             self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))

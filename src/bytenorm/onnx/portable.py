@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from .depthwise import depthwise
 from .graph import Graph, is_op, label, opset_of
+from .open_axes import open_axes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,6 +47,7 @@ def obstacle(graph: Graph, site: Site) -> str:
 def replace(graph: Graph, site: Site) -> QParams:
     """Put the convolution in the place of a norm whose old nodes are gone; return how its output is quantized."""
     source, target, name = site.source, site.target, site.name
+    opened = open_axes(graph, site)
 
     def constant(what: str, value: npt.ArrayLike) -> str:
         return graph.add_constant(f"{name}/{what}", value)
@@ -89,7 +91,14 @@ def replace(graph: Graph, site: Site) -> QParams:
         y_zero_point,
         constant("bias", numbers.bias),
     ]
-    graph.make("QLinearConv", inputs, y, f"{name}/QLinearConv", group=channels, kernel_shape=spatial)
+    padding: dict[str, list[int]] = {}
+    if opened:  # no axis is empty with a row more, which goes again
+        padding["pads"] = [0] * len(spatial) + [int(axis in opened) for axis in range(2, 2 + len(spatial))]
+        whole, y = y, graph.new_name(f"{name}/padded")
+        cut = [constant(what, np.array(v, np.int64)) for what, v in
+               (("starts", [0] * len(opened)), ("ends", [-1] * len(opened)), ("axes", opened))]  # fmt: skip
+        graph.make("Slice", [y, *cut], whole, f"{name}/Slice")
+    graph.make("QLinearConv", inputs, y, f"{name}/QLinearConv", group=channels, kernel_shape=spatial, **padding)
     if made != target.codes:
         bounds = [
             "" if code is None else constant(what, np.asarray(code + moved, byte))
