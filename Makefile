@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo test random lint types sanitize portable library oldest benchmark format clean
+.PHONY: demo test random lint types sanitize portable library oldest fuzz benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -63,6 +63,15 @@ oldest: $(VENV)/.test $(VENV)/.oldest
 	$(VENV)/oldest/bin/python tests/oldest/run_models.py build/oldest \
 	    "$$($(BIN)/python -c 'import bytenorm.onnx as bno; print(bno.custom_op_library())')"
 
+# A reader of files under coverage-guided fuzzing: make fuzz READER=npy RUNS=1000000, or SECONDS=60 for each reader.
+READER ?= npy npz statistics graph
+RUNS ?= -1
+SECONDS ?= 60
+fuzz: $(VENV)/.fuzz
+	for reader in $(READER); do \
+	    $(VENV)/fuzz/bin/python tests/fuzz $$reader --runs $(RUNS) --seconds $(SECONDS) || exit; \
+	done
+
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks --json benchmarks/measured.json --markdown benchmarks/measured.md
 	$(BIN)/python -m benchmarks.networks --json benchmarks/networks.json --markdown benchmarks/networks.md
@@ -93,6 +102,11 @@ $(VENV)/.oldest: $(VENV)/bin/python
 	    "make oldest PYTHON=python3.12 VENV=.venv-3.12")'
 	$(BIN)/python -m venv $(VENV)/oldest
 	$(VENV)/oldest/bin/python -m pip --disable-pip-version-check --quiet install onnxruntime==1.17.3 'numpy<2'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/bin/python $(NATIVE)
+	$(BIN)/python -m venv $(VENV)/fuzz
+	$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check --quiet install '.[onnx]' atheris
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/bin/python pyproject.toml

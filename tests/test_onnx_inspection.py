@@ -317,7 +317,6 @@ PROBLEMS = {
         "signature": "(uint8[N, 3, H, W] x, float[3] x2) => (uint8[N, 3, H, W] y)",
     },
     "its B () is not constant": {"middle": "n = BatchNormalization(a, w, , m, v)"},
-    "it has 3 parameters instead of 4": {"middle": "n = BatchNormalization(a, w, b, m)"},
     "its parameters have different lengths: scale 3, B 2, input_mean 3, input_var 3": {"b": f32(1, 2)},
     "its parameters are for 2 channels, its input has 3": {name: f32(1, 2) for name in "wbmv"},
     "it is in training mode": {"middle": "n, rm, rv = BatchNormalization<training_mode = 1>(a, w, b, m, v)"},

@@ -134,11 +134,20 @@ def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         The model itself if there is nothing to write out.
+
+    Raises
+    ------
+    ValueError
+        If a call does not fit its function.
     """
     if all(f.domain == kept for f in model.functions):
         return model
     staying = sorted({(f.domain, f.name) for f in model.functions if f.domain == kept})
-    return onnx.inliner.inline_selected_functions(model, staying, exclude=True)
+    try:
+        return onnx.inliner.inline_selected_functions(model, staying, exclude=True)
+    except Exception as error:  # it asserts, where a call does not fit its function
+        why = " ".join(str(error).split())
+        raise ValueError(f"model: its functions cannot be written out: {why}") from None
 
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: bool = False) -> None:

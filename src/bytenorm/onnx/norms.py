@@ -234,8 +234,6 @@ def _standard(graph: Graph, node: NodeProto) -> Norm | None:
     shape = graph.type_of(norm.input)[1]
     if not attribute(node, "spatial", 1):  # before opset 9
         norm.problem = "it has parameters of its own for each position"
-    elif len(values) < 4:
-        norm.problem = f"it has {len(values)} parameters instead of 4"
     elif len(set(sizes)) > 1:
         lengths = ", ".join(f"{n} {size}" for n, size in zip(PARAMETER_NAMES, sizes, strict=True))
         norm.problem = f"its parameters have different lengths: {lengths}"

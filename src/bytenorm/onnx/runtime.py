@@ -16,6 +16,7 @@ from bytenorm import _core
 
 from .model import load_model, save_model
 from .saturation import sums_saturate
+from .soundness import require_sound
 from .unsigned_weights import unsigned_weights
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def session(
     TypeError
         If the model is neither a ``ModelProto`` nor a path.
     ValueError
-        If ONNX Runtime cannot load it.
+        If ONNX Runtime cannot load it, or would write out functions without end.
 
     Examples
     --------
@@ -133,6 +134,7 @@ def session(
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
     register(options)
     name = "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
+    _require_sound(model_or_path, name)
     change = sess_options is None and sums_saturate()
     with _exact(model_or_path) if change else nullcontext(model_or_path) as model:
         try:
@@ -142,6 +144,18 @@ def session(
             )
         except Exception as error:
             raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+
+
+def _require_sound(model_or_path: Model, name: str) -> None:
+    """Refuse what ONNX Runtime would work on without end; what onnx cannot read is left to it."""
+    try:
+        if isinstance(model_or_path, onnx.ModelProto):
+            model = model_or_path
+        else:
+            model = onnx.load(model_or_path, load_external_data=False)
+    except Exception:  # no model, or in a format that only ONNX Runtime knows
+        return
+    require_sound(model, name)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import onnxruntime
 
-from .weightless import weightless
+from .weightless import inferred_model, weightless
 
 _STANDARD = ("", "ai.onnx")
 
@@ -18,7 +18,7 @@ def note_types(model: onnx.ModelProto) -> None:
     """
     if all(node.domain in _STANDARD for node in model.graph.node):
         return
-    inferred = onnx.shape_inference.infer_shapes(weightless(model), data_prop=True).graph
+    inferred = inferred_model(weightless(model)).graph
     known = {v.name for v in (*inferred.value_info, *inferred.output) if v.type.tensor_type.HasField("shape")}
     unknown = [t for node in model.graph.node for t in node.output if t and t not in known]
     if not unknown:

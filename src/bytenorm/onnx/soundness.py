@@ -6,6 +6,7 @@ circles of functions, and writes out functions that call each other however many
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import onnx
@@ -20,9 +21,59 @@ Function = tuple[str, str, str]  # domain, name, overload
 def require_sound(model: onnx.ModelProto, label: str) -> None:
     """Refuse graphs that are nested too deeply, circles, and functions that write out to too many nodes."""
     for root in (model.graph, *model.functions):
+        opsets = root.opset_import if isinstance(root, onnx.FunctionProto) else model.opset_import
+        versions = {_domain(opset.domain): opset.version for opset in opsets}
         for part in parts(root, label):
+            for node in part.node:
+                _require_ends(node, versions, label)
             _require_order(part, label)
     _require_finite(model, label)
+
+
+# Operators that onnx does not know: the least inputs that ONNX Runtime takes.
+_LEAST_INPUTS = {
+    ("com.microsoft", "QLinearAdd"): 7,
+    ("com.microsoft", "QLinearMul"): 7,
+    ("com.microsoft", "QLinearConcat"): 5,
+    ("com.microsoft", "QLinearAveragePool"): 4,
+    ("com.microsoft", "QLinearGlobalAveragePool"): 5,
+    ("com.microsoft", "QLinearLeakyRelu"): 4,
+    ("com.microsoft", "QLinearSigmoid"): 4,
+    ("com.microsoft", "QLinearSoftmax"): 5,
+    ("com.microsoft", "QGemm"): 6,
+    ("com.microsoft", "QuantizeLinear"): 2,
+    ("com.microsoft", "DequantizeLinear"): 2,
+    ("bytenorm", "QLinearBatchNormalization"): 9,
+    ("bytenorm", "QLinearConcatBatchNormalization"): 9,
+    ("bytenorm", "QLinearAddBatchNormalization"): 14,
+}
+
+
+def _require_ends(node: onnx.NodeProto, versions: dict[str, int], label: str) -> None:
+    """Refuse a node with fewer or more inputs or outputs than its operator has, as ONNX Runtime does."""
+    domain = _domain(node.domain)
+    least, most, least_outputs, most_outputs = _ends(domain, node.op_type, versions.get(domain, 1))
+    for what, n, low, high in (
+        ("inputs", len(node.input), least, most),
+        ("outputs", len(node.output), least_outputs, most_outputs),
+    ):
+        if not low <= n <= high:
+            wanted = f"{low}" if low == high else f"at least {low}" if n < low else f"at most {high}"
+            raise ValueError(
+                f"{label} has a node {node.op_type} {node.name!r} with {n} {what}: {wanted} are wanted"
+            )
+
+
+@functools.cache
+def _ends(domain: str, op_type: str, version: int) -> tuple[int, int, int, int]:
+    """Return how many inputs and outputs an operator has: the least and the most of each."""
+    any_number = 2**31 - 1
+    try:
+        schema = onnx.defs.get_schema(op_type, version, domain)
+    except Exception:  # not known to onnx
+        least = _LEAST_INPUTS.get((domain, op_type))
+        return (0, any_number, 0, any_number) if least is None else (least, any_number, 1, any_number)
+    return schema.min_input, schema.max_input, schema.min_output, schema.max_output
 
 
 def parts(root: Part, label: str = "the model") -> Iterator[Part]:

@@ -66,6 +66,16 @@ _SAME_SHAPE: dict[str, tuple[str, slice]] = {
 }
 
 
+def inferred_model(model: ModelProto) -> ModelProto:
+    """Return a model with the types that can be inferred; where onnx fails, those that it states are all."""
+    for data_prop in (True, False):
+        try:
+            return shape_inference.infer_shapes(model, data_prop=data_prop)
+        except Exception:  # the model is wrong, or onnx: ONNX Runtime runs some that onnx cannot infer
+            continue
+    return model
+
+
 def inferred_types(model: ModelProto) -> Types:
     """Return the element type (0: unknown) and the shape (None: unknown) of each tensor of the main graph."""
     light = weightless(model)
@@ -76,7 +86,7 @@ def inferred_types(model: ModelProto) -> Types:
             inputs = list(node.input[wanted])
             del node.input[:]
             node.input.extend(inputs)
-    inferred = shape_inference.infer_shapes(light, data_prop=True).graph
+    inferred = inferred_model(light).graph
     found: Types = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type

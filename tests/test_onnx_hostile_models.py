@@ -1,0 +1,215 @@
+"""Models that come back to themselves, grow without end, or are malformed: each is refused in words."""
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bytenorm import onnx as bno
+from bytenorm.cli import main
+from bytenorm.onnx import soundness
+from bytenorm.onnx.model import load_model
+
+FLOAT = TensorProto.FLOAT
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
+node = helper.make_node
+
+
+def tensor(name, shape=(1, 2), kind=FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def model(nodes, functions=(), outputs=("y",), inputs=None):
+    constants = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in "wbmv"]
+    constants += [numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.uint8(3), "z")]
+    inputs = inputs or [tensor("x")]
+    graph = helper.make_graph(nodes, "g", inputs, [tensor(name, None) for name in outputs], constants)
+    return helper.make_model(graph, ir_version=9, opset_imports=OPSETS, functions=list(functions))
+
+
+def function(name, *nodes):
+    return helper.make_function("my", name, ["a"], ["o"], list(nodes), OPSETS)
+
+
+def call(name, x, y):
+    return node(name, [x], [y], domain="my")
+
+
+def norm(x, y="y"):
+    return node("BatchNormalization", [x, "w", "b", "m", "v"], [y])
+
+
+def branch(*nodes, y="o"):
+    return helper.make_graph(list(nodes), "branch", [], [tensor(y, None)])
+
+
+def bomb(depth=60):
+    """Return functions that are 2^59 nodes when written out."""
+    functions = [function("F0", node("Relu", ["a"], ["o"]))]
+    functions += [
+        function(f"F{i}", call(f"F{i - 1}", "a", "t"), call(f"F{i - 1}", "t", "o")) for i in range(1, depth)
+    ]
+    return model([call(f"F{depth - 1}", "x", "t"), norm("t")], functions)
+
+
+def nested(depth):
+    graph = branch(node("Relu", ["x"], ["o"]))
+    for _ in range(depth):
+        graph = branch(node("If", ["c"], ["o"], then_branch=graph, else_branch=graph_of_one()))
+    return model([*graph.node[:1], norm("o")], inputs=[tensor("x"), tensor("c", (), TensorProto.BOOL)])
+
+
+def graph_of_one():
+    return branch(node("Neg", ["x"], ["o"]))
+
+
+CIRCLE = "has a cycle: its node"
+WITH_CONDITION = [tensor("x"), tensor("c", (), TensorProto.BOOL)]
+
+
+def choice(then_branch):
+    """Return a node that runs one of two graphs."""
+    return node("If", ["c"], ["a"], then_branch=then_branch, else_branch=graph_of_one())
+
+
+def circle_of_moves():
+    moves = [node("Transpose", ["t2"], ["t1"]), node("Transpose", ["t1"], ["t2"])]
+    last = node("QuantizeLinear", ["n", "s", "z"], ["y"])
+    return model([*moves, node("DequantizeLinear", ["t2", "s", "z"], ["d"]), norm("d", "n"), last])
+
+
+def circle_of_conversions():
+    first = node("QuantizeLinear", ["d", "s", "z"], ["q"])
+    return model([first, node("DequantizeLinear", ["q", "s", "z"], ["d"]), norm("d")])
+
+
+def circle_through_a_branch():
+    return model([choice(branch(node("Relu", ["y"], ["o"]))), norm("a")], inputs=WITH_CONDITION)
+
+
+def circle_within_a_branch():
+    inner = branch(node("Relu", ["p"], ["o"]), node("Relu", ["o"], ["p"]))
+    return model([choice(inner), norm("a")], inputs=WITH_CONDITION)
+
+
+def with_functions(*functions):
+    return model([call("F", "x", "a"), norm("a")], functions)
+
+
+def circle_within_a_function():
+    return with_functions(function("F", node("Add", ["a", "o"], ["t"]), node("Relu", ["t"], ["o"])))
+
+
+def function_of_itself_in_a_branch():
+    return with_functions(
+        function(
+            "F", node("If", ["a"], ["o"], then_branch=branch(call("F", "a", "o")), else_branch=graph_of_one())
+        )
+    )
+
+
+def call_with_too_many_inputs():
+    called = node("F", ["x", "x", "x"], ["a"], domain="my")
+    return model([called, norm("a")], [function("F", node("Relu", ["a"], ["o"]))])
+
+
+HOSTILE = {
+    "moves": (circle_of_moves, CIRCLE),
+    "itself": (lambda: model([node("Identity", ["y"], ["y"])]), CIRCLE),
+    "conversions": (circle_of_conversions, CIRCLE),
+    "through a branch": (circle_through_a_branch, CIRCLE),
+    "within a branch": (circle_within_a_branch, CIRCLE),
+    "within a function": (circle_within_a_function, CIRCLE),
+    "made twice": (lambda: model([norm("x"), node("Relu", ["x"], ["y"])]), "makes its tensor 'y' twice"),
+    "function of itself": (
+        lambda: with_functions(function("F", call("F", "a", "o"))),
+        "functions that call themselves: F",
+    ),
+    "functions of each other": (
+        lambda: with_functions(function("F", call("G", "a", "o")), function("G", call("F", "a", "o"))),
+        "functions that call themselves: F and G",
+    ),
+    "function of itself in a branch": (function_of_itself_in_a_branch, "functions that call themselves: F"),
+    "bomb": (bomb, "functions of 1000000000 nodes or more when written out: at most 1000000"),
+    "deep": (lambda: nested(31), "graphs within graphs, more than 30 deep"),
+    "call with too many inputs": (call_with_too_many_inputs, "its functions cannot be written out"),
+    "no inputs": (lambda: model([node("BatchNormalization", [], ["y"])]), "with 0 inputs: 5 are wanted"),
+    "no outputs": (lambda: model([norm("x"), node("Relu", ["x"], [])]), "with 0 outputs: 1 are wanted"),
+    "many inputs": (lambda: model([norm("a"), node("Relu", ["x", "x"], ["a"])]), "with 2 inputs: 1 are wanted"),
+}
+
+
+def fed():
+    return [{"x": np.ones((1, 2), np.float32)}]
+
+
+READERS = {
+    "load": load_model,
+    "inspect": bno.inspect,
+    "lower": bno.lower,
+    "quantize": lambda made: bno.quantize(made, fed()),
+    "compare": lambda made: bno.compare(made, made, fed()),
+    "session": bno.session,
+}
+AFTER = {"call with too many inputs"}  # seen where functions are written out
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("reader", READERS)
+def test_models_that_cannot_be(kind, reader):
+    made, words = HOSTILE[kind][0](), HOSTILE[kind][1]
+    if kind in AFTER and reader in ("load", "compare", "session"):
+        words = "|".join((words, "ONNX Runtime cannot load it"))
+        if reader == "load":
+            return
+    with pytest.raises(ValueError, match=words) as caught:
+        READERS[reader](made)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", set(HOSTILE) - {"deep"})  # what is too deep for protobuf is in no file
+def test_the_commands_end_with_one_line(kind, tmp_path, capsys):
+    file, data, output = tmp_path / "m.onnx", tmp_path / "x.npy", tmp_path / "out"
+    onnx.save(HOSTILE[kind][0](), file)
+    np.save(data, np.ones((1, 2), np.float32))
+    for arguments in (
+        ["inspect", file], ["quantize", file, "--data", data, "-o", output], ["lower", file, "-o", output],
+        ["compare", file, file, "--data", data], ["bench", file, file, "--data", data],
+        ["report", file, file, "--data", data, "-o", output],
+    ):  # fmt: skip
+        assert main([str(a) for a in arguments]) == 2, arguments
+        said = capsys.readouterr().err
+        assert said.startswith("bytenorm: error: ")
+        assert said.count("\n") == 1
+        assert not output.exists()
+
+
+def test_order_of_nodes_does_not_matter():
+    made = model([norm("a"), node("Relu", ["x"], ["a"])])
+    assert len(bno.inspect(made).norms) == 1
+
+
+def test_functions_up_to_the_limit(monkeypatch):
+    made = bomb(8)  # 2^7 nodes, and the norm
+    monkeypatch.setattr(soundness, "MOST_NODES", 129)
+    assert len(bno.inspect(made).norms) == 1
+    monkeypatch.setattr(soundness, "MOST_NODES", 128)
+    with pytest.raises(ValueError, match="functions of 129 nodes"):
+        bno.inspect(made)
+
+
+def test_graphs_up_to_the_limit():
+    bno.inspect(nested(soundness.DEEPEST - 1))
+
+
+@pytest.mark.parametrize("operator", ["Identity", "Neg"])
+def test_long_chains_are_no_recursion(operator):
+    names = ["w", *(f"t{i}" for i in range(1500))]
+    nodes = [node(operator, [a], [b]) for a, b in itertools.pairwise(names)]
+    nodes.append(node("BatchNormalization", ["x", names[-1], "b", "m", "v"], ["y"]))
+    assert len(bno.inspect(model(nodes)).norms) == 1
+    data = ["x", *(f"t{i}" for i in range(1500))]
+    nodes = [node(operator, [a], [b]) for a, b in itertools.pairwise(data)]
+    assert len(bno.inspect(model([*nodes, norm(data[-1])])).norms) == 1
