@@ -207,6 +207,85 @@ def test_norms_in_a_row_and_written_out(rng, nodes, kinds):
     assert_same(result, made, {"x": rng.normal(size=(2, 3, 4, 4)).astype(np.float32)})
 
 
+BN = "y = BatchNormalization(q, w, b, m, v)"
+WAYS = {  # from a layer of 5 channels to its norm
+    "Keras, one dimension": ("[N, 3, 9]", "u = Unsqueeze(x, two) c = Conv(u, k1) q = Squeeze(c, two)", BN),
+    "Keras, written out": (
+        "[N, 3, 9]", "u = Unsqueeze(x, two) c = Conv(u, k1) q = Squeeze(c, two)",
+        "a = Add(q, bias3) s = Mul(a, bias3) y = Add(s, bias3)",
+    ),
+    "Paddle, its bias inside": (
+        "[N, 3, 9]", "u = Unsqueeze(x, two) c = Conv(u, k1) a = Add(c, bias4) q = Squeeze(a, two)", BN,
+    ),
+    "a bias of a scalar in front": (
+        "[N, 3, 1, 9]", "c = Conv(x, k1) a = Add(half, c) i = Identity(a) q = Identity(i)", BN,
+    ),
+    "a Squeeze in front of the channels": (
+        "[1, 3, 1, 9]", "c = Conv(x, k1) s = Squeeze(c, zero) q = Unsqueeze(s, zero)", BN,
+    ),
+    "a Squeeze of all": ("[2, 3, 1, 9]", "c = Conv(x, k1) q = Squeeze(c)", BN),
+    "Reshape": ("[N, 3, 1, 9]", "c = Conv(x, k1) q = Reshape(c, shape)", BN),
+    "Flatten": ("[N, 3, 1, 3]", "c = Conv(x, k1) q = Flatten(c)", BN),
+    "two Transposes": (
+        "[N, 3, 1, 9]", "c = Conv(x, k1) t = Transpose<perm = [0, 2, 3, 1]>(c) a = Add(t, bias1) "
+        "q = Transpose<perm = [0, 3, 1, 2]>(a)", BN,
+    ),
+    "vectors of a sequence": (
+        "[N, 7, 3]", "c = MatMul(x, dense) a = Add(c, bias1) q = Transpose<perm = [0, 2, 1]>(a)", BN,
+    ),
+    "a Gemm": ("[N, 3]", "c = Gemm(x, dense) u = Unsqueeze(c, two) q = Identity(u)", BN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WAYS)
+def test_norms_behind_moves_of_axes(rng, what):
+    shape, way, nodes = WAYS[what]
+    made = model(
+        f"(float{shape} x) => (float[] y) {{ {way} {nodes} }}", **norm(rng, 5),
+        k1=rng.normal(size=(5, 3, 1, 3)).astype(np.float32), dense=rng.normal(size=(3, 5)).astype(np.float32),
+        two=np.array([2]), zero=np.array([0]), shape=np.array([0, 5, -1]), half=np.float32(0.5),
+        **{f"bias{n}": rng.normal(size=(5, *[1] * (n - 2))).astype(np.float32) for n in (2, 3, 4)},
+        bias1=rng.normal(size=5).astype(np.float32),
+    )  # fmt: skip
+    made.graph.output[0].type.tensor_type.ClearField("shape")
+    size = [int(n) if n.isdigit() else 2 for n in shape[1:-1].split(", ")]
+    feed = {"x": rng.normal(size=size).astype(np.float32)}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(made)
+    graph = Graph(copy)
+    norms = find_norms(graph)
+    assert len(fold(graph, norms)) == len(norms) == 1
+    graph.finish()
+    assert not find_norms(Graph(copy))
+    assert_same(copy, made, feed)
+
+
+NOT_THE_CHANNELS = {
+    "another axis": "c = Conv(x, k) q = Transpose<perm = [0, 2, 1, 3]>(c)",
+    "axes that are joined": "c = Conv(x, k) q = Reshape(c, joined)",
+    "axes that are split": "c = Conv(x, k) q = Reshape(c, split)",
+    "a way that is read elsewhere": "c = Conv(x, k) q = Identity(c) z = Relu(q)",
+    "a layer that is read elsewhere": "c = Conv(x, k) z = Relu(c) q = Identity(c)",
+    "something that computes": "c = Conv(x, k) z = Relu(c) q = Identity(z)",
+    "a bias for each position": "c = Conv(x, k) z = Add(c, places) q = Identity(z)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NOT_THE_CHANNELS)
+def test_ways_that_a_norm_does_not_go_back(rng, what):
+    made = model(
+        f"(float[2, 5, 5, 5] x) => (float[] y, float[] z) {{ {NOT_THE_CHANNELS[what]} {BN} }}", **norm(rng, 5),
+        k=rng.normal(size=(5, 5, 1, 1)).astype(np.float32), joined=np.array([2, 25, 5]),
+        split=np.array([10, 5, 1, 5]), places=rng.normal(size=(5, 5, 5)).astype(np.float32),
+    )  # fmt: skip
+    if "z =" not in NOT_THE_CHANNELS[what]:
+        del made.graph.output[1]
+    (found,) = find_norms(Graph(made))
+    layer, reason = layer_to_fold_into(Graph(made), found)
+    assert layer is None
+    assert reason
+
+
 def test_what_reads_the_norm_reads_the_layer(rng):
     """Other nodes, a subgraph, an output of the model, all at once."""
     made = model(

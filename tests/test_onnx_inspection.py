@@ -169,11 +169,58 @@ def test_the_rest_of_a_chain_is_a_norm_of_its_own():
     assert [(n.name, n.written, n.reads) for n in bno.inspect(made).norms] == [("s", "Add+Mul", "Mul k")]
 
 
+WRITTEN_IN_PARTS = {
+    "n = BatchNormalization(x, w, b, m, v) s = Mul(n, cw) y = Add(s, cb)": "BatchNormalization+Mul+Add",
+    "n = BatchNormalization(x, w, b, m, v) y = Mul(cw, n)": "BatchNormalization+Mul",
+    "n = BatchNormalization(x, w, b, m, v) y = Sub(n, half)": "BatchNormalization+Sub",
+    "a = Add(x, cb) n = BatchNormalization(a, w, b, m, v) y = Div(n, cd)": "Add+BatchNormalization+Div",
+    "n = BatchNormalization(x, w, b, m, v) y = BatchNormalization(n, w, b, m, v)": "2",
+    "s = Mul(x, half) t = Sub(s, cb) n = BatchNormalization(t, w, b, m, v) y = Add(n, half)": "4",
+    "n = BatchNormalization(x, w, b, m, v) s = Unsqueeze(n, axes) q = Squeeze(s, axes) y = Mul(q, cw)": "1",
+}
+
+
+@pytest.mark.parametrize("nodes", WRITTEN_IN_PARTS)
+def test_a_norm_written_in_parts_is_one(nodes):
+    """Caffe normalizes in one node, scales and shifts in others."""
+    made = model(
+        f"{ANY} {{ {nodes} }}", **NORM, cw=column(*W), cb=column(*B), cd=column(0.5, -2, 7), half=np.float32(0.5),
+        axes=np.array([0]),
+    )  # fmt: skip
+    x = np.random.default_rng(1).normal(size=IMAGE).astype(np.float32)
+    want = run(made, x=x)[0]
+    graph = Graph(made)
+    (norm,) = find_norms(graph)
+    written = WRITTEN_IN_PARTS[nodes]
+    assert norm.written == written or len(norm.nodes) == int(written)
+    assert norm.name == "n"
+    if len(norm.nodes) > 1:  # the parameters are those of all nodes together
+        for node in norm.nodes:
+            graph.remove(node)
+        names = [
+            graph.add_constant(n, getattr(norm.parameters, n)) for n in ("scale", "B", "input_mean", "input_var")
+        ]
+        graph.make("BatchNormalization", [norm.input, *names], norm.output, "n", epsilon=norm.parameters.epsilon)
+        graph.finish()
+        np.testing.assert_allclose(run(made, x=x)[0], want, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_with_something_between_are_norms_of_their_own():
+    made = model(
+        f"{ANY} {{ n = BatchNormalization(x, w, b, m, v) r = Relu(n) s = Mul(r, cw) y = Add(s, cb) }}",
+        **NORM, cw=column(*W), cb=column(*B),
+    )  # fmt: skip
+    assert [n.written for n in bno.inspect(made).norms] == ["BatchNormalization", "Mul+Add"]
+    # In 8 bits each has an output of its own.
+    text = "g = BatchNormalization(a, w, b, m, v) h = QuantizeLinear(g, s, z) i = DequantizeLinear(h, s, z) "
+    made = qdq(text + "n = BatchNormalization(i, w, b, m, v)")
+    assert [n.written for n in bno.inspect(made).norms] == ["BatchNormalization"] * 2
+
+
 def test_all_norms_in_the_order_of_the_graph():
     made = model(
         f"""{ANY} {{
-            a = BatchNormalization(x, w, b, m, v)
-            c = Mul(a, cw)
+            c = Mul(x, cw)
             d = Add(c, cb)
             e = Relu(d)
             y = BatchNormalization(e, w, b, m, v)
@@ -182,8 +229,7 @@ def test_all_norms_in_the_order_of_the_graph():
     )  # fmt: skip
     norms = bno.inspect(made).norms
     assert [(n.name, n.written, n.reads, n.activation) for n in norms] == [
-        ("a", "BatchNormalization", "input x", ""),
-        ("d", "Mul+Add", "BatchNormalization a", "Relu"),
+        ("d", "Mul+Add", "input x", "Relu"),
         ("y", "BatchNormalization", "Relu e", ""),
     ]
 

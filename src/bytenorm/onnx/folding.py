@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .graph import Graph, attribute, is_op, label
+from .moves import axis_before
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,7 +32,11 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
     node or None, str
         The layer, or None and the reason in a few words.
     """
-    maker = graph.maker(norm.input)
+    way = _way_back(graph, norm)
+    maker = graph.maker(way.tensor)
+    if maker is None or not is_op(maker, *LAYERS):
+        way = _Way(norm.input, 1, ())
+        maker = graph.maker(norm.input)
     if maker is None:
         return None, "it reads an input of the model"
     if is_op(maker, "DequantizeLinear") or norm.written.startswith("QLinear") or norm.lowered:
@@ -40,7 +46,7 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
     name = f"the {maker.op_type} {label(maker)}"
     if norm.parameters is None:
         return None, norm.problem
-    if graph.only_reader(norm.input) is None:
+    if graph.only_reader(way.tensor) is None:
         return None, f"{name} has other readers too"
     weight = graph.constant(maker.input[1])
     if weight is None:
@@ -49,11 +55,56 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
         return None, f"the weight of {name} is quantized"
     if len(maker.input) > 2 and maker.input[2] and graph.constant(maker.input[2]) is None:
         return None, f"the bias of {name} is not constant"
-    shape = graph.type_of(norm.input)[1]
-    vectors = shape is not None and len(shape) == 2  # of channels: elsewhere a MatMul makes the last axis
-    if _output_channels(maker, weight) != norm.parameters.channels or (maker.op_type == "MatMul" and not vectors):
+    shape = graph.type_of(way.tensor)[1]
+    axis = 1 if maker.op_type != "MatMul" else None if shape is None else len(shape) - 1
+    if _output_channels(maker, weight) != norm.parameters.channels or axis != way.axis:
         return None, f"{name} does not make {norm.parameters.channels} channels on axis 1"
     return maker, ""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """From a norm back to the layer that feeds it.
+
+    `tensor` is what the layer makes, `axis` that of its channels, `between` the nodes on the way, the nearest to
+    the norm first: they move axes, add or drop those of size 1, or add a bias; `added` is the sum of these.
+    """
+
+    tensor: str
+    axis: int
+    between: tuple[NodeProto, ...]
+    added: npt.NDArray[np.float64] | float = 0.0
+
+
+def _way_back(graph: Graph, norm: Norm) -> _Way:
+    way = _Way(norm.input, 1, ())
+    while graph.only_reader(way.tensor) is not None:
+        maker = graph.maker(way.tensor)
+        if maker is None:
+            break
+        before = axis_before(graph, maker, way.axis)
+        if before is not None:
+            way = replace(way, tensor=maker.input[0], axis=before, between=(*way.between, maker))
+            continue
+        bias = _bias(graph, maker, way)
+        if bias is None:
+            break
+        way = replace(way, tensor=bias[0], between=(*way.between, maker), added=way.added + bias[1])
+    return way
+
+
+def _bias(graph: Graph, node: NodeProto, way: _Way) -> tuple[str, npt.NDArray[np.float64]] | None:
+    """Return what an Add reads, and what it adds to each channel; None if it is none of one number a channel."""
+    if not is_op(node, "Add"):
+        return None
+    for data, other in (node.input[:2], reversed(node.input[:2])):
+        value, shape = graph.constant(other), graph.type_of(data)[1]
+        if value is None or shape is None or value.ndim > len(shape) or graph.constant(data) is not None:
+            continue
+        padded = (1,) * (len(shape) - value.ndim) + value.shape
+        if value.size == 1 or padded[way.axis] == value.size == shape[way.axis]:
+            return data, np.asarray(value, np.float64).reshape(-1)
+    return None
 
 
 def fold(graph: Graph, norms: list[Norm]) -> list[Norm]:
@@ -95,6 +146,7 @@ def _output_channels(node: NodeProto, weight: npt.NDArray[np.generic]) -> int:
 def _fold_into(graph: Graph, layer: NodeProto, norm: Norm) -> None:
     assert norm.parameters is not None
     gain, shift = norm.parameters.gain_and_shift()
+    way = _Way(norm.input, 1, ()) if graph.maker(norm.input) is layer else _way_back(graph, norm)
     weight = np.asarray(graph.constant(layer.input[1]), np.float64)
     if layer.op_type == "Conv":
         scaled = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
@@ -112,23 +164,38 @@ def _fold_into(graph: Graph, layer: NodeProto, norm: Norm) -> None:
 
     beta = attribute(layer, "beta", 1.0) if layer.op_type == "Gemm" else 1.0
     old = np.asarray(graph.constant(layer.input[2]), np.float64) if _has_bias(layer) else np.zeros(1)
-    value = (old * beta * gain + shift).astype(kind)
+    value = ((old * beta + way.added) * gain + shift).astype(kind)
     name = label(layer)
     for node in (layer, *norm.nodes):
         graph.remove(node)
+    # Whatever reads what the norm made, subgraphs and the next norm included, finds it.
+    made = _joined(graph, way, norm.output)
     del layer.input[1:]
     layer.input.append(folded_weight)
-    # The layer makes what the norm made: whatever reads that, subgraphs and the next norm included, finds it.
     if layer.op_type == "MatMul":
-        layer.output[0] = graph.new_name(f"{norm.input}/product")
+        layer.output[0] = graph.new_name(f"{way.tensor}/product")
         bias = graph.add_constant(f"{name}/bias", value)
-        graph.make("Add", [layer.output[0], bias], norm.output, f"{name}/bias")
+        graph.make("Add", [layer.output[0], bias], made, f"{name}/bias")
     else:
-        layer.output[0] = norm.output
+        layer.output[0] = made
         layer.input.append(graph.add_constant(f"{name}/bias/folded", value))
         for a in [a for a in layer.attribute if layer.op_type == "Gemm" and a.name == "beta"]:
             layer.attribute.remove(a)
     graph.add(layer)
+
+
+def _joined(graph: Graph, way: _Way, output: str) -> str:
+    """Take biases out of the way from a layer, let it end in `output`, and return what the layer has to make."""
+    moves = [node for node in reversed(way.between) if not is_op(node, "Add")]
+    for node in way.between:
+        graph.remove(node)
+    if not moves:
+        return output
+    tensors = [way.tensor, *(node.output[0] for node in moves[:-1]), output]
+    for i, node in enumerate(moves):
+        node.input[0], node.output[0] = tensors[i], tensors[i + 1]
+        graph.add(node)
+    return way.tensor
 
 
 def _has_bias(layer: NodeProto) -> bool:

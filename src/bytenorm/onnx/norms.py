@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +94,7 @@ class Norm:
 
     `input` and `output` are the tensors that it reads and makes, `nodes` all of its nodes, without the
     activation and without the conversions around it. `problem` says why it cannot run in 8 bits as it is;
-    where its own parameters are the problem, or it works in another type than float32, `parameters` is None.
+    where its own parameters are the problem, `parameters` is None.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Norm:
     output: str
     channels: int | None = None
     parameters: Parameters | None = None
+    in_float32: bool = True
     activation: NodeProto | None = None
     floor: float = -np.inf  # of the activation
     ceiling: float = np.inf
@@ -186,7 +187,7 @@ def find_norms(graph: Graph) -> list[Norm]:
     for node in graph.nodes:
         if id(node) in taken:
             continue
-        norm = _standard(graph, node) or _written_out(graph, node) or _lowered(graph, node)
+        norm = _written_out(graph, node) or _standard(graph, node) or _lowered(graph, node)
         if norm is not None:
             taken.update(id(n) for n in norm.nodes)
             if not norm.lowered:
@@ -199,8 +200,7 @@ def find_norms(graph: Graph) -> list[Norm]:
 def _require_floats(graph: Graph, norm: Norm) -> None:
     data_type = graph.type_of(norm.input)[0]
     if data_type not in (0, TensorProto.FLOAT, *BYTES):
-        norm.problem = norm.problem or f"it works in {type_name(data_type)}"
-        norm.parameters = None
+        norm.problem, norm.in_float32 = norm.problem or f"it works in {type_name(data_type)}", False
 
 
 def find_hidden(graph: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:
@@ -262,14 +262,15 @@ def _bad_values(p: Parameters) -> str:
     return ""
 
 
-# Norms written as arithmetic: Mul or Div, and Add or Sub, by per-channel constants, in any order and number.
+# Norms written as arithmetic: Mul or Div, and Add or Sub, by per-channel constants, in any order and number. Caffe
+# writes BatchNormalization, which normalizes only, with Mul and Add behind it: that is one norm, too.
 
 _SCALING, _SHIFTING = ("Mul", "Div"), ("Add", "Sub")
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One arithmetic node with a constant: gain * x + shift."""
+    """One arithmetic node with a constant, or a BatchNormalization: gain * x + shift."""
 
     node: NodeProto
     data: str
@@ -278,6 +279,7 @@ class _Step:
     channels: int  # 1: one number for all channels
     scaling: bool
     reads: int | None  # in 8 bits: which input is the scale of the data
+    norm: Norm | None = None  # what a BatchNormalization is by itself
 
 
 def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
@@ -289,19 +291,25 @@ def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
         step = _step(graph, following)
         if step is None or len({s.channels for s in (*steps, step)} - {1}) > 1:
             break
+        if conversions and (step.norm or steps[-1].norm):  # in 8 bits each has an output of its own
+            break
         if not _passes_all(graph, steps, conversions, step):
             break
         steps.append(step)
         between += conversions
         following, conversions = _only_follower(graph, following.output[0])
     channels = max((s.channels for s in steps), default=1)
-    if channels == 1 or len({s.scaling for s in steps}) == 1:
+    named = next((s.norm for s in steps if s.norm is not None), None)
+    if named is not None:
+        if len(steps) == 1 or named.channels != channels:
+            return None
+    elif channels == 1 or len({s.scaling for s in steps}) == 1:
         return None
     with np.errstate(over="ignore"):
-        parameters = Parameters.of(*_combined(steps))
+        parameters = _parameters(steps)
     if _bad_values(parameters):
         return None
-    last = steps[-1].node
+    last = steps[-1].node if named is None else named.nodes[0]
     # Of a constant alone nobody can tell which axis it is along: (1, 3, 1, 1) is along axis 2 of 5.
     of_unknown_rank = any(s.channels > 1 and graph.type_of(s.data)[1] is None for s in steps)
     return Norm(
@@ -309,12 +317,22 @@ def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
         "+".join(s.node.op_type for s in steps),
         [s.node for s in steps],
         steps[0].data,
-        last.output[0],
+        steps[-1].node.output[0],
         channels=channels,
         parameters=None if of_unknown_rank else parameters,
         between=between,
         problem="the rank of its input is unknown" if of_unknown_rank else "",
     )
+
+
+def _parameters(steps: list[_Step]) -> Parameters:
+    """Return several steps as one norm. A BatchNormalization in front keeps its mean and variance."""
+    first = steps[0].norm
+    if first is None or first.parameters is None:
+        return Parameters.of(*_combined(steps))
+    p, (gain, shift) = first.parameters, _combined(steps[1:])
+    scale, B = p.scale * gain, p.B * gain + shift  # noqa: N806 (as ONNX names it)
+    return replace(p, scale=scale.astype(np.float32), B=B.astype(np.float32))
 
 
 def _combined(steps: list[_Step]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -363,6 +381,12 @@ def _stands_for_relu(q: QParams, source: QParams | None, steps: list[_Step]) -> 
 
 def _step(graph: Graph, node: NodeProto) -> _Step | None:
     scales: tuple[int | None, int | None] = (None, None)
+    norm = _standard(graph, node)
+    if norm is not None:
+        if norm.parameters is None or norm.channels is None:
+            return None
+        gain, shift = norm.parameters.gain_and_shift()
+        return _Step(node, norm.input, gain, shift, norm.channels, True, None, norm)
     if is_op(node, *_SCALING, *_SHIFTING):
         op, operands = node.op_type, list(node.input[:2])
         values = [graph.constant(t) for t in operands]

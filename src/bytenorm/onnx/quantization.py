@@ -248,12 +248,10 @@ def quantize_with_report(
 
     norms = find_norms(graph)
     excluded, included = _split(norms, left_out)
-    odd = [n for n in included if n.parameters is None]  # these stay in float, as lower_graph reports
+    folded = fold(graph, included)
+    kept, odd = _without_odd(included, folded)
     left_out += [node for n in (*excluded, *odd) for node in n.nodes]
     left_out += _makers_of_parameters(graph, odd)
-    folded = fold(graph, included)
-    gone = {id(n) for n in (*folded, *odd)}
-    kept = [n for n in included if id(n) not in gone]
     left_names = [with_name(graph, node) for node in left_out]
     marks = Marks()
     for norm in kept:
@@ -322,6 +320,14 @@ def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], 
     having = [any(id(node) in wanted for node in norm.nodes) for norm in norms]
     ours, others = ([n for n, has in zip(norms, having, strict=True) if has is which] for which in (True, False))
     return ours, others
+
+
+def _without_odd(norms: list[Norm], folded: list[Norm]) -> tuple[list[Norm], list[Norm]]:
+    """Return the norms that are not folded and get 8 bits, and those that cannot, which lowering reports."""
+    gone = {id(n) for n in folded}
+    left = [n for n in norms if id(n) not in gone]
+    odd = [n for n in left if n.parameters is None or not n.in_float32]
+    return [n for n in left if n.parameters is not None and n.in_float32], odd
 
 
 def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProto]:

@@ -114,7 +114,7 @@ def recalibrate(
         for mark, norm in sites.items():
             assert norm.parameters is not None and norm.target is not None
             original = quantizer.norms[mark]
-            fresh = reestimate and original.written == "BatchNormalization"
+            fresh = reestimate and original.written.startswith("BatchNormalization")
             operator = _operator(norm)
             if fresh:
                 try:

@@ -1,0 +1,65 @@
+"""Nodes that only move axes, add axes of size 1 or drop them: where an axis comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .graph import Graph, int_list, is_op
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+_MOVES = ("Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten")
+
+
+def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
+    """Return the axis of what a node reads that becomes this axis of what it makes.
+
+    Parameters
+    ----------
+    graph : Graph
+    node : NodeProto
+    axis : int
+        Not negative.
+
+    Returns
+    -------
+    int or None
+        None if the node computes, or joins or splits axes, or if the shapes are not known that would tell.
+    """
+    if not is_op(node, *_MOVES):
+        return None
+    if node.op_type == "Identity":
+        return axis
+    before, behind = (graph.type_of(tensor)[1] for tensor in (node.input[0], node.output[0]))
+    if node.op_type == "Transpose":
+        perm = int_list(node, "perm")
+        if perm is None:
+            return None if before is None else len(before) - 1 - axis
+        return perm[axis] if axis < len(perm) else None
+    if before is None or behind is None:
+        return None
+    if node.op_type == "Squeeze":
+        gone = _axes(graph, node, len(before))
+        if gone is None:
+            gone = {i for i, n in enumerate(before) if n == 1} if None not in before else None
+        left = [] if gone is None else [i for i in range(len(before)) if i not in gone]
+        return left[axis] if axis < len(left) else None
+    if node.op_type == "Unsqueeze":
+        new = _axes(graph, node, len(behind))
+        return None if new is None or axis in new else axis - sum(i < axis for i in new)
+    # Without those of size 1 the axes are the same; of one whose size is open the others leave no doubt.
+    old, new_axes = ([i for i, n in enumerate(shape) if n != 1] for shape in (before, behind))
+    same = [before[i] for i in old] == [behind[i] for i in new_axes] and sum(n is None for n in before) <= 1
+    return old[new_axes.index(axis)] if same and axis in new_axes else None
+
+
+def _axes(graph: Graph, node: NodeProto, rank: int) -> set[int] | None:
+    """Return the axes that a Squeeze or Unsqueeze names; None if it names none, or they are not constant."""
+    axes = int_list(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        value = graph.constant(node.input[1])
+        axes = None if value is None else [int(i) for i in value.ravel()]
+        if axes is None:
+            return set(range(rank))  # any
+    return None if axes is None else {i % rank for i in axes}
