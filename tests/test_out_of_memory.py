@@ -1,0 +1,40 @@
+"""Memory that runs out is a MemoryError: nothing is left half done, and the next call is right."""
+
+import pytest
+
+CODE = """
+import resource
+import numpy as np, bytenorm as bn
+
+C = 300_000
+rng = np.random.default_rng(1)
+parameters = *rng.normal(size=(3, C)), rng.uniform(0.5, 2, C)
+norm = bn.BatchNorm(*parameters, output_scale=0.05, output_zero_point=100, axis=AXIS)
+shape = (C, 2) if AXIS == 0 else (2, C)
+a, b = (bn.QuantizedTensor(rng.integers(0, 256, shape, np.uint8), 0.03, zero) for zero in (7, 120))
+first = norm(a)  # the same numbers, prepared for a single use
+out = np.full(shape, 9, np.uint8)
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+bn.set_num_threads(4)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+failed = worked = 0
+for more in [2**k for k in range(16, 29)]:
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, hard))
+    calls = lambda: norm(a, out=out), lambda: bn.add_batch_norm(a, b, norm, out=out), lambda: norm.replace(relu=True)
+    for call in calls:
+        try:
+            call()
+            worked += 1
+        except MemoryError:
+            failed += 1
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+assert failed > 3 and worked > 3, (failed, worked)
+assert np.array_equal(norm(a, out=out).data, first.data)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_memory_that_runs_out(run_python, axis):
+    done = run_python(f"AXIS = {axis}\n{CODE}")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
