@@ -136,8 +136,9 @@ def test_shapes_assigned_to_while_calls_work(norm, rng):
                             array.resize(0)
                         except ValueError as error:
                             refused.append(error)
-                np.full(4, 2**40)  # a small block of memory with other numbers, where a shape was
-                refused[10:] = []
+                # NumPy keeps the memory of small shapes for the next array of as many dimensions.
+                others = [np.ndarray((1000, 1, 1, 1), np.uint8, bytes(1), 0, (0, 0, 0, 0)) for _ in range(9)]
+                del others, refused[10:]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
