@@ -709,6 +709,80 @@ def test_a_tensor_whose_memory_is_gone(name, reading):
         by_function(**arguments)
 
 
+@pytest.mark.parametrize("by", ["function", "operator", "module", "drop-in", "core"])
+@pytest.mark.parametrize("name", ["x", *VECTORS])
+@pytest.mark.parametrize("cut", ["to one byte", "by one byte", "to an offset"])
+def test_a_storage_that_is_smaller_than_its_tensor(name, by, cut, reading):
+    """Anybody may shrink a storage, as offloading does: nothing behind it is read."""
+    arguments = good()
+    whole = arguments[name]
+    if cut == "to an offset":  # there is as much memory as the tensor needs, but not from where it begins
+        short = torch.cat([whole.flatten(), whole.flatten()])[whole.numel() :].reshape(whole.shape)
+    else:
+        short = whole.clone()
+    size = whole.untyped_storage().nbytes() - 1 if cut == "by one byte" else 1
+    short.untyped_storage().resize_(whole.numel() * whole.element_size() if cut == "to an offset" else size)
+    arguments[name] = short
+    vectors_ = [arguments[v] for v in VECTORS]
+    names = dict(zip(VECTORS, ("weight", "bias", "running_mean", "running_var"), strict=True))
+    told = "input" if name == "x" and by in ("drop-in", "core") else name
+    with pytest.raises(ValueError, match=rf"^({told}|data) needs \d+ bytes of memory, and its storage has \d+$"):
+        if by in ("function", "operator"):
+            (by_function if by == "function" else by_dispatcher)(**arguments)
+        elif by == "module":
+            norm = bytenorm.torch.BatchNorm2d(len(arguments["mean"]), input_scale=0.1, input_zero_point=3)
+            for v in VECTORS:
+                setattr(norm, names[v], arguments[v])
+            norm(arguments["x"])
+        elif by == "drop-in":
+            x = torch._make_per_tensor_quantized_tensor(whole if name == "x" else arguments["x"], 0.1, 3)
+            if name == "x":
+                x.untyped_storage().resize_(short.untyped_storage().nbytes() if cut == "by one byte" else 1)
+            bytenorm.torch.quantized_batch_norm(x, *vectors_, 1e-5, 0.2, 5)
+        else:
+            q = bn.QuantizedTensor(arguments["x"], 0.1, 3)
+            bn.quantized_batch_norm(q, *vectors_, 1e-5, 0.2, 5)
+
+
+def test_numbers_in_a_storage_that_is_smaller():
+    scale = torch.tensor(0.5)
+    scale.untyped_storage().resize_(0)
+    for call in (
+        lambda: bytenorm.torch.BatchNorm2d(3, scale=scale),
+        lambda: bn.quantize_per_tensor(np.ones(2), scale, 0, bn.qint8),
+    ):
+        with pytest.raises(ValueError, match=r"^scale needs 4 bytes of memory, and its storage has 0$"):
+            call()
+
+
+LAZY = torch.tensor([1 + 2j, 3 + 4j]).conj().imag  # [-2, -4], its memory holds 2 and 4
+
+
+def test_lazy_signs_in_the_core():
+    """Neither DLPack nor NumPy sees torch's negative bit."""
+    q, rest = bn.QuantizedTensor(np.full((1, 2), 90, np.uint8), 0.1, 100), ([0.0, 0.0], [1.0, 1.0], 0.0, 0.1, 100)
+    for given in (LAZY, np.array([-2.0, -4.0])):
+        assert bn.quantized_batch_norm(q, given, None, *rest).data.tolist() == [[120, 140]]
+        assert bn.quantize_per_tensor(given, 0.1, 100, bn.quint8).data.tolist() == [80, 60]
+    codes_ = torch._neg_view(torch.tensor([1, 2], dtype=torch.int8))
+    assert bn.QuantizedTensor(codes_, 0.1, 0).data.tolist() == [-1, -2]
+    with pytest.raises(
+        TypeError, match=r"^out must hold its numbers as they are, got a tensor that is negated lazily$"
+    ):
+        bn.quantized_batch_norm(bn.QuantizedTensor(np.ones(2, np.int8)[None], 0.1, 0), None, None, *rest[:-1], 0,
+                                out=codes_[None])  # fmt: skip
+
+
+def test_tensors_without_memory_in_the_core():
+    with FakeTensorMode():
+        fake = torch.ones(2)
+    q = bn.QuantizedTensor(np.full((1, 2), 90, np.uint8), 0.1, 100)
+    for weight in (fake, torch._efficientzerotensor((2,)), torch.ones(2, device="meta"), torch.ones(2).to_sparse(),
+                   torch.ones(2).to_mkldnn()):  # fmt: skip
+        with pytest.raises(TypeError, match=r"^weight (cannot be read as an array|has no memory)"):
+            bn.quantized_batch_norm(q, weight, None, [0.0, 0.0], [1.0, 1.0], 0.0, 0.1, 100)
+
+
 # --- importing it -----------------------------------------------------------------------------------------------
 
 
@@ -752,6 +826,43 @@ def test_a_torch_without_quantized_tensors(run_python):
     done = run_python(code)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("input must be a tensor of torch.quint8")
+
+
+@pytest.mark.parametrize("gone", [
+    "_C._len_torch_dispatch_stack", "_C._get_tracing_state", "_C._functorch.peek_interpreter_stack",
+    "_C._AutoDispatchBelowAutograd", "_C._after_autograd_keyset", "autograd.forward_ad._current_level",
+])  # fmt: skip
+def test_a_torch_without_a_private_name(gone, run_python):
+    """Everything then goes through the dispatcher, with the same results and refusals."""
+    done = run_python(f"""
+import torch, torch.autograd.forward_ad
+*path, name = "{gone}".split(".")
+owner = torch
+for part in path: owner = getattr(owner, part)
+kept = getattr(owner, name)
+delattr(owner, name)
+import bytenorm.torch as bt
+setattr(owner, name, kept)  # torch itself asks it
+from bytenorm.torch.direct import dispatch_modes
+assert dispatch_modes() == 1
+x = torch.tensor([[[[1, 3, 9]]]], dtype=torch.uint8)
+weight = torch.ones(1)
+rest = (torch.zeros(1), torch.ones(1), 0.0, 0.5, 7)
+norm = bt.BatchNorm2d(1, eps=0.0, scale=0.5, zero_point=7, input_scale=1.0, input_zero_point=0)
+old = torch._make_per_tensor_quantized_tensor(x, 1.0, 0)
+for y in (norm(x), norm(old).int_repr(), bt.batch_norm(x, 1.0, 0, weight, None, *rest),
+          torch.ops.bytenorm.batch_norm(x, 1.0, 0, weight, None, *rest, torch.uint8, False),
+          bt.quantized_batch_norm(old, weight, None, *rest).int_repr(),
+          torch.vmap(lambda x: bt.batch_norm(x, 1.0, 0, weight, None, *rest))(x[None])):
+    assert y.flatten().tolist() == [9, 13, 25], y
+weight.requires_grad_()
+for call in (lambda: bt.batch_norm(x, 1.0, 0, weight, None, *rest),
+             lambda: torch.ops.bytenorm.batch_norm(x, 1.0, 0, weight, None, *rest, torch.uint8, False)):
+    try: call()
+    except RuntimeError as error: assert "weight requires a gradient" in str(error), error
+    else: assert False
+""")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_core_does_not_import_torch(run_python):

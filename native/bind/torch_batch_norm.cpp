@@ -54,7 +54,8 @@ struct Call {
     Call(nb::handle input, nb::handle out, nb::handle output_dtype, bool checked) {
         const Which which = checked ? Which::any : out.is_none() ? Which::plain : Which::quantized;
         x = view_of(input, which);
-        require(x.has_codes() && x.ndim >= 2 && (x.is_quantized() || !is_negated(input)));
+        require(x.has_codes() && x.ndim >= 2 && (x.is_quantized() || !is_negated(input)) &&
+                fits_storage(input, x));
         if (out.is_none()) {
             require(!x.is_quantized() && (output_dtype.is_none() || is_plain_dtype(output_dtype)));
             result = empty_like(input, output_dtype);

@@ -12,8 +12,9 @@ struct Torch {
     PyObject *tensor, *parameter, *empty_like;
     PyObject* dtypes[TorchView::float32 + 1];  // null where this torch has none
     int (*read)(void*, dlpack::Tensor*);       // null where this torch has none
-    PyObject *dtype, *is_quantized, *is_cpu, *shape, *stride, *data_ptr, *is_neg, *requires_grad;  // names
-    PyObject* dtype_keyword;                                                                       // ("dtype",)
+    PyObject *dtype, *is_quantized, *is_cpu, *shape, *stride, *data_ptr, *requires_grad;  // names
+    PyObject *is_neg, *untyped_storage, *storage_offset;  // methods; not looked up again, which costs as much
+    PyObject* dtype_keyword;                              // ("dtype",)
 } torch;
 
 bool is_exact(nb::handle tensor) {
@@ -33,6 +34,9 @@ nb::object get(nb::handle tensor, PyObject* name) {
 }
 nb::object call(nb::handle tensor, PyObject* name) {
     return checked(PyObject_CallMethodNoArgs(tensor.ptr(), name));
+}
+nb::object call_own(nb::handle tensor, PyObject* method) {
+    return checked(PyObject_CallOneArg(method, tensor.ptr()));
 }
 
 TorchView::Dtype dtype_of(nb::handle dtype) {
@@ -100,6 +104,9 @@ void register_torch(nb::object tensor, nb::object parameter, nb::object empty_li
             static_cast<const dlpack::Exchange*>(PyCapsule_GetPointer(exchange.ptr(), dlpack::capsule_name));
         if (table->major == dlpack::major_version) found.read = table->tensor_from_object;
     }
+    found.is_neg = nb::object(tensor.attr("is_neg")).release().ptr();
+    found.untyped_storage = nb::object(tensor.attr("untyped_storage")).release().ptr();
+    found.storage_offset = nb::object(tensor.attr("storage_offset")).release().ptr();
     found.tensor = tensor.release().ptr();
     found.parameter = parameter.release().ptr();
     found.empty_like = empty_like.release().ptr();
@@ -109,7 +116,6 @@ void register_torch(nb::object tensor, nb::object parameter, nb::object empty_li
     found.shape = name("shape");
     found.stride = name("stride");
     found.data_ptr = name("data_ptr");
-    found.is_neg = name("is_neg");
     found.requires_grad = name("requires_grad");
     found.dtype_keyword = nb::make_tuple("dtype").release().ptr();
     torch = found;
@@ -133,6 +139,23 @@ TorchView view_of(nb::handle tensor, Which which) {
     return view;
 }
 
+// Anybody may shrink a storage, and DLPack does not tell its size.
+bool fits_storage(nb::handle tensor, const TorchView& view) {
+    if (view.is_empty()) return true;
+    int64_t last = 0;
+    for (int d = 0; d < view.ndim; ++d)
+        if (view.shape[d] > 1) last += (view.shape[d] - 1) * view.strides[d];
+    const int64_t itemsize = view.dtype == TorchView::float32 ? 4 : 1;
+    const Py_ssize_t bytes = PyObject_Size(call_own(tensor, torch.untyped_storage).ptr());
+    if (bytes < 0) checked(nullptr);
+    if (bytes < (last + 1) * itemsize) return false;
+    const nb::object offset = call_own(tensor, torch.storage_offset);
+    require(PyLong_Check(offset.ptr()));
+    const int64_t first = PyLong_AsLongLong(offset.ptr());
+    if (first == -1 && PyErr_Occurred()) nb::raise_python_error();
+    return first <= bytes / itemsize - last - 1;
+}
+
 bool is_quantized(nb::handle tensor) {
     if (!torch.dtypes[TorchView::quint8] && !torch.dtypes[TorchView::qint8]) return false;
     return is_exact(tensor) && get(tensor, torch.is_quantized).ptr() != Py_False;
@@ -152,7 +175,7 @@ bool is_plain_dtype(nb::handle dtype) {
 }
 
 bool is_negated(nb::handle tensor) {
-    return call(tensor, torch.is_neg).ptr() != Py_False;
+    return call_own(tensor, torch.is_neg).ptr() != Py_False;
 }
 
 const float* vector_of(nb::handle vector, int64_t channels, bool gradients) {
@@ -166,6 +189,7 @@ const float* vector_of(nb::handle vector, int64_t channels, bool gradients) {
     require(view.dtype == TorchView::float32 && view.ndim == 1 && view.shape[0] == channels);
     require(!is_negated(vector) && !(gradients && requires_gradient(vector)));
     if (channels == 0) return &none;
+    require(fits_storage(vector, view));
     require((view.strides[0] == 1 || channels == 1) &&
             reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0);
     return static_cast<const float*>(view.data);

@@ -38,6 +38,9 @@ TorchView view_of(nb::handle tensor, Which which = Which::plain);
 bool is_quantized(nb::handle tensor);  // false for what is no tensor
 bool is_negated(nb::handle tensor);    // its memory holds the numbers with the other sign
 
+// Whether the memory of a tensor holds all that its shape reaches.
+bool fits_storage(nb::handle tensor, const TorchView& view);
+
 // A new plain tensor of the shape and the axis order of `like`, of `dtype` unless that is None.
 nb::object empty_like(nb::handle like, nb::handle dtype);
 bool is_plain_dtype(nb::handle dtype);  // torch.uint8 or torch.int8

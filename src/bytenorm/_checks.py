@@ -53,8 +53,28 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def in_storage(value: Any, name: str) -> None:
+    """Refuse a tensor of torch whose memory is smaller than its shape says: anybody may shrink a storage.
+
+    What has no storage, or none of its own, passes.
+    """
+    storage = _attribute(value, "untyped_storage")
+    if storage is None:
+        return
+    try:
+        have = storage().nbytes()
+        reach = sum((n - 1) * stride for n, stride in zip(value.shape, value.stride(), strict=True))
+        needs = (value.storage_offset() + reach + 1) * value.element_size()
+        short = value.numel() > 0 and have < needs
+    except Exception:  # sparse, inside a transform, of another library: what reads it later says so
+        return
+    if short:
+        raise ValueError(f"{name} needs {needs} bytes of memory, and its storage has {have}")
+
+
 def real(value: Any, name: str) -> float:
     """Return a real number as a float."""
+    in_storage(value, name)
     kind = type(value)
     if is_a(value, np.ndarray, np.generic):
         good = value.ndim == 0 and value.dtype.kind in "fiu"
@@ -73,6 +93,7 @@ def real(value: Any, name: str) -> float:
 
 def integer(value: object, name: str) -> int:
     """Return an integer as an int; 33.0 is none."""
+    in_storage(value, name)
     if not is_a(value, bool, np.bool_):
         try:
             return operator.index(value)  # type: ignore[arg-type]
@@ -144,6 +165,7 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
         raise TypeError(f"{name} cannot be read as an array: it is {_shown(value)}")
     if is_a(value, np.ndarray):
         return array if type(array) is np.ndarray else array.view(np.ndarray)
+    in_storage(value, name)
     try:
         array = _read_array(value, name, own_memory=own_memory)
     except _RefusedError as refused:
@@ -158,6 +180,15 @@ class _RefusedError(Exception):
 
 
 def _read_array(value: Any, name: str, *, own_memory: bool) -> np.ndarray:
+    negated = _attribute(value, "is_neg")
+    if negated is not None and negated():  # torch's, by a bit that neither DLPack nor NumPy sees: conj().imag
+        if own_memory:
+            raise _RefusedError(f"{name} must hold its numbers as they are, got a tensor that is negated lazily")
+        value = value.resolve_neg()
+    if _attribute(value, "untyped_storage") is not None and value.numel() > 0 and value.data_ptr() == 0:
+        raise _RefusedError(
+            f"{name} has no memory that can be read, as tensors of shapes or of zeros alone have none"
+        )
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         device = int(value.__dlpack_device__()[0])
         if device != 1:

@@ -84,13 +84,10 @@ def in_memory(tensor: torch.Tensor, name: str) -> None:
     """Refuse a tensor without memory that this process can read."""
     on_the_cpu(tensor, name)
     try:
-        have = tensor.untyped_storage().nbytes()
+        tensor.untyped_storage()
     except NotImplementedError:
         raise TypeError(f"{name} has no memory of its own, as inside torch.vmap, and must have") from None
-    reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    needs = (tensor.storage_offset() + reach + 1) * tensor.element_size()
-    if tensor.numel() > 0 and have < needs:
-        raise ValueError(f"{name} needs {needs} bytes of memory, and its storage has {have}")
+    _checks.in_storage(tensor, name)
 
 
 def on_the_cpu(tensor: torch.Tensor, name: str) -> None:
@@ -101,9 +98,14 @@ def on_the_cpu(tensor: torch.Tensor, name: str) -> None:
         raise TypeError(f"{name} must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
 
 
+def forward_level() -> int | None:
+    """Return the level of forward mode, -1 where it is off, None where this torch does not tell."""
+    return getattr(forward_ad, "_current_level", None)
+
+
 def gradients(**tensors: object) -> None:
     """Refuse to cut a gradient, of backward or forward mode, without a word."""
-    backward, forward = torch.is_grad_enabled(), forward_ad._current_level >= 0
+    backward, forward = torch.is_grad_enabled(), forward_level() != -1
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             continue

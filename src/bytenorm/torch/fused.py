@@ -16,6 +16,7 @@ from ..dtypes import DType
 from ..fused import add_batch_norm, concat_batch_norm
 from ..tensor import QuantizedTensor
 from . import arguments
+from .direct import after_autograd, below_autograd
 
 _REST = (
     "Tensor? weight, Tensor? bias, Tensor mean, Tensor var, float eps, "
@@ -183,9 +184,9 @@ def _where_gradients_are_recorded(name: str) -> Callable[..., Any]:
 
     def refuse_or_compute(keyset: Any, *values: Any) -> Any:
         _check_gradients(values[-9:])
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             overload = getattr(torch.ops.bytenorm, name).default
-            return overload.redispatch(keyset & torch._C._after_autograd_keyset, *values)
+            return overload.redispatch(keyset & after_autograd, *values)
 
     return refuse_or_compute
 
@@ -195,5 +196,6 @@ for _schema, _on_cpu, _traced in ((_CONCAT, _concat, _traced_concat), (_ADD, _ad
     _name = _schema.partition("(")[0]
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout))
     _library.impl(_name, _on_cpu, "CPU")
-    _library.impl(_name, _where_gradients_are_recorded(_name), "Autograd", with_keyset=True)
+    if below_autograd is not None and after_autograd is not None:
+        _library.impl(_name, _where_gradients_are_recorded(_name), "Autograd", with_keyset=True)
     torch.library.register_fake(f"bytenorm::{_name}", _traced, lib=_library)

@@ -15,7 +15,7 @@ from torch.compiler import is_dynamo_compiling
 
 from .. import _core
 from . import arguments
-from .direct import dispatch_modes, needs_dispatcher, overridden, tracing_state
+from .direct import after_autograd, below_autograd, dispatch_modes, needs_dispatcher, overridden, tracing_state
 
 _NAMES = arguments.Names("x", "x_scale", "x_zero_point", "y_scale", "y_zero_point")
 _REST = (
@@ -109,11 +109,17 @@ def batch_norm(
             return _checked(
                 x, x_scale, x_zero_point, weight, bias, mean, var, eps, y_scale, y_zero_point, output_dtype, relu
             )
-    if isinstance(x, torch.Tensor) and x.is_nested:
-        arguments.on_the_cpu(x, "x")  # its class does not know the operator, and says no more than that
+    for name, tensor in {"x": x, "weight": weight, "bias": bias, "mean": mean, "var": var}.items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_nested:
+            arguments.on_the_cpu(tensor, name)  # its class does not know the operator, and says no more than that
     if output_dtype is None:
         output_dtype = x.dtype
     per_channel = isinstance(x_scale, torch.Tensor) and x_scale.dim() > 0
+    for name, zero_point in (("x_zero_point", x_zero_point), ("y_zero_point", y_zero_point)):
+        if isinstance(zero_point, torch.Tensor) and zero_point.is_floating_point() and zero_point.dim() == 0:
+            raise TypeError(  # the dispatcher would cut a fraction off
+                f"{name} must be an integer, got a tensor of {zero_point.dtype}"
+            )
     overload = torch.ops.bytenorm.batch_norm.per_channel if per_channel else torch.ops.bytenorm.batch_norm.default
     result: torch.Tensor = overload(
         x, x_scale, x_zero_point, weight, bias, mean, var, eps, y_scale, y_zero_point, output_dtype, relu
@@ -183,8 +189,8 @@ def _where_gradients_are_recorded(name: str) -> Callable[..., torch.Tensor]:
                 return y
         _, x_scale, _, weight, bias, mean, var, *_ = values
         arguments.gradients(x_scale=x_scale, weight=weight, bias=bias, mean=mean, var=var)
-        with torch._C._AutoDispatchBelowAutograd():
-            result: torch.Tensor = _overload(name).redispatch(keyset & torch._C._after_autograd_keyset, *values)
+        with below_autograd():
+            result: torch.Tensor = _overload(name).redispatch(keyset & after_autograd, *values)
         return result
 
     return refuse_or_compute
@@ -232,5 +238,8 @@ _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=_TAGS)
     _library.impl(_name, _on_cpu, "CPU")
-    _library.impl(_name, _where_gradients_are_recorded(_name), "Autograd", with_keyset=True)
+    if (
+        below_autograd is not None and after_autograd is not None
+    ):  # without, the operator is called and refuses gradients as well
+        _library.impl(_name, _where_gradients_are_recorded(_name), "Autograd", with_keyset=True)
     torch.library.register_fake(f"bytenorm::{_name}", _traced, lib=_library)
