@@ -385,10 +385,11 @@ def is_close(ours, theirs, norms):
 
     One rounding to 255 steps of a range of 8 standard deviations leaves 41 dB: 36 is that of three, which stock
     may do without, as where it leaves norms in float. Ours may have four times the error of stock's, as another
-    order of roundings has, and once more for each norm, whose output is rounded here. A Relu that is lost costs
-    more: what is below 0 is half of the whole, so 3 dB are left; behind other layers some 15.
+    order of roundings has, and as much again for each norm, whose output is rounded here, in steps twice as large
+    where a Clip behind it leaves half of its range. A Relu that is lost costs more: what is below 0 is half of the
+    whole, so 3 dB are left; behind other layers some 15.
     """
-    return ours >= (10 if theirs is None else min(theirs, 36) - 10 * np.log10(4 + norms))
+    return ours >= (10 if theirs is None else min(theirs, 36) - 10 * np.log10(4 * (1 + norms)))
 
 
 def main():

@@ -141,7 +141,10 @@ def place(tmp_path, monkeypatch):
 
 def quantized(capsys, model, *options):
     code = main(["quantize", model, "--data", "data.npz", "-o", "out.onnx", "--force", *options])
-    return code, capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.startswith("bytenorm: far from the float model: output 'y' has ") if code else not err
+    assert err.count("\n") == (code != 0)
+    return code, out
 
 
 def test_the_command_fails_where_it_is_told_to(place, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from ..onnx.accuracy import LOWEST, complaints
@@ -16,7 +17,7 @@ from .outcomes import Fate, fates, show
 from .places import require_output, size_on_disk, write
 from .samples import samples
 from .saturation import note
-from .screen import as_size
+from .screen import as_size, one_line
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -108,7 +109,10 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         norms=[fate.to_dict() for fate in became],
         recalibrated=[norm.to_dict() for norm in report.recalibrated],
     )
-    return FAR if far and options.fail_below is not None else 0
+    if far and options.fail_below is not None:
+        sys.stderr.write(f"bytenorm: far from the float model: {one_line('; '.join(far))}\n")
+        return FAR
+    return 0
 
 
 def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:
