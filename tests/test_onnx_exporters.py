@@ -5,13 +5,18 @@ import warnings
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from exact_sums import exact_session
 from onnx import numpy_helper, parser
+from onnxruntime import quantization
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
+from bytenorm.onnx.data import open_data
+from bytenorm.onnx.model import load_model, save_model
 from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.static_quantizer import quantize_alone
 from bytenorm.report import gather
 
 RNG = np.random.default_rng(3)
@@ -65,10 +70,11 @@ def with_defaults(ir=8, opset=17):
 
 
 @pytest.mark.parametrize(("ir", "opset"), [(3, 7), (3, 8), (3, 9), (8, 17)])
-def test_initializers_that_are_inputs_are_constants(ir, opset):
+def test_initializers_that_are_inputs_are_constants(ir, opset, tmp_path, capsys):
     made, data = with_defaults(ir, opset), images()
     found = bno.inspect(made)
     assert [n.folds_into for n in found.norms] == ["Conv c", ""]
+    assert (found.opset, found.ir_version) == (opset, ir)
     names = "'k', 'w', 'b' and 6 more"
     wanted = f"inputs with values of their own are read as constants: {names}" if ir > 3 else ""
     assert found.note == wanted
@@ -79,6 +85,12 @@ def test_initializers_that_are_inputs_are_constants(ir, opset):
     assert [str(w.message) for w in warned if w.category is UserWarning] == [f"model: {wanted}"] * (ir > 3)
     assert all(w.filename == __file__ for w in warned)
     assert [v.name for v in small.graph.input] == ["x"]
+    onnx.save(made, tmp_path / "float.onnx")
+    np.savez(tmp_path / "data.npz", **data[0])
+    paths = [str(tmp_path / name) for name in ("float.onnx", "data.npz", "small.onnx")]
+    assert main(["quantize", paths[0], "--data", paths[1], "-o", paths[2], "--lowering", "exact"]) == 0
+    assert onnx.load(paths[2]) == small
+    assert (wanted in capsys.readouterr().out) == bool(wanted) or not wanted
     assert snr(run(made, data[0])[0], run(small, data[0])[0]) > 25
 
 
@@ -282,3 +294,82 @@ def test_vectors_behind_a_layer_that_only_the_runtime_knows():
         0
     ].problem
     assert snr(run(made, data[0])[0], run(small, data[0])[0]) > 25
+
+
+# --- models beyond what protobuf writes as one message ----------------------------------------------------------
+
+LIMIT = 50_000  # bytes, in place of 2 GiB
+
+
+def heavy():
+    """Four layers that have more than the limit together, one of them a Constant, and norms."""
+    nodes = "".join(
+        f"c{i} = Conv<pads = [1, 1, 1, 1]>(r{i}, k{i}) t{i} = Tanh(c{i}) "
+        f"n{i} = BatchNormalization(t{i}, w, b, m, v) r{i + 1} = Relu(n{i}) "
+        for i in range(4)
+    )
+    kernels = {f"k{i}": f32(RNG.normal(0, 0.1, (32, C if i == 0 else 32, 3, 3))) for i in range(4)}
+    parameters = {name: f32(RNG.uniform(0.5, 1.5, 32)) for name in "wbmv"}
+    made = model(
+        f"(float[N, 4, 6, 6] x) => (float[N, 32, 6, 6] y) {{ r0 = Identity(x) {nodes} y = Identity(r4) }}",
+        **kernels, **parameters,
+    )  # fmt: skip
+    tensor = next(t for t in made.graph.initializer if t.name == "k2")
+    made.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["k2"], value=tensor))
+    made.graph.initializer.remove(tensor)
+    return made
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """Let nothing larger than the limit be written, inferred, checked or handed over as one message."""
+    monkeypatch.setattr("bytenorm.onnx.model.LARGEST_FILE", LIMIT)
+
+    def guard(module, name, size):
+        wanted = getattr(module, name)
+
+        def guarded(first, *arguments, **options):
+            assert size(first) <= LIMIT
+            return wanted(first, *arguments, **options)
+
+        monkeypatch.setattr(module, name, guarded)
+
+    def of_session(source):
+        return 0 if isinstance(source, str) else len(source)
+
+    guard(onnx.shape_inference, "infer_shapes", lambda made: made.ByteSize())
+    guard(onnx.checker, "check_model", lambda made: made.ByteSize())
+    guard(onnxruntime, "InferenceSession", of_session)
+
+
+@pytest.mark.parametrize("lowering", ["portable", "exact", "fused"])
+def test_models_beyond_one_message(limited, tmp_path, lowering):
+    made, data = heavy(), images()
+    assert made.ByteSize() > 2 * LIMIT
+    save_model(made, tmp_path / "float.onnx")
+    assert (tmp_path / "float.onnx").stat().st_size < LIMIT
+    assert len(bno.inspect(tmp_path / "float.onnx").norms) == 4
+    for source in (made, tmp_path / "float.onnx"):
+        small, report = quantize_with_report(source, data, lowering=lowering)
+        assert [o.problem for o in report.outcomes[:3]] == [""] * 3
+        assert report.comparison.outputs[0].snr_db > 20
+    small, report = quantize_with_report(made, data, quant_format="QOperator", method="mse", lowering=lowering)
+    assert report.comparison.outputs[0].snr_db > 20
+    save_model(small, tmp_path / "small.onnx")
+    assert bno.compare(tmp_path / "float.onnx", tmp_path / "small.onnx", data).outputs == report.comparison.outputs
+    assert len(gather(small, data).norms) >= 3
+
+
+def test_stock_models_beyond_one_message_are_lowered(limited, tmp_path):
+    made, data = heavy(), images()
+    save_model(made, tmp_path / "float.onnx")
+    stock = quantize_alone(load_model(tmp_path / "float.onnx"), open_data(data, made), {
+        "quant_format": quantization.QuantFormat.QDQ, "calibrate_method": quantization.CalibrationMethod.MinMax,
+    }, None)  # fmt: skip
+    stock.graph.initializer.append(numpy_helper.from_array(np.zeros(2 * LIMIT, np.float32), "ballast"))
+    stock.graph.node.append(onnx.helper.make_node("Neg", ["ballast"], ["spare"]))
+    stock.graph.output.append(onnx.helper.make_tensor_value_info("spare", 1, [2 * LIMIT]))
+    save_model(stock, tmp_path / "stock.onnx")
+    lowered = bno.lower(tmp_path / "stock.onnx", lowering="exact")
+    assert sum(node.op_type == "QLinearBatchNormalization" for node in lowered.graph.node) >= 3
+    assert bno.compare(stock, lowered, data).outputs[0].snr_db > 30

@@ -24,6 +24,8 @@ def free_initializers(model: ModelProto) -> str:
         What has to be said about that; empty if nothing.
     """
     note, both = note_of(model), set(_both(model))
+    if both:  # before, the version converter looks for them among the inputs
+        model.ir_version = max(model.ir_version, _FIRST_WITH_DEFAULTS)
     for i in reversed(range(len(model.graph.input))):
         if model.graph.input[i].name in both:
             del model.graph.input[i]

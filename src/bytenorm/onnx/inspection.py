@@ -162,6 +162,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded
     """
     model = without_functions(load_model(model_or_path), DOMAIN)
+    opset, ir_version = opset_of(model), model.ir_version
     note = free_initializers(model)
     graph = unify(Graph(model))
     norms = find_norms(graph)
@@ -172,7 +173,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
         infos.append(
             BatchNormInfo(label(inner), None, "BatchNormalization", where, "", "float", "", where, False, where)
         )
-    return Inspection(tuple(infos), opset_of(graph.model), graph.model.ir_version, is_quantized(graph), note)
+    return Inspection(tuple(infos), opset, ir_version, is_quantized(graph), note)
 
 
 _QUANTIZED = (

@@ -236,6 +236,14 @@ def external_files(path: Path) -> set[Path]:
     return {path.parent / entry.value for entry in told if entry.key == "location" and "\0" not in entry.value}
 
 
+def fits_one_file(model: onnx.ModelProto) -> bool:
+    """Say whether the tensors of a model leave it within what protobuf writes as one message.
+
+    They are asked first: protobuf's own answer to too large a message differs among its versions.
+    """
+    return sum(tensor.ByteSize() for tensor in _tensors(model)) <= LARGEST_FILE
+
+
 def input_infos(model: onnx.ModelProto) -> list[InputInfo]:
     """Return what a model wants to be fed: its inputs that are not initializers.
 
@@ -404,8 +412,7 @@ def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
 
 def _serialized(model: onnx.ModelProto) -> bytes | None:
     """Return a model as one file's content, or None where that would be too large."""
-    # The tensors first: protobuf's own answer to too large a message differs among its versions.
-    if sum(tensor.ByteSize() for tensor in _tensors(model)) > LARGEST_FILE:
+    if not fits_one_file(model):
         return None
     try:
         content = bytes(model.SerializeToString())

@@ -14,7 +14,7 @@ import onnxruntime
 
 from bytenorm import _core
 
-from .model import load_model, save_model
+from .model import fits_one_file, load_model, save_model
 from .saturation import sums_saturate
 from .soundness import require_sound
 from .unsigned_weights import unsigned_weights
@@ -138,12 +138,28 @@ def session(
     change = sess_options is None and sums_saturate()
     with _exact(model_or_path) if change else nullcontext(model_or_path) as model:
         try:
-            source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
-            return onnxruntime.InferenceSession(
-                source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
-            )
+            with handed_over(model) as source:
+                return onnxruntime.InferenceSession(
+                    source,
+                    options,
+                    providers=list(providers) if providers is not None else ["CPUExecutionProvider"],
+                )
         except Exception as error:
             raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def handed_over(model: Model) -> Iterator[bytes | str]:
+    """Give a model as ONNX Runtime takes it: its bytes, or where they would be too many, the path of a file."""
+    if not isinstance(model, onnx.ModelProto):
+        yield os.fspath(model)
+    elif fits_one_file(model):
+        yield model.SerializeToString()
+    else:
+        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder:
+            file = Path(folder, "model.onnx")
+            save_model(model, file)
+            yield str(file)
 
 
 def _require_sound(model_or_path: Model, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import onnxruntime
 
+from .runtime import handed_over
 from .weightless import inferred_model, weightless
 
 _STANDARD = ("", "ai.onnx")
@@ -31,7 +32,8 @@ def note_types(model: onnx.ModelProto) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        made = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with handed_over(asked) as source:
+            made = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception:  # what is wrong with it is said where it is run
         return
     outputs = {v.name for v in model.graph.output}

@@ -20,6 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from .clashes import Clashes, twice_defined
 from .exclusion import lost_activations, needed_activations, with_name
 from .graph import Graph
+from .model import fits_one_file, save_model
 from .norms import activation_limits
 from .plain_gemms import make_gemms_plain
 
@@ -92,8 +93,8 @@ class StaticQuantizer:
                 # an excluded norm where it is: what is an output of the model is merged with nothing.
                 outputs = {v.name for v in model.graph.output}
                 model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(borders - outputs))
-                onnx.save_model(model, before)
-                quant_pre_process(before, behind, skip_symbolic_shape=True)
+                save_model(model, before)
+                quant_pre_process(before, behind, skip_symbolic_shape=True, save_as_external_data=_large(model))
                 prepared = onnx.load_model(behind)
             except Exception as error:
                 raise _failure(error) from error
@@ -186,7 +187,8 @@ class StaticQuantizer:
                 if self._ranges is not None:
                     ranges.write_bytes(self._ranges)
             try:
-                onnx.save_model(self._graph.model, before)
+                options["use_external_data_format"] = _large(self._graph.model)
+                save_model(self._graph.model, before)
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
             except Exception as error:
                 if reader.error is not None:
@@ -227,9 +229,10 @@ def quantize_alone(
             str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx")
         )
         try:
-            onnx.save_model(model, before)
-            quant_pre_process(before, prepared, skip_symbolic_shape=True)
-            ort_quantization.quantize_static(prepared, behind, reader, **options)
+            large = _large(model)
+            save_model(model, before)
+            quant_pre_process(before, prepared, skip_symbolic_shape=True, save_as_external_data=large)
+            ort_quantization.quantize_static(prepared, behind, reader, use_external_data_format=large, **options)
             return onnx.load_model(behind)
         except Exception as error:
             raise _failure(error) from error
@@ -241,6 +244,11 @@ def _as_outputs(graph: Graph) -> set[str]:
     for name in sorted(held):
         graph.proto.output.append(helper.make_tensor_value_info(name, *graph.type_of(name)))
     return held
+
+
+def _large(model: onnx.ModelProto) -> bool:
+    """Say whether what comes of a model may be too large for one file: what is added is small."""
+    return not fits_one_file(model)
 
 
 def _takes_ranges() -> bool:
