@@ -20,6 +20,13 @@ bool joins(const Loop& outer, const Loop& inner) {
 Layout analyse(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int64_t* y_strides,
                const int64_t* shape, int ndim, int axis, bool join) {
     Layout layout;
+    for (int d = 0; d < ndim; ++d) {
+        if (shape[d] > 0) continue;
+        // No elements: strides, and products of lengths, may be anything.
+        layout.kind = Layout::planes, layout.x = x, layout.y = y, layout.size = 0;
+        layout.inner = {0, 1, 1, 0}, layout.outer[0] = {1, 0, 0, 0}, layout.outers = 1;
+        return layout;
+    }
     layout.size = 1;
     Loop* loops = layout.outer;
     int count = 0;

@@ -192,9 +192,7 @@ class AddPass {
 class ExactPass {
   public:
     ExactPass(const ExactFold& folded, const SumFold* sum, const AddArrays& arrays, const Threads& threads)
-        : folded_(folded), sum_(sum), arrays_(arrays), threads_(threads) {
-        for (int d = 0; d < arrays.ndim; ++d) size_ *= arrays.shape[d];
-    }
+        : folded_(folded), sum_(sum), arrays_(arrays), threads_(threads), size_(size_of(arrays)) {}
 
     void run() {
         if (size_ == 0) return;
@@ -273,10 +271,18 @@ class ExactPass {
     const SumFold* sum_;
     const AddArrays& arrays_;
     const Threads& threads_;
-    int64_t size_ = 1;
+    const int64_t size_;
 };
 
 }  // namespace
+
+int64_t size_of(const AddArrays& arrays) {
+    int64_t size = 1;
+    for (int d = 0; d < arrays.ndim; ++d)
+        if (arrays.shape[d] == 0) return 0;  // products of the other lengths may be anything then
+    for (int d = 0; d < arrays.ndim; ++d) size *= arrays.shape[d];
+    return size;
+}
 
 Layout layout_of(const AddArrays& arrays) {
     const AddArrays all = with_sum(arrays);

@@ -28,6 +28,8 @@ struct AddArrays {
     int ndim, axis;
 };
 
+int64_t size_of(const AddArrays& arrays);  // elements
+
 // From the codes of the sum to their norm: what `choose` looks at, and `apply_add` walks.
 Layout layout_of(const AddArrays& arrays);
 

@@ -205,8 +205,10 @@ ConcatLayout::Piece::Piece(const ConcatPiece& piece, const ConcatArrays& arrays,
 
 ConcatLayout::ConcatLayout(const ConcatArrays& arrays) : y_(arrays.y), kind_(Layout::strided) {
     for (const ConcatPiece& piece : arrays.pieces) channels_ += piece.shape[arrays.axis];
+    for (int d = 0; d < arrays.ndim; ++d)
+        if ((d == arrays.axis ? channels_ : arrays.pieces[0].shape[d]) == 0) size_ = 0;
+    if (size_ == 0) return;  // products of the other lengths may be anything then
     for (int d = 0; d < arrays.ndim; ++d) size_ *= d == arrays.axis ? channels_ : arrays.pieces[0].shape[d];
-    if (size_ == 0) return;
     pixels_ = size_ / channels_;
     length_ = 1;
     for (int d = arrays.axis + 1; d < arrays.ndim; ++d) length_ *= arrays.pieces[0].shape[d];

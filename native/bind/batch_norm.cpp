@@ -139,6 +139,8 @@ class Operator {
                 if (d != at && PyArray_DIM(x, d) != PyArray_DIM(first, d)) return nb::none();
             quantizations.push_back(
                 {PyArray_DIM(x, at), tensor->quantization.scale, tensor->quantization.zero_point});
+            // Of empty pieces there may be more than 64 bits hold.
+            if (PyArray_DIM(x, at) > norm_.channels() - channels) return nb::none();
             channels += PyArray_DIM(x, at);
         }
         const bool output_is_signed = output_signed_ < 0 ? is_signed(first) : output_signed_ == 1;

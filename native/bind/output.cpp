@@ -17,6 +17,11 @@ bool usable(const int64_t* shape, int ndim, PyArrayObject* out, bool is_signed_o
            PyArray_NDIM(out) == ndim && std::equal(shape, shape + ndim, shape_of(out));
 }
 
+// Of an array without elements a stride may be anything, -2^63 too.
+uint64_t magnitude(int64_t stride) {
+    return stride < 0 ? 0 - static_cast<uint64_t>(stride) : static_cast<uint64_t>(stride);
+}
+
 // A new array of that shape, dense, its axes ordered in memory as those of `like`.
 nb::object empty_of_shape(PyArrayObject* like, const int64_t* shape, int type) {
     const int ndim = PyArray_NDIM(like);
@@ -26,13 +31,14 @@ nb::object empty_of_shape(PyArrayObject* like, const int64_t* shape, int type) {
         std::reverse(order, order + ndim);
     else if (!PyArray_IS_C_CONTIGUOUS(like))
         std::stable_sort(order, order + ndim, [&](int a, int b) {
-            return std::abs(PyArray_STRIDE(like, a)) > std::abs(PyArray_STRIDE(like, b));
+            return magnitude(PyArray_STRIDE(like, a)) > magnitude(PyArray_STRIDE(like, b));
         });
     npy_intp dims[max_dims], strides[max_dims], step = 1;
     for (int i = ndim - 1; i >= 0; --i) {
         const int d = order[i];
         dims[d] = shape[d], strides[d] = step;
-        step *= std::max<npy_intp>(shape[d], 1);
+        if (__builtin_mul_overflow(step, std::max<npy_intp>(shape[d], 1), &step))
+            throw nb::value_error("pieces are too large for one array together");
     }
     PyObject* made = PyArray_New(&PyArray_Type, ndim, dims, type, strides, nullptr, 0, 0, nullptr);
     if (!made) nb::raise_python_error();
@@ -60,7 +66,7 @@ Output given_output(const int64_t* shape, int ndim, nb::handle out, bool is_sign
 }  // namespace
 
 bool elements_apart(PyArrayObject* a) {
-    if (PyArray_IS_C_CONTIGUOUS(a) || PyArray_IS_F_CONTIGUOUS(a)) return true;
+    if (PyArray_IS_C_CONTIGUOUS(a) || PyArray_IS_F_CONTIGUOUS(a) || PyArray_SIZE(a) == 0) return true;
     struct Axis {
         int64_t stride, n;
     } axes[max_dims];

@@ -68,8 +68,7 @@ bool PreparedNorm::run_concat(const ConcatLayout& layout, const Pieces& inputs, 
 }
 
 bool PreparedNorm::run_add(const AddArrays& arrays, const SumCall& call) {
-    int64_t size = 1;
-    for (int d = 0; d < arrays.ndim; ++d) size *= arrays.shape[d];
+    const int64_t size = size_of(arrays);
     const bool has_codes = arrays.sum || !call.exact;
     const SumQuantization summands{static_cast<float>(call.a.scale / call.sum.scale),
                                    static_cast<float>(call.b.scale / call.sum.scale),
