@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo test random lint types sanitize portable library oldest fuzz benchmark format clean
+.PHONY: demo test random lint types sanitize portable library faults oldest fuzz benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -55,6 +55,10 @@ portable: $(VENV)/.test
 # The ONNX Runtime operators as a library without Python, for hosts in other languages.
 library: $(VENV)/.test
 	sh tests/library.sh $(BIN)/python
+
+# Commands that are killed, interrupted, out of memory and so on, at random moments; half an hour.
+faults: $(VENV)/.test
+	$(BIN)/python tests/faults.py
 
 # Models written here, run by the oldest ONNX Runtime that knows the operator; it needs NumPy 1.
 oldest: $(VENV)/.test $(VENV)/.oldest
