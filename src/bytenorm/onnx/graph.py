@@ -272,6 +272,7 @@ class Graph:
 
     def finish(self) -> None:
         """Write nodes in an order in which all run after what they read; drop what nothing needs."""
+        self._types = None
         ordered = self._sorted(self._needed())
         del self.proto.node[:]
         self.proto.node.extend(ordered)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import int_list
-from .norms import PARAMETER_NAMES
+from .graph import int_list, is_op
+from .norms import PARAMETER_NAMES, qparams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,45 @@ class Marks:
                 norms[mark] = _lift_operator(graph, node, name, parameters)
             else:
                 norms[mark] = _make_norm(graph, node.input[0], node.output[0], name, parameters)
+        if [True for mark in norms if _drop_third_axis(graph, mark)]:
+            graph.finish()
         return norms
+
+
+def _drop_third_axis(graph: Graph, mark: str) -> bool:
+    """Take out the Reshapes that carried a norm of vectors through the quantizer; say whether there were any."""
+    reshapes = [node for node in graph.nodes if node.name in (f"{mark}/there", f"{mark}/back")]
+    for node in reshapes:
+        before, behind = node.input[0], node.output[0]
+        maker = graph.maker(before)
+        graph.remove(node)
+        if graph.is_read_elsewhere(behind) and maker is not None:
+            graph.remove(maker)
+            maker.output[0] = behind
+            graph.add(maker)
+            before, behind = behind, before
+        graph.redirect(behind, before)
+        for other in (before, behind):
+            graph.forget_type(other)
+        _merge_conversions(graph, before)
+    return bool(reshapes)
+
+
+def _merge_conversions(graph: Graph, real: str) -> None:
+    """Let who reads codes that a QuantizeLinear makes of equal ones, by way of numbers, read these."""
+    maker = graph.maker(real)
+    if maker is None or not is_op(maker, "DequantizeLinear"):
+        return
+    q, _ = qparams(graph, maker, 1, maker.input[0], "")
+    for node in graph.readers(real):
+        if is_op(node, "QuantizeLinear") and not graph.is_read_elsewhere(node.output[0]):
+            again, _ = qparams(graph, node, 1, node.output[0], "")
+            if q is not None and again is not None and again.equals(q):
+                graph.remove(node)
+                for reader in graph.readers(node.output[0]):
+                    for output in reader.output:
+                        graph.forget_type(output)
+                graph.redirect(node.output[0], q.codes)
 
 
 def _add_constants(graph: Graph, mark: str, parameters: Parameters, spatial: list[int]) -> tuple[str, str]:
