@@ -35,7 +35,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.hpp' '*.cpp' '*.inc')
 
-types: $(VENV)/.lint $(VENV)/.test $(VENV)/.benchmark
+types: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/mypy
 
 format: $(VENV)/.lint

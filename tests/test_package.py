@@ -86,13 +86,12 @@ FOREIGN_OF = {
     "report": "onnx, onnxruntime",
     "torch": "torch, sympy",
 }
-PACKAGES = sorted({module.split(".")[1] for module in MODULES})
+NEEDED = sorted({"numpy", *FOREIGN_OF.values()})
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_any_module_first(package, run_python):
-    modules = [module for module in MODULES if module.split(".")[1] == package]
-    foreign = FOREIGN_OF.get(package, "numpy")
+@pytest.mark.parametrize("foreign", NEEDED)
+def test_any_module_first(foreign, run_python):
+    modules = [module for module in MODULES if FOREIGN_OF.get(module.split(".")[1], "numpy") == foreign]
     done = run_python(EACH_FIRST.format(foreign=foreign, modules=modules), "-W", "ignore", timeout=300)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
