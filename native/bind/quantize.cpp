@@ -58,11 +58,16 @@ struct Pair {
     }
 };
 
-// Fills `y`; returns whether `x` holds a NaN. axis -1: per tensor.
-bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle zero_point, int axis) {
+// Fills `y`; returns whether `x` holds a NaN. axis -1: per tensor. `factor` and `zero_point` are read while Python
+// runs, so nobody else may hold them.
+bool quantize(nb::handle x, nb::handle y, nb::handle factor, nb::handle zero_point, int axis, int rounding) {
     const Pair pair(x, y, axis);
     if (!PyArray_ISWRITEABLE(pair.bytes)) throw nb::value_error("y is read-only");
-    const float* inverse = plain_vector<float>(inverse_scale, pair.channels);
+    if (rounding < 0 || rounding > static_cast<int>(Rounding::wide)) throw nb::value_error("no such rounding");
+    const auto rule = static_cast<Rounding>(rounding);
+    const bool wide = rule == Rounding::wide;
+    const float* factors = wide ? nullptr : plain_vector<float>(factor, pair.channels);
+    const double* wide_factors = wide ? plain_vector<double>(factor, pair.channels) : nullptr;
     const float* zero = plain_vector<float>(zero_point, pair.channels);
     const float* from = static_cast<const float*>(PyArray_DATA(pair.floats));
     uint8_t* to = mutable_bytes_of(pair.bytes);
@@ -70,8 +75,16 @@ bool quantize(nb::handle x, nb::handle y, nb::handle inverse_scale, nb::handle z
     std::atomic<bool> nan{false};
     int64_t step = 0;
     for_contiguous_runs(pair.floats, pair.bytes, axis, &step, [&](int64_t at, int64_t c, int64_t n) {
-        if (kernels().quantize({from + at, to + at, n, inverse + c, zero + c, step, output_signed, axis >= 0}))
-            nan.store(true, std::memory_order_relaxed);
+        const QuantizeRun run{from + at,
+                              to + at,
+                              n,
+                              wide ? nullptr : factors + c,
+                              wide ? wide_factors + c : nullptr,
+                              zero + c,
+                              step,
+                              output_signed,
+                              rule};
+        if (kernels().quantize(run)) nan.store(true, std::memory_order_relaxed);
     });
     return nan.load();
 }
@@ -93,8 +106,8 @@ void dequantize(nb::handle x, nb::handle y, nb::handle scale, nb::handle zero_po
 }  // namespace
 
 void bind_quantize(nb::module_& module) {
-    module.def("quantize", &quantize, nb::arg("x"), nb::arg("y"), nb::arg("inverse_scale"), nb::arg("zero_point"),
-               nb::arg("axis"));
+    module.def("quantize", &quantize, nb::arg("x"), nb::arg("y"), nb::arg("factor"), nb::arg("zero_point"),
+               nb::arg("axis"), nb::arg("rounding"));
     module.def("dequantize", &dequantize, nb::arg("x"), nb::arg("y"), nb::arg("scale"), nb::arg("zero_point"),
                nb::arg("axis"));
 }

@@ -145,6 +145,15 @@ def dtype(value: object, name: str) -> DType:
     raise TypeError(f"{name} must be bytenorm.quint8 or bytenorm.qint8, got {_shown(value)}")
 
 
+def choice(value: object, choices: tuple[str, ...], name: str) -> str:
+    """Return one of a few words."""
+    if is_a(value, str) and value in choices:
+        return str(value)
+    raise (ValueError if is_a(value, str) else TypeError)(
+        f"{name} must be one of {', '.join(map(repr, choices))}, got {_shown(value)}"
+    )
+
+
 def zero_point(value: object, kind: DType, name: str) -> int:
     """Return a zero point inside the range of its type."""
     number = integer(value, name)

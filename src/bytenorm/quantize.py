@@ -14,11 +14,21 @@ from .tensor import QuantizedTensor, _make, dense_like_empty
 SMALLEST_DYNAMIC_SCALE = np.float32(6.1e-5)
 
 
-def quantize_per_tensor(input: Any, scale: float, zero_point: int, dtype: DType) -> QuantizedTensor:
+# How a number becomes a code, by whose rule.
+ROUNDINGS = ("torch-2.13", "torch-2.14", "quantized_decomposed", "onnx")
+
+# As native/quantize/quantize.hpp has them.
+_FUSED, _PRODUCT, _AFTER, _DIVIDED, _WIDE = range(5)
+
+
+def quantize_per_tensor(
+    input: Any, scale: float, zero_point: int, dtype: DType, *, rounding: str = "torch-2.13"
+) -> QuantizedTensor:
     """Quantize real numbers with one scale and zero point.
 
     Computes ``clamp(rint(fma(x, 1 / scale, zero_point)))`` in float32 with one rounding, half to even, as
-    ``torch.quantize_per_tensor`` does.
+    ``torch.quantize_per_tensor`` does in torch 2.13. Later versions, exported graphs and ONNX add the zero point
+    behind the rounding, which gives other codes where x lies between two steps; `rounding` names their rules.
 
     Parameters
     ----------
@@ -30,6 +40,14 @@ def quantize_per_tensor(input: Any, scale: float, zero_point: int, dtype: DType)
         The code of 0.
     dtype : DType
         `quint8` or `qint8`.
+    rounding : str, optional
+        Whose rule to follow, to the bit:
+
+        - ``"torch-2.13"``: the default, as above.
+        - ``"torch-2.14"``: ``rint(x * (1 / f32(scale))) + zero_point`` in float32, torch from 2.14 on.
+        - ``"quantized_decomposed"``: ``rint(x * f32(1 / scale)) + zero_point``, the operator of that name in
+          graphs that ``torch.export`` and PT2E make. Equal to the one above for scales that are float32 numbers.
+        - ``"onnx"``: ``rint(x / f32(scale)) + zero_point``, ONNX's ``QuantizeLinear``; a division.
 
     Returns
     -------
@@ -48,21 +66,30 @@ def quantize_per_tensor(input: Any, scale: float, zero_point: int, dtype: DType)
     >>> import numpy as np, bytenorm as bn
     >>> bn.quantize_per_tensor(np.array([-1.0, 0.0, 0.26]), 0.1, 10, bn.quint8).int_repr()
     array([ 0, 10, 13], dtype=uint8)
+
+    Half a step and a zero point that is odd: 11.5 is rounded to 12, but 0.5 to 0.
+
+    >>> x = np.array([0.25])
+    >>> [int(bn.quantize_per_tensor(x, 0.5, 11, bn.quint8, rounding=r).int_repr()[0])
+    ...  for r in ("torch-2.13", "torch-2.14", "quantized_decomposed", "onnx")]
+    [12, 11, 11, 11]
     """
     kind = _checks.dtype(dtype, "dtype")
     scale_ = _checks.scale(scale, "scale")
     zero_point_ = _checks.zero_point(zero_point, kind, "zero_point")
-    data = _quantize(
-        _checks.real_input(input), np.array([scale_], np.float32), np.array([zero_point_], np.float32), kind, -1
-    )
+    rule = _checks.choice(rounding, ROUNDINGS, "rounding")
+    data = _quantize(_checks.real_input(input), *_factor(np.array([scale_]), rule, -1),
+                     np.array([zero_point_], np.float32), kind, -1)  # fmt: skip
     return _make(data, scale_, zero_point_, None)
 
 
-def quantize_per_channel(input: Any, scales: Any, zero_points: Any, axis: int, dtype: DType) -> QuantizedTensor:
+def quantize_per_channel(
+    input: Any, scales: Any, zero_points: Any, axis: int, dtype: DType, *, rounding: str = "torch-2.13"
+) -> QuantizedTensor:
     """Quantize real numbers with a scale and zero point for each index of one axis.
 
     Computes ``clamp(rint(x * (1 / scale) + zero_point))`` in float32 with each operation rounded, as
-    ``torch.quantize_per_channel`` does.
+    ``torch.quantize_per_channel`` does in torch 2.13; `rounding` names the rules of others.
 
     Parameters
     ----------
@@ -76,6 +103,9 @@ def quantize_per_channel(input: Any, scales: Any, zero_points: Any, axis: int, d
         The axis along which they vary.
     dtype : DType
         `quint8` or `qint8`.
+    rounding : str, optional
+        As `quantize_per_tensor`. ``"quantized_decomposed"`` computes in the type of `scales`, float32 or float64,
+        as torch does there.
 
     Returns
     -------
@@ -99,12 +129,23 @@ def quantize_per_channel(input: Any, scales: Any, zero_points: Any, axis: int, d
     real = _checks.real_input(input)
     at = _checks.axis(axis, real.ndim, "axis")
     names = ("scales", "zero_points")
-    scale, zero_point = _checks.channel_quantization(scales, zero_points, kind, real.shape[at], names)
-    data = _quantize(real, scale.astype(np.float32), zero_point.astype(np.float32), kind, at)
+    rule = _checks.choice(rounding, ROUNDINGS, "rounding")
+    given = _checks.as_array(scales, "scales")
+    scale, zero_point = _checks.channel_quantization(given, zero_points, kind, real.shape[at], names)
+    if rule == "quantized_decomposed" and given.dtype.type not in (np.float32, np.float64):
+        raise TypeError(
+            f"scales must be float32 or float64 where rounding is {rule!r}, which computes in their type, "
+            f"got {given.dtype}"
+        )
+    narrow = given.dtype.type is np.float32
+    factor = _factor(scale.astype(np.float32) if narrow else scale, rule, at)
+    data = _quantize(real, *factor, zero_point.astype(np.float32), kind, at)
     return _make(data, scale, zero_point, at)
 
 
-def quantize_per_tensor_dynamic(input: Any, dtype: DType, reduce_range: bool = False) -> QuantizedTensor:
+def quantize_per_tensor_dynamic(
+    input: Any, dtype: DType, reduce_range: bool = False, *, rounding: str = "torch-2.13"
+) -> QuantizedTensor:
     """Quantize real numbers with the scale and zero point that cover their range.
 
     Follows ``torch.quantize_per_tensor_dynamic``: the range always includes 0, the scale is computed in double,
@@ -118,6 +159,8 @@ def quantize_per_tensor_dynamic(input: Any, dtype: DType, reduce_range: bool = F
         `quint8` or `qint8`.
     reduce_range : bool, optional
         Use half of the codes (0 to 127, or -64 to 63), for kernels that would overflow with all of them.
+    rounding : str, optional
+        ``"torch-2.13"`` or ``"torch-2.14"``, as `quantize_per_tensor`; scale and zero point are the same in both.
 
     Returns
     -------
@@ -140,6 +183,7 @@ def quantize_per_tensor_dynamic(input: Any, dtype: DType, reduce_range: bool = F
     """
     kind = _checks.dtype(dtype, "dtype")
     reduced = _checks.flag(reduce_range, "reduce_range")
+    rule = _checks.choice(rounding, ROUNDINGS[:2], "rounding")
     real = _checks.real_input(input)
     if real.size == 0:
         raise ValueError(f"input must not be empty: it has no range, got shape {real.shape}")
@@ -147,7 +191,8 @@ def quantize_per_tensor_dynamic(input: Any, dtype: DType, reduce_range: bool = F
     if not (np.isfinite(smallest) and np.isfinite(largest)):
         raise ValueError(f"input must be finite in float32, got values from {smallest} to {largest}")
     scale, zero_point = dynamic_qparams(smallest, largest, kind, reduced)
-    data = _quantize(real, np.array([scale], np.float32), np.array([zero_point], np.float32), kind, -1)
+    factor = _factor(np.array([scale]), rule, -1)
+    data = _quantize(real, *factor, np.array([zero_point], np.float32), kind, -1)
     return _make(data, scale, zero_point, None)
 
 
@@ -256,12 +301,32 @@ def requantize(q: QuantizedTensor, scale: float, zero_point: int, dtype: DType |
     return result
 
 
-def _quantize(real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, kind: DType, axis: int) -> np.ndarray:
+def _factor(scales: np.ndarray, rule: str, axis: int) -> tuple[np.ndarray, int]:
+    """Return what a rule multiplies by, or divides by, and which of the native roundings it is.
+
+    `scales` are checked, in float32 only where they came so; `axis` is -1 per tensor.
+    """
+    narrow = scales.astype(np.float32)
+    with np.errstate(all="ignore"):
+        if rule == "onnx":
+            return narrow, _DIVIDED
+        if rule == "quantized_decomposed":
+            inverse = scales.dtype.type(1) / scales
+            if axis >= 0 and scales.dtype.type is np.float64:
+                return inverse, _WIDE
+            return inverse.astype(np.float32), _AFTER
+        inverse = np.float32(1) / narrow
+    if rule == "torch-2.14":
+        return inverse, _AFTER
+    return inverse, _FUSED if axis < 0 else _PRODUCT
+
+
+def _quantize(
+    real: np.ndarray, factor: np.ndarray, rounding: int, zero_point: np.ndarray, kind: DType, axis: int
+) -> np.ndarray:
     dense = real.flags.aligned and real.dtype.isnative and dense_like_empty(real)
     source = real if dense else real.astype(np.float32, order="K", copy=True)
     data = np.empty_like(source, dtype=kind.numpy)
-    with np.errstate(all="ignore"):
-        inverse = np.float32(1) / scale
-    if _core.quantize(source, data, inverse, zero_point, axis):
+    if _core.quantize(source, data, factor, zero_point, axis, rounding):
         raise ValueError("input must not hold NaN: there is no code for it")
     return data

@@ -174,6 +174,23 @@ def quantize_per_channel(x: Array, scale: Array, zero_point: Array, dtype: DType
     return np.clip(y, dtype.qmin, dtype.qmax).astype(dtype.numpy)
 
 
+def quantize_behind(x: Array, scale: Array, zero_point: Array, dtype: DType, rounding: str) -> Array:
+    """Return the codes of float32 numbers by a rule that adds the zero point behind the rounding.
+
+    The rule is "torch-2.14", "quantized_decomposed" or "onnx"; the parameters broadcast. Scales that are an array
+    of float64 make "quantized_decomposed" compute in float64, as torch's promotion of types does.
+    """
+    if rounding == "onnx":
+        steps = F32(x) / F32(scale)
+    elif rounding == "torch-2.14":
+        steps = F32(x) * (F32(1) / F32(scale))
+    elif np.ndim(scale) == 0:
+        steps = F32(x) * F32(F64(1) / F64(scale))
+    else:
+        steps = F32(x) * (np.ones_like(scale) / scale)
+    return np.clip(np.rint(steps) + zero_point, dtype.qmin, dtype.qmax).astype(dtype.numpy)
+
+
 def dequantize(q: Array, scale: Array, zero_point: Array) -> Array:
     """Return the float32 numbers of codes: per tensor with the scale in float32, per channel in float64."""
     centred = np.asarray(q, np.int64) - np.asarray(zero_point, np.int64)

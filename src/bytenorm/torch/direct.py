@@ -37,7 +37,7 @@ def _a_mode() -> int:
 
 
 def _tracing() -> bool | None:
-    return torch.jit.is_tracing() or None
+    return torch.jit.is_tracing() or None  # type: ignore[attr-defined, no-untyped-call]
 
 
 _interpreters = _private("_C._functorch.peek_interpreter_stack")
