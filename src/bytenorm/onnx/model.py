@@ -18,6 +18,7 @@ from onnx import external_data_helper, numpy_helper
 from .. import _checks
 from .._files import a_kind, as_path, kind_of, replacing, require_file, require_place
 from .soundness import parts, require_sound
+from .weightless import bytes_of
 
 OLDEST_OPSET = 7  # before, operators had other ways to broadcast
 LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads and writes no message above
@@ -241,7 +242,7 @@ def fits_one_file(model: onnx.ModelProto) -> bool:
 
     They are asked first: protobuf's own answer to too large a message differs among its versions.
     """
-    return sum(tensor.ByteSize() for tensor in _tensors(model)) <= LARGEST_FILE
+    return sum(bytes_of(tensor) for tensor in _tensors(model)) <= LARGEST_FILE
 
 
 def input_infos(model: onnx.ModelProto) -> list[InputInfo]:
@@ -425,7 +426,7 @@ def _moved_out(model: onnx.ModelProto, file: BinaryIO, location: str) -> onnx.Mo
     """Return a copy of a model without its larger initializers, which go to a file."""
     light = copy.deepcopy(model)
     for tensor in _initializers(light):
-        if tensor.ByteSize() < SMALLEST_EXTERNAL:
+        if bytes_of(tensor) < SMALLEST_EXTERNAL:
             continue
         if not tensor.HasField("raw_data"):
             if tensor.data_type not in DTYPES:

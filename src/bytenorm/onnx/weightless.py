@@ -5,11 +5,24 @@ ONNX's inference and its checker take models as bytes, of which protobuf allows 
 
 from __future__ import annotations
 
+import math
+
 from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
 
 Types = dict[str, tuple[int, tuple[int | None, ...] | None]]
+
+
+def bytes_of(tensor: TensorProto) -> int:
+    """Return how many bytes the numbers of a tensor take; protobuf measures no tensor of more than 2 GiB."""
+    if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+        return int(tensor.ByteSize())
+    try:
+        itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, TypeError, ValueError):  # of a newer ONNX
+        return int(tensor.ByteSize())
+    return int(math.prod(tensor.dims) * itemsize)
 
 
 def weightless(model: ModelProto) -> ModelProto:
@@ -25,7 +38,7 @@ def weightless(model: ModelProto) -> ModelProto:
     light.sparse_initializer.extend(graph.sparse_initializer)
     known = {v.name for v in graph.input}
     for tensor in graph.initializer:
-        if tensor.ByteSize() <= LARGEST:
+        if bytes_of(tensor) <= LARGEST:
             light.initializer.append(tensor)
         elif tensor.name not in known:
             light.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -39,9 +52,10 @@ def weightless(model: ModelProto) -> ModelProto:
 
 
 def _large_constant(node: NodeProto) -> TensorProto | None:
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or node.ByteSize() <= LARGEST:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
         return None
-    return next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+    tensors = (a.t for a in node.attribute if a.name == "value" and a.HasField("t"))
+    return next((tensor for tensor in tensors if bytes_of(tensor) > LARGEST), None)
 
 
 # Operators of ONNX Runtime, each with a standard operator whose output has the same shape, and which inputs that
