@@ -15,7 +15,9 @@ Types = dict[str, tuple[int, tuple[int | None, ...] | None]]
 
 
 def bytes_of(tensor: TensorProto) -> int:
-    """Return how many bytes the numbers of a tensor take; protobuf measures no tensor of more than 2 GiB."""
+    """Return how many bytes the numbers of a tensor take in a model; protobuf measures no tensor above 2 GiB."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return 0
     if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
         return int(tensor.ByteSize())
     try:
