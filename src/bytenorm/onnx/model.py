@@ -59,7 +59,7 @@ class InputInfo:
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype
-    names: tuple[str, ...] = field(default=(), repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         dims = ", ".join("?" if n is None else str(n) for n in self.shape)
