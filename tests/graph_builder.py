@@ -20,13 +20,14 @@ class _Norm:
     shift: np.ndarray
     low: float
     high: float
+    last: bool  # the channels are the last axis
     arithmetic: bool = False
     steps: list = field(default_factory=list)
     inner: list = field(default_factory=list)
 
     @property
     def column(self):
-        return (-1, *[1] * (self.rank - 2))
+        return _column(self.rank, self.last)
 
     def affine(self, gain, shift):
         self.steps.append(("affine", *(np.asarray(v, np.float64).reshape(self.column) for v in (gain, shift))))
@@ -34,25 +35,32 @@ class _Norm:
         self.low, self.high = float(np.min(ends)), float(np.max(ends))
 
 
+def _column(rank, last, *, full=False):
+    """Return the shape of a constant along axis 1, or the last one; `full` has all axes."""
+    ones = [1] * (rank - 2)
+    return (*[1] * (rank - 1) * full, -1) if last else (*[1] * full, -1, *ones)
+
+
 class RandomGraph(Drawing):
     """A whole graph: what there is to read, then norms, sums, concatenations, moves and branches."""
 
     def norm(self):
         tensor = self.some()
-        c = tensor.shape[1]
         q = self.reading(tensor)
+        last = len(tensor.shape) > 2 and q.per_tensor and not self.empty and self.one_in(6)
+        c = tensor.shape[-1 if last else 1]
         gain = self.rng.uniform(0.4, 2, c) * self.rng.choice([-1, 1], c, p=[0.2, 0.8])
         if self.one_in(12):
             gain[0] = 0
         low, high = self.span(tensor, q)
         shift = self.rng.normal(size=c) * (high - low) / 4
         if self.form == "QOperator" and self.one_in(2) and q.per_tensor and not self.mixed:
-            return self.norm_of_bytes(tensor, q, gain, shift)
-        n = _Norm(self.dequantize(tensor, q), len(tensor.shape), gain, shift, low, high)
+            return self.norm_of_bytes(tensor, q, gain, shift, last=last)
+        n = _Norm(self.dequantize(tensor, q), len(tensor.shape), gain, shift, low, high, last)
         may_pool = n.rank == 4 and self.opset >= 12 and not self.empty
         if may_pool and self.one_in(16):
             self.pool(n)
-        if self.one_in(2):
+        if self.one_in(2) and not last:
             self.batch_normalization(n)
         else:
             self.mul_and_add(n, between=self.form == "QDQ" and q.per_tensor)
@@ -99,7 +107,7 @@ class RandomGraph(Drawing):
         ways = [("Mul", gain), ("Add", shift)]
         n.arithmetic = True
         for i, (op, value) in enumerate(ways[::-1] if self.one_in(3) else ways):
-            column = value.reshape(n.column if self.one_in(3) else (1, *n.column))
+            column = value.reshape(n.column if self.one_in(3) else _column(n.rank, n.last, full=True))
             operands = [n.real, self.constant(column)]
             n.real = self.node(op, operands if self.one_in(2) else operands[::-1], self.fresh("b"))
             n.affine(value if op == "Mul" else np.ones_like(value), value if op == "Add" else np.zeros_like(value))
@@ -126,10 +134,10 @@ class RandomGraph(Drawing):
         n.real = self.node("DequantizeLinear", [name, *self.names_of(read)], self.fresh("r"))
         n.low, n.high = (end * read.step / q.step for end in (n.low, n.high))
 
-    def norm_of_bytes(self, tensor, q, gain, shift):
+    def norm_of_bytes(self, tensor, q, gain, shift, *, last):
         """Add QLinearMul and QLinearAdd."""
-        c, byte = tensor.shape[1], tensor.q.dtype
-        column = (-1, *[1] * (len(tensor.shape) - 2))
+        c, byte = len(gain), tensor.q.dtype
+        column = _column(len(tensor.shape), last)
         held = []
         values = []
         for value in (gain, shift):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .graph import Graph, attribute, is_op, label, opset_of
+from .last_axis import to_axis_1
 from .norms import Norm, activation_limits, find_norms, qparams
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def unify(graph: Graph) -> Graph:
     """
     changed = _make_standard(graph)
     changed = _merge(graph) or changed
+    if to_axis_1(graph):
+        changed = True
+        graph.finish()
+        graph = Graph(graph.model)
     for norm in find_norms(graph):
         if norm.parameters is not None and not norm.lowered and not norm.written.startswith("QLinear"):
             changed = _convert_before_moving(graph, norm) or changed
