@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
+from ..onnx.apart import require_survival
 from ..onnx.batch_axes import batch_axes_of, size_of_batches
 from ..onnx.model import InputInfo, input_infos, load_model
 from ..onnx.runtime import session
@@ -37,6 +38,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         progress("opening", 0, 0)
         feeds, batch = _feeds(options)
         labels = _labels(options.models)
+        for path in options.models:
+            require_survival(path, feeds, session_options(options.threads))
         sessions = {
             label: session(path, session_options(options.threads))
             for label, path in zip(labels, options.models, strict=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from .apart import runner
 from .data import open_data
 from .model import load_model
-from .runtime import session
 from .table import text_table
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def compare(
     load_model(candidate, argument="candidate")
     batches = open_data(data, proto, limit=limit, batch_axes=batch_axes, argument="data")
     del proto
-    first, second = session(reference, sess_options), session(candidate, sess_options)
+    first, second = runner(reference, sess_options), runner(candidate, sess_options)
     _require_same_inputs(first, second)
     names = [out.name for out in first.get_outputs()]
     order = _candidate_order(names, [out.name for out in second.get_outputs()])

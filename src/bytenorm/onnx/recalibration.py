@@ -19,10 +19,10 @@ import bytenorm as bn
 from ..calibration import ChannelStatistics
 from ..calibration.output_qparams import choose_within
 from ..calibration.reestimation import reestimate as reestimated
+from .apart import runner
 from .every_code import every_code
 from .graph import Graph, subgraphs
 from .norms import Norm, QParams, find_norms
-from .runtime import session
 from .static_quantizer import stage
 
 if TYPE_CHECKING:
@@ -198,14 +198,14 @@ def _gather(
     if not sources:
         return found
     report = stage(progress, name)
-    runner = session(_cut(graph, list(sources)))
-    inputs = {value.name for value in runner.get_inputs()}
+    made = runner(_cut(graph, list(sources)))
+    inputs = {value.name for value in made.get_inputs()}
     for done, batch in enumerate(data):
         if report is not None:
             report(done, len(data))
         read = {tensor: array for tensor, array in batch.items() if tensor in inputs}
         try:
-            outputs = runner.run(list(sources), read)
+            outputs = made.run(list(sources), read)
         except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
             why = " ".join(str(error).split())
             raise ValueError(f"model: ONNX Runtime cannot run it quantized: {why}") from None

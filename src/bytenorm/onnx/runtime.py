@@ -133,19 +133,29 @@ def session(
         raise TypeError("providers: wanted a sequence of names, got str")
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
     register(options)
-    name = "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
+    with ready(model_or_path, sess_options) as source:
+        try:
+            return onnxruntime.InferenceSession(
+                source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            name = _name(model_or_path)
+            raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def ready(model_or_path: Model, sess_options: onnxruntime.SessionOptions | None) -> Iterator[bytes | str]:
+    """Give what ONNX Runtime loads: the bytes of a model or a path, of a model that it can end with."""
+    name = _name(model_or_path)
     _require_sound(model_or_path, name)
     change = sess_options is None and sums_saturate()
-    with _exact(model_or_path) if change else nullcontext(model_or_path) as model:
-        try:
-            with handed_over(model) as source:
-                return onnxruntime.InferenceSession(
-                    source,
-                    options,
-                    providers=list(providers) if providers is not None else ["CPUExecutionProvider"],
-                )
-        except Exception as error:
-            raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+    exact = _exact(model_or_path) if change else nullcontext(model_or_path)
+    with exact as model, handed_over(model) as source:
+        yield source
+
+
+def _name(model_or_path: Model) -> str:
+    return "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
 
 
 @contextmanager

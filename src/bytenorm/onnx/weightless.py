@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
 
@@ -92,8 +92,8 @@ def inferred_model(model: ModelProto) -> ModelProto:
     return model
 
 
-def inferred_types(model: ModelProto) -> Types:
-    """Return the element type (0: unknown) and the shape (None: unknown) of each tensor of the main graph."""
+def inferred_graph(model: ModelProto) -> GraphProto:
+    """Return a model's graph without weights, with the types that can be inferred."""
     light = weightless(model)
     for node in light.graph.node:
         if node.domain == "com.microsoft" and node.op_type in _SAME_SHAPE:
@@ -102,7 +102,12 @@ def inferred_types(model: ModelProto) -> Types:
             inputs = list(node.input[wanted])
             del node.input[:]
             node.input.extend(inputs)
-    inferred = inferred_model(light).graph
+    return inferred_model(light).graph
+
+
+def inferred_types(model: ModelProto) -> Types:
+    """Return the element type (0: unknown) and the shape (None: unknown) of each tensor of the main graph."""
+    inferred = inferred_graph(model)
     found: Types = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type

@@ -22,13 +22,13 @@ from ..calibration import ChannelStatistics
 from ..calibration.distribution import Distribution
 from ..calibration.least_error import SPAN, least_error
 from ..calibration.output_qparams import LARGEST, SMALLEST
+from ..onnx.apart import runner
 from ..onnx.data import open_data
 from ..onnx.function import DOMAIN
 from ..onnx.graph import Graph, label
 from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model, without_functions
 from ..onnx.norms import find_hidden, find_norms
-from ..onnx.runtime import session
 from .spots import NotMeasured, Spot, spot_of
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _run(
             kind = TensorProto.INT8 if q.signed else TensorProto.UINT8
             model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     names = [name for name in wanted if name not in fed]
-    run = session(model)
+    run = runner(model)
     done = 0
     for batch in batches:
         try:
