@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import warnings
 from pathlib import Path
 
@@ -1026,6 +1027,26 @@ command()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "bytenorm: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
     assert [path.name for path in temporary.iterdir()] in ([], [".ses"])  # ONNX Runtime's, imported before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda number: number.name)
+def test_a_process_that_dies_leaves_no_temporary_files(number, tmp_path, run_python):
+    code = f"""
+import os, sys, tempfile
+from bytenorm.cli import command
+from bytenorm.onnx import inspection
+def die(_):
+    assert os.listdir({str(tmp_path)!r})
+    tempfile.mkdtemp()
+    os.kill(os.getpid(), {int(number)})
+inspection.find_norms = die
+sys.argv = ["bytenorm", "inspect", {DIGITS!r}]
+command()
+"""
+    assert run_python(code, TMPDIR=str(tmp_path)).returncode == -number
+    for folder in tmp_path.glob("bytenorm-*"):  # soon
+        while folder.exists():
+            time.sleep(0.01)
 
 
 def test_a_reader_that_goes_away():

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -109,11 +110,12 @@ def _code(error: BaseException, with_traceback: bool) -> int:
 @contextmanager
 def _scratch() -> Iterator[None]:
     """Let all that libraries write to a folder of temporary files be gone behind the block, whatever ends it."""
-    before, variable, folder = tempfile.tempdir, os.environ.get("TMPDIR"), None
+    before, variable, folder, heir = tempfile.tempdir, os.environ.get("TMPDIR"), None, None
     try:
         with held(), suppress(OSError):  # without one, what needs it says so
             folder = tempfile.mkdtemp(prefix="bytenorm-")
             tempfile.tempdir = os.environ["TMPDIR"] = folder
+            heir = _heir_of(folder)
         yield
     finally:
         with held():
@@ -124,6 +126,20 @@ def _scratch() -> Iterator[None]:
                 else:
                     os.environ["TMPDIR"] = variable
                 shutil.rmtree(folder, ignore_errors=True)
+            if heir is not None:
+                heir.communicate()
+
+
+def _heir_of(folder: str) -> subprocess.Popen[bytes]:
+    """Start what removes a folder when this process has ended, also if it was killed or a library has crashed."""
+    script = 'trap "" INT TERM HUP; cd /; read -r _; rm -rf -- "$1"'  # at the end of what it reads: nothing
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, "sh", str(Path(folder).absolute())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _require_streams() -> None:
