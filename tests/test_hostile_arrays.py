@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 import bytenorm as bn
 from bytenorm import _npy, _npz
@@ -178,3 +179,18 @@ def test_statistics_that_announce_more_than_they_hold(tmp_path):
         ValueError, match=r"counts of dtype int64 and shape \(2, 256\), not int64 and \(1099511627776"
     ):
         ChannelStatistics.load(file)
+
+
+@pytest.mark.parametrize(("shape", "size"), [(["N", 3, 224, None], (65000, 1)), (["N", 3, None, 224], (1, 65000))])
+def test_lines_of_pixels_are_not_scaled_to_gigabytes(tmp_path, shape, size):
+    Image.new("RGB", size).save(tmp_path / "line.png")
+    assert (tmp_path / "line.png").stat().st_size < 1000
+    with pytest.raises(ValueError, match=r"it would be scaled to \d+ x \d+ pixels, at most 178956970 are wanted"):
+        list(open_data(tmp_path / "line.png", relu(shape)))
+
+
+def test_images_beyond_what_pillow_opens(tmp_path):
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"cannot be read as an image: .*decompression bomb"):
+        list(open_data(tmp_path / "bomb.png", relu(["N", 3, None, None])))

@@ -12,8 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-READERS = ("graph", "npy", "npz", "statistics")
-LARGEST = 16384  # bytes of an input
+LARGEST = {"graph": 8192, "npy": 1024, "npz": 4096, "statistics": 4096}  # bytes of an input, by reader
 MEMORY = Path("/dev/shm")  # files in memory, where a system has them
 
 
@@ -40,7 +39,7 @@ def main():
     if sys.argv[1:2] == ["--inside"]:
         return fuzz(sys.argv[2], sys.argv[3], sys.argv[4:])
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("reader", choices=READERS)
+    parser.add_argument("reader", choices=LARGEST)
     parser.add_argument("--runs", type=int, default=-1, help="how many executions; as many as there is time for")
     parser.add_argument("--seconds", type=int, default=0, help="how long; until something is found")
     parser.add_argument("--found", type=Path, default=Path("build/fuzz"), help="folder for what is found")
@@ -49,7 +48,7 @@ def main():
     found.mkdir(parents=True, exist_ok=True)
     arguments = [
         f"-runs={options.runs}", f"-max_total_time={options.seconds}", "-timeout=10", "-rss_limit_mb=2048",
-        f"-max_len={LARGEST}", "-print_final_stats=1", f"-artifact_prefix={found}/", str(found),
+        f"-max_len={LARGEST[options.reader]}", "-print_final_stats=1", f"-artifact_prefix={found}/", str(found),
         str(Path(__file__).parent / "corpus" / options.reader),
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bytenorm-", dir=MEMORY if MEMORY.is_dir() else None) as folder:

@@ -21,6 +21,7 @@ from .model import InputInfo, input_infos, load_model
 LARGEST_BATCH = 32  # samples, where the model leaves it open
 ARRAYS = (".npy", ".npz")
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+LARGEST_IMAGE = 2 * 89_478_485  # pixels; Pillow opens no larger one
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow knows many more, and starts programs for some
 
 Layouts = Mapping[Any, tuple[tuple[int, ...], np.dtype]]
@@ -546,12 +547,17 @@ class _ImageReader:
             if self._height and self._width:
                 image = ImageOps.fit(image, (self._width, self._height), bilinear)
             elif self._height:
-                image = image.resize(
-                    (max(1, round(image.width * self._height / image.height)), self._height), bilinear
-                )
+                width = max(1, round(image.width * self._height / image.height))
+                image = image.resize(_bounded(width, self._height), bilinear)
             elif self._width:
-                image = image.resize(
-                    (self._width, max(1, round(image.height * self._width / image.width))), bilinear
-                )
+                height = max(1, round(image.height * self._width / image.width))
+                image = image.resize(_bounded(self._width, height), bilinear)
             pixels = np.array(image, np.uint8)
         return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _bounded(width: int, height: int) -> tuple[int, int]:
+    """Return a size; refuse that of a line of pixels, a file of some bytes, scaled to a picture of gigabytes."""
+    if width * height > LARGEST_IMAGE:
+        raise ValueError(f"it would be scaled to {width} x {height} pixels, at most {LARGEST_IMAGE} are wanted")
+    return width, height
