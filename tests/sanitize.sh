@@ -18,9 +18,12 @@ sanitized() {
 tests() {
     sanitized -m pytest -p no:cacheprovider -n 2 "$@"
 }
-tests tests/test_kernels.py tests/test_layouts.py tests/test_threads.py tests/test_golden.py tests/test_fused.py \
-    tests/test_onnx_operator.py tests/test_calibration_statistics.py tests/test_arrays_that_change.py tests/test_sizes.py \
+tests tests/test_kernels.py tests/test_threads.py tests/test_golden.py tests/test_onnx_operator.py \
+    tests/test_arrays_that_change.py tests/test_sizes.py \
     -k 'not beyond_any_cache and not torch and not ends and not fork and not leave_nothing_behind'
+# Every set with several threads; with one the random calls and passes below are, and most of the tests above.
+tests tests/test_layouts.py tests/test_fused.py tests/test_calibration_statistics.py \
+    -k 'not (beyond_any_cache or torch or ends or fork or scalar-1 or avx2-1 or avx512-1 or avx512vbmi-1)'
 # Without what starts a compiler or another Python, and without the sweeps of values.
 tests tests/test_torch_operator.py tests/test_torch_dropin.py tests/test_torch_modules.py \
     -k 'not (compile or ahead or missing or core_does or deprecation or without_quantized or sweep)'
