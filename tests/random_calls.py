@@ -8,6 +8,7 @@ from random_memory import arrangement, chance, memory, pick, scale_of, shape_of,
 import bytenorm as bn
 from bytenorm import _core, reference
 from bytenorm.calibration import ChannelStatistics
+from bytenorm.quantize import ROUNDINGS
 
 KINDS = {np.uint8: bn.quint8, np.int8: bn.qint8}
 BYTES = (np.uint8, np.int8)
@@ -309,33 +310,31 @@ def quantize(rng):
     if chance(rng, 0.1) and real.view.size:
         real.view.flat[int(rng.integers(real.view.size))] = pick(rng, (np.inf, -np.inf, np.nan, 6e4))
     per_channel = chance(rng, 0.5)
-    narrow = real.view.astype(np.float32)
+    narrow, rule = real.view.astype(np.float32), pick(rng, (ROUNDINGS[0], *ROUNDINGS))
     if per_channel:
-        scales = np.exp(rng.uniform(-4, 1, shape[axis]))
+        scales = np.exp(rng.uniform(-4, 1, shape[axis])).astype(pick(rng, (np.float32, np.float64)))
         zeros = rng.integers(kind.qmin, kind.qmax + 1, shape[axis])
         column = [-1 if d == axis else 1 for d in range(len(shape))]
 
         def call():
-            return bn.quantize_per_channel(real.view, scales, zeros, axis, kind)
+            return bn.quantize_per_channel(real.view, scales, zeros, axis, kind, rounding=rule)
 
-        want = reference.quantize_per_channel(narrow, scales.reshape(column), zeros.reshape(column), kind)
+        how, of = (scales.reshape(column), zeros.reshape(column)), reference.quantize_per_channel
     else:
         scale, zero = scale_of(rng), zero_point_of(rng, kind)
 
         def call():
-            return bn.quantize_per_tensor(real.view, scale, zero, kind)
+            return bn.quantize_per_tensor(real.view, scale, zero, kind, rounding=rule)
 
-        want = reference.quantize_per_tensor(narrow, scale, zero, kind)
+        how, of = (scale, zero), reference.quantize_per_tensor
     if np.isnan(narrow).any():
         assert refused(call)
         return
+    first = rule == ROUNDINGS[0]
+    want = of(narrow, *how, kind) if first else reference.quantize_behind(narrow, *how, kind, rule)
     q = call()
     assert np.array_equal(q.data, want)
-    if per_channel:
-        back = reference.dequantize(want, scales.reshape(column), zeros.reshape(column))
-    else:
-        back = reference.dequantize(want, scale, zero)
-    assert np.array_equal(q.dequantize(), back, equal_nan=True)
+    assert np.array_equal(q.dequantize(), reference.dequantize(want, *how), equal_nan=True)
 
 
 def requantize(rng):
