@@ -44,8 +44,8 @@ def _column(rank, last, *, full=False):
 class RandomGraph(Drawing):
     """A whole graph: what there is to read, then norms, sums, concatenations, moves and branches."""
 
-    def norm(self):
-        tensor = self.some()
+    def norm(self, tensor=None):
+        tensor = tensor or self.some()
         q = self.reading(tensor)
         last = len(tensor.shape) > 2 and q.per_tensor and not self.empty and self.one_in(6)
         c = tensor.shape[-1 if last else 1]
@@ -99,6 +99,11 @@ class RandomGraph(Drawing):
         weight, bias, mean, var = (v.astype(np.float64) for v in values)
         gain = weight / np.sqrt(var + np.float32(epsilon))
         names = [self.constant(v) for v in values]
+        if self.one_in(12):  # it stays in float: one of its parameters is computed of an input
+            given = self.fresh("x")
+            self.inputs.append(helper.make_tensor_value_info(given, TensorProto.FLOAT, [c]))
+            self.feeds[given] = -values[1]
+            names[1] = self.node("Neg", [given], self.fresh("f"))
         n.real = self.node("BatchNormalization", [n.real, *names], self.fresh("b"), epsilon=epsilon)
         n.affine(gain, bias - mean * gain)
 
@@ -162,6 +167,56 @@ class RandomGraph(Drawing):
         return self.add(
             Tensor(name, out, tensor.shape, [(tensor, q)], make, slope=slope, norm=True, arithmetic=True)
         )
+
+    def averages(self):
+        """Add averages of 2x2 behind a convolution of one pixel, as DenseNet has them behind its norms."""
+        joined = self.concat()
+        if joined is None:
+            return None
+        norm = self.norm(joined)
+        if (
+            len(norm.shape) != 4
+            or any(n % 2 for n in norm.shape[2:])
+            or 0 in norm.shape
+            or norm.q.dtype != self.byte
+        ):
+            return norm
+        outputs = int(self.rng.integers(1, 4))
+        codes = self.rng.integers(-60, 61, (outputs, norm.shape[1], 1, 1)).astype(np.int8)
+        scale = np.float32(0.4 / 60)
+        weight = codes.astype(np.float64).reshape(outputs, -1) * float(scale)
+        gain = float(np.abs(weight).sum(axis=1).max())
+        low, high = (gain * end for end in (-1, 1))
+        reach = max(map(abs, self.span(norm, norm.q)))
+        mid, out = (self.quantization(low * reach * f, high * reach * f, byte=self.byte, relu=self.one_in(4))
+                    for f in (0.8, 0.6))  # fmt: skip
+        shape = (norm.shape[0], outputs, *(size // 2 for size in norm.shape[2:]))
+        names = [self.constant(codes), self.constant(scale), self.constant(np.int8(0))]
+        window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+        pair = lambda p: [self.constant(p.scale), self.constant(p.zero_point)]  # noqa: E731
+        if self.form == "QDQ":
+            weights = self.node("DequantizeLinear", names, self.fresh("r"))
+            real = self.node("Conv", [self.dequantize(norm), weights], self.fresh("v"))
+            holder = Tensor(self.quantize(real, mid), mid, shape)
+            real = self.node("AveragePool", [self.dequantize(holder)], self.fresh("v"), **window)
+            name = self.quantize(real, out)
+        else:
+            inputs = [norm.name, *pair(norm.q), *names, *pair(mid)]
+            holder = Tensor(self.node("QLinearConv", inputs, self.fresh("q")), mid, shape)
+            inputs = [holder.name, *pair(mid), self.constant(out.scale)]
+            inputs += [self.constant(out.zero_point)] if out.zero or out.dtype == np.int8 or self.one_in(2) else []
+            name = self.node("QLinearAveragePool", inputs, self.fresh("q"), CONTRIBUTED, **window)
+        conv = lambda _relaxed, x: [np.einsum("oc,nchw->nohw", weight, x)]  # noqa: E731
+        halves = [(slice(None), slice(None), slice(i, None, 2), slice(j, None, 2)) for i in (0, 1) for j in (0, 1)]
+        mean = lambda _relaxed, x: [sum(x[half] for half in halves) / 4]  # noqa: E731
+        between = Tensor(holder.name, mid, (*shape[:2], *norm.shape[2:]), [(norm, norm.q)], conv)
+        # A code of the norm is rounded, and its average again; then the convolution, as before its averages.
+        slack = (gain * norm.q.step + mid.step / 2) / out.step
+        self.hidden.append(between)
+        if not self.one_in(3):  # nothing else reads it
+            self.tensors.remove(norm)
+            self.hidden.append(norm)
+        return self.add(Tensor(name, out, shape, [(between, mid)], mean, slack=slack))
 
     def sum(self):
         a = self.some(lambda t: t.q.per_tensor)
@@ -268,7 +323,7 @@ class RandomGraph(Drawing):
         for _ in range(int(self.rng.integers(0, 3))):
             self.input(self.tensors[0].shape[1] if self.one_in(2) else None)
         for _ in range(int(self.rng.integers(2, 7))):
-            self.pick(self.norm, self.norm, self.norm, self.sum, self.concat, self.transposed, self.branch)()
+            self.pick(*[self.norm] * 3, self.sum, self.concat, self.transposed, self.branch, self.averages)()
         self.norm()
         read = {name for node in self.nodes for name in node.input}
         fed = {v.name for v in self.inputs}

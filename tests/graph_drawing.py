@@ -19,7 +19,8 @@ class Drawing:
         self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
         self.tensors: list[Tensor] = []
         self.feeds = {}
-        self.opset = int(self.rng.choice([11, 12, 13, 14, 15, 17, 19, 21]))
+        self.hidden = []  # tensors that nothing more is to read
+        self.opset = int(self.rng.choice([11, 12, 13, 14, 15, 17, 17, 19, 21, 21]))
         self.form = self.pick("QDQ", "QOperator")
         self.byte = self.pick(np.uint8, np.uint8, np.int8)
         self.mixed = self.one_in(6)

@@ -80,6 +80,7 @@ class Tensor:
     arithmetic: bool = False  # a norm written as Mul and Add: several, one behind the other, are one
     slope: np.ndarray | float = 0.0
     norm: bool = False
+    slack: float = 0.0  # in codes, where averages and a convolution have changed places
 
 
 def stepwise(x, steps, inner, relaxed):
@@ -145,6 +146,8 @@ def _relaxed(tensor, found):
 
 def _is_open(tensor, parent, q):
     """Say whether a tensor may read another one before it is rounded."""
+    if tensor.slack:
+        return True
     return q is parent.q and (parent.joined or (tensor.arithmetic and parent.arithmetic))
 
 
@@ -159,12 +162,14 @@ def mismatches(tensors, found, lowering):
         if tensor.make is None or tensor.name not in found:
             continue
         got, before = found[tensor.name].astype(np.float64), dict(found)
-        free = lowering and (tensor.norm or tensor.joined)
+        free = lowering and (tensor.norm or tensor.joined or tensor.slack)
         variants = [tensor.q.steps(y) for y in (_relaxed if free else _exact)(tensor, before)]
         low, high = np.min(variants, axis=0), np.max(variants, axis=0)
         bound = 0.5 + FLOAT_ERROR
         if tensor.norm and lowering == "portable":  # weights of 64 at least, and a bias rounded to one
             bound += min(tensor.slope / 128, 1.0)
+        if lowering == "fused":
+            bound += tensor.slack
         off = np.maximum(low - got, got - high)
         if off.size and off.max() > bound:
             yield tensor, float(off.max() - 0.5)

@@ -63,9 +63,10 @@ def check(seed):
     """Build the graph of a seed, lower it in every way, and return what is wrong, one line each."""
     builder = RandomGraph(seed)
     model = builder.build()
+    tensors = builder.tensors + builder.hidden
     onnx.checker.check_model(model)
-    found = run(model, builder.feeds, builder.tensors)
-    wrong = [f"untouched: {t.name} is off by {off:.3f}" for t, off in mismatches(builder.tensors, found, "")]
+    found = run(model, builder.feeds, tensors)
+    wrong = [f"untouched: {t.name} is off by {off:.3f}" for t, off in mismatches(tensors, found, "")]
     if wrong:
         return wrong
     before = model.SerializeToString(deterministic=True)
@@ -77,11 +78,11 @@ def check(seed):
             wrong.append(f"{lowering}: the model was changed")
         if {o.name for o in made.graph.output} != {o.name for o in model.graph.output}:
             wrong.append(f"{lowering}: other outputs")
-        found = run(made, builder.feeds, builder.tensors)
+        found = run(made, builder.feeds, tensors)
         missing = [v.name for v in model.graph.output if v.name.startswith("q") and v.name not in found]
         wrong += [f"{lowering}: the output {name} is gone or of another shape" for name in missing]
         wrong += [f"{lowering}{' keep_int8' * keep}: {t.name} is off by {off:.3f}"
-                  for t, off in mismatches(builder.tensors, found, lowering)]  # fmt: skip
+                  for t, off in mismatches(tensors, found, lowering)]  # fmt: skip
     return wrong
 
 
