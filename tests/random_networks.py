@@ -45,7 +45,7 @@ class RandomNetwork(Nodes):
         self.fixed = bool(r.random() < 0.3)  # the size of a batch
         self.count = itertools.count()
         self.norms = 0
-        self.limits, self.shared = {}, {}
+        self.limits, self.shared, self.tied = {}, {}, None
         channels = int(r.choice([2, 3, 4]))
         shape = (12,) if self.rank == 2 else (channels, *[SIDES[self.rank]] * (self.rank - 2))
         self.input("x", np.float32, [BATCH if self.fixed else "N", *shape])
@@ -111,16 +111,21 @@ class RandomNetwork(Nodes):
         c, spatial = shape[0], shape[1:]
         size = int(r.choice([1, 3])) if min(spatial) >= 3 else 1
         kind = str(r.choice(["plain", "plain", "plain", "depthwise", "groups", "transposed"]))
-        group = c if kind == "depthwise" else 2 if kind == "groups" and c % 2 == 0 else 1
+        group = c if kind == "depthwise" else 2 if kind != "plain" and c % 2 == 0 else 1
         made = group * int(r.choice([1, 2])) if kind != "plain" else int(r.choice([2, 4, 6]))
         weight_shape = (made, c // group) if kind != "transposed" else (c, made // group)
         weight = r.normal(
             0, 1.4 / np.sqrt(c // group * size ** len(spatial)), (*weight_shape, *[size] * len(spatial))
         )
         bias = [self.value(r.normal(0, 0.5, made))] if self.chance(0.5) else []
+        if self.tied and self.tied[0] == (kind, weight_shape, size) and self.chance(0.5):
+            weight, bias = self.tied[1:]
+        else:
+            weight = self.value(weight)
+            self.tied = ((kind, weight_shape, size), weight, bias)
         same = {"kernel_shape": [size] * len(spatial), "pads": [size // 2] * 2 * len(spatial), "group": group}
         op = "ConvTranspose" if kind == "transposed" else "Conv"
-        return self.op(op, [x, self.value(weight), *bias], (made, *spatial), **same)
+        return self.op(op, [x, weight, *bias], (made, *spatial), **same)
 
     def bias(self, units):
         shapes = [(units,), (units,), (1, units), (1,), ()]
@@ -306,8 +311,13 @@ def named_apart(model):
     return copy if copy.opset_import[0].version >= 13 else onnx.version_converter.convert_version(copy, 13)
 
 
+def outputs(model, data):
+    session = exact_session(model, library=True)
+    return [np.concatenate(parts) for parts in zip(*(session.run(None, feeds) for feeds in data), strict=True)]
+
+
 def stock(model, data, options):
-    """Return what ONNX Runtime's quantizer makes of a model; None if it makes nothing, or nothing that runs."""
+    """Return the outputs of what ONNX Runtime's quantizer makes of a model; None if it makes nothing that runs."""
 
     class Reader(ort_quantization.CalibrationDataReader):
         def __init__(self):
@@ -332,15 +342,9 @@ def stock(model, data, options):
                 per_channel=options["per_channel"],
             )
             made = onnx.load(behind)
-        exact_session(made)
-        return made
+        return outputs(made, data)
     except Exception:
         return None
-
-
-def outputs(model, data):
-    session = exact_session(model, library=True)
-    return [np.concatenate(parts) for parts in zip(*(session.run(None, feeds) for feeds in data), strict=True)]
 
 
 def snr(want, got):
@@ -363,8 +367,7 @@ def faults(seed):
         found.append("the model was changed")
     onnx.checker.check_model(made)
     got = outputs(made, data)
-    alone = stock(model, data, options)
-    peer = outputs(alone, data) if alone is not None else [None] * len(want)
+    peer = stock(model, data, options) or [None] * len(want)
     for value, w, g, p in zip(model.graph.output, want, got, peer, strict=True):
         ours, theirs = snr(w, g), None if p is None else snr(w, p)
         if not is_close(ours, theirs, network.norms):

@@ -328,3 +328,66 @@ def test_a_branch_reads_what_is_quantized(quant_format):
     made = bno.quantize(model, data, quant_format=quant_format)
     assert [v.name for v in made.graph.output] == ["y", "q"]
     assert worst(model, made, data) > 25
+
+
+# --- constants of several layers, and layers that the quantizer cannot write ------------------------------------
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+@pytest.mark.parametrize("kind", ["Conv", "Gemm", "Gemm, transposed", "MatMul", "Pad"])
+def test_constants_of_two_layers(kind, quant_format):
+    """Their inputs differ by a factor of 20, and with them the units of the bias."""
+    n, rng = Nodes(), np.random.default_rng(1)
+    shape = [4, 6, 6] if kind in ("Conv", "Pad") else [6]
+    n.input("x", np.float32, ["N", *shape])
+    w = n.constant("w", rng.normal(0, 0.4, (4, 4, 1, 1) if kind in ("Conv", "Pad") else (6, 6)), np.float32)
+    k = n.constant("k", rng.normal(1, 1, shape[0]), np.float32)
+    value = n.constant("v", 0.7, np.float32)
+    for i, x in enumerate(["x", n.node("Mul", ["x", n.constant("t", 20.0, np.float32)], "large")]):
+        if kind == "MatMul":
+            n.node("Add", [n.node("MatMul", [x, w], f"product{i}"), k], f"y{i}")
+        elif kind.startswith("Gemm"):
+            n.node("Gemm", [x, w, k], f"y{i}", transB=int(i and kind != "Gemm"))
+        else:
+            pads = n.constant(f"pads{i}", [0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+            read = n.node("Pad", [x, pads, value], f"padded{i}") if kind == "Pad" else x
+            n.node("Conv", [read, w, k], f"y{i}")
+        n.output(f"y{i}", np.float32, ["N", *"abc"[: len(shape)]])
+    model, data = n.model(), [{"x": rng.normal(size=(8, *shape)).astype(np.float32)} for _ in range(2)]
+    assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 30
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_a_transposed_convolution_in_groups(quant_format):
+    n = Network()
+    weight, bias = n.rng.normal(0, 0.5, (4, 2, 3, 3)), n.rng.normal(0, 0.5, 4)
+    names = [n.constant(f"t{i}", value, np.float32) for i, value in enumerate((weight, bias))]
+    for i, inputs in enumerate((["b", *names], ["b", names[0]])):
+        n.norm(n.node("ConvTranspose", inputs, f"t{i}/y", group=2, pads=[1, 1, 1, 1]), f"y{i}")
+    model, data = n.finish("y0", "y1"), samples(sizes=(1.0, 1.5))
+    assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 25
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_where(quant_format):
+    n = Network()
+    positive = n.node("Greater", [n.conv("b", "z"), n.limit(0.0)], "positive")
+    n.node("Where", [n.node("Not", [positive], "negative"), n.limit(0.5), n.conv("b", "q")], "w")
+    n.conv("w", "y")
+    model, data = n.finish("w"), samples(sizes=(1.0, 1.2))
+    assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 15  # signs flip
+
+
+def test_domains_that_branches_use_are_kept():
+    n = Network()
+    out = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
+    nodes = [helper.make_node("Gelu", ["z"], ["t"], domain="com.microsoft"), helper.make_node("Neg", ["z"], ["t"])]
+    branches = [helper.make_graph([node], node.op_type, [], [out]) for node in nodes]
+    total = n.node("ReduceSum", [n.conv("b", "z")], "total", keepdims=0)
+    positive = n.node("Greater", [total, n.limit(0.0)], "positive")
+    n.node("If", [positive], "y", then_branch=branches[0], else_branch=branches[1])
+    model, data = n.finish("y"), samples()
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    made = bno.quantize(model, data)
+    onnx.checker.check_model(made)
+    assert "com.microsoft" in [entry.domain for entry in made.opset_import]

@@ -19,10 +19,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .clashes import Clashes, twice_defined
 from .exclusion import lost_activations, needed_activations, with_name
-from .graph import Graph
+from .graph import Graph, is_op
 from .model import fits_one_file, save_model
 from .norms import activation_limits
-from .plain_gemms import make_gemms_plain
+from .plain_layers import make_layers_plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,13 +102,14 @@ class StaticQuantizer:
             prepared.graph.output.remove(value)
         self._graph = graph = Graph(prepared)
         self.gone = tuple(sorted(set(excluded) - {node.name for node in graph.nodes}))
-        make_gemms_plain(graph, excluded)
-        needed = needed_activations(graph, marks.norms, self._options["quant_format"].name, chosen=chosen)
+        quant_format = self._options["quant_format"].name
+        make_layers_plain(graph, excluded, split_groups=quant_format == "QDQ")
+        needed = needed_activations(graph, marks.norms, quant_format, chosen=chosen)
         left = [*(node for node in graph.nodes if node.name in excluded), *needed]
         names = [with_name(graph, node) for node in left]
         graph.finish()
         self._clashes = Clashes(prepared)
-        self._held = _as_outputs(Graph(prepared)) if self._options["quant_format"].name == "QOperator" else set()
+        self._held = _as_outputs(Graph(prepared)) if quant_format == "QOperator" else set()
         self._options["nodes_to_exclude"] = [self._clashes.renamed_node(name) for name in names]
         self._graph = Graph(prepared)
 
@@ -239,8 +240,9 @@ def quantize_alone(
 
 
 def _as_outputs(graph: Graph) -> set[str]:
-    """Make what subgraphs read an output of the model too: QOperator format would have it as codes alone."""
-    held = {name for name in graph.held if graph.maker(name) is not None} - graph.outputs
+    """Make what subgraphs and Where nodes read an output of the model too: QOperator format leaves codes alone."""
+    read = {*graph.held, *(name for node in graph.nodes if is_op(node, "Where") for name in node.input)}
+    held = {name for name in read if graph.maker(name) is not None} - graph.outputs
     for name in sorted(held):
         graph.proto.output.append(helper.make_tensor_value_info(name, *graph.type_of(name)))
     return held

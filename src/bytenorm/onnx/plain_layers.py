@@ -1,7 +1,8 @@
-"""Gemms as ONNX Runtime's quantizer computes them: without factors, their bias a constant vector.
+"""Layers as ONNX Runtime's quantizer computes them: without factors, their bias a constant vector of its own.
 
 The quantizer writes a bias in units of the input's scale times the weight's and leaves `alpha`, which then
-multiplies the bias as well: with alpha 0.5 half of the bias is gone. It takes any bias for a vector.
+multiplies the bias as well: with alpha 0.5 half of the bias is gone. It takes any bias for a vector. What two
+layers share it writes once: the weight along the axis of the first, the bias, in QOperator format, in its units.
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
     from .graph import Graph
 
 
-def make_gemms_plain(graph: Graph, excluded: Container[str]) -> None:
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def make_layers_plain(graph: Graph, excluded: Container[str], *, split_groups: bool) -> None:
     """Write alpha and beta into constants, and what is no vector of constants as an Add of its own.
+
+    Layers get copies of the constants that others read too, and a Pad of its value.
 
     Parameters
     ----------
@@ -29,11 +35,41 @@ def make_gemms_plain(graph: Graph, excluded: Container[str]) -> None:
         Changed in place; the caller finishes it.
     excluded : container of str
         Names of nodes that stay as they are.
+    split_groups : bool
+        Whether a ConvTranspose in groups gets an Add as well. In QDQ format the quantizer has a scale for each
+        channel of a group, and takes the bias for one of these.
     """
-    for node in graph.nodes:
-        if is_op(node, "Gemm") and node.name not in excluded and _is_float(graph, node):
+    for node in [node for node in graph.nodes if node.name not in excluded]:
+        if is_op(node, "Gemm") and _is_float(graph, node):
             _write_alpha(graph, node)
             _write_bias(graph, node)
+        if split_groups and is_op(node, "ConvTranspose") and attribute(node, "group", 1) > 1:
+            _move_bias(graph, node)
+        if is_op(node, *LAYERS, "Pad"):
+            _own_constants(graph, node)
+
+
+def _own_constants(graph: Graph, node: NodeProto) -> None:
+    for at, tensor in enumerate(node.input):
+        value = graph.constant(tensor)
+        if value is None or value.dtype.kind != "f":
+            continue
+        others = [reader for reader in graph.readers(tensor) if reader is not node]
+        of_all = at == 1 and node.op_type != "Pad" and all(_use(other) == _use(node) for other in others)
+        if graph.is_read_elsewhere(tensor) or list(node.input).count(tensor) > 1 or (others and not of_all):
+            graph.set_input(node, at, graph.add_constant(f"{tensor}/own", value))
+
+
+def _use(node: NodeProto) -> tuple[str, float]:
+    """Say how a layer uses its weight."""
+    return node.op_type, attribute(node, "transB", 0)
+
+
+def _move_bias(graph: Graph, node: NodeProto) -> None:
+    bias, weight = (graph.constant(node.input[at]) if len(node.input) > at else None for at in (2, 1))
+    if bias is not None and weight is not None:
+        column = graph.add_constant(f"{node.input[2]}/column", bias.reshape(-1, *[1] * (weight.ndim - 2)))
+        _add_apart(graph, node, column, 1.0)
 
 
 def _is_float(graph: Graph, node: NodeProto) -> bool:
