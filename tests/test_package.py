@@ -58,6 +58,21 @@ def test_use_brings_nothing_beyond_numpy(run_python):
     assert done.stdout.split() == ["bytenorm"]
 
 
+def test_an_interrupt_waits_for_numpy(run_python):
+    """NumPy makes an ImportError of one that comes while it is imported."""
+    code = (
+        "import signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name in ('numpy._core._multiarray_umath', 'numpy.linalg'): signal.raise_signal(2)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "try: import bytenorm\n"
+        "except KeyboardInterrupt: print(hasattr(sys.modules['numpy'], 'linalg'), 'bytenorm._core' in sys.modules)"
+    )
+    done = run_python(code)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
 # Forks a process for each module. What these modules import of others takes most of the time and is no part of the
 # question, so it is there before: the packages alone, and nothing that is imported inside of them on request.
 EACH_FIRST = """

@@ -1,5 +1,6 @@
 """Batch normalization on 8-bit data."""
 
+from . import _whole_imports  # noqa: F401 (before all others)
 from ._config import __version__, get_num_threads, set_num_threads, show_config
 from .batch_norm import BatchNorm, quantized_batch_norm
 from .dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
