@@ -3,7 +3,7 @@
 Each network goes through :func:`bytenorm.onnx.inspect`, :func:`bytenorm.onnx.quantize` in every lowering and
 :func:`bytenorm.onnx.compare`, beside what ONNX Runtime's quantizer makes of it alone. The networks are the digits
 that the package carries, those of ``benchmarks.networks``, and the models that the onnx package carries without
-their weights: these get random ones, and norms with random statistics.
+their weights: these get random ones, and norms the statistics of what they read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper, version_converter
+from onnx import ModelProto, helper, numpy_helper, version_converter
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.constant_inputs import free_initializers
@@ -70,7 +70,49 @@ def light(path: Path) -> tuple[ModelProto, Images, Images]:
             values = rng.uniform(0.5, 1.5, shape)
         model.graph.node.remove(node)
         model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
-    return model, images.load(images.CALIBRATION[:4]), images.load(images.HELD_OUT[:4])
+    calibration = images.load(images.CALIBRATION[:4])
+    _set_statistics(model, calibration)
+    return model, calibration, images.load(images.HELD_OUT[:4])
+
+
+def _set_statistics(model: ModelProto, pictures: Images) -> None:
+    """Give norms the mean and the variance of what they read, on average over pictures.
+
+    Without them a random network of many layers is chaotic: the last bit of a scale changes its SNR by decibels.
+    """
+    norms = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
+    if not norms:
+        return
+    measured = ModelProto()
+    measured.CopyFrom(model)
+    graph = measured.graph
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type == "BatchNormalization":
+            x, mean, variance = node.input[0], f"{node.output[0]}/mean", f"{node.output[0]}/variance"
+            axes = [0, 2, 3]
+            graph.node.append(helper.make_node("ReduceMean", [x], [f"{mean}4"], axes=axes, keepdims=1))
+            graph.node.append(helper.make_node("Sub", [x, f"{mean}4"], [f"{mean}/from"]))
+            graph.node.append(helper.make_node("Mul", [f"{mean}/from", f"{mean}/from"], [f"{variance}/of"]))
+            graph.node.append(
+                helper.make_node("ReduceMean", [f"{variance}/of"], [f"{variance}4"], axes=axes, keepdims=1)
+            )
+            for name in (mean, variance):
+                graph.node.append(helper.make_node("Squeeze", [f"{name}4", "statistics/axes"], [name]))
+                graph.output.append(onnx.ValueInfoProto(name=name))
+            node.input[3], node.input[4] = mean, variance
+        graph.node.append(node)
+    graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3]), "statistics/axes"))
+    run = bno.session(measured)
+    wanted = [v.name for v in graph.output][len(model.graph.output) :]
+    found = [run.run(wanted, {model.graph.input[0].name: picture[np.newaxis]}) for picture in pictures]
+    values = dict(zip(wanted, (np.mean(parts, 0) for parts in zip(*found, strict=True)), strict=True))
+    tensors = {t.name: t for t in model.graph.initializer}
+    for node in norms:
+        for at, what in ((3, "mean"), (4, "variance")):
+            value = values[f"{node.output[0]}/{what}"].astype(np.float32)
+            tensors[node.input[at]].CopyFrom(numpy_helper.from_array(value, node.input[at]))
 
 
 SOURCES: dict[str, Callable[[], tuple[ModelProto, Images, Images]]] = {
@@ -111,7 +153,8 @@ def table(rows: Iterable[list[str]]) -> str:
         "",
         "SNR in dB of the outputs against those in float, on pictures that calibrated nothing; of several outputs",
         "the worst. Stock is ONNX Runtime's quantizer alone. The light models of the onnx package have random",
-        "weights.",
+        "weights, and are chaotic: a change of one part in a million of their weights moves the SNR of either by",
+        "up to 3 dB (shufflenet: stock 16.7 to 19.8, bytenorm 18.6 to 19.3 in three such changes).",
         "",
         "| " + " | ".join(head) + " |",
         "|---|" + "--:|" * (len(head) - 1),
@@ -130,10 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.only:
         rows.append(measured(name))
         sys.stderr.write(" ".join(rows[-1]) + "\n")
-    text = table(rows)
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+        if options.markdown:
+            write(options.markdown, table(rows))
+    sys.stdout.write(table(rows))
     return 0
 
 

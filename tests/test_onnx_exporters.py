@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -373,3 +374,18 @@ def test_stock_models_beyond_one_message_are_lowered(limited, tmp_path):
     lowered = bno.lower(tmp_path / "stock.onnx", lowering="exact")
     assert sum(node.op_type == "QLinearBatchNormalization" for node in lowered.graph.node) >= 3
     assert bno.compare(stock, lowered, data).outputs[0].snr_db > 30
+
+
+# --- what the onnx package carries ------------------------------------------------------------------------------
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+CARRIED = {"light_densenet121": (121, 59), "light_resnet50": (53, 53), "light_shufflenet": (49, 49)}
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_models_whose_weights_are_made_by_operators(name):
+    """IR 3, opset 9; all weights by ConstantOfShape; norms of DenseNet with Unsqueeze, Mul and Add."""
+    found = bno.inspect(LIGHT / f"{name}.onnx")
+    assert (len(found.norms), len(found.foldable)) == CARRIED[name]
+    assert (found.ir_version, found.opset, found.note) == (3, 9, "")
+    assert all(n.written == "BatchNormalization+Mul+Add" for n in found.norms) == (name == "light_densenet121")
