@@ -391,3 +391,17 @@ def test_domains_that_branches_use_are_kept():
     made = bno.quantize(model, data)
     onnx.checker.check_model(made)
     assert "com.microsoft" in [entry.domain for entry in made.opset_import]
+
+
+def test_norms_of_vectors_behind_one_another():
+    """No shape with the third axis that carried the first through the quantizer is left for the second."""
+    n, rng = Nodes(), np.random.default_rng(1)
+    last = n.input("x", np.float32, ["N", 6])
+    for i in range(2):
+        values = rng.uniform(0.5, 1.5, 6), rng.normal(0, 0.3, 6), np.zeros(6), np.ones(6)
+        names = [n.constant(f"n{i}{k}", value, np.float32) for k, value in enumerate(values)]
+        last = n.node("BatchNormalization", [last, *names], f"y{i}")
+        n.output(last, np.float32, ["N", 6])
+    model, data = n.model(), [{"x": rng.normal(size=(8, 6)).astype(np.float32)} for _ in range(2)]
+    for quant_format in FORMATS:
+        assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 30

@@ -99,9 +99,26 @@ class Marks:
                 norms[mark] = _lift_operator(graph, node, name, parameters)
             else:
                 norms[mark] = _make_norm(graph, node.input[0], node.output[0], name, parameters)
-        if [True for mark in norms if _drop_third_axis(graph, mark)]:
+        flat = [node for mark, node in norms.items() if _drop_third_axis(graph, mark)]
+        for node in flat:
+            _forget_types(graph, node)
+        if flat:
             graph.finish()
         return norms
+
+
+def _forget_types(graph: Graph, norm: NodeProto) -> None:
+    """Drop the shapes with a third axis that are noted around a norm, as far as they are the norm's."""
+    wanted, seen = [norm.input[0], norm.output[0]], set[str]()
+    while wanted:
+        tensor = wanted.pop()
+        if tensor in seen:
+            continue
+        seen.add(tensor)
+        graph.forget_type(tensor)
+        for node in (graph.maker(tensor), *graph.readers(tensor)):
+            if node is not None and is_op(node, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"):
+                wanted += [node.input[0], node.output[0]]
 
 
 def _drop_third_axis(graph: Graph, mark: str) -> bool:
