@@ -213,3 +213,11 @@ def test_long_chains_are_no_recursion(operator):
     data = ["x", *(f"t{i}" for i in range(1500))]
     nodes = [node(operator, [a], [b]) for a, b in itertools.pairwise(data)]
     assert len(bno.inspect(model([*nodes, norm(data[-1])])).norms) == 1
+
+
+def test_names_that_are_no_text(tmp_path):
+    content = model([node("Relu", ["x"], ["abcde"]), norm("abcde")]).SerializeToString()
+    assert content.count(b"abcde") == 2
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"abcde", b"ab\xc0de"))
+    with pytest.raises(ValueError, match="is damaged: it has a name that is no text in UTF-8"):
+        bno.inspect(tmp_path / "m.onnx")

@@ -27,13 +27,10 @@ def changed(content, seed):
     model = ModelProto()
     try:
         model.ParseFromString(content)
-    except Exception:  # protobuf has its own
-        return None
-    for _ in range(pick.choice((1, 1, 2, 4))):
-        pick.choice(CHANGES)(model, pick)
-    try:
+        for _ in range(pick.choice((1, 1, 2, 4))):
+            pick.choice(CHANGES)(model, pick)
         return model.SerializeToString()
-    except Exception:
+    except Exception:  # protobuf has its own, and names that are no text are in the way of most changes
         return None
 
 

@@ -93,7 +93,7 @@ class Apart:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise ValueError(
                 f"ONNX Runtime {onnxruntime.__version__} ended its process ({self._end()}): "
-                "it does so in an 8-bit Add or Mul of an empty tensor"
+                "it is known to do so in an 8-bit Add or Mul of an empty tensor"
             ) from None
         if error:
             raise ValueError(error)

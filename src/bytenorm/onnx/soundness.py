@@ -24,10 +24,22 @@ def require_sound(model: onnx.ModelProto, label: str) -> None:
         opsets = root.opset_import if isinstance(root, onnx.FunctionProto) else model.opset_import
         versions = {_domain(opset.domain): opset.version for opset in opsets}
         for part in parts(root, label):
+            if not all(isinstance(name, str) for name in _names(part)):
+                raise ValueError(f"{label} is damaged: it has a name that is no text in UTF-8")
             for node in part.node:
                 _require_ends(node, versions, label)
             _require_order(part, label)
     _require_finite(model, label)
+
+
+def _names(part: Part) -> Iterator[object]:
+    """Yield all names of a graph or function; protobuf gives bytes for those that are no text."""
+    for node in part.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    if isinstance(part, onnx.GraphProto):
+        yield from (tensor.name for tensor in part.initializer)
+        yield from (value.name for value in (*part.input, *part.output, *part.value_info))
 
 
 # Operators that onnx does not know: the least inputs that ONNX Runtime takes.
