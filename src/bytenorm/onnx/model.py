@@ -139,16 +139,18 @@ def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
     Raises
     ------
     ValueError
-        If a call does not fit its function.
+        If a call does not fit its function, or what it becomes is no valid node.
     """
     if all(f.domain == kept for f in model.functions):
         return model
     staying = sorted({(f.domain, f.name) for f in model.functions if f.domain == kept})
     try:
-        return onnx.inliner.inline_selected_functions(model, staying, exclude=True)
+        made = onnx.inliner.inline_selected_functions(model, staying, exclude=True)
     except Exception as error:  # it asserts, where a call does not fit its function
         why = " ".join(str(error).split())
         raise ValueError(f"model: its functions cannot be written out: {why}") from None
+    require_sound(made, "model")
+    return made
 
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -19,9 +19,9 @@ Function = tuple[str, str, str]  # domain, name, overload
 
 
 def require_sound(model: onnx.ModelProto, label: str) -> None:
-    """Refuse graphs that are nested too deeply, circles, and functions that write out to too many nodes."""
+    """Refuse names that are no text, malformed nodes, circles, and what is too deep or too large."""
     for root in (model.graph, *model.functions):
-        opsets = root.opset_import if isinstance(root, onnx.FunctionProto) else model.opset_import
+        opsets = [*model.opset_import, *(root.opset_import if isinstance(root, onnx.FunctionProto) else [])]
         versions = {_domain(opset.domain): opset.version for opset in opsets}
         for part in parts(root, label):
             if not all(isinstance(name, str) for name in _names(part)):
@@ -81,7 +81,10 @@ def _ends(domain: str, op_type: str, version: int) -> tuple[int, int, int, int]:
     """Return how many inputs and outputs an operator has: the least and the most of each."""
     any_number = 2**31 - 1
     try:
-        schema = onnx.defs.get_schema(op_type, version, domain)
+        if onnx.defs.has(op_type, version, domain):
+            schema = onnx.defs.get_schema(op_type, version, domain)
+        else:  # it is newer than the opset: ONNX Runtime will not have it either
+            schema = onnx.defs.get_schema(op_type, domain)
     except Exception:  # not known to onnx
         least = _LEAST_INPUTS.get((domain, op_type))
         return (0, any_number, 0, any_number) if least is None else (least, any_number, 1, any_number)
