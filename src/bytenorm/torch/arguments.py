@@ -106,8 +106,9 @@ def forward_level() -> int | None:
 def gradients(**tensors: object) -> None:
     """Refuse to cut a gradient, of backward or forward mode, without a word."""
     backward, forward = torch.is_grad_enabled(), forward_level() != -1
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor):
+    for name, given in tensors.items():
+        tensor: Any = given
+        if not _checks.is_a(tensor, torch.Tensor):
             continue
         tangent = forward_ad.unpack_dual(tensor).tangent if forward else None  # type: ignore[no-untyped-call]
         if (backward and tensor.requires_grad) or tangent is not None:
@@ -136,7 +137,7 @@ def one_a_channel(vector: torch.Tensor, channels: int, name: str) -> None:
 
 def array(value: Any, name: str) -> Any:
     """Return the memory of a tensor as NumPy sees it, and anything else as it is."""
-    if not isinstance(value, torch.Tensor):
+    if not _checks.is_a(value, torch.Tensor):
         return value
     if value.is_quantized:
         raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}")
@@ -155,7 +156,7 @@ def number(value: Any, name: str) -> Any:
 
     Converted modules carry scale and zero point in tensors of shape (1,), and operators of torch take them so.
     """
-    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+    if not _checks.is_a(value, torch.Tensor) or value.numel() != 1:
         return value
     return array(value, name).reshape(())[()]
 
@@ -166,7 +167,7 @@ def whole(value: Any, name: str) -> Any:
     torch's operators cut the fraction of a float off; here one that has a fraction stays, and is refused later.
     """
     found = number(value, name)
-    if isinstance(value, torch.Tensor) and isinstance(found, np.floating) and found == np.rint(found):
+    if _checks.is_a(value, torch.Tensor) and isinstance(found, np.floating) and found == np.rint(found):
         return int(found) if np.isfinite(found) else found
     return found
 
@@ -208,6 +209,6 @@ def _quantization(
 ) -> tuple[Any, Any, int | None]:
     """Return scale, zero point and axis of an input: numbers, or arrays of one a channel and 1."""
     scale, zero_point = (array(value, name) for value, name in zip(given, names, strict=True))
-    if np.ndim(scale) == 0:
+    if not _checks.is_a(scale, np.ndarray, list, tuple) or np.ndim(scale) == 0:
         return _checks.scale(scale, names[0]), _checks.zero_point(zero_point, kind_, names[1]), None
     return *_checks.channel_quantization(scale, zero_point, kind_, channels, names), 1

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.overrides import has_torch_function_variadic
 
-from .. import _core
+from .. import _checks, _core
 from .arguments import forward_level
 
 _core.register_torch(
@@ -55,8 +55,9 @@ if any(found is None for found in _asked):
 def needs_dispatcher(x: object, *others: object) -> bool:
     """Whether what the native code refused is something for the dispatcher rather than for an error."""
     subclasses = any(
-        isinstance(t, torch.Tensor) and type(t) not in (torch.Tensor, torch.nn.Parameter) for t in (x, *others)
+        _checks.is_a(t, torch.Tensor) and type(t) not in (torch.Tensor, torch.nn.Parameter) for t in (x, *others)
     )
-    return isinstance(x, torch.Tensor) and (
-        subclasses or x.is_meta or dispatch_modes is _a_mode or _interpreters() is not None
+    tensor: Any = x
+    return _checks.is_a(x, torch.Tensor) and (
+        subclasses or tensor.is_meta or dispatch_modes is _a_mode or _interpreters() is not None
     )

@@ -115,9 +115,9 @@ def quantized_batch_norm(
     ):
         if value is None or value is _REQUIRED:
             _checks.missing(name)
-    if isinstance(input, torch.Tensor) and input.is_quantized:
+    if legacy.is_legacy(input):
         return _of_torch(input, (weight, bias, mean, var), eps, output_scale, output_zero_point, relu)
-    if isinstance(input, torch.Tensor):
+    if _checks.is_a(input, torch.Tensor):
         remedy = "; see bytenorm.torch.batch_norm" if input.dtype in arguments.DTYPES else ""
         raise TypeError(
             "input must be a tensor of torch.quint8 or torch.qint8, or a bytenorm.QuantizedTensor, "
@@ -126,7 +126,7 @@ def quantized_batch_norm(
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
     arguments.gradients(**tensors, eps=eps, output_scale=output_scale)
     return _of_quantized_tensors(
-        input,
+        input,  # type: ignore[arg-type]
         arguments.array(weight, "weight"),
         arguments.array(bias, "bias"),
         arguments.array(mean, "mean"),

@@ -20,7 +20,8 @@ _LAYOUTS = {  # by the number of dimensions
 
 def is_legacy(value: object) -> TypeGuard[torch.Tensor]:
     """Whether this is one of torch's quantized tensors."""
-    return isinstance(value, torch.Tensor) and value.is_quantized
+    tensor: Any = value
+    return _checks.is_a(value, torch.Tensor) and bool(tensor.is_quantized)
 
 
 def is_per_tensor(tensor: torch.Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch.autograd import forward_ad
@@ -175,10 +175,10 @@ class _Norm(torch.nn.Module):
                 y = self._again(input)
             if y is not None:
                 return y
-        if isinstance(input, (torch.Tensor, QuantizedTensor)) and len(input.shape) not in self._dimensions:
+        if _checks.is_a(input, torch.Tensor, QuantizedTensor) and len(input.shape) not in self._dimensions:
             wanted = " or ".join(map(str, self._dimensions))
             raise ValueError(f"input must have {wanted} dimensions, got shape {tuple(input.shape)}")
-        if isinstance(input, QuantizedTensor) or legacy.is_legacy(input):
+        if _checks.is_a(input, QuantizedTensor) or legacy.is_legacy(input):
             return quantized_batch_norm(
                 input, self.weight, self.bias, self.running_mean, self.running_var, self.eps,
                 self.scale, self.zero_point, relu=self._relu,
@@ -189,7 +189,8 @@ class _Norm(torch.nn.Module):
                 "give from_float input_scale and input_zero_point, or set them"
             )
         return batch_norm(
-            input, self.input_scale, self.input_zero_point, self.weight, self.bias, self.running_mean,
+            cast(torch.Tensor, input),
+            self.input_scale, self.input_zero_point, self.weight, self.bias, self.running_mean,
             self.running_var, self.eps, self.scale, self.zero_point, self.output_dtype, self._relu,
         )  # fmt: skip
 

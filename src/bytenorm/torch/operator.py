@@ -13,7 +13,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
-from .. import _core
+from .. import _checks, _core
 from . import arguments
 from .direct import after_autograd, below_autograd, dispatch_modes, needs_dispatcher, overridden, tracing_state
 
@@ -110,7 +110,7 @@ def batch_norm(
                 x, x_scale, x_zero_point, weight, bias, mean, var, eps, y_scale, y_zero_point, output_dtype, relu
             )
     for name, tensor in {"x": x, "weight": weight, "bias": bias, "mean": mean, "var": var}.items():
-        if isinstance(tensor, torch.Tensor) and tensor.is_nested:
+        if tensor is not None and _checks.is_a(tensor, torch.Tensor) and tensor.is_nested:
             arguments.on_the_cpu(tensor, name)  # its class does not know the operator, and says no more than that
     if output_dtype is None:
         output_dtype = x.dtype
@@ -142,7 +142,7 @@ def _checked(
     relu: bool,
 ) -> torch.Tensor:
     """Compute what is unusual, or word what is wrong."""
-    if not isinstance(x, torch.Tensor):
+    if not _checks.is_a(x, torch.Tensor):
         raise TypeError(f"x must be a torch.Tensor of uint8 or int8, got {type(x).__name__}")
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
     arguments.gradients(x_scale=x_scale, **tensors, eps=eps, y_scale=y_scale)
