@@ -154,7 +154,7 @@ def table(rows: Iterable[list[str]]) -> str:
         "SNR in dB of the outputs against those in float, on pictures that calibrated nothing; of several outputs",
         "the worst. Stock is ONNX Runtime's quantizer alone. The light models of the onnx package have random",
         "weights, and are chaotic: a change of one part in a million of their weights moves the SNR of either by",
-        "up to 3 dB (shufflenet: stock 16.7 to 19.8, bytenorm 18.6 to 19.3 in three such changes).",
+        "up to 3 dB (shufflenet: stock 16.7 to 19.8, bytenorm 18.6 to 19.3 in three runs).",
         "",
         "| " + " | ".join(head) + " |",
         "|---|" + "--:|" * (len(head) - 1),
