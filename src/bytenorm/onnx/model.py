@@ -25,6 +25,7 @@ LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads and writes no message above
 SMALLEST_EXTERNAL = 1024  # bytes; smaller tensors stay in the model, where shape inference needs them
 ALIGNMENT = 4096  # bytes; a tensor that begins on a page can be mapped into memory
 DEFAULT_DOMAIN = ("", "ai.onnx")
+_KNOWN_TYPES = frozenset(onnx.TensorProto.DataType.values())
 
 DTYPES: dict[int, np.dtype] = {  # what NumPy has itself
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
@@ -338,6 +339,11 @@ def _check(model: onnx.ModelProto, label: str) -> None:
             f"{label} has opset {version}: {OLDEST_OPSET} to {newest} are wanted (onnx {onnx.__version__})"
         )
     require_sound(model, label)
+    for tensor in _tensors(model):
+        if tensor.data_type not in _KNOWN_TYPES:
+            raise ValueError(
+                f"{label} has a tensor {tensor.name!r} of the unknown element type {tensor.data_type}"
+            )
 
 
 def _initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
