@@ -331,7 +331,7 @@ def test_older_onnx_runtime_measures_again(monkeypatch):
 
 
 def test_ranges_are_measured_once():
-    model, data = Small().norm("first").norm("second").finish(), heavy_tailed(2)
+    model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed(2)
     seen = []
     quantize_with_report(model, data, method="mse", progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
