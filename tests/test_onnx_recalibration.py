@@ -248,6 +248,7 @@ def test_vectors():
 # Re-estimation
 
 
+@pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # the float model is wrong
 @pytest.mark.parametrize(("factor", "quant_format"), [(100, "QDQ"), (0.01, "QOperator")])
 def test_wrong_variances_are_repaired(split, quant_format, factor):
     calibration, images, labels = split
@@ -258,6 +259,7 @@ def test_wrong_variances_are_repaired(split, quant_format, factor):
     assert errors(made, images, labels) <= right + 5
 
 
+@pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # the float model is wrong
 def test_one_wrong_variance_is_repaired_without_a_method(split):
     calibration, images, labels = split
     wrong = with_variances(["dense1/norm2"], 100)
@@ -271,6 +273,7 @@ def test_one_wrong_variance_is_repaired_without_a_method(split):
     )
 
 
+@pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # the float model is wrong
 def test_low_contrast_is_repaired(split):
     calibration, images, labels = split
     faint, others = (np.float32(0.3) * part + np.float32(0.35) for part in (calibration, images))
