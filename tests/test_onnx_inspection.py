@@ -582,7 +582,8 @@ QLINEAR = """(uint8[N, 3, H, W] x, float t2) => (uint8[N, 3, H, W] y) {
         ("t3, u", {"t3": np.float32(0)}, "the scale of its output is 0.0"),
         ("t, u", {"t": np.float32(0)}, None),
         ("t, u", {"s": np.float32(np.inf)}, None),
-        ("t, u", {"w8": np.uint8([1, 2, 3])}, None),  # along the last axis
+        ("t, u", {"w8": np.uint8([1, 2, 3])}, ""),  # along the last axis
+        ("t, u", {"w8": np.uint8([[1], [2], [3]])}, None),  # along the third
     ],
 )
 def test_qlinear_mul_and_add(out, changes, problem):
