@@ -403,9 +403,9 @@ def test_signature_of_the_prepared_operator():
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        (bn.quantize_per_tensor, ["input", "scale", "zero_point", "dtype"]),
-        (bn.quantize_per_tensor_dynamic, ["input", "dtype", "reduce_range"]),
-        (bn.quantize_per_channel, ["input", "scales", "zero_points", "axis", "dtype"]),
+        (bn.quantize_per_tensor, ["input", "scale", "zero_point", "dtype", "rounding"]),
+        (bn.quantize_per_tensor_dynamic, ["input", "dtype", "reduce_range", "rounding"]),
+        (bn.quantize_per_channel, ["input", "scales", "zero_points", "axis", "dtype", "rounding"]),
         (bn.dequantize, ["q"]),
         (bn.add_batch_norm, ["a", "b", "norm", "sum_scale", "sum_zero_point", "exact_sum", "out", "sum_out"]),
         (bn.concat_batch_norm, ["pieces", "norm", "out"]),

@@ -14,7 +14,7 @@ from .graph import Graph, attribute, int_list, is_op, label, subgraphs, type_nam
 from .sum_function import ADD_OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     import numpy.typing as npt
     from onnx import ModelProto, NodeProto
@@ -170,13 +170,15 @@ class Site:
         return relu, (None if relu else lowest, highest)
 
 
-def find_norms(graph: Graph) -> list[Norm]:
+def find_norms(graph: Graph, apart: Container[str] = ()) -> list[Norm]:
     """Find every batch norm of the main graph, in its order, with what surrounds it.
 
     Parameters
     ----------
     graph : Graph
         Not changed.
+    apart : container of str, optional
+        Labels of nodes that a BatchNormalization beside them is not one norm with.
 
     Returns
     -------
@@ -187,7 +189,7 @@ def find_norms(graph: Graph) -> list[Norm]:
     for node in graph.nodes:
         if id(node) in taken:
             continue
-        norm = _written_out(graph, node) or _standard(graph, node) or _lowered(graph, node)
+        norm = _written_out(graph, node, apart) or _standard(graph, node) or _lowered(graph, node)
         if norm is not None:
             taken.update(id(n) for n in norm.nodes)
             if not norm.lowered:
@@ -282,7 +284,7 @@ class _Step:
     norm: Norm | None = None  # what a BatchNormalization is by itself
 
 
-def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
+def _written_out(graph: Graph, node: NodeProto, apart: Container[str]) -> Norm | None:
     steps: list[_Step] = []
     between: list[NodeProto] = []
     following: NodeProto | None = node
@@ -291,8 +293,11 @@ def _written_out(graph: Graph, node: NodeProto) -> Norm | None:
         step = _step(graph, following)
         if step is None or len({s.channels for s in (*steps, step)} - {1}) > 1:
             break
-        if conversions and (step.norm or steps[-1].norm):  # in 8 bits each has an output of its own
-            break
+        if steps and any(s.norm for s in (*steps, step)):
+            if conversions:  # in 8 bits each has an output of its own
+                break
+            if any(label(s.node) in apart for s in (*steps, step)):
+                break
         if not _passes_all(graph, steps, conversions, step):
             break
         steps.append(step)

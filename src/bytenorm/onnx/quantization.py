@@ -19,7 +19,7 @@ from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
 from .folding import fold
 from .function import DOMAIN
-from .graph import Graph, all_graphs, opset_of, tell_nodes_apart
+from .graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
 from .inspection import is_quantized
 from .lowering import (
     IR_VERSION,
@@ -246,7 +246,7 @@ def quantize_with_report(
         raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
 
-    norms = find_norms(graph)
+    norms = find_norms(graph, {label(node) for node in left_out})
     excluded, included = _split(norms, left_out)
     folded = fold(graph, included)
     kept, odd = _without_odd(included, folded)
