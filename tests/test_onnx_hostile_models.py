@@ -221,3 +221,55 @@ def test_names_that_are_no_text(tmp_path):
     (tmp_path / "m.onnx").write_bytes(content.replace(b"abcde", b"ab\xc0de"))
     with pytest.raises(ValueError, match="is damaged: it has a name that is no text in UTF-8"):
         bno.inspect(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("where", ["graph", "producer", "metadata", "dimension", "function"])
+def test_other_text_that_is_no_text(tmp_path, where):
+    made = model([node("Relu", ["x"], ["r"]), norm("r")])
+    made.graph.name = "abcde" if where == "graph" else "g"
+    made.producer_name = "abcde" if where == "producer" else ""
+    if where == "metadata":
+        made.metadata_props.add(key="abcde", value="1")
+    if where == "dimension":
+        made.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "abcde"
+    if where == "function":
+        opset = helper.make_opsetid("", 17)
+        made.functions.append(
+            helper.make_function("my", "abcde", ["a"], ["b"], [node("Relu", ["a"], ["b"])], [opset])
+        )
+    content = made.SerializeToString()
+    assert content.count(b"abcde") == 1
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"abcde", b"ab\xc0de"))
+    with pytest.raises(ValueError, match="is damaged: it has a name that is no text in UTF-8"):
+        bno.inspect(tmp_path / "m.onnx")
+
+
+def test_documentation_may_be_no_text(tmp_path):
+    made = model([norm("x")])
+    made.doc_string = made.graph.doc_string = made.graph.node[0].doc_string = "abcde"
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString().replace(b"abcde", b"ab\xc0de"))
+    assert len(bno.inspect(tmp_path / "m.onnx").norms) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "dims", "kind", "words"),
+    [
+        (b"\0" * 7, [2], TensorProto.FLOAT, r"'w' do not make float \[2\]"),
+        (b"\0" * 8, [31], TensorProto.FLOAT, r"'w' do not make float \[31\]"),
+        (b"\0" * 8, [2**40, 2], TensorProto.FLOAT, r"'w' do not make float \[1099511627776, 2\]"),
+        (b"\0" * 8, [2], TensorProto.UNDEFINED, r"'w' do not make undefined \[2\]"),
+    ],
+)
+@pytest.mark.parametrize("constant", [False, True])
+def test_data_that_do_not_fit_their_shape(raw, dims, kind, words, constant):
+    made = model([norm("x")])
+    tensor = next(tensor for tensor in made.graph.initializer if tensor.name == "w")
+    tensor.ClearField("float_data")
+    tensor.raw_data, tensor.data_type = raw, kind
+    tensor.dims[:] = dims
+    if constant:
+        made.graph.node.insert(0, node("Constant", [], ["w"]))
+        made.graph.node[0].attribute.append(helper.make_attribute("value", tensor))
+        made.graph.initializer.remove(tensor)
+    with pytest.raises(ValueError, match=words):
+        bno.inspect(made)

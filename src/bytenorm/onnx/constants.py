@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, SparseTensorProto, helper, numpy_helper, shape_inference
+from onnx import GraphProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper, shape_inference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,11 +123,22 @@ def _converted(node: NodeProto, values: Sequence[Array | None]) -> Array | None:
         return np.asarray(np.clip(codes, lowest, lowest + 255), zeros.dtype)
 
 
+def array_of(tensor: TensorProto) -> npt.NDArray[Any]:
+    """Return a tensor of a model as an array, or raise a ValueError with its name if it is damaged."""
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:  # NumPy's and onnx's, which tell numbers without saying of what
+        kind = TensorProto.DataType.Name(tensor.data_type).lower()
+        raise ValueError(
+            f"model: the data of its tensor {tensor.name!r} do not make {kind} {list(tensor.dims)}: {error}"
+        ) from None
+
+
 def constant_value(node: NodeProto) -> Array | None:
     """Return the value of a Constant node; None if it is text, or too large."""
     for a in node.attribute:
         if a.name == "value":
-            return numpy_helper.to_array(a.t)
+            return array_of(a.t)
         if a.name == "sparse_value":
             return dense(a.sparse_tensor)
         if a.name in ("value_float", "value_floats"):
@@ -139,7 +150,7 @@ def constant_value(node: NodeProto) -> Array | None:
 
 def dense(tensor: SparseTensorProto) -> Array | None:
     """Return a sparse tensor as an array; None if it is damaged, or too large."""
-    values, indices = numpy_helper.to_array(tensor.values), numpy_helper.to_array(tensor.indices)
+    values, indices = array_of(tensor.values), array_of(tensor.indices)
     dims = tuple(tensor.dims)
     if min(dims, default=0) < 0 or math.prod(dims) * values.itemsize > LARGEST or values.ndim != 1:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .constant_inputs import replaceable
-from .constants import CONVERSIONS, LARGEST, constant_value, dense, is_computed, outputs_of
+from .constants import CONVERSIONS, LARGEST, array_of, constant_value, dense, is_computed, outputs_of
 from .weightless import inferred_types
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Graph:
         if tensor in self._replaceable:
             pass
         elif tensor in self._initializers:
-            made = {tensor: numpy_helper.to_array(self._initializers[tensor])}
+            made = {tensor: array_of(self._initializers[tensor])}
         elif tensor in self._sparse:
             made = {tensor: dense(self._sparse[tensor])}
         elif node is not None and is_op(node, "Constant"):

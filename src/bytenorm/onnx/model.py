@@ -17,6 +17,7 @@ from onnx import external_data_helper, numpy_helper
 
 from .. import _checks
 from .._files import a_kind, as_path, kind_of, replacing, require_file, require_place
+from .constants import array_of
 from .soundness import parts, require_sound
 from .weightless import bytes_of
 
@@ -439,7 +440,7 @@ def _moved_out(model: onnx.ModelProto, file: BinaryIO, location: str) -> onnx.Mo
         if not tensor.HasField("raw_data"):
             if tensor.data_type not in DTYPES:
                 continue
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(array_of(tensor), tensor.name))
         file.write(bytes(-file.tell() % ALIGNMENT))
         offset = file.tell()
         file.write(tensor.raw_data)

@@ -20,26 +20,28 @@ Function = tuple[str, str, str]  # domain, name, overload
 
 def require_sound(model: onnx.ModelProto, label: str) -> None:
     """Refuse names that are no text, malformed nodes, circles, and what is too deep or too large."""
+    _require_text(model, label)
     for root in (model.graph, *model.functions):
         opsets = [*model.opset_import, *(root.opset_import if isinstance(root, onnx.FunctionProto) else [])]
         versions = {_domain(opset.domain): opset.version for opset in opsets}
         for part in parts(root, label):
-            if not all(isinstance(name, str) for name in _names(part)):
-                raise ValueError(f"{label} is damaged: it has a name that is no text in UTF-8")
             for node in part.node:
                 _require_ends(node, versions, label)
             _require_order(part, label)
     _require_finite(model, label)
 
 
-def _names(part: Part) -> Iterator[object]:
-    """Yield all names of a graph or function; protobuf gives bytes for those that are no text."""
-    for node in part.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-    if isinstance(part, onnx.GraphProto):
-        yield from (tensor.name for tensor in part.initializer)
-        yield from (value.name for value in (*part.input, *part.output, *part.value_info))
+def _require_text(model: onnx.ModelProto, label: str) -> None:
+    """Refuse text, documentation apart, that is no UTF-8: protobuf gives bytes for it."""
+    waiting = [model]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                waiting += [value] if hasattr(value, "ListFields") else value
+            elif field.type == field.TYPE_STRING and field.name != "doc_string":
+                texts = [value] if isinstance(value, str | bytes) else value
+                if not all(isinstance(text, str) for text in texts):
+                    raise ValueError(f"{label} is damaged: it has a name that is no text in UTF-8")
 
 
 # Operators that onnx does not know: the least inputs that ONNX Runtime takes.
