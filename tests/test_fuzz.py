@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
@@ -36,3 +37,10 @@ def test_changed_models(rng):
             readers.graph(content)
             models += 1
     assert models > MODELS // 2
+
+
+def test_words_of_others_are_no_documented_errors():
+    with pytest.raises(ValueError, match="cannot reshape"), readers._documented_errors():
+        np.zeros(1).reshape(31)
+    with pytest.raises(UnicodeDecodeError), readers._documented_errors():
+        b"\xff".decode()
