@@ -88,8 +88,8 @@ def check(seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first case")
+    parser.add_argument("--cases", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first case (default: %(default)s)")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     failed = 0

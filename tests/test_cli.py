@@ -194,6 +194,10 @@ def test_version(output):
         ("inspect a b", "unrecognized arguments: b"),
         ("inspect a --verbose", "unrecognized arguments: --verbose"),
         ("inspect a --js", "unrecognized arguments: --js"),
+        (
+            "quantize a --data b -o c --fail-below nan",
+            "argument --fail-below: must be a number of decibels, got 'nan'",
+        ),
         ("quantize m -o o", "required: --data"),
         ("quantize m --data d", "required: -o/--output"),
         ("quantize m --data d -o o --lowering fast", "argument --lowering: invalid choice: 'fast'"),
@@ -618,6 +622,8 @@ def contents(folder):
     [
         ("there.onnx", "output 'there.onnx' exists: --force replaces it"),
         ("folder", "output 'folder' is a folder and is not replaced: a file is wanted"),
+        ("new/", "output 'new/' names a folder: a file is wanted"),
+        (". --force", "output '.' names a folder: a file is wanted"),
         ("folder --force", "output 'folder' is a folder and is not replaced: a file is wanted"),
         ("link.onnx --force", "output 'link.onnx' is a broken link and is not replaced: a file is wanted"),
         ("no/out.onnx", "output 'no/out.onnx' cannot be written: the folder 'no' does not exist"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -272,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--fail-below",
-        type=float,
+        type=_decibels,
         nargs="?",
         const=10.0,
         metavar="DB",
@@ -377,6 +378,16 @@ def _batch_axis(text: str) -> tuple[str, int | None]:
     if not name or not (axis == "none" or axis.lstrip("-").isdecimal()):
         raise argparse.ArgumentTypeError(f"INPUT=AXIS is wanted, such as state=1 or size=none, got {text!r}")
     return name, None if axis == "none" else int(axis)
+
+
+def _decibels(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"must be a number of decibels, got {text!r}")
+    return found
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

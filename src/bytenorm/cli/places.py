@@ -42,6 +42,8 @@ def require_output(
     """
     path = as_path(output, "output", "a path")
     label = f"output {output!r}"
+    if not path.name or output.endswith(("/", os.sep)):  # Path forgets the slash
+        raise ValueError(f"{label} names a folder: a file is wanted")
     if makes_model:
         from ..onnx.model import data_beside  # noqa: PLC0415 (not every command has onnx)
 
