@@ -198,6 +198,7 @@ def test_version(output):
             "quantize a --data b -o c --fail-below nan",
             "argument --fail-below: must be a number of decibels, got 'nan'",
         ),
+        ("quantize a --data b -o c --fail-below x", "--fail-below: must be a number of decibels, got 'x'"),
         ("quantize m -o o", "required: --data"),
         ("quantize m --data d", "required: -o/--output"),
         ("quantize m --data d -o o --lowering fast", "argument --lowering: invalid choice: 'fast'"),
