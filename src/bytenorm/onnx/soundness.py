@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 
@@ -33,9 +34,17 @@ def require_sound(model: onnx.ModelProto, label: str) -> None:
 
 def _require_text(model: onnx.ModelProto, label: str) -> None:
     """Refuse text, documentation apart, that is no UTF-8: protobuf gives bytes for it."""
-    waiting = [model]
+    waiting: list[Any] = [model]
     while waiting:
-        for field, value in waiting.pop().ListFields():
+        message = waiting.pop()
+        if isinstance(
+            message, onnx.TensorProto
+        ):  # its other fields are numbers, which would be copied to be listed
+            waiting += message.external_data
+            fields = [(onnx.TensorProto.DESCRIPTOR.fields_by_name["name"], message.name)]
+        else:
+            fields = message.ListFields()
+        for field, value in fields:
             if field.type == field.TYPE_MESSAGE:
                 waiting += [value] if hasattr(value, "ListFields") else value
             elif field.type == field.TYPE_STRING and field.name != "doc_string":
