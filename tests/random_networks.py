@@ -318,7 +318,8 @@ def outputs(model, data):
 def rounded(model, data):
     """Return what rounding alone leaves: outputs of the float model with each tensor and weight in 8 bits.
 
-    It knows nothing of the quantizer: the steps are 255 of each tensor's own range, and the arithmetic is float.
+    It knows two habits of the quantizer's: Softmax has the range from 0 to 1, and what only moves or pools numbers
+    that of its input. Else the steps are 255 of each tensor's own range, and the arithmetic is float.
     A tensor that only a Relu reads, or a Clip that lets 0 pass, is not rounded, as their output is. Three grids, a
     little apart, show how much is due to chance where an output has few values.
     """
@@ -342,6 +343,11 @@ def rounded(model, data):
     watched.graph.ClearField("output")
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     values = dict(zip(names, plain_outputs(watched, data), strict=True))
+    for node in folded.graph.node:
+        if node.op_type == "Softmax":
+            values[node.output[0]] = np.float32([0, 1])
+        elif node.op_type in ("AveragePool", "MaxPool", "Reshape", "Flatten", "Transpose"):
+            values[node.output[0]] = values.get(node.input[0], values.get(node.output[0]))
     floats = [name for name in names if values[name].dtype == np.float32]
     return [plain_outputs(rounding(folded, floats, values, wider), data) for wider in (1, 1.02, 1.04)]
 
