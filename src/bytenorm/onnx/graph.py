@@ -406,4 +406,6 @@ def what_feeds(graph: Graph, tensor: str) -> str:
 
 def type_name(data_type: int) -> str:
     """Return the name of an ONNX element type as messages write it."""
+    if data_type not in TensorProto.DataType.values():  # a model may state any number
+        return f"element type {data_type}"
     return TensorProto.DataType.Name(data_type).lower() if data_type else "of unknown type"
