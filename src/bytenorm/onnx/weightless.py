@@ -10,6 +10,7 @@ import math
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
+LONGEST_VECTOR = 2**20  # elements whose values inference may follow; shapes have a few
 
 Types = dict[str, tuple[int, tuple[int | None, ...] | None]]
 
@@ -84,12 +85,22 @@ _SAME_SHAPE: dict[str, tuple[str, slice]] = {
 
 def inferred_model(model: ModelProto) -> ModelProto:
     """Return a model with the types that can be inferred; where onnx fails, those that it states are all."""
-    for data_prop in (True, False):
+    found = model
+    for data_prop in (False, True):
+        if data_prop and _has_long_vector(found.graph):
+            break
         try:
-            return shape_inference.infer_shapes(model, data_prop=data_prop)
+            found = shape_inference.infer_shapes(model, data_prop=data_prop)
         except Exception:  # the model is wrong, or onnx: ONNX Runtime runs some that onnx cannot infer
             continue
-    return model
+    return found
+
+
+def _has_long_vector(graph: GraphProto) -> bool:
+    """Say whether onnx would follow the elements of some vector one by one: of 2^40, it fills all memory."""
+    values = (*graph.input, *graph.value_info, *graph.output)
+    shapes = [value.type.tensor_type.shape.dim for value in values]
+    return any(len(shape) == 1 and shape[0].dim_value > LONGEST_VECTOR for shape in shapes)
 
 
 def inferred_graph(model: ModelProto) -> GraphProto:
