@@ -393,6 +393,24 @@ def test_domains_that_branches_use_are_kept():
     assert "com.microsoft" in [entry.domain for entry in made.opset_import]
 
 
+@pytest.mark.parametrize("limits", [(None, 0.6), (-0.7, 0.8), (0.3, 2)])
+@pytest.mark.parametrize(("quant_format", "method"), WAYS)
+def test_a_clip_behind_a_norm_of_vectors(quant_format, method, limits):
+    network = Nodes()
+    rng = np.random.default_rng(4)
+    network.input("x", np.float32, ["N", 4])
+    values = rng.uniform(0.5, 1.5, 4), rng.normal(0, 0.3, 4), np.zeros(4), np.ones(4)
+    names = [network.constant(f"n{i}", value, np.float32) for i, value in enumerate(values)]
+    network.node("BatchNormalization", ["x", *names], "b", name="norm")
+    ends = ["" if v is None else network.constant(f"limit{v}", v, np.float32) for v in limits]
+    network.node("Clip", ["b", *ends], "k")
+    network.node("Gemm", ["k", network.constant("w", rng.normal(size=(4, 3)), np.float32)], "y")
+    network.output("y", np.float32, ["N", 3])
+    model, data = network.model(17), [{"x": rng.normal(size=(64, 4)).astype(np.float32)}]
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
+    assert worst(model, made, data) > 30  # three roundings to 8 bits leave some 36
+
+
 def test_norms_of_vectors_behind_one_another():
     """No shape with the third axis that carried the first through the quantizer is left for the second."""
     n, rng = Nodes(), np.random.default_rng(1)

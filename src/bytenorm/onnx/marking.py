@@ -77,6 +77,10 @@ class Marks:
         """Return the convolution that stands for a norm in a float graph."""
         return next(node for node in graph.nodes if node.name == mark)
 
+    def makes_vectors(self, mark: str, node: NodeProto) -> bool:
+        """Say whether a node of a float graph takes the third axis away behind this mark."""
+        return mark in self._norms and node.name == f"{mark}/back"
+
     def change(self, graph: Graph, mark: str, parameters: Parameters) -> None:
         """Give a norm other parameters, those of the convolution that stands for it in a float graph included."""
         self._parameters[mark] = parameters

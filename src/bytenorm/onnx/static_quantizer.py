@@ -117,6 +117,10 @@ class StaticQuantizer:
         """Let what a mark makes, and the activations behind it, have this quantization."""
         output = self._marks.node(self._graph, mark).output[0]
         tensors = [output, *(activation.output[0] for activation in self._activations(mark))]
+        reader = self._graph.only_reader(tensors[-1])
+        # Behind a Clip that stays in float, what makes vectors of a norm's images again has a range of its own.
+        if reader is not None and self._marks.makes_vectors(mark, reader):
+            tensors.append(reader.output[0])
         # One that the quantizer drops leaves its name to the tensor in QDQ format, and not in QOperator format.
         for tensor in tensors:
             self._overrides[tensor] = [{"scale": scale, "zero_point": zero_point}]
