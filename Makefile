@@ -24,7 +24,7 @@ test: $(VENV)/.test
 # random float networks quantized: tests/random_operators.py --help and the others tell which.
 RANDOM ?= --cases 200000 --seed 1
 RANDOM_GRAPHS ?= --cases 10000 --seed 1
-RANDOM_NETWORKS ?= --cases 3000
+RANDOM_NETWORKS ?= --cases 900
 random: $(VENV)/.test
 	$(BIN)/python tests/random_operators.py $(RANDOM)
 	$(BIN)/python tests/random_graphs.py $(RANDOM_GRAPHS)
