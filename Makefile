@@ -56,7 +56,7 @@ portable: $(VENV)/.test
 library: $(VENV)/.test
 	sh tests/library.sh $(BIN)/python
 
-# Commands that are killed, interrupted, out of memory and so on, at random moments; half an hour.
+# Commands that are killed, interrupted, out of memory and so on, at random moments.
 faults: $(VENV)/.test
 	$(BIN)/python tests/faults.py
 

@@ -24,7 +24,7 @@ from bytenorm.onnx.quantization import quantize_with_report
 
 BATCH = 4
 SIDES = {3: 12, 4: 6, 5: 4}
-CEILING = 45  # 3 dB above what one rounding leaves: a network of codes that come out whole has more by chance
+CEILING = 45  # dB; few roundings leave more, where codes come out whole by chance: that says nothing of a fault
 ENDS = ["_scale", "_zero_point", "_quantized", "_QuantizeLinear_Input", "_DequantizeLinear_Output"]
 
 
