@@ -66,6 +66,23 @@ def momentum(value: object) -> float:
     return number
 
 
+def moments(value: object, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance of each channel."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"reference must be a tuple of a mean and a variance, got {type(value).__name__}")
+    found = []
+    for part, name in zip(value, ("mean", "variance"), strict=True):
+        numbers = np.asarray(_checks.as_array(part, f"reference's {name}"), np.float64)
+        if numbers.shape != (channels,):
+            raise ValueError(f"reference's {name} must have {channels} values, got shape {numbers.shape}")
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"reference's {name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
+        found.append(numbers)
+    if (found[1] < 0).any():
+        raise ValueError(f"reference's variance must not be negative, got {found[1].min()}")
+    return found[0], found[1]
+
+
 def output_dtype(*candidates: DType | None) -> DType:
     """Return the first type that is given."""
     for value in candidates:
