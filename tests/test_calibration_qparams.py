@@ -16,6 +16,7 @@ from onnxruntime.quantization.quant_utils import compute_scale_zp
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics, OutputQParams, choose_output_qparams
+from bytenorm.calibration import least_error as search
 from bytenorm.calibration.distribution import Distribution
 from bytenorm.calibration.least_error import least_error
 
@@ -140,6 +141,25 @@ def test_mse_beats_every_pair_on_hard_distributions(values, weights, lows):
     assert scale == np.float32(scale)
     assert low in lows
     held_to_force(output, scale, low, lows, decades=5)
+
+
+@pytest.mark.parametrize("lows", [np.array([0]), MIDDLE, EVERY_LOW], ids=["relu", "symmetric", "any"])
+def test_mse_tries_few_scales_where_the_error_is_smooth(lows, monkeypatch):
+    """Half of the values are 0, as behind a Relu: 0 is a code of every scale, and none of the rest is a spike."""
+    values = np.abs(np.random.default_rng(0).normal(size=4000))
+    output = Distribution.of(np.append(values, 0.0), np.append(np.ones(4000, np.int64), 4000))
+    tried = 0
+    bins = search._Search.bins
+
+    def counted(self, scales):
+        nonlocal tried
+        tried += len(scales)
+        return bins(self, scales)
+
+    monkeypatch.setattr(search._Search, "bins", counted)
+    scale, low = least_error(output, lows, BOTTOM, TOP)
+    assert tried < 3000
+    held_to_force(output, scale, low, lows, decades=3)
 
 
 @pytest.mark.parametrize("seed", range(8))

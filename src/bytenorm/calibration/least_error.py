@@ -21,7 +21,7 @@ COARSE = 1.01
 FINE = 1.0005
 FINE_EACH = 20  # fine scales to a coarse one
 MOST_FINE = 400  # coarse scales that are looked at closely
-NEAR = 2.0  # in errors of the best, where many values make the error smooth
+NEAR = 1.25  # in errors of the best, where many values make the error smooth
 MANY = 1000.0  # values of equal weight: the error of so many varies by a few per cent between neighbours
 BATCH = 64  # scales at a time: what they need stays in the cache
 IMPROVED = 64
@@ -48,7 +48,8 @@ def least_error(output: Distribution, lows: np.ndarray, smallest: float, largest
     scales, errors = search.descend(highest, smallest)
 
     close = np.argsort(errors, kind="stable")[:MOST_FINE]
-    if 1 / np.sum(search.shares**2) > MANY:
+    rounded = search.shares[search.values != 0]  # 0 is a code of every scale: its error is none
+    if np.sum(rounded) ** 2 / np.sum(rounded**2) > MANY:
         close = close[errors[close] <= NEAR * errors[close[0]]]
     steps = FINE ** np.arange(-(FINE_EACH // 2), FINE_EACH // 2 + 1)
     fine = np.unique(np.clip(scales[close, np.newaxis] * steps, smallest, largest))
@@ -134,7 +135,7 @@ class _Search:
         return below, above[:, ::-1]
 
     def totals(self, bins: _Bins) -> tuple[np.ndarray, np.ndarray]:
-        """Return the squared error, and its part from clipping, for each scale and choice of lowest code."""
+        """Return the squared error, and no more than its part from clipping, for each scale and lowest code."""
         below, above = self.clipping(bins)
         inner = bins.square[:, 1:-1]
         sums = np.zeros((len(inner), inner.shape[1] + 1))
@@ -147,7 +148,11 @@ class _Search:
         rounding[:, 0] += bins.square[:, 0]
         rounding[:, -1] += bins.square[:, -1]
         clipped = below + above
-        return rounding + clipped, clipped
+        totals = rounding + clipped
+        # The outermost bins hold what only rounds to the last code, too: no more than half a step each.
+        clipped[:, 0] += np.maximum(bins.square[:, 0] - bins.shares[:, 0] / 4, 0)
+        clipped[:, -1] += np.maximum(bins.square[:, -1] - bins.shares[:, -1] / 4, 0)
+        return totals, clipped
 
     def errors(self, scales: np.ndarray) -> np.ndarray:
         """Return the least mean squared error of each scale."""
