@@ -69,14 +69,19 @@ def momentum(value: object) -> float:
 def moments(value: object, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the variance of each channel."""
     if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"reference must be a tuple of a mean and a variance, got {type(value).__name__}")
+        got = f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
+        raise TypeError(f"reference must be a tuple of a mean and a variance, got {got}")
     found = []
-    for part, name in zip(value, ("mean", "variance"), strict=True):
-        numbers = np.asarray(_checks.as_array(part, f"reference's {name}"), np.float64)
-        if numbers.shape != (channels,):
-            raise ValueError(f"reference's {name} must have {channels} values, got shape {numbers.shape}")
+    for part, name in zip(value, ("reference's mean", "reference's variance"), strict=True):
+        array = _checks.as_array(part, name)
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+        if array.shape != (channels,):
+            raise ValueError(f"{name} must have {channels} values, one a channel, got shape {array.shape}")
+        with np.errstate(over="ignore"):  # of what is wider than float64
+            numbers = array.astype(np.float64)
         if not np.isfinite(numbers).all():
-            raise ValueError(f"reference's {name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
+            raise ValueError(f"{name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
         found.append(numbers)
     if (found[1] < 0).any():
         raise ValueError(f"reference's variance must not be negative, got {found[1].min()}")

@@ -42,10 +42,11 @@ def reestimate(
     moved is put right and nothing else: the output gets the moments that the float network's has. With the
     reference's m and v, the measured m8 and v8, and the norm's own mean and var::
 
-        k = sqrt((v8 + eps) / (v + eps));  var' + eps = (var + eps) k^2;  mean' = m8 - (m - mean) k
+        k = sqrt(v8 / v);  var' + eps = (var + eps) k^2;  mean' = m8 - (m - mean) k
 
-    Both networks see the same samples, so which ones they are hardly matters. k is held between 0.8 and 1.25. A
-    channel that never varies, in either network, keeps its mean and variance.
+    Both networks see the same samples, so which ones they are hardly matters. k is held between 0.8 and 1.25, and
+    where no variance is small enough for it, at what a variance of 0 gives; the output's mean is right all the
+    same. A channel that never varies, in either network, keeps its mean and variance.
 
     Parameters
     ----------
@@ -109,13 +110,12 @@ def reestimate(
 def _corrected(norm: BatchNorm, measured: ChannelStatistics, mean: Vector, var: Vector) -> dict[str, Vector]:
     """Return the mean and the variance with which a norm's output has the moments that the reference's has."""
     old_mean, old_var = norm.mean.astype(np.float64), norm.var.astype(np.float64)
+    eps = float(np.float32(norm.eps))  # as the operator adds it
     seen_mean, seen_var = measured.mean(), measured.var()
     varies = (seen_var > 0) & (var > 0)
-    ratio = np.ones_like(old_var)
-    np.divide(seen_var + norm.eps, var + norm.eps, out=ratio, where=varies)
-    k = np.clip(np.sqrt(ratio), 1 / _FURTHEST, _FURTHEST)
-    new_var = (old_var + norm.eps) * k**2 - norm.eps
-    return {
-        "mean": np.where(varies, seen_mean - (mean - old_mean) * k, old_mean),
-        "var": np.where(varies, np.maximum(new_var, 0), old_var),
-    }
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        k = np.clip(np.sqrt(seen_var) / np.sqrt(var), 1 / _FURTHEST, _FURTHEST)
+        new_var = np.maximum((old_var + eps) * k**2 - eps, 0)
+        k = np.sqrt((new_var + eps) / (old_var + eps))
+        new_mean = seen_mean - (mean - old_mean) * k
+    return {"mean": np.where(varies, new_mean, old_mean), "var": np.where(varies, new_var, old_var)}
