@@ -711,13 +711,13 @@ def test_what_is_read_is_never_replaced(line, wanted, readable, complaint):
 
 
 def test_a_file_that_appears_meanwhile_stays(made, place, complaint, monkeypatch):
-    compare = quantization.compare
+    compare = quantization.compare_models
 
     def slow(*arguments, **options):
         (place / "out.onnx").write_text("somebody else's")
         return compare(*arguments, **options)
 
-    monkeypatch.setattr(quantization, "compare", slow)
+    monkeypatch.setattr(quantization, "compare_models", slow)
     text = complaint("quantize", DIGITS, "--data", made / "data.npz", "-o", "out.onnx")
     assert text == "output 'out.onnx' exists: --force replaces it"
     assert (place / "out.onnx").read_text() == "somebody else's"
@@ -741,7 +741,7 @@ def test_a_full_disk_leaves_the_old_file(made, bad, complaint, monkeypatch):
     "place_of",
     [
         (ort_quantization, "quantize_static"),
-        (quantization, "compare"),
+        (quantization, "compare_models"),
         (os, "fsync"),
     ],
     ids=["quantizing", "comparing", "writing"],

@@ -88,8 +88,36 @@ def test_a_warning_for_each(monkeypatch):
     monkeypatch.setattr("bytenorm.onnx.accuracy.DOUBTFUL", 200)
     monkeypatch.setattr("bytenorm.onnx.accuracy.BEHIND", -100)
     with pytest.warns(bno.QuantizationWarning, match="output 'y' has .* dB of the float model's") as caught:
-        bno.quantize(PLAIN, batches())
+        bno.quantize(PLAIN, batches(), compare=True)
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
+    asked = []
+    monkeypatch.setattr("bytenorm.onnx.accuracy.DOUBTFUL", 200)
+    monkeypatch.setattr(quantization, "quantize_alone", lambda *args: asked.append(1))
+    model = onnx.ModelProto()
+    model.CopyFrom(PLAIN)
+    if fixed:  # no batch is less than one
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 12
+    data = [{"x": np.concatenate([feeds["x"] for feeds in batches(12)])}]
+    report = quantize_with_report(model, data, compare=False)[1]
+    assert report.comparison.samples == (12 if fixed else 8)
+    assert (asked, report.alone) == ([], None)
+    assert quantize_with_report(PLAIN, batches(2), compare=False)[1].comparison.samples == 4
+
+
+@pytest.mark.parametrize(("compare", "samples"), [(False, 8), (True, 24)])
+def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, samples):
+    seen = []
+    real = quantization.compare_models
+    monkeypatch.setattr(
+        quantization, "compare_models", lambda *args, **options: seen.append(real(*args, **options)) or seen[-1]
+    )
+    bno.quantize(PLAIN, batches(12), compare=compare)
+    assert [comparison.samples for comparison in seen] == [samples]
 
 
 def test_a_candidate_that_is_infinite_is_kept():
@@ -113,7 +141,7 @@ def test_a_comparison_that_fails_costs_nothing(monkeypatch):
     def fails(*_, **__):
         raise ValueError("candidate: ONNX Runtime cannot run it: no memory")
 
-    monkeypatch.setattr(quantization, "compare", fails)
+    monkeypatch.setattr(quantization, "compare_models", fails)
     made, report = quantize_with_report(SIZES, batches())
     onnx.checker.check_model(made)
     assert [(one.name, one.problem) for one in report.comparison.outputs] == [
@@ -158,6 +186,21 @@ def test_the_command_fails_where_it_is_told_to(place, capsys):
     assert code == 3
     (far,) = json.loads(text)["far"]
     assert far.startswith("output 'y' has ")
+
+
+def test_the_command_without_a_comparison(place, capsys):
+    code, text = quantized(capsys, "plain.onnx", "--no-compare")
+    assert code == 0
+    assert "dB" not in text
+    code, text = quantized(capsys, "plain.onnx", "--no-compare", "--json")
+    found = json.loads(text)
+    assert (found["comparison"], found["alone"], found["far"]) == (None, None, [])
+    assert (
+        main(["quantize", "plain.onnx", "--data", "data.npz", "-o", "new.onnx", "--no-compare", "--fail-below"])
+        == 2
+    )
+    assert "--fail-below wants the comparison that --no-compare leaves out" in capsys.readouterr().err
+    assert not (place / "new.onnx").exists()
 
 
 def test_the_command_says_what_cannot_be_compared(place, capsys):

@@ -271,15 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NODE",
         help="name of a node that stays in float; may be given again",
     )
-    made.add_argument(
-        "--fail-below",
-        type=_decibels,
-        nargs="?",
-        const=10.0,
-        metavar="DB",
-        help="exit with 3, the model being written, if an output has less than DB decibels (default: 10) of the "
-        "float model's, or 6 less than what ONNX Runtime's quantizer alone makes of it",
-    )
+    _add_judgement(made)
     _add_json(made)
 
     made = command(
@@ -337,6 +329,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(made)
     _add_json(made)
     return parser
+
+
+def _add_judgement(made: argparse.ArgumentParser) -> None:
+    """Add how the result is held against the float model."""
+    made.add_argument(
+        "--fail-below",
+        type=_decibels,
+        nargs="?",
+        const=10.0,
+        metavar="DB",
+        help="exit with 3, the model being written, if an output has less than DB decibels (default: 10) of the "
+        "float model's, or 6 less than what ONNX Runtime's quantizer alone makes of it",
+    )
+    made.add_argument(
+        "--no-compare",
+        action="store_true",
+        help="do not run both models on all samples to compare their outputs; 8 samples tell one that is far off",
+    )
 
 
 def _add_calibrate(made: argparse.ArgumentParser) -> None:

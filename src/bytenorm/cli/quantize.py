@@ -35,6 +35,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     """Make an 8-bit model of a float one."""
     label = f"model {options.model!r}"
     require_output(options.output, options.force, model=options.model, data=[options.data], makes_model=True)
+    if options.no_compare and options.fail_below is not None:
+        raise ValueError("--fail-below wants the comparison that --no-compare leaves out")
     names = {"reference": label, "candidate": "the 8-bit model"}
     with naming(options.model, **names), screen.progress() as progress:
         model = load_model(options.model)
@@ -59,6 +61,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             method=options.norm_method,
             reestimate=options.reestimate,
             nodes_to_exclude=options.exclude,
+            compare=not options.no_compare,
             progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
         )
         after = write(made, options.output, options.force)
@@ -69,8 +72,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         screen.line()
         _show(report.recalibrated, screen)
     screen.line()
-    screen.line("the 8-bit model against the float one, on the calibration data:")
-    compare.show(report.comparison, screen)
+    if not options.no_compare:
+        screen.line("the 8-bit model against the float one, on the calibration data:")
+        compare.show(report.comparison, screen)
     lowest = LOWEST if options.fail_below is None else options.fail_below
     far = complaints(report.comparison, report.alone, lowest)
     for text in far:
@@ -82,7 +86,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         screen.line(constants)
     remark = note(made, options.output)
     if remark:
-        screen.line(f"{remark}; the figures above are those of exact sums")
+        screen.line(remark if options.no_compare else f"{remark}; the figures above are those of exact sums")
     screen.result(
         model=options.model,
         output=options.output,
@@ -101,7 +105,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         folded=counts[Fate.FOLDED],
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
-        comparison=report.comparison.to_dict(),
+        comparison=None if options.no_compare else report.comparison.to_dict(),
         alone=None if report.alone is None else report.alone.to_dict(),
         far=list(far),
         not_excluded=list(report.gone),

@@ -145,6 +145,10 @@ class Dataset:
         """Return the number of samples in a batch."""
         return samples_in(batch, self.batch_axes)
 
+    def first(self, most: int) -> Dataset:
+        """Return the first samples, at most so many, but one batch where the model fixes its size."""
+        return self._limited(max(most, self._checks.fixed or 1))
+
     @property
     def takes_any_number(self) -> bool:
         """Whether the model leaves open how many samples it takes at a time."""
