@@ -345,7 +345,7 @@ def _add_judgement(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--no-compare",
         action="store_true",
-        help="do not run both models on all samples to compare their outputs; 8 samples tell one that is far off",
+        help="do not run both models on all samples to compare their outputs; 4 samples tell one that is far off",
     )
 
 

@@ -37,19 +37,24 @@ class Depthwise(NamedTuple):
     x_scale: np.float32
 
 
-def depthwise(site: Site) -> Depthwise | None:
-    """Choose the numbers of the convolution.
+def is_possible(site: Site) -> bool:
+    """Say whether :func:`depthwise` finds numbers, without the search for the best of them."""
+    return bool(np.all(np.isfinite(_begun(site).weight_scale)))
 
-    Parameters
-    ----------
-    site : Site
 
-    Returns
-    -------
-    Depthwise or None
-        For an input whose zero point is the norm's own, or 0 if it is quantized per channel. None if a scale is
-        beyond float32.
-    """
+class _Begun(NamedTuple):
+    """What each channel has by itself, and what is wanted of it."""
+
+    gain: Reals
+    shift: Reals
+    weight: Reals
+    weight_scale: npt.NDArray[np.float32]
+    bias: Reals
+    x: Codes
+    wanted: Codes
+
+
+def _begun(site: Site) -> _Begun:
     source, y_scale = site.source, site.target.scale.ravel()[0]
     gain, shift = site.parameters.gain_and_shift()
     x_scale = source.scale.max()
@@ -70,9 +75,26 @@ def depthwise(site: Site) -> Depthwise | None:
     weight = np.where(constant, 0, weight)
     weight_scale = np.where(constant, step, weight_scale)
     bias = np.where(constant, wanted[:, 0], bias)
+    return _Begun(gain, shift, weight, weight_scale, bias, x, wanted)
+
+
+def depthwise(site: Site) -> Depthwise | None:
+    """Choose the numbers of the convolution.
+
+    Parameters
+    ----------
+    site : Site
+
+    Returns
+    -------
+    Depthwise or None
+        For an input whose zero point is the norm's own, or 0 if it is quantized per channel. None if a scale is
+        beyond float32.
+    """
+    gain, shift, weight, weight_scale, bias, x, wanted = _begun(site)
     if not np.all(np.isfinite(weight_scale)):
         return None
-
+    x_scale, y_scale = site.source.scale.max(), site.target.scale.ravel()[0]
     lowest = (-128 if site.target.signed else 0) - int(site.target.zero_point.ravel()[0])
     ends = lowest, lowest + 255
     with np.errstate(over="ignore", invalid="ignore"):

@@ -77,6 +77,10 @@ class Marks:
         """Return the convolution that stands for a norm in a float graph."""
         return next(node for node in graph.nodes if node.name == mark)
 
+    def weights(self, graph: Graph) -> list[str]:
+        """Return the weights of the convolutions that stand for norms in a float graph, if they are there."""
+        return [node.input[1] for node in graph.nodes if node.name in self._norms]
+
     def makes_vectors(self, mark: str, node: NodeProto) -> bool:
         """Say whether a node of a float graph takes the third axis away behind this mark."""
         return mark in self._norms and node.name == f"{mark}/back"

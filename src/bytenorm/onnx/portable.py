@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from .depthwise import depthwise
+from .depthwise import depthwise, is_possible
 from .graph import Graph, is_op, label, opset_of
 from .open_axes import open_axes
 
@@ -31,7 +31,7 @@ def obstacle(graph: Graph, site: Site) -> str:
         return "the rank of its input is unknown"
     if opset_of(graph.model) < _OLDEST_CLIP_OF_BYTES and site.limits() != (None, None):
         return f"its {site.activation} needs opset {_OLDEST_CLIP_OF_BYTES}"
-    if depthwise(site) is None:
+    if not is_possible(site):
         return "its numbers are too large for the scales of a QLinearConv"
     if source.signed == target.signed:
         return ""

@@ -48,7 +48,7 @@ ByteType = Literal["uint8", "int8"]
 CalibrateMethod = Literal["minmax", "entropy", "percentile"]
 
 _OLDEST_OPSET = 13  # scales per channel
-JUDGED = 8  # samples that tell an output which is far from the float model's, where no comparison is asked for
+JUDGED = 4  # samples that tell an output which is far from the float model's, where no comparison is asked for
 _TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
 
 
@@ -149,7 +149,7 @@ def quantize(
         None for an input that goes to every batch as it is.
     compare : bool
         Whether the result is compared with the float model on all calibration data, which takes about half as
-        long as all the rest; else on 8 samples. What it warns of is below; :func:`compare` gives the figures.
+        long as all the rest; else on 4 samples. What it warns of is below; :func:`compare` gives the figures.
 
     Returns
     -------

@@ -103,6 +103,9 @@ class StaticQuantizer:
         self._graph = graph = Graph(prepared)
         self.gone = tuple(sorted(set(excluded) - {node.name for node in graph.nodes}))
         quant_format = self._options["quant_format"].name
+        # A mark is lifted again, so its weight may have one scale: the quantizer takes 0.1 ms for each. In
+        # QOperator format it asks for an axis.
+        self._per_tensor = bool(self._options.get("per_channel")) and quant_format == "QDQ"
         make_layers_plain(graph, excluded, split_groups=quant_format == "QDQ")
         needed = needed_activations(graph, marks.norms, quant_format, chosen=chosen)
         left = [*(node for node in graph.nodes if node.name in excluded), *needed]
@@ -185,8 +188,11 @@ class StaticQuantizer:
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
             before, behind, ranges = (Path(folder, name) for name in ("prepared.onnx", "8bit.onnx", "ranges.json"))
             options: dict[str, Any] = {**self._options}
-            if self._overrides:
-                options["extra_options"] = {"TensorQuantOverrides": dict(self._overrides)}
+            overrides = {**self._overrides}
+            if self._per_tensor:
+                overrides.update((weight, [{}]) for weight in self._marks.weights(self._graph))
+            if overrides:
+                options["extra_options"] = {"TensorQuantOverrides": overrides}
             if _takes_ranges():
                 options["calibration_cache_path"] = ranges
                 if self._ranges is not None:
