@@ -102,6 +102,14 @@ class Graph:
 
     # What is there
 
+    def in_order(self) -> list[NodeProto]:
+        """Return the nodes, each after those whose results it reads."""
+        return self._sorted(list(self._nodes.values()))
+
+    def initializer(self, tensor: str) -> TensorProto | None:
+        """Return the initializer of this name; None if it is none."""
+        return self._initializers.get(tensor)
+
     def maker(self, tensor: str) -> NodeProto | None:
         """Return the node that makes a tensor; None for inputs, initializers and no tensor at all."""
         return self._maker.get(tensor) if tensor else None
@@ -298,7 +306,7 @@ class Graph:
                 continue
             needed.add(id(node))
             wanted.extend(node.input)
-            wanted.extend(_captured_by(node))
+            wanted.extend(captured_by(node))
         return [node for node in self._nodes.values() if id(node) in needed]
 
     def _sorted(self, nodes: list[NodeProto]) -> list[NodeProto]:
@@ -314,7 +322,7 @@ class Graph:
                     continue
                 first_visit = id(node) not in state
                 state[id(node)] = False
-                before = [self._maker.get(t) for t in (*node.input, *_captured_by(node))]
+                before = [self._maker.get(t) for t in (*node.input, *captured_by(node))]
                 missing = [m for m in before if m is not None and id(m) in place and not state.get(id(m))]
                 if missing and not first_visit:
                     raise ValueError(f"the graph has a cycle at node {label(node)}")
@@ -370,10 +378,10 @@ def _free_name(wanted: str, names: set[str]) -> str:
 
 def _captured(graph: GraphProto) -> Iterable[str]:
     for node in graph.node:
-        yield from _captured_by(node)
+        yield from captured_by(node)
 
 
-def _captured_by(node: NodeProto) -> Iterable[str]:
+def captured_by(node: NodeProto) -> Iterable[str]:
     """Yield the names that a node's subgraphs read from the graph around them.
 
     A subgraph may use a name of its own that the graph around it uses later.
@@ -381,7 +389,7 @@ def _captured_by(node: NodeProto) -> Iterable[str]:
     for inner in subgraphs(node):
         own = {v.name for v in inner.input} | {t.name for t in inner.initializer}
         for n in inner.node:
-            yield from (name for name in (*n.input, *_captured_by(n)) if name not in own)
+            yield from (name for name in (*n.input, *captured_by(n)) if name not in own)
             own.update(n.output)
         yield from (v.name for v in inner.output if v.name not in own)
 

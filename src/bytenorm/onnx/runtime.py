@@ -143,6 +143,20 @@ def session(
             raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
 
 
+def session_for_a_pass(model: onnx.ModelProto, *, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Return a session for a part of a model that is run a few times: exact sums, and no thread that spins.
+
+    The model is one that :func:`session` takes: what is refused there is not looked for again in each part.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # of constants that a part does not need
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    register(options)
+    with handed_over(unsigned_weights(model) if sums_saturate() else model) as source:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
 @contextmanager
 def ready(model_or_path: Model, sess_options: onnxruntime.SessionOptions | None) -> Iterator[bytes | str]:
     """Give what ONNX Runtime loads: the bytes of a model or a path, of a model that it can end with."""

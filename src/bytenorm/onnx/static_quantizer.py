@@ -9,6 +9,7 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager, redirect_stdout
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .data import Dataset
     from .marking import Marks
     from .norms import Norm, Parameters
+
+QUANTIZED = "_quant"  # what the quantizer adds to the name of a node in QOperator format
 
 METHODS = {
     "minmax": ort_quantization.CalibrationMethod.MinMax,
@@ -115,6 +118,7 @@ class StaticQuantizer:
         self._held = _as_outputs(Graph(prepared)) if quant_format == "QOperator" else set()
         self._options["nodes_to_exclude"] = [self._clashes.renamed_node(name) for name in names]
         self._graph = Graph(prepared)
+        self._lifted: dict[str, str] = {}  # the marks, by what the norms of the last run make
 
     def set_output(self, mark: str, scale: np.ndarray, zero_point: np.ndarray) -> None:
         """Let what a mark makes, and the activations behind it, have this quantization."""
@@ -157,6 +161,24 @@ class StaticQuantizer:
     def norms(self) -> Mapping[str, Norm]:
         """The norms, as they were in float, by mark."""
         return self._marks.norms
+
+    @property
+    def float_model(self) -> onnx.ModelProto:
+        """The prepared model in float, with a mark for each norm."""
+        return self._graph.model
+
+    def counterpart(self, made: onnx.NodeProto) -> onnx.NodeProto | None:
+        """Return the node in float of a layer of the quantized graph, or the mark of a norm; None if there is none."""
+        nodes = self._float_nodes
+        mark = self._lifted.get(made.output[0])
+        if mark is not None:
+            return nodes.get(mark)
+        name = self._clashes.renamed_node(made.name)
+        return nodes.get(name) or nodes.get(name.removesuffix(QUANTIZED))
+
+    @cached_property
+    def _float_nodes(self) -> Mapping[str, onnx.NodeProto]:
+        return {node.name: node for node in self._graph.nodes}
 
     def run(self, name: str = "") -> tuple[Graph, dict[str, onnx.NodeProto]]:
         """Quantize.
@@ -219,7 +241,9 @@ class StaticQuantizer:
             made.graph.output.remove(value)
         self._clashes.undo(made)
         graph = Graph(made)
-        return graph, self._marks.lift(graph)
+        nodes = self._marks.lift(graph)
+        self._lifted = {node.output[0]: mark for mark, node in nodes.items()}
+        return graph, nodes
 
 
 def quantize_alone(

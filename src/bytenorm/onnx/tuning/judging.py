@@ -1,0 +1,188 @@
+"""Samples kept aside, and what they say of a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..apart import runner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnx
+
+    from ..data import Dataset
+
+    Batch = dict[str, np.ndarray]
+
+FEWEST = 8  # samples; with fewer nothing is tried: two to judge and six to measure
+MOST = 256  # samples that are used
+_ROOM = 96 << 20  # bytes of samples that are kept
+_AT_ONCE = 8  # samples in a batch, where the model leaves that open
+_EVERY = 4  # one sample of so many is kept aside
+# A step is taken if the samples kept aside say that it takes this share from the error at least, and if that is more
+# than chance would: by how many of its standard errors.
+_GAIN = 0.01
+_SURE = 1.0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some of the data, spread over it evenly: those that are measured, and those that are kept aside."""
+
+    measured: Sequence[Batch]
+    aside: Sequence[Batch]
+    count: int  # of both
+
+    @property
+    def enough(self) -> bool:
+        """Whether a step can be judged."""
+        return self.count >= FEWEST and bool(self.aside)
+
+
+def pick(data: Dataset) -> Samples:
+    """Choose the samples for steps and for judging them."""
+    most = min(MOST, data.samples)
+    chosen = {i * data.samples // most for i in range(most)}
+    if not data.takes_any_number:
+        return _pick_batches(data)
+    measured: list[Batch] = []
+    aside: list[Batch] = []
+    room, seen, taken = _ROOM, -1, 0
+    parts: tuple[list[Batch], list[Batch]] = ([], [])
+    for sample in data.one_by_one():
+        seen += 1
+        if seen not in chosen:
+            continue
+        room -= sum(array.nbytes for array in sample.values())
+        if room < 0 and taken >= FEWEST:
+            break
+        parts[taken % _EVERY == _EVERY - 1].append(sample)
+        taken += 1
+    measured, aside = (_joined(part, data) for part in parts)
+    return Samples(measured, aside, taken)
+
+
+def _pick_batches(data: Dataset) -> Samples:
+    """Choose among batches of a size that the model tells."""
+    size = max(1, data.samples // max(1, len(data)))
+    most = min(len(data), max(2, MOST // size))
+    chosen = {i * len(data) // most for i in range(most)}
+    parts: tuple[list[Batch], list[Batch]] = ([], [])
+    room, taken, samples = _ROOM, 0, 0
+    for i, batch in enumerate(data):
+        if i not in chosen:
+            continue
+        room -= sum(array.nbytes for array in batch.values())
+        if room < 0 and samples >= FEWEST and parts[1]:
+            break
+        parts[taken % _EVERY == min(_EVERY, most) - 1].append(batch)
+        taken += 1
+        samples += data.count(batch)
+    return Samples(*parts, samples)
+
+
+def _joined(samples: Sequence[Batch], data: Dataset) -> list[Batch]:
+    """Return samples in batches; those of other shapes in batches of their own."""
+    groups: list[list[Batch]] = []
+    for sample in samples:
+        last = groups[-1] if groups else []
+        if last and len(last) < _AT_ONCE and _alike(last[0], sample, data):
+            last.append(sample)
+        else:
+            groups.append([sample])
+    return [_concatenated(group, data) for group in groups]
+
+
+def _alike(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], data: Dataset) -> bool:
+    return all(
+        np.array_equal(array, other[name]) if data.batch_axes[name] is None else array.shape == other[name].shape
+        for name, array in one.items()
+    )
+
+
+def _concatenated(group: Sequence[Batch], data: Dataset) -> Batch:
+    axes = data.batch_axes
+    return {
+        name: array if (axis := axes[name]) is None else np.concatenate([s[name] for s in group], axis)
+        for name, array in group[0].items()
+    }
+
+
+class Judge:
+    """Tells which of two 8-bit networks is nearer to the float one, on samples kept aside.
+
+    Parameters
+    ----------
+    reference : onnx.ModelProto
+        The float network.
+    aside : list of dict
+        Of its inputs.
+    """
+
+    def __init__(self, reference: onnx.ModelProto, aside: Sequence[Batch]) -> None:
+        self._aside = aside
+        run = runner(reference)
+        self._names = [out.name for out in run.get_outputs() if "float" in out.type or "double" in out.type]
+        self._wanted = [run.run(self._names, batch) for batch in aside] if self._names else []
+
+    def errors(self, model: onnx.ModelProto) -> np.ndarray | None:
+        """Return the squared errors of a network: a row a sample, a column an output.
+
+        None if it makes NaN, an infinity, or outputs of another shape. An output that has no row for each sample counts as one sample a batch.
+        """
+        if not self._names:
+            return None
+        run = runner(model)
+        rows: list[list[np.ndarray]] = []
+        for batch, wanted in zip(self._aside, self._wanted, strict=True):
+            made = run.run(self._names, batch)
+            row = []
+            for one, other in zip(wanted, made, strict=True):
+                if one.shape != other.shape:
+                    return None
+                difference = np.asarray(one, np.float64) - other
+                square = (difference**2).reshape(len(one), -1).sum(1) if one.ndim else np.array([difference**2])
+                row.append(square)
+            rows.append(row)
+        lengths = [[len(square) for square in row] for row in rows]
+        if any(len(set(each)) > 1 for each in lengths):
+            rows = [[np.array([square.sum()]) for square in row] for row in rows]
+        errors = np.concatenate([np.stack(row, axis=1) for row in rows])
+        return errors if np.all(np.isfinite(errors)) else None
+
+    @property
+    def energy(self) -> np.ndarray:
+        """The energy of each output, summed over the samples."""
+        return np.sum([[np.sum(np.asarray(x, np.float64) ** 2) for x in row] for row in self._wanted], axis=0)
+
+
+def snr_db(errors: np.ndarray, energy: np.ndarray) -> float:
+    """Return the lowest SNR of the outputs."""
+    noise = errors.sum(axis=0)
+    found = [10 * math.log10(e / n) if n > 0 and e > 0 else math.inf for e, n in zip(energy, noise, strict=True)]
+    return min(found, default=math.inf)
+
+
+def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:
+    """Say whether errors are smaller than others on the same samples, by more than chance makes them.
+
+    Each output counts as much as its error did before.
+    """
+    if errors is None or before is None or errors.shape != before.shape:
+        return False
+    total = before.sum(axis=0)
+    if not np.any(total > 0):
+        return False
+    weights = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0) / np.count_nonzero(total > 0)
+    # An output that had no error must not get one.
+    if np.any(errors.sum(axis=0)[total == 0] > 0):
+        return False
+    gains = (before - errors) @ weights
+    gain, n = gains.sum(), len(gains)
+    error = gains.std(ddof=1) * math.sqrt(n) if n > 1 else 0.0
+    return bool(gain > max(_GAIN, _SURE * error))
