@@ -304,7 +304,7 @@ def test_names_cannot_reach_the_terminal(place, output):
                 "per_channel": False,
             },
         ),
-        ("--norm-method mse --reestimate --limit 6", {"method": "mse", "reestimate": True, "limit": 6}),
+        ("--norm-method mse --data-statistics --limit 6", {"method": "mse", "data_statistics": True, "limit": 6}),
         ("--method percentile --reduce-range", {"calibrate_method": "percentile", "reduce_range": True}),
         ("--method entropy --activations int8", {"calibrate_method": "entropy", "activation_type": "int8"}),
         ("--exclude stem/conv --exclude residual1/conv1", {"nodes_to_exclude": ["stem/conv", "residual1/conv1"]}),
@@ -314,7 +314,7 @@ def test_quantize_writes_what_the_library_makes(arguments, options, made, place,
     out = output("quantize", DIGITS, "--data", made / "data.npz", "-o", "made.onnx", *arguments.split())
     with warnings.catch_warnings():
         # Statistics of noise are not those of digits.
-        warnings.simplefilter("ignore" if "reestimate" in options else "error", bno.QuantizationWarning)
+        warnings.simplefilter("ignore" if "data_statistics" in options else "error", bno.QuantizationWarning)
         wanted = bno.quantize(DIGITS, made / "data.npz", **options)
     assert onnx.load_model("made.onnx") == wanted
     assert [path.name for path in place.iterdir()] == ["made.onnx"]
@@ -362,17 +362,17 @@ def test_quantize_as_json(made, place, output, capsys):
 
 def test_quantize_tells_what_norms_got_from_the_data(made, place, output, capsys):
     arguments = ["quantize", DIGITS, "--data", made / "data.npz", "-o", "made.onnx", "--limit", 5]
-    arguments += ["--norm-method", "mse", "--reestimate"]
+    arguments += ["--norm-method", "mse", "--data-statistics"]
     out = output(*arguments)
     number = r"[\d.e-]+"
     assert re.search(rf"^input/norm +{number} +\d+ +{number} +{number} +re-estimated$", out, re.MULTILINE)
     found = as_json(output(*arguments, "--force", "--json"))
-    assert (found["norm_method"], found["reestimate"], found["method"]) == ("mse", True, "minmax")
+    assert (found["norm_method"], found["data_statistics"], found["method"]) == ("mse", True, "minmax")
     assert len(found["recalibrated"]) == found["in_8_bits"] == 9
     first = found["recalibrated"][0]
     assert (first["name"], first["method"], first["reestimated"]) == ("input/norm", "mse", True)
     assert keys_of(found) <= documented(capsys, "quantize") | documented(capsys, "compare")
-    out = output("quantize", DIGITS, "--data", made / "data.npz", "-o", "other.onnx", "--reestimate")
+    out = output("quantize", DIGITS, "--data", made / "data.npz", "-o", "other.onnx", "--data-statistics")
     assert re.search(rf"^input/norm +{number} +\d+ +- +- +re-estimated$", out, re.MULTILINE)
 
 

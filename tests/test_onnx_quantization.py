@@ -498,8 +498,8 @@ def test_the_report():
     (output,) = report.comparison.outputs
     assert (output.name, report.comparison.samples) == ("y", 16)
     assert output.snr_db == snr(model, made, batches())
-    assert {stage for stage, _, _ in stages} == {"calibrate", "compare"}
-    for name in ("calibrate", "compare"):
+    assert {stage for stage, _, _ in stages} == {"calibrate", "steps: correct", "compare"}
+    for name in ("calibrate", "steps: correct", "compare"):
         done = [(done, whole) for stage, done, whole in stages if stage == name]
         assert done == sorted(done)
         assert done[-1][0] == done[-1][1] > 1

@@ -96,7 +96,8 @@ def finished(split):
     """Return the digits network with scales of each method, exactly lowered, and the reports."""
     data = in_batches(split[0][:100])
     return data, {
-        method: quantize_with_report(DIGITS, data, method=method, lowering="exact") for method in METHODS
+        method: quantize_with_report(DIGITS, data, method=method, reestimate=False, lowering="exact")
+        for method in METHODS
     }
 
 
@@ -135,7 +136,7 @@ def test_scales_are_those_of_the_inputs_in_the_finished_network(finished, method
 def test_no_worse_than_the_best_of_onnx_runtime(split, quant_format):
     data, held_out = in_batches(split[0]), in_batches(split[1][:500], 50)
     theirs = [
-        bno.quantize(DIGITS, data, calibrate_method=how, quant_format=quant_format)
+        bno.quantize(DIGITS, data, calibrate_method=how, fast=True, quant_format=quant_format)
         for how in ("minmax", "entropy", "percentile")
     ]
     # A scale that does not fit the bias of the layer behind it would cost far more than this brings.
@@ -236,7 +237,9 @@ def test_vectors():
     nodes.output("y", np.float32, ["n", 3])
     model, data = nodes.model(), [{"x": rng.normal(size=(64, 5)).astype(np.float32)}]
     for quant_format in FORMATS:
-        made, report = quantize_with_report(model, data, method="mse", reestimate=True, quant_format=quant_format)
+        made, report = quantize_with_report(
+            model, data, method="mse", data_statistics=True, quant_format=quant_format
+        )
         assert [(n.name, n.method, n.reestimated) for n in report.recalibrated] == [("norm", "mse", True)]
         wanted = run(made, data[0])[0]
         values = constants(model)
@@ -255,7 +258,9 @@ def test_wrong_variances_are_repaired(split, quant_format, factor):
     right = errors(onnx.load_model(DIGITS), images, labels)
     wrong = with_variances(ALONE, factor)
     assert errors(wrong, images, labels) > 500
-    made = bno.quantize(wrong, in_batches(calibration), method="mse", reestimate=True, quant_format=quant_format)
+    made = bno.quantize(
+        wrong, in_batches(calibration), method="mse", data_statistics=True, quant_format=quant_format
+    )
     assert errors(made, images, labels) <= right + 5
 
 
@@ -264,7 +269,7 @@ def test_one_wrong_variance_is_repaired_without_a_method(split):
     calibration, images, labels = split
     wrong = with_variances(["dense1/norm2"], 100)
     before = serialized(wrong)
-    made, report = quantize_with_report(wrong, in_batches(calibration), reestimate=True)
+    made, report = quantize_with_report(wrong, in_batches(calibration), data_statistics=True)
     assert serialized(wrong) == before
     assert errors(wrong, images, labels) > 500
     assert errors(made, images, labels) <= errors(onnx.load_model(DIGITS), images, labels) + 5
@@ -278,7 +283,7 @@ def test_low_contrast_is_repaired(split):
     calibration, images, labels = split
     faint, others = (np.float32(0.3) * part + np.float32(0.35) for part in (calibration, images))
     plain = bno.quantize(DIGITS, in_batches(faint))
-    made = bno.quantize(DIGITS, in_batches(faint), method="mse", reestimate=True)
+    made = bno.quantize(DIGITS, in_batches(faint), method="mse", data_statistics=True)
     assert errors(plain, others, labels) > 800
     assert errors(made, others, labels) <= errors(onnx.load_model(DIGITS), images, labels) + 5
 
@@ -288,7 +293,7 @@ def test_a_norm_is_measured_behind_repaired_ones():
     build = Small().norm("first", var=1e6)
     build.last = build.node("MaxPool", [build.last], "pool2", kernel_shape=[2, 2])
     model, data = build.norm("second").finish(), heavy_tailed(4)
-    made, report = quantize_with_report(model, data, method="mse", reestimate=True, lowering="exact")
+    made, report = quantize_with_report(model, data, method="mse", data_statistics=True, lowering="exact")
     assert [norm.name for norm in report.recalibrated] == ["first", "second"]
     for norm, node in zip(report.recalibrated, norm_nodes(made).values(), strict=True):
         statistics, values = gathered(made, data, node), constants(made)
@@ -310,7 +315,7 @@ def test_norms_written_as_arithmetic_keep_their_statistics():
     build.last = build.node("Mul", [build.last, gain], "mul")
     build.last = build.node("Add", [build.last, shift], "add")
     model, data = build.finish(), heavy_tailed(2, channels=3)
-    made, report = quantize_with_report(model, data, method="mse", reestimate=True)
+    made, report = quantize_with_report(model, data, method="mse", data_statistics=True)
     assert [(norm.name, norm.reestimated) for norm in report.recalibrated] == [("add", False)]
     assert snr(model, made, data) > 25
 
@@ -321,7 +326,7 @@ def test_norms_written_as_arithmetic_keep_their_statistics():
 @pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # of heavy tails
 def test_older_onnx_runtime_measures_again(monkeypatch):
     model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed(2)
-    want = bno.quantize(model, data, method="mse", reestimate=True)
+    want = bno.quantize(model, data, method="mse", data_statistics=True)
     quantize_static, calls = ort_quantization.quantize_static, []
 
     def without_ranges(model_input, model_output, calibration_data_reader, extra_options=None, **options):
@@ -330,18 +335,18 @@ def test_older_onnx_runtime_measures_again(monkeypatch):
 
     monkeypatch.setattr(ort_quantization, "quantize_static", without_ranges)
     assert "calibration_cache_path" not in inspect.signature(ort_quantization.quantize_static).parameters
-    assert bno.quantize(model, data, method="mse", reestimate=True) == want
-    assert len(calls) == 4  # behind each of two levels too, and alone, since the output is far from the float one
+    assert bno.quantize(model, data, method="mse", data_statistics=True) == want
+    assert len(calls) == 3  # behind each of two levels too
 
 
 def test_ranges_are_measured_once():
     model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed(2)
     seen = []
-    quantize_with_report(model, data, method="mse", progress=lambda *step: seen.append(step))
+    quantize_with_report(model, data, method="mse", reestimate=False, progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
     assert stages == ["calibrate", "norms 1/2: run", "norms 2/2: run", "compare"]
     seen.clear()
-    quantize_with_report(model, data, reestimate=True, progress=lambda *step: seen.append(step))
+    quantize_with_report(model, data, data_statistics=True, progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
     assert stages == [
         "calibrate",
@@ -359,14 +364,16 @@ def test_ranges_are_measured_once():
 def test_a_network_without_norms_and_one_whose_norms_fold():
     data = heavy_tailed(2)
     for model in (Small().finish(), Small().then("Relu").finish()):
-        made, report = quantize_with_report(model, data, method="mse", reestimate=True)
+        made, report = quantize_with_report(model, data, method="mse", data_statistics=True)
         assert report.recalibrated == ()
-        assert made == bno.quantize(model, data)
+        assert made == bno.quantize(model, data, fast=True)
 
 
 def test_an_excluded_norm_stays_as_it_is():
     model, data = Small().norm("first").norm("second").finish(), heavy_tailed(2)
-    made, report = quantize_with_report(model, data, method="mse", reestimate=True, nodes_to_exclude=["first"])
+    made, report = quantize_with_report(
+        model, data, method="mse", data_statistics=True, nodes_to_exclude=["first"]
+    )
     assert [norm.name for norm in report.recalibrated] == ["second"]
     assert any(node.op_type == "BatchNormalization" for node in made.graph.node)
 
@@ -396,15 +403,15 @@ def test_nan_in_the_data():
     data = heavy_tailed(2)
     data[1]["x"][3, 1, 2, 2] = np.nan
     with pytest.raises(ValueError, match="nan") as caught:
-        bno.quantize(Small().norm("norm").finish(), data, method="mse", reestimate=True)
+        bno.quantize(Small().norm("norm").finish(), data, method="mse", data_statistics=True)
     assert "\n" not in str(caught.value)
 
 
 def test_data_without_a_variance():
     model = Small().norm("norm", epsilon=0.0).finish()
     data = [{"x": np.ones((2, 4, 8, 8), np.float32)}]
-    with pytest.raises(ValueError, match=r"^reestimate: the norm norm: .*var") as caught:
-        bno.quantize(model, data, reestimate=True)
+    with pytest.raises(ValueError, match=r"^data_statistics: the norm norm: .*var") as caught:
+        bno.quantize(model, data, data_statistics=True)
     assert "\n" not in str(caught.value)
 
 

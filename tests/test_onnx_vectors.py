@@ -39,7 +39,7 @@ def network(rng, *, relu, ends):
         {"quant_format": "QOperator"},
         {"quant_format": "QOperator", "activation_type": "int8"},
         {"method": "mse"},
-        {"method": "mse", "reestimate": True, "quant_format": "QOperator"},
+        {"method": "mse", "data_statistics": True, "quant_format": "QOperator"},
     ],
     ids=str,
 )
@@ -51,6 +51,6 @@ def test_no_reshape_is_left(rng, ends, relu, options):
     assert [o.pattern for o in report.outcomes] == (["add"] if ends == "middle" else ["single"] * 2)
     assert "Reshape" not in [node.op_type for node in made.graph.node]
     onnx.checker.check_model(made, full_check=True)
-    if not options.get("reestimate"):  # its statistics are not those of the model
+    if not options.get("data_statistics"):  # its statistics are not those of the model
         (output,) = report.comparison.outputs
         assert output.snr_db > 20

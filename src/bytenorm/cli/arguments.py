@@ -57,28 +57,32 @@ QUANTIZE = """\
 Make an 8-bit model of a float one. Batch norms that a layer before them can
 take up are folded, the others run in 8 bits; ONNX Runtime's static quantizer
 does the rest. A norm that has to stay in float is listed with the reason.
+What quantization moved is then corrected, if that brings the outputs nearer
+to the float model's on a quarter of the samples, which is kept aside.
 """
 QUANTIZE_EPILOG = """\
 --json:
   model, output, lowering, format, activations, weights, method, norm_method,
-  reestimate, per_channel, reduce_range, samples, size_before, size_after
-  (bytes), folded, in_8_bits, in_float, comparison (see compare), alone (the
-  same of what ONNX Runtime's quantizer alone makes, or null: asked only if an
-  output has less than 20 dB), far (what is far from the float model),
-  not_excluded (nodes that ONNX Runtime's preparation left out), norms: each
-  with name, channels, became ("folded", "8-bit" or "float"), folds_into,
-  problem, pattern and unfused (see inspect; empty unless --lowering is fused),
-  and, with --norm-method or --reestimate, recalibrated: norms, each with name,
-  method, reestimated, scale, zero_point, clipped (a share), mse; saturates:
-  whether the model computes wrong numbers on this CPU with ONNX Runtime's
-  default options, as full-range weights do without VNNI
+  fast, data_statistics, per_channel, reduce_range, samples, size_before,
+  size_after (bytes), folded, in_8_bits, in_float, comparison (see compare),
+  alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
+  only if an output has less than 20 dB), far (what is far from the float
+  model), not_excluded (nodes that ONNX Runtime's preparation left out),
+  norms: each with name, channels, became ("folded", "8-bit" or "float"),
+  folds_into, problem, pattern and unfused (see inspect; empty unless
+  --lowering is fused); steps: what was tried, each with name, taken, problem,
+  before_db, after_db and corrections (name, kind, moved, stretched); and,
+  with --norm-method or --data-statistics, recalibrated: norms, each with
+  name, method, reestimated, scale, zero_point, clipped (a share), mse;
+  saturates: whether the model computes wrong numbers on this CPU with ONNX
+  Runtime's default options, as full-range weights do without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
   bytenorm quantize model.onnx --data photos/ --limit 200 -o model.int8.onnx \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
   bytenorm quantize model.onnx --data calibration/ --norm-method mse \\
-      --reestimate -o model.int8.onnx
+      -o model.int8.onnx
   bytenorm quantize model.onnx --data calibration/ --lowering exact \\
       --exclude first_conv --exclude classifier -o model.int8.onnx --force
 """
@@ -253,11 +257,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["mse", "minmax", "percentile", "entropy"],
         help="how the output scales of norms are chosen, from exact counts of their inputs (default: as --method)",
     )
-    made.add_argument(
-        "--reestimate",
-        action="store_true",
-        help="give norms the mean and variance that their inputs have in the quantized network",
-    )
+    _add_steps(made)
     made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
     made.add_argument(
         "--reduce-range",
@@ -329,6 +329,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(made)
     _add_json(made)
     return parser
+
+
+def _add_steps(made: argparse.ArgumentParser) -> None:
+    """Add what is tried to bring the 8-bit model nearer to the float one."""
+    steps = made.add_mutually_exclusive_group()
+    steps.add_argument(
+        "--reestimate",
+        action="store_true",
+        default=None,
+        help="correct norms and layers relative to the float model; taken if it helps on samples kept aside "
+        "(the default)",
+    )
+    steps.add_argument("--fast", action="store_true", help="try nothing behind ONNX Runtime's quantizer")
+    steps.add_argument(
+        "--data-statistics",
+        action="store_true",
+        help="give norms the mean and variance of the data instead: only for data unlike that of the training",
+    )
 
 
 def _add_judgement(made: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..onnx.accuracy import LOWEST, complaints
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..onnx.recalibration import RecalibratedNorm
+    from ..onnx.tuning.steps import Step
     from .screen import Screen
 
 
@@ -60,6 +62,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             calibrate_method=options.method,
             method=options.norm_method,
             reestimate=options.reestimate,
+            data_statistics=options.data_statistics,
+            fast=options.fast,
             nodes_to_exclude=options.exclude,
             compare=not options.no_compare,
             progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
@@ -68,6 +72,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     became = fates(norms, report.outcomes, report.folded)
     counts = show(became, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    for step in report.steps:
+        screen.line(_told(step))
     if report.recalibrated:
         screen.line()
         _show(report.recalibrated, screen)
@@ -96,7 +102,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         weights=options.weights,
         method=options.method,
         norm_method=options.norm_method,
-        reestimate=options.reestimate,
+        fast=options.fast,
+        data_statistics=options.data_statistics,
         per_channel=not options.per_tensor,
         reduce_range=options.reduce_range,
         samples=data.samples,
@@ -111,12 +118,25 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         not_excluded=list(report.gone),
         saturates=bool(remark),
         norms=[fate.to_dict() for fate in became],
+        steps=[step.to_dict() for step in report.steps],
         recalibrated=[norm.to_dict() for norm in report.recalibrated],
     )
     if far and options.fail_below is not None:
         sys.stderr.write(f"bytenorm: far from the float model: {one_line('; '.join(far))}\n")
         return FAR
     return 0
+
+
+def _told(step: Step) -> str:
+    """Say what became of a step."""
+    text = f"{step.name}: "
+    if step.before_db is not None and step.after_db is not None:
+        text += f"{step.before_db:.1f} dB before, {step.after_db:.1f} dB with it, on the samples kept aside; "
+    if not step.taken:
+        return f"{text}not taken: {step.problem}"
+    kinds = Counter("norm" if one.kind == "norm" else "layer" for one in step.corrections)
+    counts = " and ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items(), reverse=True))
+    return f"{text}{counts or 'nothing'} corrected"
 
 
 def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:
@@ -143,5 +163,5 @@ def _stage(stage: str, done: int, whole: int) -> tuple[str, int, int]:
     of, _, what = stage.rpartition(": ")  # "norms 1/7: calibrate"
     if what == "calibrate" and done >= whole:
         return f"quantizing{of and ', '}{of}", 0, 0  # the quantizer does not tell of its work behind that
-    doing = {"calibrate": "calibrating", "run": "counting", "compare": "comparing"}[what]
+    doing = {"calibrate": "calibrating", "run": "counting", "compare": "comparing", "correct": "correcting"}[what]
     return f"{doing}{of and ', '}{of}", done, whole

@@ -39,6 +39,7 @@ from .recalibration import RecalibratedNorm, recalibrate
 from .runtime_types import note_types
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
+from .tuning.steps import Step, Tuning
 
 if TYPE_CHECKING:
     from .batch_axes import BatchAxes
@@ -69,9 +70,11 @@ class QuantizationReport:
         What ONNX Runtime's quantizer alone makes of the model, where that was asked: with `compare`, if an output
         has less than 20 dB.
     recalibrated : tuple of RecalibratedNorm
-        The norms that `method` or `reestimate` treated, in the order in which that was done.
+        The norms that `method` or `data_statistics` treated, in the order in which that was done.
     gone : tuple of str
         Nodes of `nodes_to_exclude` that ONNX Runtime's preparation of the model left out, such as a Dropout.
+    steps : tuple of Step
+        What was tried to bring the 8-bit network nearer to the float one, and whether it is taken.
     """
 
     folded: tuple[str, ...]
@@ -80,6 +83,7 @@ class QuantizationReport:
     recalibrated: tuple[RecalibratedNorm, ...] = ()
     alone: Comparison | None = None
     gone: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 def quantize(
@@ -95,7 +99,9 @@ def quantize(
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod = "minmax",
     method: Method | None = None,
-    reestimate: bool = False,
+    reestimate: bool | None = None,
+    data_statistics: bool = False,
+    fast: bool = False,
     nodes_to_exclude: Sequence[str] = (),
     limit: int | None = None,
     images: ImageInput | None = None,
@@ -134,10 +140,17 @@ def quantize(
         :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
         gives; `calibrate_method` is ONNX Runtime's for the ranges of all other tensors. None leaves the norms to
         it too.
-    reestimate : bool
-        Whether each norm gets the mean and the variance of its input in the quantized network, by
-        :func:`bytenorm.calibration.reestimate`. Folded norms, and those that are written as arithmetic, keep what
-        they have.
+    reestimate : bool, optional
+        Whether norms, and the biases of layers, are corrected relative to the float network: what quantization
+        moved of the mean and the variance of what a norm reads, and of the mean of what a layer makes, is put
+        right. None: without `fast`. A quarter of the samples is kept aside, and the correction is taken if it
+        brings the outputs on these nearer to the float network's; with fewer than 8 samples it is not tried.
+    data_statistics : bool
+        Whether each norm gets the mean and the variance that its input has on the data, in place of those of the
+        training: for data unlike that of the training alone. It takes the network away from the float one; folded
+        norms, and those that are written as arithmetic, keep what they have.
+    fast : bool
+        Nothing is tried behind ONNX Runtime's quantizer: half the time, less accuracy.
     nodes_to_exclude : sequence of str
         Names of nodes that stay in float; a node without one is called by its first output.
     limit : int, optional
@@ -195,6 +208,8 @@ def quantize(
         calibrate_method=calibrate_method,
         method=method,
         reestimate=reestimate,
+        data_statistics=data_statistics,
+        fast=fast,
         nodes_to_exclude=nodes_to_exclude,
         limit=limit,
         images=images,
@@ -221,7 +236,9 @@ def quantize_with_report(
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod = "minmax",
     method: Method | None = None,
-    reestimate: bool = False,
+    reestimate: bool | None = None,
+    data_statistics: bool = False,
+    fast: bool = False,
     nodes_to_exclude: Sequence[str] = (),
     limit: int | None = None,
     images: ImageInput | None = None,
@@ -239,9 +256,10 @@ def quantize_with_report(
     _check_types(activation_type, weight_type)
     if method is not None:
         _check_choice("method", method, Method)
-    flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range}
-    for name, value in {**flags, "reestimate": reestimate, "compare": compare}.items():
+    flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range, "compare": compare}
+    for name, value in flags.items():
         _checks.flag(value, name)
+    reestimate = _is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
     _check_names(nodes_to_exclude)
     original = load_model(model)
     prepared = _with_opset(without_functions(original, DOMAIN))
@@ -265,9 +283,7 @@ def quantize_with_report(
     marks = Marks()
     for norm in kept:
         marks.set(graph, norm)
-    borders = {tensor for n in kept for tensor in (n.input, n.output)}
-    borders.update(tensor for node in left_out for tensor in (*node.input, *node.output))
-    borders = {tensor for tensor in borders if graph.maker(tensor) is not None and graph.constant(tensor) is None}
+    borders = _borders(graph, kept, left_out)
     graph.finish()
 
     options = {
@@ -281,21 +297,34 @@ def quantize_with_report(
     quantizer = StaticQuantizer(
         prepared, borders, marks, left_names, data, options, chosen=method is not None, progress=progress
     )
-    chosen: tuple[RecalibratedNorm, ...] = ()
-    if method is None and not reestimate:
-        graph = quantizer.run()[0]
-    else:
-        graph, chosen = recalibrate(quantizer, data, method, reestimate=reestimate, progress=progress)
-    made = graph.model
+    graph, chosen = recalibrate(quantizer, data, method, data_statistics=data_statistics, progress=progress)
+    tuning = Tuning(quantizer, graph, original, data, progress)
+    if reestimate:
+        tuning.reestimate()
+    made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
-    outcomes = lower_graph(graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
+    outcomes = lower_graph(tuning.graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
     judged = data if compare else data.first(JUDGED)
     comparison = _compared(original, made, judged, stage(progress, "compare"))
-    doubtful = compare and is_doubtful(comparison)
-    alone = _alone(original, data, options, left_names, progress) if doubtful else None
+    alone = None
+    if compare and is_doubtful(comparison):
+        alone = _alone(original, data, options, left_names, progress)
     names = tuple(n.name for n in folded)
-    return made, QuantizationReport(names, tuple(outcomes), comparison, chosen, alone, quantizer.gone)
+    return made, QuantizationReport(
+        names, tuple(outcomes), comparison, chosen, alone, quantizer.gone, tuning.steps
+    )
+
+
+def _is_reestimated(reestimate: bool | None, *, fast: bool, data_statistics: bool) -> bool:
+    """Return whether norms and layers are corrected, where that is left open too."""
+    for name, value in (("fast", fast), ("data_statistics", data_statistics)):
+        _checks.flag(value, name)
+        if value and reestimate:
+            raise ValueError(f"reestimate: wanted False or None beside {name}=True, got True")
+    if reestimate is None:
+        return not fast and not data_statistics
+    return _checks.flag(reestimate, "reestimate")
 
 
 def _compared(
@@ -323,6 +352,13 @@ def _alone(
         return compare_models(original, made, data, progress=stage(progress, "alone: compare"))
     except (ValueError, RuntimeError):
         return None
+
+
+def _borders(graph: Graph, norms: list[Norm], nodes: list[onnx.NodeProto]) -> set[str]:
+    """Return the tensors around norms and around nodes that stay in float, without inputs and constants."""
+    around = {tensor for norm in norms for tensor in (norm.input, norm.output)}
+    around.update(tensor for node in nodes for tensor in (*node.input, *node.output))
+    return {tensor for tensor in around if graph.maker(tensor) is not None and graph.constant(tensor) is None}
 
 
 def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], list[Norm]]:

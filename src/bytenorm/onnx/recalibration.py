@@ -73,7 +73,7 @@ def recalibrate(
     data: Dataset,
     method: Method | None,
     *,
-    reestimate: bool,
+    data_statistics: bool,
     progress: Progress | None,
 ) -> tuple[Graph, tuple[RecalibratedNorm, ...]]:
     """Quantize a network whose norms fit it.
@@ -86,7 +86,7 @@ def recalibrate(
         What is counted.
     method : {"mse", "minmax", "percentile", "entropy"}, optional
         How the quantization of each norm's output is chosen; None leaves it to the quantizer.
-    reestimate : bool
+    data_statistics : bool
         Whether norms get the mean and the variance of their inputs.
     progress : callable, optional
         Called with the stage, how many batches of it are done, and how many there are.
@@ -106,6 +106,8 @@ def recalibrate(
     """
     wanted: dict[str, RecalibratedNorm] = {}
     graph, nodes = quantizer.run()
+    if method is None and not data_statistics:
+        return graph, ()
     order = _levels(graph, nodes)
     for number, level in enumerate(order, 1):
         sites = _sites(graph, nodes, level)
@@ -114,13 +116,13 @@ def recalibrate(
         for mark, norm in sites.items():
             assert norm.parameters is not None and norm.target is not None
             original = quantizer.norms[mark]
-            fresh = reestimate and original.written.startswith("BatchNormalization")
+            fresh = data_statistics and original.written.startswith("BatchNormalization")
             operator = _operator(norm)
             if fresh:
                 try:
                     operator = reestimated(operator, statistics[mark])
                 except ValueError as error:
-                    raise ValueError(f"reestimate: the norm {original.name}: {error}") from None
+                    raise ValueError(f"data_statistics: the norm {original.name}: {error}") from None
                 changed = replace(norm.parameters, input_mean=operator.mean, input_var=operator.var)
                 quantizer.set_parameters(mark, changed)
             scale, zero_point, clipped, mse = operator.output_scale, operator.output_zero_point, None, None

@@ -168,7 +168,7 @@ class StaticQuantizer:
         return self._graph.model
 
     def counterpart(self, made: onnx.NodeProto) -> onnx.NodeProto | None:
-        """Return the node in float of a layer of the quantized graph, or the mark of a norm; None if there is none."""
+        """Return the node in float of a layer of the quantized graph, or the mark of a norm, if there is one."""
         nodes = self._float_nodes
         mark = self._lifted.get(made.output[0])
         if mark is not None:

@@ -2,14 +2,15 @@
 
 Quantization moves the mean and the spread of what comes to a norm, and the mean of what a layer makes; what is
 behind it sees other numbers than it was trained for. The same samples go through both networks, and each norm gets
-the mean and the variance with which its output has the moments of the float network's; each layer's bias takes the
-difference of the means of its output, before its activation. Level by level from the inputs on: a correction changes
-all that follows.
+the mean and the variance with which its output has the moments of the float network's; each layer's bias takes
+the difference of the means of its output, before its activation. Level by level from the inputs on: a correction
+changes all that follows.
 
 Corrected biases are known from post-training quantization (Nagel et al., "Data-Free Quantization Through Weight
-Equalization and Bias Correction", 2019), re-estimated norms, too (Sun et al., "Hybrid 8-bit Floating Point Training",
-2019, appendix). What is corrected here are norms that stay in the network, both moments of them, and relative to the
-float network: statistics of the data would take the norm away from what it was trained to do.
+Equalization and Bias Correction", 2019), and so are norms re-estimated on the quantized network (Sun et al.,
+"Hybrid 8-bit Floating Point Training and Inference for Deep Neural Networks", 2019). What is corrected here are
+both moments of norms that stay in the network, relative to the float network: statistics of the data alone would
+take a norm away from what it was trained to do.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .moments import measure
 from .stepwise import Stepwise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import onnx
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..norms import Norm, Parameters
     from .layers import Layer
 
-    Batch = Mapping[str, np.ndarray]
+    Batch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def correct(
     reference : onnx.ModelProto
         The float network of the same layers and norms.
     counterpart : callable
-        Returns the node of `reference` that computes in float what a layer or a norm of `graph` does; None if there
-        is none.
+        Returns the node of `reference` that computes in float what a layer or a norm of `graph` does, if there is
+        one.
     batches : list of dict
         Of the inputs.
     progress : callable, optional
@@ -107,7 +108,9 @@ def correct(
             made = layer.node.output[0]
             layers[made], means[made] = layer, other.output[0]
     channels = {means[made]: layer.channels for made, layer in layers.items()}
-    channels |= {means[made]: norm.parameters.channels for made, norm in norms.items() if norm.parameters is not None}
+    channels |= {
+        means[made]: norm.parameters.channels for made, norm in norms.items() if norm.parameters is not None
+    }
     moments = measure(reference, channels, [means[made] for made in norms], batches)
     sites = [*(n.nodes[0] for n in norms.values()), *(layer.node for layer in layers.values())]
     steps = Stepwise(graph, sites, batches)
@@ -124,6 +127,8 @@ def correct(
                 correction = _correct_layer(graph, layers[made], steps, wanted[0])
             if correction is not None:
                 corrections.append(correction)
+    if progress is not None:
+        progress(len(steps), len(steps))
     graph.finish()
     return tuple(corrections)
 

@@ -24,8 +24,8 @@ MOST = 256  # samples that are used
 _ROOM = 96 << 20  # bytes of samples that are kept
 _AT_ONCE = 8  # samples in a batch, where the model leaves that open
 _EVERY = 4  # one sample of so many is kept aside
-# A step is taken if the samples kept aside say that it takes this share from the error at least, and if that is more
-# than chance would: by how many of its standard errors.
+# A step is taken if the error on the samples kept aside is less by this share at least, and by more than chance:
+# by so many of its standard errors.
 _GAIN = 0.01
 _SURE = 1.0
 
@@ -133,7 +133,8 @@ class Judge:
     def errors(self, model: onnx.ModelProto) -> np.ndarray | None:
         """Return the squared errors of a network: a row a sample, a column an output.
 
-        None if it makes NaN, an infinity, or outputs of another shape. An output that has no row for each sample counts as one sample a batch.
+        None if it makes NaN, an infinity, or outputs of another shape. Where outputs differ in how many rows they
+        have, a row is a batch.
         """
         if not self._names:
             return None
@@ -155,17 +156,18 @@ class Judge:
         errors = np.concatenate([np.stack(row, axis=1) for row in rows])
         return errors if np.all(np.isfinite(errors)) else None
 
-    @property
-    def energy(self) -> np.ndarray:
-        """The energy of each output, summed over the samples."""
-        return np.sum([[np.sum(np.asarray(x, np.float64) ** 2) for x in row] for row in self._wanted], axis=0)
+    def snr_db(self, errors: np.ndarray | None) -> float | None:
+        """Return the lowest SNR of the outputs; None where there are no errors."""
+        if errors is None:
+            return None
+        energy = np.sum([[np.sum(np.asarray(x, np.float64) ** 2) for x in row] for row in self._wanted], axis=0)
+        pairs = zip(energy, errors.sum(axis=0), strict=True)
+        return min((10 * math.log10(e / n) if n > 0 and e > 0 else math.inf for e, n in pairs), default=math.inf)
 
 
-def snr_db(errors: np.ndarray, energy: np.ndarray) -> float:
-    """Return the lowest SNR of the outputs."""
-    noise = errors.sum(axis=0)
-    found = [10 * math.log10(e / n) if n > 0 and e > 0 else math.inf for e, n in zip(energy, noise, strict=True)]
-    return min(found, default=math.inf)
+def too_few(samples: int) -> str:
+    """Say that there are too few samples."""
+    return f"{samples} sample{'s' * (samples != 1)} of data: {FEWEST} are needed to judge it"
 
 
 def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:

@@ -82,7 +82,10 @@ class Layer:
         node = helper.make_node(self.operator, ["x", "w", "b"], ["y"])
         node.attribute.extend(inner)
         bias = (self.bias * self.steps).astype(np.float32)
-        constants = [numpy_helper.from_array(self.weight.astype(np.float32), "w"), numpy_helper.from_array(bias, "b")]
+        constants = [
+            numpy_helper.from_array(self.weight.astype(np.float32), "w"),
+            numpy_helper.from_array(bias, "b"),
+        ]
         x, y = (onnx.ValueInfoProto(name=name) for name in "xy")
         x.type.tensor_type.elem_type = y.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
         graph = helper.make_graph([node], "layer", [x], [y], constants)
@@ -100,7 +103,9 @@ class Layer:
             graph.set_input(self.node, _ON_CODES[self.node.op_type][2], codes)
             return True
         one = self.steps.size == 1
-        scale = graph.add_constant(f"{self.node.name}/bias/scale", self.steps.astype(np.float32).reshape(() if one else -1))
+        scale = graph.add_constant(
+            f"{self.node.name}/bias/scale", self.steps.astype(np.float32).reshape(() if one else -1)
+        )
         numbers = graph.new_name(f"{self.node.name}/bias")
         graph.make("DequantizeLinear", [codes, scale], numbers, f"{self.node.name}/bias/dequantize", axis=0)
         graph.set_input(self.node, 2, numbers)

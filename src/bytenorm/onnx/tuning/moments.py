@@ -41,7 +41,9 @@ class Moments:
         return mean, weights @ spread
 
 
-def measure(model: onnx.ModelProto, channels: Mapping[str, int], spread: Iterable[str], batches: Iterable[Batch]) -> dict[str, Moments]:
+def measure(
+    model: onnx.ModelProto, channels: Mapping[str, int], spread: Iterable[str], batches: Iterable[Batch]
+) -> dict[str, Moments]:
     """Run a float network and return the moments of some of its tensors.
 
     Parameters
@@ -80,11 +82,17 @@ def _with_moments(model: onnx.ModelProto, channels: Mapping[str, int], spread: s
     made.CopyFrom(model)
     graph = made.graph
     del graph.output[:]
-    axes = {"axes": [0, 2]} if opset_of(model) < _AXES_ARE_INPUTS else {}
-    more = [] if axes else [f"{_PREFIX}axes"]
-    if more:
-        graph.initializer.append(numpy_helper.from_array(np.array([0, 2]), more[0]))
+    as_input = opset_of(model) >= _AXES_ARE_INPUTS
+    if as_input:
+        graph.initializer.append(numpy_helper.from_array(np.array([0, 2]), f"{_PREFIX}axes"))
+
+    def mean(x: str, y: str) -> onnx.NodeProto:
+        if as_input:
+            return helper.make_node("ReduceMean", [x, f"{_PREFIX}axes"], [y], keepdims=1)
+        return helper.make_node("ReduceMean", [x], [y], keepdims=1, axes=[0, 2])
+
     for tensor, count in channels.items():
+
         def name(what: str, tensor: str = tensor) -> str:
             return f"{_PREFIX}{what}/{tensor}"
 
@@ -93,7 +101,7 @@ def _with_moments(model: onnx.ModelProto, channels: Mapping[str, int], spread: s
         steps = [
             helper.make_node("Reshape", [tensor, shape.name], [name("flat")]),
             helper.make_node("Size", [tensor], [name("size")]),
-            helper.make_node("ReduceMean", [name("flat"), *more], [name("mean3")], keepdims=1, **axes),
+            mean(name("flat"), name("mean3")),
             helper.make_node("Reshape", [name("mean3"), f"{_PREFIX}vector"], [name("mean")]),
         ]
         ends = ["size", "mean"]
@@ -101,7 +109,7 @@ def _with_moments(model: onnx.ModelProto, channels: Mapping[str, int], spread: s
             steps += [
                 helper.make_node("Sub", [name("flat"), name("mean3")], [name("from")]),
                 helper.make_node("Mul", [name("from"), name("from")], [name("square")]),
-                helper.make_node("ReduceMean", [name("square"), *more], [name("variance3")], keepdims=1, **axes),
+                mean(name("square"), name("variance3")),
                 helper.make_node("Reshape", [name("variance3"), f"{_PREFIX}vector"], [name("variance")]),
             ]
             ends.append("variance")

@@ -47,7 +47,7 @@ class Stepwise:
         self._kept: list[Batch] = [dict(batch) for batch in batches]
         chosen = {id(node) for node in sites}
         graph.finish()
-        self._levels = {name: 0 for name in graph.inputs}  # of the tensors that depend on an input
+        self._levels = dict.fromkeys(graph.inputs, 0)  # of the tensors that depend on an input
         self._last: dict[str, int] = {}  # the last step that reads a tensor
         self._steps: dict[int, list[onnx.NodeProto]] = {}
         levels: dict[int, int] = {}
