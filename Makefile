@@ -110,7 +110,7 @@ $(VENV)/.oldest: $(VENV)/bin/python
 
 $(VENV)/.fuzz: $(VENV)/bin/python $(NATIVE)
 	$(BIN)/python -m venv $(VENV)/fuzz
-	$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check --quiet install '.[onnx]' atheris
+	$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check --quiet install '.[report]' atheris
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/bin/python pyproject.toml

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from bytenorm.onnx.graph import Graph, attribute, is_op, label, opset_of
+from bytenorm.onnx.graph import Graph, attribute, int_list, is_op, label, opset_of
 
 
 def model(text, *, opset=17, ir=8, **arrays):
@@ -502,7 +502,7 @@ def test_shapes_behind_operators_of_qoperator_models(nodes):
 def test_questions_to_nodes():
     node = helper.make_node("Softmax", ["x"], ["y"], axis=-1, alpha=0.5)
     assert attribute(node, "axis", 1) == -1
-    assert attribute(node, "alpha", 1) == 0.5
+    assert attribute(node, "alpha", 1.0) == 0.5
     assert attribute(node, "beta", 2.5) == 2.5
     assert is_op(node, "Relu", "Softmax")
     assert not is_op(None, "Softmax")
@@ -510,6 +510,15 @@ def test_questions_to_nodes():
     assert label(node) == "y"
     assert label(helper.make_node("Softmax", ["x"], ["y"], name="called")) == "called"
     assert label(helper.make_node("Softmax", ["x"], [])) == "Softmax"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 2.0, "1", [1]], ids=str)
+def test_attributes_of_another_type(value):
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=value)
+    with pytest.raises(ValueError, match=r"the attribute group of Conv y is of type [A-Z]+: INT is wanted"):
+        attribute(node, "group", 1)
+    with pytest.raises(ValueError, match="the attribute pads of Conv y is of type INT: INTS is wanted"):
+        int_list(helper.make_node("Conv", ["x", "w"], ["y"], pads=1), "pads")
 
 
 def test_opset():

@@ -1,9 +1,9 @@
 """Fuzz a reader of files, guided by what it covers: python tests/fuzz READER [--runs N] [--seconds S].
 
-What was found before (tests/fuzz/corpus) is where it begins. What is new goes to a folder, build/fuzz by default.
-An input that ends in an error that is not documented, takes more than 10 s or more than 2 GB, is written there
-as crash-, timeout- or oom-, and ends the run with an exit code other than 0. Mend the reader, and keep the input
-in the corpus: the tests run all of it.
+It begins with what was found before (tests/fuzz/corpus) and, for models, with small ones (tests/fuzz/seeds.py).
+What is new goes to a folder, build/fuzz by default. An input that ends in an error that is not documented, takes
+more than 10 s or more than 2 GB, is written there as crash-, timeout- or oom-, and ends the run with an exit code
+other than 0. Mend the reader, and keep the input in the corpus: the tests run all of it.
 """
 
 import argparse
@@ -52,6 +52,14 @@ def main():
         str(Path(__file__).parent / "corpus" / options.reader),
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bytenorm-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        if options.reader == "graph":
+            from seeds import SEEDS
+
+            begin = Path(folder, "seeds")
+            begin.mkdir()
+            for name, model in SEEDS.items():
+                (begin / name).write_bytes(model.SerializeToString())
+            arguments.append(str(begin))
         command = [sys.executable, str(Path(__file__).parent), "--inside", options.reader, folder, *arguments]
         return subprocess.run(command, check=False).returncode
 

@@ -2,6 +2,7 @@
 
 import random
 
+import damages
 from onnx import AttributeProto, ModelProto, TensorProto, helper
 
 OPERATORS = (
@@ -171,6 +172,13 @@ def _tensor(model, pick):
         tensor.name = _name(model, pick)
 
 
+def _damage(model, pick):
+    """Change one constant, attribute or shape to what its operator does not want."""
+    _, _, damages_of = pick.choice(damages.places(model))
+    _, change = pick.choice(list(damages_of(model)))
+    change(model)
+
+
 def _shape(model, pick):
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
     if values:
@@ -219,5 +227,5 @@ def _version(model, pick):
 
 CHANGES = (
     _operator, _input, _input, _input, _output, _remove, _copy, _insert, _insert, _attribute, _attribute, _tensor,
-    _tensor, _shape, _nest, _function, _version,
+    _tensor, _damage, _damage, _damage, _shape, _nest, _function, _version,
 )  # fmt: skip

@@ -6,17 +6,26 @@ saying of what, is no such error.
 
 import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics
 from bytenorm.onnx.data import open_data
+from bytenorm.onnx.exclusion import needed_activations
+from bytenorm.onnx.folding import fold
+from bytenorm.onnx.graph import Graph
+from bytenorm.onnx.inspection import is_quantized
+from bytenorm.onnx.marking import Marks
 from bytenorm.onnx.model import load_model, save_model
+from bytenorm.onnx.norms import find_norms
+from bytenorm.onnx.plain_layers import make_layers_plain
+from bytenorm.onnx.unsigned_weights import unsigned_weights
+from bytenorm.report.spots import NotMeasured, spot_of
 
 SOURCE = Path(bn.__file__).parent
 
@@ -95,7 +104,7 @@ def statistics(content):
 
 
 def graph(content):
-    """A model: looked at, and lowered in each way."""
+    """A model: looked at, prepared for a quantizer, lowered in each way, searched for what a report measures."""
     path, model = _file(content, "m.onnx"), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -104,11 +113,48 @@ def graph(content):
             bno.inspect(model)
         if model is None:
             return
+        with _documented_errors():
+            unsigned_weights(model)
+        with _documented_errors():
+            _prepare(model)
+        _measure(model)
         for lowering in ("portable", "exact", "fused"):
             with _documented_errors():
                 lowered = bno.lower(model, lowering=lowering)
                 save_model(lowered, path, force=True)
-                load_model(path)
+                _measure(load_model(path))
+
+
+def _prepare(model):
+    """Do what is done to a float model before ONNX Runtime's quantizer gets it."""
+    made = Graph(_copy(model))
+    if is_quantized(made):
+        return
+    norms = find_norms(made)
+    gone = [id(norm) for norm in fold(made, norms)]
+    marks = Marks()
+    for norm in norms:
+        if norm.parameters is not None and norm.in_float32 and id(norm) not in gone:
+            marks.set(made, norm)
+    made.finish()
+    made = Graph(made.model)
+    make_layers_plain(made, (), split_groups=True)
+    needed_activations(made, marks.norms, "QOperator", chosen=True)
+    made.finish()
+
+
+def _measure(model):
+    with _documented_errors():
+        made = Graph(_copy(model))
+        for norm in find_norms(made):
+            with suppress(NotMeasured):
+                spot_of(made, norm)
+
+
+def _copy(model):
+    made = ModelProto()
+    made.CopyFrom(model)
+    return made
 
 
 READERS = {"npy": npy, "npz": npz, "statistics": statistics, "graph": graph}

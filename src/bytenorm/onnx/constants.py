@@ -123,6 +123,11 @@ def _converted(node: NodeProto, values: Sequence[Array | None]) -> Array | None:
         return np.asarray(np.clip(codes, lowest, lowest + 255), zeros.dtype)
 
 
+def are_real(value: Array) -> bool:
+    """Say whether an array is of numbers that can be compared: no text, and not complex."""
+    return value.dtype.kind not in "OSUc"
+
+
 def array_of(tensor: TensorProto) -> npt.NDArray[Any]:
     """Return a tensor of a model as an array, or raise a ValueError with its name if it is damaged."""
     try:

@@ -76,7 +76,7 @@ def _merge(graph: Graph) -> bool:
         q, _ = qparams(graph, node, 1, node.output[0], "")
         if q is None:
             continue
-        axis = 0 if q.per_tensor else int(attribute(node, "axis", 1))
+        axis = 0 if q.per_tensor else attribute(node, "axis", 1)
         numbers = q.scale.tobytes(), q.zero_point.dtype.str, q.zero_point.tobytes()
         first = kept.setdefault((node.input[0], axis, *numbers), node)
         if first is node:

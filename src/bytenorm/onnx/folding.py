@@ -53,13 +53,23 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
         return None, f"the weight of {name} is not constant"
     if is_op(graph.maker(maker.input[1]), "DequantizeLinear"):
         return None, f"the weight of {name} is quantized"
-    if len(maker.input) > 2 and maker.input[2] and graph.constant(maker.input[2]) is None:
+    bias = graph.constant(maker.input[2]) if _has_bias(maker) else None
+    if bias is None and _has_bias(maker):
         return None, f"the bias of {name} is not constant"
     shape = graph.type_of(way.tensor)[1]
     axis = 1 if maker.op_type != "MatMul" else None if shape is None else len(shape) - 1
     if _output_channels(maker, weight) != norm.parameters.channels or axis != way.axis:
         return None, f"{name} does not make {norm.parameters.channels} channels on axis 1"
+    if bias is not None and not _fits(maker, bias, norm.parameters.channels):
+        return None, f"the bias of {name} has the shape {list(bias.shape)}"
     return maker, ""
+
+
+def _fits(layer: NodeProto, bias: npt.NDArray[np.generic], channels: int) -> bool:
+    """Say whether a bias has a number for each channel, or what a Gemm repeats to have them."""
+    if layer.op_type != "Gemm":
+        return bias.shape == (channels,)
+    return bias.ndim <= 2 and bias.shape[-1:] in ((), (1,), (channels,))
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,9 @@ def _bias(graph: Graph, node: NodeProto, way: _Way) -> tuple[str, npt.NDArray[np
         return None
     for data, other in (node.input[:2], reversed(node.input[:2])):
         value, shape = graph.constant(other), graph.type_of(data)[1]
-        if value is None or shape is None or value.ndim > len(shape) or graph.constant(data) is not None:
+        if value is None or shape is None or graph.constant(data) is not None:
+            continue
+        if value.ndim > len(shape) or way.axis >= len(shape):
             continue
         padded = (1,) * (len(shape) - value.ndim) + value.shape
         if value.size == 1 or padded[way.axis] == value.size == shape[way.axis]:
@@ -135,7 +147,9 @@ def _output_channels(node: NodeProto, weight: npt.NDArray[np.generic]) -> int:
     if node.op_type == "Conv":
         return int(weight.shape[0]) if weight.ndim >= 3 else 0
     if node.op_type == "ConvTranspose":
-        return int(weight.shape[1] * attribute(node, "group", 1)) if weight.ndim >= 3 else 0
+        group = attribute(node, "group", 1)
+        fits = weight.ndim >= 3 and group > 0 and weight.shape[0] % group == 0
+        return int(weight.shape[1]) * group if fits else 0
     if weight.ndim != 2:
         return 0
     if node.op_type == "Gemm":
@@ -151,7 +165,7 @@ def _fold_into(graph: Graph, layer: NodeProto, norm: Norm) -> None:
     if layer.op_type == "Conv":
         scaled = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
     elif layer.op_type == "ConvTranspose":  # (inputs, outputs / group, ...): outputs are numbered group by group
-        group = int(attribute(layer, "group", 1))
+        group = attribute(layer, "group", 1)
         grouped = weight.reshape(group, -1, *weight.shape[1:])
         factor = gain.reshape(group, 1, -1, *[1] * (weight.ndim - 2))
         scaled = (grouped * factor).reshape(weight.shape)

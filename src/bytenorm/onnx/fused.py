@@ -13,6 +13,7 @@ from . import exact
 from .channels_last import read_in_order, to_last, write_in_order
 from .concat_function import CONCAT_OPERATOR, add_concat_functions, concat_node
 from .graph import Graph
+from .norms import qparams
 from .patterns import Concatenation, Single
 from .sum_function import ADD_OPERATOR, add_node, add_sum_functions
 
@@ -79,13 +80,11 @@ def _swap(graph: Graph, site: Site, found: Concatenation) -> None:
         graph.set_input(pool.quantize, 0, pool.conv.output[0])
     else:
         graph.remove(pool.conv)
-        before = graph.constant(pool.conv.input[7])
-        pool.conv.input[6] = pool.pool.input[3]
-        zero_point = pool.pool.input[4] if len(pool.pool.input) > 4 else ""  # optional there: 0
-        assert before is not None
-        pool.conv.input[7] = zero_point or graph.add_constant(
-            f"{site.name}/pool_zero_point", np.zeros((), before.dtype)
-        )
+        behind, _ = qparams(graph, pool.pool, 3, pool.pool.output[0], "")
+        assert behind is not None  # patterns.py has looked
+        zero_point = behind.zero_point_name  # optional there: 0
+        pool.conv.input[6] = behind.scale_name
+        pool.conv.input[7] = zero_point or graph.add_constant(f"{site.name}/pool_zero_point", behind.zero_point)
         pool.conv.output[0] = pool.pool.output[0]
         graph.add(pool.conv)
     for tensor in (site.target.codes, pool.conv.input[0], pool.conv.output[0]):

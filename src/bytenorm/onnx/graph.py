@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .constant_inputs import replaceable
-from .constants import CONVERSIONS, LARGEST, array_of, constant_value, dense, is_computed, outputs_of
+from .constants import CONVERSIONS, LARGEST, are_real, array_of, constant_value, dense, is_computed, outputs_of
 from .weightless import inferred_types
 
 if TYPE_CHECKING:
@@ -21,18 +21,31 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.generic]
 
+Number = TypeVar("Number", int, float)
 
-def attribute(node: NodeProto, name: str, default: float) -> float:
-    """Return a node's float or integer attribute."""
-    for a in node.attribute:
-        if a.name == name:
-            return float(a.f) if a.type == AttributeProto.FLOAT else int(a.i)
-    return default
+
+def attribute(node: NodeProto, name: str, default: Number) -> Number:
+    """Return a node's attribute of the type of its default, float or int."""
+    wanted = AttributeProto.FLOAT if isinstance(default, float) else AttributeProto.INT
+    found = _attribute(node, name, wanted)
+    if found is None:
+        return default
+    return type(default)(found.f if isinstance(default, float) else found.i)
 
 
 def int_list(node: NodeProto, name: str) -> list[int] | None:
     """Return a node's attribute that is a list of integers, or None."""
-    return next((list(a.ints) for a in node.attribute if a.name == name), None)
+    found = _attribute(node, name, AttributeProto.INTS)
+    return None if found is None else list(found.ints)
+
+
+def _attribute(node: NodeProto, name: str, wanted: int) -> AttributeProto | None:
+    """Return a node's attribute, or raise a ValueError if it has another type, which ONNX Runtime refuses too."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    if found is not None and found.type not in (wanted, AttributeProto.UNDEFINED):  # the oldest models state none
+        what, kind = f"the attribute {name} of {node.op_type} {label(node)}", AttributeProto.AttributeType.Name
+        raise ValueError(f"model: {what} is of type {kind(found.type)}: {kind(wanted)} is wanted")
+    return found
 
 
 def is_op(node: NodeProto | None, *ops: str) -> bool:
@@ -144,9 +157,10 @@ class Graph:
         return False
 
     def constant(self, tensor: str) -> Array | None:
-        """Return the value of a tensor that depends on no input: initializers and what is made of them alone.
+        """Return the numbers of a tensor that depends on no input: initializers and what is made of them alone.
 
-        None also where it would take more memory than :data:`bytenorm.onnx.constants.LARGEST`.
+        None also where they are text or complex, and where they would take more memory than
+        :data:`bytenorm.onnx.constants.LARGEST`.
         """
         waiting, opened = [tensor], set()
         while waiting:
@@ -186,7 +200,7 @@ class Graph:
                 made = outputs_of(node, values, opset_of(self.model), self._room)
                 if node.op_type not in CONVERSIONS:  # these make at most four times what they read
                     self._room -= sum(value.nbytes for value in made.values())
-        self._arrays.update((name, value) for name, value in made.items() if value is not None)
+        self._arrays.update((n, value) for n, value in made.items() if value is not None and are_real(value))
         if tensor not in self._arrays:
             self._variable.add(tensor)
 

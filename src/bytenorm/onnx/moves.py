@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .graph import Graph, int_list, is_op
 
 if TYPE_CHECKING:
@@ -33,11 +35,9 @@ def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
         return axis
     before, behind = (graph.type_of(tensor)[1] for tensor in (node.input[0], node.output[0]))
     if node.op_type == "Transpose":
-        perm = int_list(node, "perm")
-        if perm is None:
-            return None if before is None else len(before) - 1 - axis
-        return perm[axis] if axis < len(perm) else None
-    if before is None or behind is None:
+        perm = permutation(node, None if before is None else len(before))
+        return perm[axis] if perm is not None and axis < len(perm) else None
+    if before is None or behind is None or axis >= len(behind):
         return None
     if node.op_type == "Squeeze":
         gone = _axes(graph, node, len(before))
@@ -54,12 +54,21 @@ def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
     return old[new_axes.index(axis)] if same and axis in new_axes else None
 
 
+def permutation(node: NodeProto, rank: int | None) -> list[int] | None:
+    """Return the order that a Transpose brings axes to; None if it is none of so many axes, or nobody knows."""
+    perm = int_list(node, "perm")
+    if perm is None:
+        return None if rank is None else list(range(rank))[::-1]
+    return perm if sorted(perm) == list(range(len(perm) if rank is None else rank)) else None
+
+
 def _axes(graph: Graph, node: NodeProto, rank: int) -> set[int] | None:
-    """Return the axes that a Squeeze or Unsqueeze names; None if it names none, or they are not constant."""
+    """Return the axes that a Squeeze or Unsqueeze names, all if they are not known; None if it names none."""
     axes = int_list(node, "axes")
     if axes is None and len(node.input) > 1 and node.input[1]:
         value = graph.constant(node.input[1])
-        axes = None if value is None else [int(i) for i in value.ravel()]
-        if axes is None:
-            return set(range(rank))  # any
-    return None if axes is None else {i % rank for i in axes}
+        axes = [rank] if value is None or value.dtype != np.int64 else [int(i) for i in value.ravel()]
+    if axes is None:
+        return None
+    known = all(-rank <= i < rank for i in axes)
+    return {i % rank for i in axes} if known else set(range(rank))

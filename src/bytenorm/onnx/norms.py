@@ -230,7 +230,8 @@ def _standard(graph: Graph, node: NodeProto) -> Norm | None:
         if value is None:
             norm.problem = f"its {name} ({tensor}) is not constant"
             return norm
-        values.append(np.asarray(value, np.float32).ravel())
+        with np.errstate(over="ignore"):  # of float64, which makes an infinity here
+            values.append(np.asarray(value, np.float32).ravel())
     sizes = [len(v) for v in values]
     epsilon = float(np.float32(attribute(node, "epsilon", 1e-5)))
     shape = graph.type_of(norm.input)[1]
@@ -239,7 +240,9 @@ def _standard(graph: Graph, node: NodeProto) -> Norm | None:
     elif len(set(sizes)) > 1:
         lengths = ", ".join(f"{n} {size}" for n, size in zip(PARAMETER_NAMES, sizes, strict=True))
         norm.problem = f"its parameters have different lengths: {lengths}"
-    elif shape is not None and len(shape) > 1 and shape[1] not in (None, sizes[0]):
+    elif shape is not None and len(shape) < 2:
+        norm.problem = "its input has no axis of channels"
+    elif shape is not None and shape[1] not in (None, sizes[0]):
         norm.problem = f"its parameters are for {sizes[0]} channels, its input has {shape[1]}"
     elif attribute(node, "training_mode", 0):
         norm.problem = "it is in training mode"
@@ -254,6 +257,8 @@ def _standard(graph: Graph, node: NodeProto) -> Norm | None:
 
 
 def _bad_values(p: Parameters) -> str:
+    if not np.isfinite(p.epsilon):
+        return f"its epsilon is {p.epsilon}"
     for name in PARAMETER_NAMES:
         bad = np.flatnonzero(~np.isfinite(getattr(p, name)))
         if bad.size:
@@ -422,12 +427,12 @@ def _step(graph: Graph, node: NodeProto) -> _Step | None:
 
 
 def _quantized_constant(graph: Graph, node: NodeProto, first: int) -> npt.NDArray[np.generic] | None:
-    codes, scale = graph.constant(node.input[first]), graph.constant(node.input[first + 1])
-    zero_point = graph.constant(node.input[first + 2]) if node.input[first + 2] else np.zeros(1)
-    if codes is None or scale is None or zero_point is None or scale.size != 1:
+    """Return the numbers of a QLinearMul's or QLinearAdd's constant operand: input `first`, and two behind it."""
+    codes, (q, _) = graph.constant(node.input[first]), qparams(graph, node, first + 1, node.input[first], "")
+    if codes is None or q is None or not q.per_tensor or codes.dtype != q.zero_point.dtype:
         return None
     with np.errstate(all="ignore"):
-        real = (codes.astype(np.float64) - float(zero_point.ravel()[0])) * float(scale.ravel()[0])
+        real = (codes.astype(np.float64) - int(q.zero_point.ravel()[0])) * float(q.scale.ravel()[0])
         return real.astype(np.float32)
 
 
@@ -507,10 +512,10 @@ def activation_limits(graph: Graph, node: NodeProto | None) -> tuple[float, floa
     for i, tensor in enumerate(node.input[1:3]):
         if tensor:
             value = graph.constant(tensor)
-            if value is None or value.size != 1 or np.isnan(value).any():
+            if value is None or value.size != 1:
                 return None
             limits[i] = float(np.asarray(value).ravel()[0])
-    return limits[0], limits[1]
+    return None if np.isnan(limits).any() else (limits[0], limits[1])
 
 
 def _is_conversion(node: NodeProto, op: str) -> bool:
@@ -556,7 +561,7 @@ def _misfit(graph: Graph, norm: Norm) -> str:
             if p.size not in (1, norm.channels):
                 return f"its input has {p.size} {what}, it has {norm.channels} channels"
         maker, shape = graph.maker(norm.input), graph.type_of(norm.input)[1]
-        axis = 1 if maker is None else int(attribute(maker, "axis", 1))
+        axis = 1 if maker is None else attribute(maker, "axis", 1)
         if axis != 1 and (shape is None or axis + len(shape) != 1):
             return "its input is quantized along another axis than that of the channels"
     if norm.target is not None and not norm.target.per_tensor:
@@ -569,6 +574,8 @@ def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tu
 
     `what` is what the reason calls the tensor.
     """
+    if len(node.input) <= at:  # of an operator that has any number of inputs
+        return None, f"{what} has no scale"
     scale_name = node.input[at]
     zero_point_name = node.input[at + 1] if len(node.input) > at + 1 else ""
     scale = graph.constant(scale_name)
@@ -576,21 +583,25 @@ def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tu
         return None, f"the scale of {what} is not constant"
     if attribute(node, "block_size", 0):
         return None, f"{what} is quantized in blocks"
-    if attribute(node, "precision", TensorProto.FLOAT) not in (0, TensorProto.FLOAT):
-        return None, f"{what} is quantized in {type_name(int(attribute(node, 'precision', 0)))}"
+    precision = attribute(node, "precision", int(TensorProto.FLOAT))
+    if precision not in (0, TensorProto.FLOAT):
+        return None, f"{what} is quantized in {type_name(precision)}"
     zero_point: npt.NDArray[np.generic] | None
     if zero_point_name:
         zero_point = graph.constant(zero_point_name)
         if zero_point is None:
             return None, f"the zero point of {what} is not constant"
     else:
-        data_type = graph.type_of(codes)[0] or int(attribute(node, "output_dtype", 0)) or TensorProto.UINT8
+        data_type = graph.type_of(codes)[0] or attribute(node, "output_dtype", 0) or TensorProto.UINT8
         if data_type not in BYTES:
             return None, f"{what} is quantized to {type_name(data_type)}"
         zero_point = np.zeros((), np.int8 if data_type == TensorProto.INT8 else np.uint8)
     if zero_point.dtype not in (np.uint8, np.int8):
         return None, f"{what} is quantized to {zero_point.dtype}"
     scale = np.asarray(scale)
+    sizes = scale.size, zero_point.size
+    if 0 in sizes or (sizes[0] != sizes[1] and 1 not in sizes):
+        return None, f"{what} has {sizes[0]} scales and {sizes[1]} zero points"
     if scale.dtype != np.float32:
         return None, f"the scale of {what} is {scale.dtype}"
     numbers = scale.astype(np.float32)
@@ -640,7 +651,7 @@ def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
         if weight is None or weight.ndim < 3 or weight.shape[1:] != (1,) * (weight.ndim - 1):
             return None
         moves = [*(n - 1 for n in int_list(node, "strides") or []), *(int_list(node, "pads") or [])]
-        if int(attribute(node, "group", 1)) != weight.shape[0] or any(moves):
+        if attribute(node, "group", 1) != weight.shape[0] or any(moves):
             return None
         if weight.shape[0] == 1 and not _has_lowered_norms(graph.model):  # more likely a convolution of its own
             return None

@@ -11,6 +11,7 @@ import bytenorm as bn
 
 from .every_code import every_code
 from .graph import Graph, attribute, int_list, is_op, label, what_feeds
+from .moves import permutation
 from .norms import QParams, qparams
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def _pattern(graph: Graph, site: Site) -> Pattern:
         raise _NotFused(f"it reads the {what_feeds(graph, codes)}")
     if joint.op == "Add":
         return _sum(graph, site, joint, perm)
+    if len(perm) == 1:
+        raise _NotFused("its input has no axis for channels")
     channels = perm[_CHANNELS] if perm else _CHANNELS
     pieces = tuple(_pieces(graph, joint, channels, rank))
     if len({p.signed for p in pieces}) > 1:
@@ -147,9 +150,9 @@ def _behind_transposes(graph: Graph, source: QParams, rank: int | None) -> tuple
                 read = before.codes
         elif node is not None and is_op(node, "Transpose"):
             read = node.input[0]
-        if node is None or not read:
+        order = permutation(node, len(perm)) if node is not None and read else None
+        if order is None:
             break
-        order = int_list(node, "perm") or list(range(len(perm)))[::-1]
         codes, perm = read, tuple(order[axis] for axis in perm)
     return codes, perm
 
@@ -193,7 +196,7 @@ def _joint(graph: Graph, made: QParams) -> _Joint | None:
     parts = tuple(part for part, _ in found if part is not None)
     if not all(part.per_tensor for part in parts):
         raise _NotFused(f"{what} reads what is quantized per channel")
-    return _Joint(op, what, int(attribute(node, "axis", 1)), made, parts)
+    return _Joint(op, what, attribute(node, "axis", 1), made, parts)
 
 
 def _converted(graph: Graph, tensor: str) -> tuple[QParams | None, str]:
@@ -322,7 +325,7 @@ def _is_pointwise(conv: NodeProto, weight: npt.NDArray[np.generic] | None) -> bo
     return (
         len(shape) == 4
         and shape[2:] == (1, 1)
-        and int(attribute(conv, "group", 1)) == 1
+        and attribute(conv, "group", 1) == 1
         and _is_plain(conv)
         and set(int_list(conv, "strides") or [1]) == {1}
     )

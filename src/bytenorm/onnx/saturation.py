@@ -87,9 +87,9 @@ def find_saturating(graph: Graph) -> list[NodeProto]:
 
 def _saturates(graph: Graph, node: NodeProto) -> bool:
     codes = _weight_codes(graph, node)
-    if codes is None or codes.dtype != np.int8:
+    if codes is None or codes.dtype != np.int8 or not codes.size:
         return False
-    if node.op_type.endswith("Conv") and codes[0].size < 2:
+    if node.op_type.endswith("Conv") and (codes.ndim == 0 or codes[0].size < 2):
         return False  # nothing is added, as in a lowered norm
     if node.op_type.endswith("Conv") and codes.shape[:2] == (attribute(node, "group", 1), 1):
         return False

@@ -61,7 +61,7 @@ def _rewrite(graph: Graph, node: NodeProto) -> None:
         graph.set_input(node, 5, zero)
         return
     real = graph.new_name(f"{name}/unsigned_real")
-    axis = int(attribute(before, "axis", 1))
+    axis = attribute(before, "axis", 1)
     graph.make("DequantizeLinear", [weight, scale, zero], real, f"{name}/DequantizeLinear", axis=axis)
     graph.set_input(node, 1, real)
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..onnx.concat_function import CONCAT_INPUTS, CONCAT_OPERATOR
 from ..onnx.function import OPERATOR
 from ..onnx.graph import Graph, attribute, is_op
-from ..onnx.norms import PARAMETER_NAMES, Norm, Parameters, QParams, qparams
+from ..onnx.norms import PARAMETER_NAMES, Norm, Parameters, QParams, activation_limits, qparams
 from ..onnx.sum_function import ADD_OPERATOR, add_sum_functions
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _lowered(graph: Graph, norm: Norm) -> Spot:
         pieces = (_sum(graph, node),)
     else:
         pieces = (_known(graph, node, 1, node.input[0], "its input"),)
-    target = _known(graph, node, target_at, node.output[0], "its output")
+    target = _known_output(graph, node, target_at)
     limits = _behind(graph, target)
     floor, ceiling = _real(target, limits)
     gain, shift = _parameters(graph, node, parameters_at).gain_and_shift()
@@ -129,7 +129,9 @@ def _parameters(graph: Graph, node: NodeProto, at: int) -> Parameters:
         if value is None:
             raise NotMeasured(f"its {name} is not constant")
         values.append(np.asarray(value, np.float32).ravel())
-    return Parameters(values[0], values[1], values[2], values[3], float(attribute(node, "epsilon", 1e-5)))
+    if len({value.size for value in values}) > 1:
+        raise NotMeasured("its parameters have different lengths")
+    return Parameters(values[0], values[1], values[2], values[3], attribute(node, "epsilon", 1e-5))
 
 
 def _known(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> QParams:
@@ -139,9 +141,18 @@ def _known(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> QPa
     return found
 
 
+def _known_output(graph: Graph, node: NodeProto, at: int) -> QParams:
+    found = _known(graph, node, at, node.output[0], "its output")
+    if not found.per_tensor:
+        raise NotMeasured("its output is quantized per channel")
+    return found
+
+
 def _pieces(graph: Graph, node: NodeProto) -> tuple[QParams, ...]:
     joint = _known(graph, node, CONCAT_INPUTS.index("x_scales"), node.input[len(CONCAT_INPUTS)], "its input")
     tensors = node.input[len(CONCAT_INPUTS) :]
+    if {joint.scale.size, joint.zero_point.size} - {1, len(tensors)}:
+        raise NotMeasured(f"it has {joint.scale.size} scales of its input, and {len(tensors)} pieces")
     scales, zero_points = (np.broadcast_to(v.ravel(), len(tensors)) for v in (joint.scale, joint.zero_point))
     return tuple(
         replace(joint, codes=tensor, scale=scales[i : i + 1], zero_point=zero_points[i : i + 1])
@@ -172,11 +183,13 @@ def _convolution(graph: Graph, norm: Norm) -> Spot:
     weight, scale, zero_point, bias = (graph.constant(name) if name else np.zeros(1) for name in names)
     if weight is None or scale is None or zero_point is None or bias is None or not source.per_tensor:
         raise NotMeasured("its numbers are not constant")
-    step = scale.astype(np.float64).ravel()
     channels = np.ones(weight.shape[0])
+    if {numbers.size for numbers in (scale, zero_point, bias)} - {1, channels.size}:
+        raise NotMeasured(f"its numbers are not for {channels.size} channels")
+    step = scale.astype(np.float64).ravel()
     gain = channels * (weight.astype(np.float64).ravel() - zero_point.astype(np.float64).ravel()) * step
     shift = channels * bias.astype(np.float64).ravel() * step * float(source.scale.ravel()[0])
-    target = _known(graph, node, 6, node.output[0], "its output")
+    target = _known_output(graph, node, 6)
     limits = _behind(graph, target)
     floor, ceiling = _real(target, limits)
     activation = "Clip" if limits != (None, None) else ""
@@ -203,8 +216,10 @@ def _behind(graph: Graph, made: QParams) -> tuple[int | None, int | None]:
         reader = graph.only_reader(reader.output[0])
     if reader is None or not is_op(reader, "Clip"):
         return None, None
-    limits = [graph.constant(tensor) for tensor in (*reader.input[1:3], "", "")]
-    lowest, highest = (None if limit is None else int(limit.ravel()[0]) for limit in limits[:2])
+    limits = activation_limits(graph, reader)
+    if limits is None:
+        raise NotMeasured("the limits of the Clip behind it are not constant")
+    lowest, highest = (int(limit) if np.isfinite(limit) else None for limit in limits)
     return lowest, highest
 
 
