@@ -32,7 +32,7 @@ def constants(value):
     yield "text", np.full(value.shape, "text", object)
     for kind in (np.int8, np.uint8, np.int64, np.float16, np.float32, np.float64, np.complex64, np.bool_):
         if value.dtype != kind:
-            yield kind.__name__, value.astype(kind)
+            yield kind.__name__, value.real.astype(kind)
     if value.dtype.kind == "f":
         for number in (np.nan, np.inf, -np.inf, 0, -1, 1e-45, 3e38):
             yield str(number), np.full_like(value, number)

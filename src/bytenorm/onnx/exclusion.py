@@ -111,8 +111,10 @@ def lost_activations(graph: Graph, made: onnx.ModelProto) -> list[NodeProto]:
     lost = []
     for node in graph.nodes:
         limits = activation_limits(graph, node)
+        if limits is None:
+            continue
         tensor = node.output[0]
-        if limits is None or kept & {tensor, tensor + _QDQ_INPUT}:
+        if kept & {tensor, tensor + _QDQ_INPUT}:
             continue
         # The one that the quantizer dropped leaves its name to the tensor in QDQ format, not in QOperator format.
         if not there & {tensor, tensor + _QDQ_INPUT} or f"{tensor}_scale" not in values:

@@ -246,6 +246,8 @@ def _fault(model: onnx.ModelProto) -> str:
         onnx.checker.check_model(weightless(model))
     except onnx.checker.ValidationError as error:
         return " ".join(str(error).split())
+    except ValueError as error:  # Python's protobuf reads messages that C++'s does not: fields of no number
+        raise ValueError(f"model: it is damaged: {' '.join(str(error).split())}") from None
     return ""
 
 
