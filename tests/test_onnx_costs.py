@@ -1,11 +1,14 @@
 """Work that is not done: twice, for what is thrown away, or before it is wanted."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from onnxruntime import quantization as ort_quantization
 
 from bytenorm import onnx as bno
-from bytenorm.onnx import depthwise
+from bytenorm.onnx import depthwise, static_quantizer
+from bytenorm.onnx.quantization import quantize_with_report
 
 DIGITS = bno.digits_model()
 
@@ -38,3 +41,44 @@ def test_marks_have_one_scale_and_nothing_comes_of_it(monkeypatch, options):
     (overrides,) = given
     assert len(overrides) == 9  # the norms that stay
     assert all(value == [{}] for value in overrides.values())
+
+
+def network(rank):
+    """Return a layer, norms and activations of one rank, with a tensor that is NaN in places, and data."""
+    rng = np.random.default_rng(rank)
+    sides = [4] * (rank - 2)
+    shape = ", ".join(map(str, ["N", 6, *sides]))
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["": 17]> g (float[{shape}] x) => (float[{shape}] y, float[{shape}] z)
+        <float n = {{0.0}}, float k = {{6.0}}> {{
+            c = {"Conv" if rank > 2 else "MatMul"} (x, w)
+            r = Relu (c)
+            a = BatchNormalization (r, g, s, m, v)
+            b = Relu (a)
+            d = BatchNormalization (b, s, g, m, v)
+            e = Clip (d, n, k)
+            f = Add (b, e)
+            h = BatchNormalization (f, m, s, v, g)
+            y = Mul (h, e)
+            q = Sqrt (c)
+            z = Mul (q, h)
+        }}""")
+    for node in model.graph.node:
+        node.name = node.output[0]
+    values = {name: rng.uniform(0.5, 1.5, 6) for name in "gsmv"} | {
+        "w": rng.normal(size=(6, 6, *[1] * (rank - 2)))
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), n) for n, v in values.items())
+    return model, [{"x": rng.normal(size=(3, 6, *sides)).astype(np.float32)} for _ in range(3)]
+
+
+@pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("rank", [2, 3, 4, 5])
+def test_ranges_are_those_of_the_quantizers_own_calibrator(monkeypatch, rank, quant_format):
+    model, data = network(rank)
+    made, report = quantize_with_report(model, data, quant_format=quant_format)
+    assert not [outcome for outcome in report.outcomes if outcome.problem]
+    asked = []
+    monkeypatch.setattr(static_quantizer, "measure", lambda *args: asked.append(args))
+    assert quantize_with_report(model, data, quant_format=quant_format)[0] == made
+    assert len(asked) == 1

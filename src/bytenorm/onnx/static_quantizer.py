@@ -24,6 +24,7 @@ from .graph import Graph, is_op
 from .model import fits_one_file, save_model
 from .norms import activation_limits
 from .plain_layers import make_layers_plain
+from .ranges import measure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,6 +223,8 @@ class StaticQuantizer:
             try:
                 options["use_external_data_format"] = _large(self._graph.model)
                 save_model(self._graph.model, before)
+                if minmax and _takes_ranges() and self._ranges is None:
+                    measure(before, reader, self._marks.norms, ranges)
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
             except Exception as error:
                 if reader.error is not None:
