@@ -45,7 +45,7 @@ def test_changed_models(rng):
 
 
 # Of the damages of a constant and of an attribute: what each operator has to stand in each place, always.
-DAMAGES = ("none", "two", "text", "missing", "nan", "[5, 5]")
+DAMAGES = ("none", "two", "text", "missing", "nan", "[5, 5]", "my-0")
 
 
 def damaged():

@@ -78,6 +78,14 @@ def _set_attribute(at, made, model):
     model.graph.node[at].attribute.extend([*kept, made])
 
 
+def _set_domain(at, domain, inputs, model):
+    """Let a node be another operator of the same name, with fewer inputs."""
+    model.graph.node[at].domain = domain
+    del model.graph.node[at].input[inputs:]
+    if domain not in [opset.domain for opset in model.opset_import]:
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+
+
 def _set_shape(at, shape, model):
     info = model.graph.input[at]
     kind = info.type.tensor_type.elem_type
@@ -96,6 +104,7 @@ def places(model):
         names = [a.name for a in node.attribute]
         for name in dict.fromkeys([*names, *_ATTRIBUTES.get(node.op_type, ())]):
             found.append((node.op_type, name, partial(_of_attribute, at, name)))
+        found.append((node.op_type, "domain", partial(_of_domain, at)))
     return found + [("", value.name, partial(_of_shape, at)) for at, value in enumerate(model.graph.input)]
 
 
@@ -112,6 +121,12 @@ def _of_input(at, i, model):
 def _of_attribute(at, name, _model):
     for what, made in attributes(name):
         yield what, partial(_set_attribute, at, made)
+
+
+def _of_domain(at, model):
+    for domain in ("", "com.microsoft", "bytenorm", "my"):
+        for inputs in range(0, len(model.graph.node[at].input) + 1, 2):
+            yield f"{domain}-{inputs}", partial(_set_domain, at, domain, inputs)
 
 
 def _of_shape(at, _model):

@@ -24,6 +24,7 @@ from bytenorm.onnx.marking import Marks
 from bytenorm.onnx.model import load_model, save_model
 from bytenorm.onnx.norms import find_norms
 from bytenorm.onnx.plain_layers import make_layers_plain
+from bytenorm.onnx.tuning.layers import find_layers
 from bytenorm.onnx.unsigned_weights import unsigned_weights
 from bytenorm.report.spots import NotMeasured, spot_of
 
@@ -104,7 +105,7 @@ def statistics(content):
 
 
 def graph(content):
-    """A model: looked at, prepared for a quantizer, lowered in each way, searched for what a report measures."""
+    """A model: looked at, prepared for a quantizer, lowered in each way, searched for what is measured."""
     path, model = _file(content, "m.onnx"), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,6 +150,7 @@ def _measure(model):
         for norm in find_norms(made):
             with suppress(NotMeasured):
                 spot_of(made, norm)
+        list(find_layers(made))
 
 
 def _copy(model):

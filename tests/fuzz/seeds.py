@@ -185,6 +185,17 @@ SEEDS = {
         "r = DequantizeLinear (x, s, z) v = DequantizeLinear <axis: int = 0> (w, t, i) c = MatMul (r, v)",
         numbers="int8[2, 2] w = {100, 90, 3, 4}, int32[2] wb = {1, 2}",
     ),
+    "layers": _seed(
+        "(uint8[N, 2, 4, 4] x, uint8[N, 2] v) => (float[N, 2, 4, 4] a, float[N, 2, 4, 4] b, float[N, 2] c)",
+        "rx = DequantizeLinear (x, s, z) rv = DequantizeLinear (v, s, z) "
+        "w = DequantizeLinear <axis: int = 0> (w8, ws, wz) k = DequantizeLinear <axis: int = 0> (b32, bs) "
+        "a = Conv <group: int = 1> (rx, w, k) t4 = DequantizeLinear (t8, t, i) "
+        "b = ConvTranspose <group: int = 2> (rx, t4, k) g = DequantizeLinear (g8, t, i) "
+        "c = Gemm <transB: int = 1, alpha: float = 1.0, beta: float = 1.0> (rv, g, k)",
+        numbers="int8[2, 2, 1, 1] w8 = {90, -3, 4, 5}, float[2] ws = {0.01, 0.02}, int8[2] wz = {0, 0}, "
+        "int8[2, 1, 1, 1] t8 = {90, -3}, int8[2, 2] g8 = {90, -3, 4, 5}, int32[2] b32 = {7, 8}, "
+        "float[2] bs = {0.001, 0.002}",
+    ),
     "computed": _seed(
         _BYTES,
         "two = Shape (scale) ones = ConstantOfShape <value: tensor = float[1] {1.0}> (two) "

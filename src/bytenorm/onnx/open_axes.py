@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .graph import Graph, attribute
+from .graph import Graph, attribute, is_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,5 +69,5 @@ def _is_windowed(graph: Graph, node: NodeProto) -> bool:
     """Say whether a node is a convolution or a pool, and none that stands for a norm."""
     if node.op_type.removeprefix("QLinear") not in _WINDOWED:
         return False
-    weight = graph.constant(node.input[3]) if node.op_type == "QLinearConv" else None
+    weight = graph.constant(node.input[3]) if is_op(node, "QLinearConv") else None
     return weight is None or weight.size != attribute(node, "group", 1)

@@ -258,7 +258,8 @@ def _has_range_of_input(graph: Graph, tensor: QParams) -> bool:
         maker = graph.maker(maker.input[0])
         before = _dequantized(graph, maker.input[0]) if maker is not None and maker.input else None
     elif maker.domain == CONTRIBUTED:
-        before = qparams(graph, maker, 1, maker.input[0], "")[0] if "Pool" in maker.op_type else None
+        pools = "Pool" in maker.op_type and maker.input
+        before = qparams(graph, maker, 1, maker.input[0], "")[0] if pools else None
     else:
         return not maker.op_type.startswith("QLinear")  # it has bytes of one quantization in and out
     return before is not None and before.equals(tensor)

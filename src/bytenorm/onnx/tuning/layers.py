@@ -141,6 +141,8 @@ def _between_conversions(graph: Graph, node: onnx.NodeProto) -> Layer | None:
 
 def _with_bias(graph: Graph, layer: Layer, name: str) -> Layer | None:
     """Return the layer with its bias; None if that is none of 32 bits."""
+    if layer.weight.ndim < 2:
+        return None
     channels = layer.channels
     if not layer.source.per_tensor or layer.steps.size not in (1, channels):
         return None
@@ -148,29 +150,32 @@ def _with_bias(graph: Graph, layer: Layer, name: str) -> Layer | None:
         bias = np.zeros(channels, np.int32)
         return Layer(layer.node, layer.source, layer.operator, layer.weight, bias, layer.steps)
     maker = graph.maker(name)
-    codes = graph.constant(name if maker is None else maker.input[0])
     if maker is not None and is_op(maker, "DequantizeLinear"):
-        scale = graph.constant(maker.input[1])
-        steps = None if scale is None else scale.astype(np.float64).ravel()
+        codes, scale = graph.constant(maker.input[0]), graph.constant(maker.input[1])
+        steps = np.zeros(0) if scale is None else scale.astype(np.float64).ravel()
     else:
-        steps = layer.steps
-    if codes is None or codes.dtype != np.int32 or codes.size != channels or steps is None:
+        codes, steps = graph.constant(name), layer.steps
+    if codes is None or codes.dtype != np.int32 or codes.size != channels or steps.size not in (1, channels):
         return None
     return Layer(layer.node, layer.source, layer.operator, layer.weight, codes.ravel(), steps)
 
 
 def _on_codes(graph: Graph, node: onnx.NodeProto) -> Layer | None:
-    if node.op_type not in _ON_CODES or attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1:
+    if not is_op(node, "QLinearConv") and (node.domain, node.op_type) != ("com.microsoft", "QGemm"):
+        return None
+    if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1:
         return None
     scale_at, weight_at, bias_at = _ON_CODES[node.op_type]
     source = qparams(graph, node, scale_at, node.input[0], "")[0]
     codes, scale, zero_point = (graph.constant(node.input[i]) for i in weight_at)
-    if source is None or codes is None or scale is None or zero_point is None:
+    if source is None or codes is None or scale is None or zero_point is None or codes.ndim < 2:
         return None
     operator = "Conv" if node.op_type == "QLinearConv" else "Gemm"
     steps = scale.astype(np.float64).ravel()
     zeros = zero_point.astype(np.float64).ravel()
     by_row = operator == "Conv" or bool(attribute(node, "transB", 0))
+    if {scale.size, zero_point.size} - {1, codes.shape[0 if by_row else 1]}:
+        return None
     shape = (-1, *[1] * (codes.ndim - 1)) if by_row else (1, -1)
     weight = (codes.astype(np.float64) - zeros.reshape(shape if zeros.size > 1 else -1)) * steps.reshape(
         shape if steps.size > 1 else -1
