@@ -20,8 +20,10 @@ from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics, choose_output_qparams
 from bytenorm.cli import main
 from bytenorm.onnx.graph import Graph
+from bytenorm.onnx.norms import find_norms
 from bytenorm.onnx.sum_function import add_sum_functions
 from bytenorm.report import gather, page
+from bytenorm.report.spots import NotMeasured, spot_of
 
 LOWERINGS = ("portable", "exact", "fused")
 HOSTILE = """<script>injected = 1</script><img src=x onerror="injected = 1">&'"\x07"""
@@ -238,6 +240,32 @@ def test_portable_norms_measure_as_exact_ones(models, held_out):
         assert norm.statistics == exact[name].statistics
         assert norm.snr_db == pytest.approx(exact[name].snr_db, abs=0.1)
         assert norm.best_mse == pytest.approx(exact[name].best_mse, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "inputs", "problem"),
+    [
+        (", uint8 high = {200}", "", ""),
+        ("", ", uint8 high", "the limits of the Clip behind it are not constant"),
+        (", uint8[0] high = {}", "", "the limits of the Clip behind it are not constant"),
+        (", uint8 high = {200}, float[3] ss = {1.0, 1.0, 1.0}", "", "its output has 3 scales and 2 zero points"),
+    ],
+)
+def test_numbers_of_a_lowered_norm_that_are_no_constants_of_its_size(numbers, inputs, problem):
+    scale = "ss" if "ss" in numbers else "s"
+    made = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17, "bytenorm": 1]>
+        g (uint8[N, 2, 4] x{inputs}) => (uint8[N, 2, 4] y)
+        <float s = {{0.1}}, uint8 z = {{3}}, uint8[2] zz = {{3, 3}}, float[2] v = {{1.0, 2.0}}{numbers}> {{
+            n = bytenorm.QLinearBatchNormalization (x, s, z, v, v, v, v, {scale}, {"zz" if scale == "ss" else "z"})
+            y = Clip (n, , high)
+        }}""")
+    graph = Graph(made)
+    (norm,) = find_norms(graph)
+    if not problem:
+        assert spot_of(graph, norm).limits == (None, 200)
+        return
+    with pytest.raises(NotMeasured, match=problem):
+        spot_of(graph, norm)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
