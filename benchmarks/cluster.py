@@ -22,8 +22,7 @@ from dask.delayed import delayed
 from distributed import Client
 
 import bytenorm as bn
-from bytenorm.calibration import ChannelStatistics
-from bytenorm.dask import files
+from bytenorm.calibration import ChannelStatistics, files
 from bytenorm.dask.cluster import count_files, local_cluster
 from bytenorm.dask.reduction import merged
 

@@ -191,7 +191,42 @@ def test_a_worker_that_is_killed_shows_nowhere(place, output, client):
     client.wait_for_workers(2)
 
 
-# --- a cluster of its own -------------------------------------------------------------------------------------
+# --- without a cluster, and with one of its own ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", ["codes", "wide"])
+def test_a_process_that_counts_alone(place, output, rng, monkeypatch, data):
+    if data == "wide":  # in several pieces
+        Path("wide").mkdir()
+        np.save("wide/0.npy", rng.integers(0, 256, (70, 4, 2**17), np.uint8))
+    monkeypatch.setitem(sys.modules, "distributed", None)  # it starts nothing
+    for name in [name for name in sys.modules if name.startswith("bytenorm.dask")]:
+        monkeypatch.delitem(sys.modules, name)
+    out = output("--data", data, *QUANTIZATION, "-o", "s.npz", scheduler=False)
+    assert "4 channels on axis 1, one process\n" in out
+    assert ChannelStatistics.load("s.npz") == held(*saved(data))
+    out = output("--data", data, *QUANTIZATION, "-o", "t.npz", "--axis", "-2", "--json", scheduler=False)
+    assert json.loads(out)["workers"] is None
+
+
+def test_what_one_process_counts_is_as_bad(place, complaint):
+    np.save("nan.npy", np.full((3, 4, 5), np.nan, np.float32))
+    np.save("empty.npy", np.empty((0, 4, 5), np.uint8))
+    rest = (*QUANTIZATION, "-o", "s.npz")
+    text = complaint("--data", "nan.npy", *rest, scheduler=False)
+    assert text == "--data 'nan.npy' holds NaN at [0, 0, 0]"
+    text = complaint("--data", "empty.npy", *rest, scheduler=False)
+    assert text == "--data 'empty.npy' and the others hold no values"
+
+
+def test_many_files_get_workers(place, output, monkeypatch):
+    monkeypatch.setattr("bytenorm.cli.calibrate.LARGEST", 100)
+    asked = []
+    monkeypatch.setattr(
+        "bytenorm.cli.calibrate._counted_by_workers", lambda *_: asked.append(1) or (5, held(*saved()))
+    )
+    assert ", 5 workers" in output("--data", "codes", *QUANTIZATION, "-o", "s.npz", scheduler=False)
+    assert asked == [1]
 
 
 def test_a_cluster_of_its_own(place):
@@ -216,6 +251,7 @@ def test_a_cluster_of_its_own(place):
 
 def test_an_interrupt_ends_it_and_its_workers(place):
     command = [sys.executable, "-m", "bytenorm.cli", "calibrate", "--data", "codes", *QUANTIZATION, "-o", "s.npz"]
+    command += ["--workers", "2"]
     temporary = place / "temporary"
     temporary.mkdir()
     with subprocess.Popen(
@@ -394,7 +430,7 @@ def test_help_shows_options_and_examples(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("module", ["dask", "distributed", "rich"])
 def test_what_is_missing_is_named(place, complaint, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    text = complaint("--data", "codes", *QUANTIZATION, "-o", "s.npz", scheduler=False)
+    text = complaint("--data", "codes", *QUANTIZATION, "-o", "s.npz", "--workers", "1", scheduler=False)
     assert text == f'needs {module}: pip install "bytenorm[dask]"'
 
 

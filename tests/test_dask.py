@@ -17,8 +17,8 @@ from dying_worker import DieOnce
 
 import bytenorm as bn
 from bytenorm import dask as bd
-from bytenorm.calibration import ChannelStatistics
-from bytenorm.dask import cluster, files, reduction
+from bytenorm.calibration import ChannelStatistics, files
+from bytenorm.dask import cluster, reduction
 
 SCALE, ZERO_POINT = 0.07, 3
 

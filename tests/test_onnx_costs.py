@@ -82,3 +82,19 @@ def test_ranges_are_those_of_the_quantizers_own_calibrator(monkeypatch, rank, qu
     monkeypatch.setattr(static_quantizer, "measure", lambda *args: asked.append(args))
     assert quantize_with_report(model, data, quant_format=quant_format)[0] == made
     assert len(asked) == 1
+
+
+def test_the_quantizer_is_imported_when_something_is_quantized(run_python):
+    code = f"""
+import sys
+from bytenorm import onnx as bno
+from bytenorm.cli import main
+bno.inspect(bno.digits_model())
+assert main(["inspect", {str(DIGITS)!r}]) == 0
+assert "quantize" in dir(bno)
+assert "onnxruntime.quantization" not in sys.modules
+bno.quantize
+assert "onnxruntime.quantization" in sys.modules
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -314,7 +314,7 @@ def test_public_names_of_calibration():
 
 DOCUMENTED = [name for name in bn.__all__ if callable(getattr(bn, name))]
 VERBS = [name for name in bno.__all__ if inspect.isfunction(getattr(bno, name))]
-THINGS = [vars(bn)[name] for name in DOCUMENTED] + [vars(bno)[name] for name in VERBS]
+THINGS = [vars(bn)[name] for name in DOCUMENTED] + [getattr(bno, name) for name in VERBS]
 THINGS += [vars(calibration)[name] for name in calibration.__all__]
 
 

@@ -28,7 +28,7 @@ from .screen import Screen, one_line
 
 FAULT, BAD, SIGNALLED = 1, 2, 128
 ONNX = ("onnx", ("onnx", "onnxruntime", "rich"))  # the extra, and what it brings
-EXTRAS = {"calibrate": ("dask", ("dask", "distributed", "rich"))}  # of commands that need another
+EXTRAS = {"calibrate": ("dask", ("rich",))}  # of commands that need another; workers need the rest
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
 USERS = (ValueError, ImportError, OSError, RuntimeError, MemoryError)  # errors of input and surroundings
 
@@ -154,7 +154,7 @@ def _run(argv: Sequence[str]) -> int:
         options = parse(argv)
     except SystemExit as end:  # argparse has written the help, the version or the error
         return end.code if isinstance(end.code, int) else BAD
-    _require_extra(*EXTRAS.get(options.command, ONNX))
+    require_extra(*EXTRAS.get(options.command, ONNX))
     module = import_module(f".{options.command}", __package__)
     run: Callable[..., int | None] = module.run
     before = logging.root.manager.disable
@@ -165,7 +165,8 @@ def _run(argv: Sequence[str]) -> int:
         logging.disable(before)
 
 
-def _require_extra(extra: str, names: Sequence[str]) -> None:
+def require_extra(extra: str, names: Sequence[str]) -> None:
+    """Import what an extra brings, or raise an ImportError that says how to get it."""
     for name in names:
         try:
             import_module(name)

@@ -150,9 +150,9 @@ number of workers, and also if some of them die while they count.
 CALIBRATE_EPILOG = """\
 --json:
   data, output, files, size (bytes), dtype (of the codes), channels, axis,
-  scale, zero_point, workers, scheduler (null: a cluster of its own), count
-  (values of each channel), and, one number a channel: minimum and maximum (as
-  codes), mean and var (in real units)
+  scale, zero_point, workers (null: the command itself counted), scheduler
+  (null: none that was there), count (values of each channel), and, one number
+  a channel: minimum and maximum (as codes), mean and var (in real units)
 
 examples:
   bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
@@ -387,7 +387,7 @@ def _add_calibrate(made: argparse.ArgumentParser) -> None:
     )
     _add_output(made)
     where = made.add_argument_group(
-        "workers", "By default a cluster on this machine, which ends with the command."
+        "workers", "By default, above 4 GiB, a cluster on this machine, for that time."
     )
     where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
     where.add_argument(

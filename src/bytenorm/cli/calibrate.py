@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from dask.utils import parse_bytes
 
 from .._files import kind_of
-from ..dask.cluster import connected, count_files, local_cluster
-from ..dask.files import Reading
+from ..calibration.files import Reading, count_here
 from ..dtypes import qint8, quint8
+from . import require_extra
 from .interrupts import held
 from .places import require_output
 from .screen import as_size
@@ -26,8 +25,11 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from ..calibration import ChannelStatistics
+    from ..calibration.files import ArrayFile
     from .screen import Screen
 
+LARGEST = 4 << 30  # bytes of files that one process counts: two seconds, as long as workers take to start
 DTYPES = {None: None, "uint8": quint8, "int8": qint8}
 NAMES = {
     "scale": "--scale",
@@ -49,17 +51,19 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         # Where a worker looks for them; it need not have been started in this folder.
         files = how.look_at([str(Path(path).absolute()) for path in paths], [_label(path) for path in paths])
         kind = how.codes(files[0])
-        progress("starting", 0, 0)
-        with _cluster(options) as client:
-            workers = len(client.scheduler_info(n_workers=-1)["workers"])
-            found = count_files(client, files, how, lambda done, whole: progress("counting", done, whole))
+        size = sum(file.size for file in files)
+        if _is_for_one(options, size):
+            workers = None
+            found = count_here(files, how, lambda done, whole: progress("counting", done, whole))
+        else:
+            workers, found = _counted_by_workers(options, files, how, progress)
     found.save(options.output)
-    size = sum(file.size for file in files)
     mean, var = found.mean(), found.var()
     channels = files[0].shape[options.axis]
     count = size // files[0].dtype.itemsize // channels
     its = f"{_several(len(files), 'file')}, {as_size(size)} of {files[0].dtype}, {_several(channels, 'channel')}"
-    screen.line(f"{its} on axis {options.axis}, {_several(workers, 'worker')}")
+    who = "one process" if workers is None else _several(workers, "worker")
+    screen.line(f"{its} on axis {options.axis}, {who}")
     screen.line(f"{_several(count, 'value')} a channel, codes from {found.minimum.min()} to {found.maximum.max()}")
     screen.line(
         f"means of the channels from {mean.min():.4g} to {mean.max():.4g}, "
@@ -98,9 +102,30 @@ def _one_or_all(values: list[T]) -> T | list[T]:
     return values[0] if len(values) == 1 else values
 
 
+def _is_for_one(options: argparse.Namespace, size: int) -> bool:
+    """Say whether this process counts: no workers are asked for, and it takes no longer than starting some."""
+    asked = (options.scheduler, options.workers, options.memory_limit)
+    return size <= LARGEST and all(one is None for one in asked)
+
+
+def _counted_by_workers(
+    options: argparse.Namespace, files: list[ArrayFile], how: Reading, progress: Callable[[str, int, int], None]
+) -> tuple[int, ChannelStatistics]:
+    """Return how many workers there are, and what they counted."""
+    require_extra("dask", ("dask", "distributed"))
+    from ..dask.cluster import count_files  # noqa: PLC0415 (half a second)
+
+    progress("starting", 0, 0)
+    with _cluster(options) as client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        return workers, count_files(client, files, how, lambda done, whole: progress("counting", done, whole))
+
+
 @contextmanager
 def _cluster(options: argparse.Namespace) -> Iterator[Client]:
     """Give a client of the cluster that the options name."""
+    from ..dask.cluster import connected, local_cluster  # noqa: PLC0415
+
     if options.scheduler is not None:
         for name, value in (("--workers", options.workers), ("--memory-limit", options.memory_limit)):
             if value is not None:
@@ -120,6 +145,8 @@ def _cluster(options: argparse.Namespace) -> Iterator[Client]:
 def _memory(text: str | None) -> int | str:
     if text is None:
         return "auto"
+    from dask.utils import parse_bytes  # noqa: PLC0415
+
     try:
         return int(parse_bytes(text))
     except ValueError:

@@ -14,7 +14,7 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 from .. import __version__
 from ..calibration import ChannelStatistics
-from .files import SHARE, ArrayFile, Reading, count, shares
+from ..calibration.files import SHARE, ArrayFile, Reading, count, work_of
 from .reduction import TOGETHER, merged
 
 CONNECT = 10.0  # seconds to find a scheduler
@@ -122,9 +122,7 @@ def count_files(
         If the cluster was lost, or several workers died of the same share.
     """
     axis = how.axis % len(files[0].shape)
-    work = list(shares(files, axis, share))
-    if not work:
-        raise ValueError(f"{files[0].label} and the others hold no values")
+    work = work_of(files, how, share)
     whole = sum(file.size for file in files)
     try:
         # Not pure: the same file may hold something else when it is counted another time.

@@ -9,9 +9,9 @@ import dask.array as da
 import numpy as np
 
 from .. import _checks
+from .._one_thread import one_thread
 from ..batch_norm import BatchNorm
 from .blocks import Codes, Quantization, codes_of
-from .one_thread import one_thread
 
 
 def batch_norm(x: da.Array, norm: BatchNorm, scale: Any, zero_point: Any) -> da.Array:

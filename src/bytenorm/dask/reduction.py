@@ -9,9 +9,9 @@ import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
+from .._one_thread import one_thread
 from ..calibration import ChannelStatistics
 from .blocks import Quantization, codes_of
-from .one_thread import one_thread
 
 TOGETHER = 8  # statistics that one task merges
 

@@ -3,6 +3,10 @@
 Needs onnx and onnxruntime: ``pip install "bytenorm[onnx]"``.
 """
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 try:
     import onnx as _onnx  # noqa: F401
     import onnxruntime as _onnxruntime  # noqa: F401
@@ -15,9 +19,11 @@ from .data import ImageInput
 from .digits import digits_model
 from .inspection import BatchNormInfo, Inspection, inspect
 from .lowering import LoweringWarning, lower
-from .quantization import quantize
 from .runtime import custom_op_library, register, session
 from .saturation import SaturationWarning, sums_saturate
+
+if _TYPE_CHECKING:
+    from .quantization import quantize
 
 __all__ = [
     "BatchNormInfo",
@@ -38,3 +44,13 @@ __all__ = [
     "session",
     "sums_saturate",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name != "quantize":  # which brings ONNX Runtime's quantizer in
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(".quantization", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import numpy as np
 from .. import _checks
 from .._files import require_file
 from .._npy import header, map_array, reading, size_of
-from ..calibration import ChannelStatistics
+from .._one_thread import one_thread
 from ..dtypes import DType, dtype_of, quint8
 from ..quantize import quantize_per_channel, quantize_per_tensor
 from ..tensor import QuantizedTensor
-from .one_thread import one_thread
+from .statistics import ChannelStatistics
 
 SHARE = 32 << 20  # bytes of files that one task reads: some milliseconds of work, next to the scheduler's one
 
@@ -213,6 +213,32 @@ def shares(files: Sequence[ArrayFile], axis: int, most: int = SHARE) -> Iterator
             size += piece.size
     if share:
         yield tuple(share)
+
+
+def work_of(files: Sequence[ArrayFile], how: Reading, most: int = SHARE) -> list[tuple[Piece, ...]]:
+    """Return the :func:`shares` of files, or raise a ValueError if they hold no values."""
+    work = list(shares(files, how.axis % len(files[0].shape), most))
+    if not work:
+        raise ValueError(f"{files[0].label} and the others hold no values")
+    return work
+
+
+def count_here(
+    files: Sequence[ArrayFile], how: Reading, progress: Callable[[int, int], None]
+) -> ChannelStatistics:
+    """Return the statistics of files, counted by this process with all its threads, a piece in memory at a time.
+
+    `progress` is told the bytes that are done, and all of them.
+    """
+    found = ChannelStatistics(files[0].shape[how.axis])
+    done, whole = 0, sum(file.size for file in files)
+    for share in work_of(files, how):
+        for piece in share:
+            progress(done, whole)
+            found.update(how.tensor(piece), how.axis)
+            done += piece.size
+    progress(done, whole)
+    return found
 
 
 def count(share: Sequence[Piece], how: Reading, channels: int) -> ChannelStatistics:
