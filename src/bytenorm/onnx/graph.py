@@ -237,6 +237,13 @@ class Graph:
         self._initializers[name] = tensor
         return name
 
+    def set_constant(self, name: str, value: Array) -> None:
+        """Give an initializer another value, for all that read it, subgraphs included."""
+        self._initializers[name].CopyFrom(numpy_helper.from_array(value, name))
+        self._arrays.pop(name, None)
+        for reader in self.readers(name):
+            self._forget_values(reader)
+
     def make(self, op: str, inputs: Sequence[str], output: str, name: str, **attributes: object) -> NodeProto:
         """Make a standard node, named `name` or alike, and add it."""
         node = helper.make_node(op, list(inputs), [output], name=self.new_node_name(name))

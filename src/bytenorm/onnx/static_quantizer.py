@@ -181,6 +181,10 @@ class StaticQuantizer:
     def _float_nodes(self) -> Mapping[str, onnx.NodeProto]:
         return {node.name: node for node in self._graph.nodes}
 
+    def constant(self, name: str) -> np.ndarray | None:
+        """Return the value of a constant of the float model that is quantized; None if it has no such one."""
+        return self._graph.constant(name)
+
     def run(self, name: str = "") -> tuple[Graph, dict[str, onnx.NodeProto]]:
         """Quantize.
 
