@@ -1,4 +1,4 @@
-"""Scales and zero points that change in a made graph: the oracle is ONNX Runtime's quantizer, told them beforehand."""
+"""Scales that change in a made graph. The oracle is ONNX Runtime's quantizer, told them beforehand."""
 
 import re
 
@@ -14,7 +14,7 @@ from bytenorm.onnx.static_quantizer import StaticQuantizer
 from bytenorm.onnx.tuning.rescaling import activations, set_qparams
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -22,11 +22,11 @@ def quantizer_of(monkeypatch, model, data, **options):
     """Return what `quantize` runs, before it does."""
 
     def stop(quantizer, name=""):
-        raise Stopped(quantizer)
+        raise StoppedError(quantizer)
 
     with monkeypatch.context() as patch:
         patch.setattr(StaticQuantizer, "run", stop)
-        with pytest.raises(Stopped) as stopped:
+        with pytest.raises(StoppedError) as stopped:
             bno.quantize(model, data, **options)
     return stopped.value.args[0]
 
@@ -66,7 +66,8 @@ def changes(rng, quantizer, graph):
         if rng.random() < 0.7:
             move = 0 if tensor in limits else int(rng.integers(-20, 21))
             low = -128 if signed else 0
-            drawn[tensor] = (float(np.float32(scale * rng.uniform(0.5, 1))), min(max(zero_point + move, low), low + 255))
+            zero = min(max(zero_point + move, low), low + 255)
+            drawn[tensor] = (float(np.float32(scale * rng.uniform(0.5, 1))), zero)
     return drawn
 
 
@@ -86,7 +87,7 @@ def test_as_if_quantized_with_them(monkeypatch, seed):
 
 
 def layers(rng, weight_size=1.0, transposed=False):
-    """Two layers that share their weight, behind what moves codes; one input is captured by a branch."""
+    """Two layers that share their weight, behind what moves codes; a branch reads the input of one."""
     b = Nodes()
     b.input("x", np.float32, ["N", 4, 6, 6])
     b.constant("w", weight_size * rng.normal(0, 0.3, (4, 4, 1, 1)), np.float32)
@@ -99,7 +100,7 @@ def layers(rng, weight_size=1.0, transposed=False):
     b.constant("yes", np.array(True))
     ends = [helper.make_tensor_value_info(name, 1, None) for name in ("then", "else")]
     then, other = (
-        helper.make_graph([helper.make_node(op, ["r"], [end.name])], op, [], [end])
+        helper.make_graph([helper.make_node(op, ["p"], [end.name])], op, [], [end])
         for op, end in zip(("Identity", "Neg"), ends, strict=True)
     )
     b.node("ReduceMax", ["x"], "top", keepdims=0)
@@ -107,7 +108,7 @@ def layers(rng, weight_size=1.0, transposed=False):
     b.node("Greater", ["top", "one"], "is")
     b.node("If", ["is"], "z", then_branch=then, else_branch=other)
     b.output("y", np.float32, ["N", 4, 3, 3])
-    b.output("z", np.float32, ["N", 4, 6, 6])
+    b.output("z", np.float32, ["N", 4, 3, 3])
     return b.model()
 
 

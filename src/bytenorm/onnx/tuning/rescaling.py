@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..graph import Graph
 
-    Array = npt.NDArray[np.generic]
+    Array = npt.NDArray[Any]
     Constants = Callable[[str], Array | None]
 
 _CODES = "_quantized"  # behind the name of a constant, for its codes
@@ -68,8 +67,9 @@ def activations(graph: Graph) -> dict[str, ActivationQParams]:
         if not graph.readers(scale) and not graph.is_captured(scale):
             continue
         step, zero = graph.constant(scale), graph.constant(f"{name}_zero_point")
-        if step is not None and step.dtype == np.float32 and zero is not None and zero.dtype in (np.int8, np.uint8):
-            found[name] = ActivationQParams(float(step.item()), int(zero.item()), zero.dtype == np.int8)
+        if step is None or zero is None or step.dtype != np.float32 or zero.dtype not in (np.int8, np.uint8):
+            continue
+        found[name] = ActivationQParams(float(step.item()), int(zero.item()), zero.dtype == np.int8)
     return found
 
 
@@ -151,7 +151,8 @@ def _layer(graph: Graph, node: NodeProto) -> _Layer | None:
         if len(node.input) <= at or not node.input[at]:
             return None
         axis = 0 if node.op_type == "QLinearConv" or _transposed(node) else 1
-        return _Layer(node.input[1], *node.input[3:6], axis, node.input[at], None)
+        weight, steps, zero_point = node.input[3:6]
+        return _Layer(node.input[1], weight, steps, zero_point, axis, node.input[at], None)
     if len(node.input) < 3:
         return None
     x, weight, bias = (graph.maker(tensor) for tensor in node.input[:3])
@@ -163,7 +164,8 @@ def _layer(graph: Graph, node: NodeProto) -> _Layer | None:
     if codes is None or codes.dtype != np.int32 or len(weight.input) < 3:
         return None
     axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)
-    return _Layer(x.input[1], *weight.input[:3], axis, bias.input[0], bias.input[1])
+    of_weight = weight.input[:3]
+    return _Layer(x.input[1], of_weight[0], of_weight[1], of_weight[2], axis, bias.input[0], bias.input[1])
 
 
 def _widen(graph: Graph, layer: _Layer, values: dict[str, Array], constants: Constants) -> None:
@@ -198,7 +200,7 @@ def _value(graph: Graph, name: str, values: Mapping[str, Array]) -> Array:
 
 
 def _bias(graph: Graph, layer: _Layer, constants: Constants) -> Array:
-    """Return a bias in real units: as in float, or, where a step behind the quantizer wrote it, as its codes say."""
+    """Return a bias: as in float, or, where a step behind the quantizer wrote it, as its codes say."""
     if layer.bias.endswith(_CODES):
         return _float(graph, layer.bias, constants)
     return np.asarray(_value(graph, layer.bias, {}) * _bias_scale(graph, layer, {}).astype(np.float64))
