@@ -666,7 +666,7 @@ def test_a_norm_in_a_subgraph():
 
 DIGITS = """\
 norm             channels  written as                 reads                        runs in  folds into
-input/norm              1  BatchNormalization         input image                  float    no: it reads an input of the model
+input/norm              1  BatchNormalization         input image                  float    no: it reads an input of the model; forward: the Conv stem/conv pads it with zeros
 stem/norm              24  BatchNormalization + Relu  Conv stem/conv               float    Conv stem/conv
 residual1/norm1        24  BatchNormalization + Relu  MaxPool stem/pool            float    no: it reads the MaxPool stem/pool
 residual1/norm2        24  BatchNormalization + Relu  Conv residual1/conv1         float    Conv residual1/conv1
@@ -699,7 +699,7 @@ def test_as_plain_data():
                 "activation": "", "runs_in": "float", "folds_into": "",
                 "reason": "it reads 8-bit data", "lowerable": False,
                 "problem": "its parameters have different lengths: scale 3, B 2, input_mean 3, input_var 3",
-                "pattern": "", "unfused": "",
+                "pattern": "", "unfused": "", "forward": False, "reason_forward": "",
             }
         ],
         "opset": 17,

@@ -46,7 +46,8 @@ INSPECT_EPILOG = """\
   constants), in_float, in_8_bits, foldable, and
   norms: each with name, channels, written, reads, activation, runs_in,
   folds_into, reason, lowerable, problem, pattern ("concat", "concat + pool",
-  "add", "single" or ""), unfused (why it is single)
+  "add", "single" or ""), unfused (why it is single), forward (whether
+  folds_into is behind it), reason_forward (why no layer behind it takes it up)
 
 examples:
   bytenorm inspect model.onnx

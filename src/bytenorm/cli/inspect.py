@@ -43,9 +43,12 @@ def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
     written = norm.written + (f" + {norm.activation}" if norm.activation else "")
     row = [norm.name, "?" if norm.channels is None else str(norm.channels), written, norm.reads]
     if not quantized:
+        if norm.folds_into:
+            return [*row, f"yes, into {norm.folds()}" if norm.forward else "yes"]
         # What it reads stands beside it: the layer that takes it up, or the usual reason why none does.
-        why = "" if norm.reason.startswith("it reads ") else f": {norm.reason}"
-        return [*row, "yes" if norm.folds_into else f"no{why}"]
+        reasons = [] if norm.reason.startswith("it reads ") else [norm.reason]
+        reasons += [f"forward: {norm.reason_forward}"] if norm.reason_forward and not norm.activation else []
+        return [*row, f"no{': ' if reasons else ''}{'; '.join(reasons)}"]
     how = "8 bits" if norm.runs_in == "8-bit" else "float"
     why = f": {norm.problem}" if norm.problem else ""
     row.append(f"{how}, can be lowered" if norm.lowerable else how + why)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .constant_inputs import free_initializers
 from .conversions import unify
 from .folding import layer_to_fold_into
+from .folding_forward import WayForward, way_forward
 from .function import DOMAIN
 from .graph import Graph, label, opset_of, what_feeds
 from .model import load_model, without_functions
@@ -42,9 +43,10 @@ class BatchNormInfo:
     runs_in : str
         ``float`` or ``8-bit``.
     folds_into : str
-        The node whose weights can take the norm up; empty if there is none.
+        The node whose weights can take the norm up, or the nodes behind the norm that all can; empty if there is
+        none. Behind it :func:`bytenorm.onnx.quantize` lets a norm stay where 8-bit weights cannot hold its gains.
     reason : str
-        Why it cannot be folded.
+        Why the layer before it cannot take it up.
     lowerable : bool
         Whether :func:`bytenorm.onnx.lower` can let it run in 8 bits where it stands.
     problem : str
@@ -56,6 +58,11 @@ class BatchNormInfo:
         cannot be lowered.
     unfused : str
         Why it is single, where it is not lowered yet.
+    forward : bool
+        Whether `folds_into` is behind the norm.
+    reason_forward : str
+        Why the layers behind it cannot take it up; empty if they can, if the one before it can, or if it reads
+        8-bit data.
     """
 
     name: str
@@ -70,6 +77,20 @@ class BatchNormInfo:
     problem: str
     pattern: str = ""
     unfused: str = ""
+    forward: bool = False
+    reason_forward: str = ""
+
+    def folds(self) -> str:
+        """Return where the norm folds, or why nowhere, as tables show it."""
+        if self.folds_into:
+            return (
+                f"the next layer{'s' * (' and ' in self.folds_into)} {self.folds_into}"
+                if self.forward
+                else self.folds_into
+            )
+        # An activation behind it stands beside it.
+        forward = f"; forward: {self.reason_forward}" if self.reason_forward and not self.activation else ""
+        return f"no: {self.reason}{forward}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,7 @@ class Inspection:
 
     @property
     def foldable(self) -> tuple[BatchNormInfo, ...]:
-        """The norms that a layer before them can take up."""
+        """The norms that a layer before them can take up, or the layers behind them."""
         return tuple(n for n in self.norms if n.folds_into)
 
     def summary(self) -> str:
@@ -121,7 +142,7 @@ class Inspection:
                 n.written + (f" + {n.activation}" if n.activation else ""),
                 n.reads,
                 n.runs_in,
-                n.folds_into or f"no: {n.reason}",
+                n.folds(),
             )
             for n in self.norms
         ]
@@ -199,6 +220,9 @@ def _is_lowerable(norm: Norm) -> bool:
 def _info(graph: Graph, norm: Norm, pattern: Pattern | None) -> BatchNormInfo:
     layer, reason = layer_to_fold_into(graph, norm)
     runs_in_8_bits = norm.lowered or norm.written.startswith("QLinear")
+    in_float = not runs_in_8_bits and norm.source is None
+    way = way_forward(graph, norm) if layer is None and in_float else WayForward()
+    layers = [layer] if layer is not None else [ahead.node for ahead in way.layers]
     return BatchNormInfo(
         name=norm.name,
         channels=norm.channels,
@@ -206,10 +230,12 @@ def _info(graph: Graph, norm: Norm, pattern: Pattern | None) -> BatchNormInfo:
         reads=what_feeds(graph, norm.input),
         activation=norm.activation.op_type if norm.activation is not None else "",
         runs_in="8-bit" if runs_in_8_bits else "float",
-        folds_into=f"{layer.op_type} {label(layer)}" if layer is not None else "",
+        folds_into=" and ".join(f"{node.op_type} {label(node)}" for node in layers),
         reason=reason,
         lowerable=_is_lowerable(norm),
         problem=norm.problem,
         pattern=pattern.name if pattern is not None else norm.pattern,
         unfused=pattern.reason if pattern is not None else "",
+        forward=bool(way.layers),
+        reason_forward=way.reason,
     )

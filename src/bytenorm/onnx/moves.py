@@ -40,13 +40,13 @@ def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
     if before is None or behind is None or axis >= len(behind):
         return None
     if node.op_type == "Squeeze":
-        gone = _axes(graph, node, len(before))
+        gone = named_axes(graph, node, len(before))
         if gone is None:
             gone = {i for i, n in enumerate(before) if n == 1} if None not in before else None
         left = [] if gone is None else [i for i in range(len(before)) if i not in gone]
         return left[axis] if axis < len(left) else None
     if node.op_type == "Unsqueeze":
-        new = _axes(graph, node, len(behind))
+        new = named_axes(graph, node, len(behind))
         return None if new is None or axis in new else axis - sum(i < axis for i in new)
     # Without those of size 1 the axes are the same; of one whose size is open the others leave no doubt.
     old, new_axes = ([i for i, n in enumerate(shape) if n != 1] for shape in (before, behind))
@@ -62,7 +62,7 @@ def permutation(node: NodeProto, rank: int | None) -> list[int] | None:
     return perm if sorted(perm) == list(range(len(perm) if rank is None else rank)) else None
 
 
-def _axes(graph: Graph, node: NodeProto, rank: int) -> set[int] | None:
+def named_axes(graph: Graph, node: NodeProto, rank: int) -> set[int] | None:
     """Return the axes that a Squeeze or Unsqueeze names, all if they are not known; None if it names none."""
     axes = int_list(node, "axes")
     if axes is None and len(node.input) > 1 and node.input[1]:

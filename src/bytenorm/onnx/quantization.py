@@ -19,6 +19,7 @@ from .constant_inputs import free_initializers
 from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
 from .folding import fold
+from .folding_judgement import fold_where_weights_hold
 from .function import DOMAIN
 from .graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
 from .inspection import is_quantized
@@ -60,7 +61,7 @@ class QuantizationReport:
     Attributes
     ----------
     folded : tuple of str
-        Norms that the layer before them took up.
+        Norms that the layer before them took up, or those behind them.
     outcomes : tuple of Outcome
         The other norms; with a problem where one stays in float.
     comparison : Comparison
@@ -75,6 +76,8 @@ class QuantizationReport:
         Nodes of `nodes_to_exclude` that ONNX Runtime's preparation of the model left out, such as a Dropout.
     steps : tuple of Step
         What was tried to bring the 8-bit network nearer to the float one, and whether it is taken.
+    stayed : tuple of str
+        Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
     """
 
     folded: tuple[str, ...]
@@ -84,6 +87,7 @@ class QuantizationReport:
     alone: Comparison | None = None
     gone: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    stayed: tuple[str, ...] = ()
 
 
 def quantize(
@@ -110,8 +114,9 @@ def quantize(
 ) -> onnx.ModelProto:
     """Make an 8-bit model of a float one, its batch norms included.
 
-    Norms that can be folded are folded; ONNX Runtime's static quantizer does the rest of the network; the other
-    norms, with the Relu or Clip behind them, get 8-bit inputs and outputs and are lowered as by :func:`lower`.
+    Norms that can be folded, back or forward, are folded; ONNX Runtime's static quantizer does the rest of the
+    network; the other norms, with the Relu or Clip behind them, get 8-bit inputs and outputs and are lowered as by
+    :func:`lower`.
 
     Parameters
     ----------
@@ -275,7 +280,7 @@ def quantize_with_report(
 
     norms = find_norms(graph, {label(node) for node in left_out})
     excluded, included = _split(norms, left_out)
-    folded = fold(graph, included)
+    folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
     kept, odd = _without_odd(included, folded)
     left_out += [node for n in (*excluded, *odd) for node in n.nodes]
     left_out += _makers_of_parameters(graph, odd)
@@ -312,7 +317,7 @@ def quantize_with_report(
         alone = _alone(original, data, options, left_names, progress)
     names = tuple(n.name for n in folded)
     return made, QuantizationReport(
-        names, tuple(outcomes), comparison, chosen, alone, quantizer.gone, tuning.steps
+        names, tuple(outcomes), comparison, chosen, alone, quantizer.gone, tuning.steps, stayed
     )
 
 
@@ -367,6 +372,19 @@ def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], 
     having = [any(id(node) in wanted for node in norm.nodes) for norm in norms]
     ours, others = ([n for n, has in zip(norms, having, strict=True) if has is which] for which in (True, False))
     return ours, others
+
+
+def _folded(
+    graph: Graph, norms: list[Norm], data: Dataset, *, per_channel: bool, reduce_range: bool
+) -> tuple[list[Norm], tuple[str, ...]]:
+    """Fold norms back, else forward; return those that are gone, and names of those that weights cannot hold."""
+    back = fold(graph, norms)
+    gone = {id(norm) for norm in back}
+    left = [norm for norm in norms if id(norm) not in gone]
+    forward, stayed = fold_where_weights_hold(
+        graph, left, data, per_channel=per_channel, reduce_range=reduce_range
+    )
+    return [*back, *forward], tuple(norm.name for norm in stayed)
 
 
 def _without_odd(norms: list[Norm], folded: list[Norm]) -> tuple[list[Norm], list[Norm]]:
