@@ -22,6 +22,7 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 13):
     )
 
 from .dropin import quantized_batch_norm
+from .folding import fold_forward
 from .legacy import from_legacy, to_legacy
 from .lowering import LoweringWarning, lower
 from .migration import load_legacy, migrate
@@ -43,6 +44,7 @@ __all__ = [
     "BatchNormQuantizer",
     "LoweringWarning",
     "batch_norm",
+    "fold_forward",
     "from_legacy",
     "load_legacy",
     "lower",

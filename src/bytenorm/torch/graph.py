@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch._ops import OpOverload, OpOverloadPacket
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, GraphModule, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -96,6 +98,9 @@ class Program(Protocol):
     def replaced(self, old: Node, new: Node) -> None:
         """Take note that a node took the place of another."""
 
+    def add_tensor(self, name: str, value: Tensor, user: Node) -> Node:
+        """Return a node, in front of its user, of a new parameter that requires no gradient."""
+
     def finish(self) -> Any:
         """Return the changed program."""
 
@@ -134,6 +139,14 @@ class _Module:
     def replaced(self, old: Node, new: Node) -> None:
         pass
 
+    def add_tensor(self, name: str, value: Tensor, user: Node) -> Node:
+        name = _free_name(name, lambda n: hasattr(self._module, n))
+        self._module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+        with self.graph.inserting_before(user):
+            node = self.graph.get_attr(name)
+        node.meta["val"] = _as_fake(value, user)
+        return node
+
     def finish(self) -> GraphModule:
         self.graph.lint()
         self._module.recompile()
@@ -149,6 +162,8 @@ class _Exported:
         self._module = GraphModule(program.graph_module, copy.deepcopy(program.graph))
         self._module.meta.update(program.graph_module.meta)
         self.graph = self._module.graph
+        for node, copied in zip(program.graph.nodes, self.graph.nodes, strict=True):
+            copied.name = node.name  # a copy calls `input`, as of a Sequential, `input_1`
         self._signature = copy.deepcopy(program.graph_signature)
         self._state = dict(program.state_dict)
         s = self._signature
@@ -177,6 +192,17 @@ class _Exported:
 
     def replaced(self, old: Node, new: Node) -> None:
         self._signature.replace_all_uses(old.name, new.name)
+
+    def add_tensor(self, name: str, value: Tensor, user: Node) -> Node:
+        name = _free_name(name, lambda n: n in self._state or n in self._program.constants)
+        with self.graph.inserting_before(next(iter(self.graph.nodes))):
+            node = self.graph.placeholder(f"p_{name}")
+        node.meta["val"] = _as_fake(value, user)
+        spec = InputSpec(InputKind.PARAMETER, TensorArgument(node.name), name)
+        self._signature.input_specs.insert(0, spec)
+        self._state[name] = torch.nn.Parameter(value, requires_grad=False)
+        self._names[node.name] = name
+        return node
 
     def finish(self) -> ExportedProgram:
         self.graph.lint()
@@ -215,6 +241,23 @@ def open_program(program: GraphModule | ExportedProgram) -> Program:
         "program must be a torch.export.ExportedProgram or a torch.fx.GraphModule, as convert_pt2e returns it, "
         f"got {type(program).__name__}"
     )
+
+
+def _free_name(name: str, is_taken: Callable[[str], bool]) -> str:
+    free, n = name, 0
+    while is_taken(free):
+        n += 1
+        free = f"{name}_{n}"
+    return free
+
+
+def _as_fake(value: Tensor, like: Node) -> Tensor:
+    """Return what a tensor is to tracing, where that was noted of another node."""
+    noted = like.meta.get("val")
+    if not isinstance(noted, FakeTensor):
+        return value
+    made: Tensor = noted.fake_mode.from_tensor(value, static_shapes=True)
+    return made
 
 
 def _detached(value: Tensor) -> Tensor:
