@@ -84,6 +84,38 @@ def test_ranges_are_those_of_the_quantizers_own_calibrator(monkeypatch, rank, qu
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_ranges_of_histograms_are_those_of_the_quantizers_own_calibrator(monkeypatch, method):
+    model, data = network(4)
+    data[1]["x"] *= 3  # a later sample reaches further
+    del model.graph.output[-1], model.graph.node[-2:]  # a root of negative numbers: these methods take no NaN
+    options = {"calibrate_method": method, "fast": True}
+    made = bno.quantize(model, data, **options)
+    asked = []
+    monkeypatch.setattr(static_quantizer, "measure_by_histograms", lambda *args, **others: asked.append(args))
+    assert bno.quantize(model, data, **options) == made
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_histograms_keep_what_one_sample_makes(monkeypatch, method):
+    """An older quantizer too: it is handed one sample at a time, and told to forget it."""
+    model, data = network(4)
+    asked = []
+
+    def quantize_static(before, behind, reader, *, quant_format, extra_options, **options):
+        asked.append(extra_options["CalibStridedMinMax"])
+        for start in range(len(reader)):
+            reader.set_range(start, start + 1)
+            assert [reader.get_next()["x"].shape[0], reader.get_next()] == [1, None]
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(static_quantizer.ort_quantization, "quantize_static", quantize_static)
+    with pytest.raises(ValueError, match="seen"):
+        bno.quantize(model, data, calibrate_method=method, fast=True)
+    assert asked == [1]
+
+
 def test_the_quantizer_is_imported_when_something_is_quantized(run_python):
     code = f"""
 import sys

@@ -21,6 +21,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from .clashes import Clashes, twice_defined
 from .exclusion import lost_activations, needed_activations, with_name
 from .graph import Graph, is_op
+from .histograms import measure_by_histograms
 from .model import fits_one_file, save_model
 from .norms import activation_limits
 from .plain_layers import make_layers_plain
@@ -205,12 +206,12 @@ class StaticQuantizer:
         ValueError
             If ONNX Runtime cannot quantize the model, or if the data is bad.
         """
-        minmax = self._options["calibrate_method"] == METHODS["minmax"]
+        method = self._options["calibrate_method"]
         reader = _Reader(
             self._data,
             stage(self._progress, f"{name}: calibrate" if name else "calibrate"),
             {info.name: self._clashes.renamed(info.name) for info in self._data.inputs},
-            one_by_one=not minmax,
+            one_by_one=method != METHODS["minmax"],
         )
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
             before, behind, ranges = (Path(folder, name) for name in ("prepared.onnx", "8bit.onnx", "ranges.json"))
@@ -227,8 +228,13 @@ class StaticQuantizer:
             try:
                 options["use_external_data_format"] = _large(self._graph.model)
                 save_model(self._graph.model, before)
-                if minmax and _takes_ranges() and self._ranges is None:
+                minmax = method == METHODS["minmax"]
+                if not _takes_ranges():
+                    options = options if minmax else _by_strides(options)
+                elif self._ranges is None and minmax:
                     measure(before, reader, self._marks.norms, ranges)
+                elif self._ranges is None:
+                    measure_by_histograms(before, reader.again, method, ranges, large=_large(self._graph.model))
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
             except Exception as error:
                 if reader.error is not None:
@@ -267,14 +273,21 @@ def quantize_alone(
     names = {info.name: info.name for info in data.inputs}
     reader = _Reader(data, stage(progress, "alone: calibrate"), names, one_by_one=not minmax)
     with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
-        before, prepared, behind = (
-            str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx")
+        before, prepared, behind, ranges = (
+            str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx", "ranges.json")
         )
         try:
             large = _large(model)
             save_model(model, before)
             quant_pre_process(before, prepared, skip_symbolic_shape=True, save_as_external_data=large)
-            ort_quantization.quantize_static(prepared, behind, reader, use_external_data_format=large, **options)
+            made = {**options, "use_external_data_format": large}
+            if not minmax and not _takes_ranges():
+                made = _by_strides(made)
+            elif not minmax:
+                method = options["calibrate_method"]
+                measure_by_histograms(Path(prepared), reader.again, method, Path(ranges), large=large)
+                made["calibration_cache_path"] = ranges
+            ort_quantization.quantize_static(prepared, behind, reader, **made)
             return onnx.load_model(behind)
         except Exception as error:
             raise _failure(error) from error
@@ -298,6 +311,14 @@ def _takes_ranges() -> bool:
     return "calibration_cache_path" in inspect.signature(ort_quantization.quantize_static).parameters
 
 
+def _by_strides(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by which an older quantizer keeps what one sample makes, not what all make.
+
+    Its histograms then grow with what comes, so its ranges are a little others than those of all samples at once.
+    """
+    return {**options, "extra_options": {**options.get("extra_options", {}), "CalibStridedMinMax": 1}}
+
+
 def _failure(error: Exception) -> ValueError:
     return ValueError(f"model: ONNX Runtime's quantizer failed: {' '.join(str(error).split())}")
 
@@ -314,12 +335,29 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
         one_by_one: bool = False,
     ) -> None:
         one_by_one = one_by_one and data.takes_any_number
-        self._batches = data.one_by_one() if one_by_one else iter(data)
-        self._done, self._all, self._progress = 0, data.samples if one_by_one else len(data), progress
+        self._data, self._one_by_one = data, one_by_one
+        self._all, self._progress = data.samples if one_by_one else len(data), progress
         self._names = names
         self.error: Exception | None = None  # of the data, which the quantizer may report as its own
+        self.again()
+
+    def again(self) -> _Reader:
+        """Begin with the first sample; return the reader."""
+        self._batches = self._data.one_by_one() if self._one_by_one else iter(self._data)
+        self._done, self._end = 0, math.inf
+        return self
+
+    def __len__(self) -> int:
+        return self._all
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Hand out no more than those before an end, until the next call; those before `start_index` are out."""
+        assert start_index == self._done
+        self._end = end_index
 
     def get_next(self) -> dict[str, np.ndarray] | None:
+        if self._done >= self._end:
+            return None
         if self._progress is not None:
             self._progress(self._done, self._all)
         self._done += 1
