@@ -173,15 +173,15 @@ def _import_own(folder: Path) -> None:
 _stock_dense = partial(_stock, model="densenet.onnx", data="images.npy")
 _own_dense = partial(_quantize, model="densenet.onnx", data="images.npy")
 _stock_wide = partial(_stock, model="wide.onnx", data="wide.npy", method="Percentile")
-_own_wide = partial(_quantize, model="wide.onnx", data="wide.npy", calibrate_method="percentile")
+_own_wide = partial(_quantize, model="wide.onnx", data="wide.npy", calibrate_method="percentile", fast=True)
 _report = ("report", "@densenet8.onnx", "--data", "@few.npy", "-o", "@report.html", "--force")
 _calibrate = ("calibrate", "--data", "@files", "--scale", "0.05", "--zero-point", "128", "-o", "@s.npz", "--force")
 
 JOBS: dict[str, Callable[[Path], None]] = {
     "densenet stock": _stock_dense,
-    "densenet plain": _own_dense,
+    "densenet plain": partial(_own_dense, fast=True),
+    "densenet default": _own_dense,
     "densenet mse": partial(_own_dense, method="mse"),
-    "densenet reestimate": partial(_own_dense, reestimate=True),
     "densenet report": lambda folder: _command(folder, *_report),
     "large inspect": lambda folder: _command(folder, "inspect", "@large.onnx"),
     "large lower": lambda folder: _command(folder, "lower", "@large.onnx", "-o", "@made.onnx", "--force"),

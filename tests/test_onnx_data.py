@@ -1153,3 +1153,22 @@ def test_batch_axes_that_are_none():
     bad[1, 40, 2] = np.nan
     text = message_of(lambda: first_pass([{"x": rows(70), "h": bad}], made))
     assert text == "calibration_data[0]: input 'h' holds nan at [1, 40, 2]"
+
+
+def test_batches_of_large_samples_are_small(tmp_path):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, None]) for name in "xy")
+    model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y]))
+    large = np.random.default_rng(0).normal(size=(7, 3, 70_000)).astype(np.float32)  # 0.8 MiB a sample
+    np.savez(tmp_path / "large.npz", x=large)
+    np.save(tmp_path / "large.npy", large)
+    for data in ([{"x": large}], tmp_path / "large.npz", tmp_path / "large.npy"):
+        opened = open_data(data, model)
+        assert len(opened) == 4
+        batches = [batch["x"] for batch in opened]
+        assert [len(batch) for batch in batches] == [2, 2, 2, 1]
+        assert np.array_equal(np.concatenate(batches), large)
+    mixed = open_data(
+        [{"x": large[:3]}, {"x": large[:, :, :5]}, {"x": np.zeros((1, 3, 10**6), np.float32)}], model
+    )
+    assert [len(batch["x"]) for batch in mixed] == [2, 1, 7, 1]
+    assert [len(batch["x"]) for batch in open_data(mixed, model, limit=5)] == [2, 1, 2]

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from bytenorm.onnx import digits_model
 from bytenorm.onnx import model as module
 from bytenorm.onnx.model import InputInfo, input_infos, load_model, save_model
 
@@ -688,3 +689,20 @@ def test_inputs_that_cannot_be_fed(given, shown):
     source = made()
     source.graph.input[0].CopyFrom(given)
     assert shown in message_of(lambda: input_infos(source), ValueError)
+
+
+def test_a_model_is_written_a_tensor_at_a_time(tmp_path, monkeypatch):
+    model = onnx.load(digits_model())
+    first, second = model.graph.initializer[:2]
+    second.float_data.extend(numpy_helper.to_array(second).ravel())  # not all tensors have their numbers as bytes
+    second.ClearField("raw_data")
+    first.doc_string = "long: " + 300 * "ä"
+    model.metadata_props.add(key="k", value="")
+    model.graph.doc_string = "about it"
+    model.doc_string = ""
+    save_model(model, tmp_path / "model.onnx")
+    assert onnx.load(tmp_path / "model.onnx") == model
+    assert (tmp_path / "model.onnx").stat().st_size == len(model.SerializeToString())
+    onnx.checker.check_model(str(tmp_path / "model.onnx"))
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert session.run(None, {"image": np.zeros((1, 1, 28, 28), np.float32)})[0].shape == (1, 10)

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         norms = inspect(model).norms
         progress("lowering", 0, 0)
         lowered, outcomes = lower_with_report(model, lowering=options.lowering, keep_int8=options.keep_int8)
+        del model  # before the other one is written
         after = write(lowered, options.output, options.force)
     made = fates(norms, outcomes)
     screen.line(f"{options.model}, lowered ({options.lowering})")

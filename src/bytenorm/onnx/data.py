@@ -14,11 +14,14 @@ import onnx
 
 from .. import _checks, _npz
 from .._files import as_path, kind_of, require_file
-from .._npy import map_array, reading
+from .._npy import map_array, reading, size_of
 from .batch_axes import BatchAxes, batch_axes_of, part_of, samples_in, size_of_batches
 from .model import InputInfo, input_infos, load_model
 
 LARGEST_BATCH = 32  # samples, where the model leaves it open
+# Bytes of inputs in such a batch. What a network makes of them is large: eight layers of 8 channels as large as a
+# photograph's 3 have a hundred times the bytes in a run. Larger batches are no faster.
+LARGEST_BYTES = 2 << 20
 ARRAYS = (".npy", ".npz")
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LARGEST_IMAGE = 2 * 89_478_485  # pixels; Pillow opens no larger one
@@ -113,21 +116,21 @@ class Dataset:
     (40, 2, [(32, 3), (8, 3)])
     """
 
-    def __init__(self, items: Iterable[_Item], plan: list[tuple[int, int]], checks: _Checks) -> None:
+    def __init__(self, items: Iterable[_Item], plan: list[tuple[int, int, int]], checks: _Checks) -> None:
         if not plan:
             raise ValueError(f"{checks.argument} holds no samples")
         self._items = items
-        self._plan = plan  # of each item the rows that it has, and those that are used
+        self._plan = plan  # of each item the rows that it has, those that are used, and those of a batch
         self._checks = checks
         self.inputs, self.batch_axes = checks.inputs, checks.axes
-        self.samples = sum(used for _, used in plan)
+        self.samples = sum(used for _, used, _ in plan)
 
     def __len__(self) -> int:
-        return sum(-(-used // self._checks.batch) for _, used in self._plan)
+        return sum(-(-used // at_once) for _, used, at_once in self._plan)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         items = iter(self._items)
-        for rows, used in self._plan:
+        for rows, used, at_once in self._plan:
             item = next(items, None)
             if item is None:
                 raise ValueError(f"{self._checks.argument} has fewer samples in a later pass than in the first")
@@ -138,8 +141,8 @@ class Dataset:
             for name, axis in self.batch_axes.items():
                 if axis != 0 and arrays[name].ndim:  # archives give rows only
                     arrays[name] = arrays[name][:]
-            for start in range(0, used, self._checks.batch):
-                yield self._checks.cut(item.label, arrays, start, min(start + self._checks.batch, used))
+            for start in range(0, used, at_once):
+                yield self._checks.cut(item.label, arrays, start, min(start + at_once, used))
 
     def count(self, batch: Mapping[str, np.ndarray]) -> int:
         """Return the number of samples in a batch."""
@@ -167,7 +170,7 @@ class Dataset:
     def _limited(self, limit: int | None) -> Dataset:
         """Return the same data with fewer samples."""
         most = self._checks.limit(limit)
-        plan = [(rows, now) for (rows, _), now in _up_to(most, self._plan, lambda entry: entry[1])]
+        plan = [(rows, now, size) for (rows, _, size), now in _up_to(most, self._plan, lambda entry: entry[1])]
         return Dataset(self._items, plan, self._checks)
 
 
@@ -183,10 +186,10 @@ def open_data(
     """Check data against a model's inputs and cut it into batches.
 
     A model with a fixed batch of B gets batches of B: arrays must have a multiple of B rows, and B successive
-    images make a batch. Otherwise batches have at most 32 samples, and each image is one. The batch is an input's
-    first axis, or that which has the same name: ``h[2, N, 64]`` beside ``x[N, 3]``. Inputs without a batch go to
-    every batch of their dict as they are: those without axes, and those whose first axis has a size of its own, as
-    ``size[2]`` beside ``image[N, 3, 640, 640]``.
+    images make a batch. Otherwise batches have at most 32 samples, and at most 2 MiB or one sample; each image is
+    one. The batch is an input's first axis, or that which has the same name: ``h[2, N, 64]`` beside ``x[N, 3]``.
+    Inputs without a batch go to every batch of their dict as they are: those without axes, and those whose first
+    axis has a size of its own, as ``size[2]`` beside ``image[N, 3, 640, 640]``.
 
     Parameters
     ----------
@@ -264,7 +267,7 @@ def _dataset(items: Iterable[_Item], checks: _Checks, limit: int | None, *, keep
     """Go through the items once for their numbers of rows; `keep` what is there once only."""
     plan, kept = [], []
     for item, used in _up_to(checks.limit(limit), items, lambda item: item.rows):
-        plan.append((item.rows, used))
+        plan.append((item.rows, used, item.at_once))
         if keep:
             kept.append(item)
     return Dataset(kept if keep else items, plan, checks)
@@ -290,6 +293,7 @@ class _Item:
 
     label: str
     rows: int
+    at_once: int  # rows of a batch
     load: Callable[[], Mapping[str, Array]]
 
 
@@ -306,7 +310,15 @@ class _Checks:
         self.inputs = inputs
         self.argument = argument
         self.fixed = size_of_batches(inputs, self.axes)
-        self.batch: int = self.fixed or LARGEST_BATCH
+
+    def item(self, label: str, layouts: Layouts, load: Callable[[], Mapping[str, Array]]) -> _Item:
+        """Return some rows of data, after checking names, dtypes and shapes."""
+        rows = self.rows(label, layouts)
+        if self.fixed is not None:
+            return _Item(label, rows, self.fixed, load)
+        batched = (layouts[name] for name, axis in self.axes.items() if axis is not None)
+        size = sum(size_of(shape, dtype) for shape, dtype in batched) // rows
+        return _Item(label, rows, max(1, min(LARGEST_BATCH, LARGEST_BYTES // max(1, size))), load)
 
     def limit(self, limit: int | None) -> int | None:
         """Return the most samples to use in whole batches."""
@@ -395,8 +407,7 @@ class _Dicts:
                 wanted = ", ".join(map(str, self._checks.inputs))
                 raise TypeError(f"{label} must be a dict of arrays for {wanted}, got {type(entry).__name__}")
             arrays = {name: _checks.as_array(value, f"{label}: input {name!r}") for name, value in entry.items()}
-            rows = self._checks.rows(label, _layouts(arrays))
-            yield _Item(label, rows, partial(dict, arrays))
+            yield self._checks.item(label, _layouts(arrays), partial(dict, arrays))
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -438,19 +449,19 @@ def _file_items(paths: list[Path], checks: _Checks, reader: _ImageReader | None)
         if reader is not None and _is_image(path):
             waiting.append(path)
             if len(waiting) == at_a_time:
-                yield _Item(label, at_a_time, partial(reader.read, tuple(waiting)))
+                yield _Item(label, at_a_time, at_a_time, partial(reader.read, tuple(waiting)))
                 waiting.clear()
             continue
         _require_whole(waiting, checks)
         if path.suffix.lower() == ".npz":
-            rows = checks.rows(label, {n: (at.shape, at.dtype) for n, at in _npz_layouts(path, label).items()})
-            yield _Item(label, rows, partial(_read_npz, path, label))
+            layouts = {n: (at.shape, at.dtype) for n, at in _npz_layouts(path, label).items()}
+            yield checks.item(label, layouts, partial(_read_npz, path, label))
             continue
         if len(checks.inputs) != 1:
             wanted = ", ".join(map(str, checks.inputs))
             raise ValueError(f"{label} holds one array, the model wants {wanted}: a .npz file is wanted")
         load = partial(_map_npy, path, label, checks.inputs[0].name)
-        yield _Item(label, checks.rows(label, _layouts(load())), load)
+        yield checks.item(label, _layouts(load()), load)
     _require_whole(waiting, checks)
 
 

@@ -18,6 +18,7 @@ from onnx import external_data_helper, numpy_helper
 from .. import _checks
 from .._files import a_kind, as_path, kind_of, replacing, require_file, require_place
 from .constants import array_of
+from .pieces import pieces
 from .soundness import parts, require_sound
 from .weightless import bytes_of
 
@@ -205,7 +206,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     if written is not None:
         left = data in external_files(target)
         with replacing(target, label) as file:
-            file.write(written)
+            file.writelines(written)
         if left:  # it was the replaced model's
             with suppress(OSError):
                 data.unlink()
@@ -218,7 +219,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
         light = _serialized(_moved_out(model, data_file, data.name))
         if light is None:
             raise ValueError(f"model has more than {LARGEST_FILE} bytes even without its initializers")
-        file.write(light)
+        file.writelines(light)
 
 
 def data_beside(path: Path) -> Path:
@@ -420,15 +421,15 @@ def _bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def _serialized(model: onnx.ModelProto) -> bytes | None:
-    """Return a model as one file's content, or None where that would be too large."""
+def _serialized(model: onnx.ModelProto) -> Iterator[bytes] | None:
+    """Return a model as one file's content, in pieces, or None where that would be too large."""
     if not fits_one_file(model):
         return None
     try:
-        content = bytes(model.SerializeToString())
+        size, content = pieces(model)
     except Exception:
         return None
-    return content if len(content) <= LARGEST_FILE else None
+    return content if size <= LARGEST_FILE else None
 
 
 def _moved_out(model: onnx.ModelProto, file: BinaryIO, location: str) -> onnx.ModelProto:
