@@ -168,7 +168,7 @@ REPORT = """\
 Run a quantized model on data and write a web page about its batch norms: what
 they read and make, which outputs are clipped, how far the codes are from the
 norm in float, and what the best scale would bring; the most damaged first.
-The page is one file that needs nothing else. Needs matplotlib.
+The page is one file that needs nothing else.
 """
 REPORT_EPILOG = """\
 --json:

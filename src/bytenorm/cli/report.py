@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from .._files import replacing
 from ..onnx.graph import Graph
 from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model
+from ..report import gather, page
 from .places import require_output
 from .samples import samples
 from .screen import as_size
@@ -26,9 +26,6 @@ COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
 
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Write a page about what the norms of a quantized model lose."""
-    _require_matplotlib()
-    from ..report import gather, page  # noqa: PLC0415 (needs matplotlib)
-
     label = f"model {options.model!r}"
     require_output(options.output, options.force, model=options.model, data=[options.data])
     with naming(options.model, data="--data"), screen.progress() as progress:
@@ -63,12 +60,3 @@ def _row(norm: NormReport) -> list[str]:
         f"{100 * norm.clipped:.3g}",
         f"{norm.gain_db:.2f}",
     ]
-
-
-def _require_matplotlib() -> None:
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        if error.name != "matplotlib":
-            raise ImportError(f"matplotlib cannot be imported: {error}") from None
-        raise ImportError('needs matplotlib: pip install "bytenorm[report]"', name="matplotlib") from None

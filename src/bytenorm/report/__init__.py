@@ -1,6 +1,6 @@
 """What the batch norms of a quantized ONNX model lose, measured on data, as one web page.
 
-Needs the extra ``report``: what ``bytenorm.onnx`` needs, and matplotlib.
+Needs what ``bytenorm.onnx`` needs, and no more.
 """
 
 from .gathering import NormReport, Report, gather

@@ -1,100 +1,78 @@
-"""The pictures of a report: SVG by matplotlib, which follows the light or dark scheme of who looks at it."""
+"""The pictures of a report: small SVG, which follows the light or dark scheme of who looks at it."""
 
 from __future__ import annotations
 
-import io
-import re
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from collections.abc import Iterable, Sequence
 
     from .gathering import NormReport
 
-# What matplotlib writes, which is right on white, and what takes its place on black. No two may be equal.
-COLOURS = {
-    "#1f2328": "#e6edf3",  # text
-    "#59636e": "#9aa4af",  # axes
-    "#d8dee4": "#30363d",  # grid
-    "#1f5fa8": "#6cb0f5",  # data
-    "#b9d1ec": "#24507d",  # extremes of the data
-    "#b3261e": "#ff8a80",  # the model's range
-    "#1a7f37": "#56d364",  # the best range
-}
-TEXT, AXES, GRID, DATA, EXTREMES, CHOSEN, BEST = COLOURS
-
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
-    "font.family": "sans-serif",
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.edgecolor": AXES,
-    "axes.labelcolor": TEXT,
-    "text.color": TEXT,
-    "xtick.color": AXES,
-    "xtick.labelcolor": TEXT,
-    "ytick.color": AXES,
-    "ytick.labelcolor": TEXT,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "bytenorm",  # the same page every time
-}
-SIZE = 4.3, 2.7  # inches
+STYLE = (
+    "<style>svg{--t:#1f2328;--a:#59636e;--g:#d8dee4;--d:#1f5fa8;--e:#b9d1ec;--c:#b3261e;--b:#1a7f37}"
+    "@media(prefers-color-scheme:dark){svg{--t:#e6edf3;--a:#9aa4af;--g:#30363d;--d:#6cb0f5;--e:#24507d;"
+    "--c:#ff8a80;--b:#56d364}}text{font:13px sans-serif;fill:var(--t)}.y{text-anchor:end}.x{text-anchor:middle}"
+    "path{fill:none}.g{stroke:var(--g)}.a{stroke:var(--a)}.d{fill:var(--d)}.e{fill:var(--e)}"
+    ".c{stroke:var(--c);stroke-width:2}.b{stroke:var(--b);stroke-width:2;stroke-dasharray:6 4}</style>"
+)
+WIDTH, HEIGHT = 430, 270
+LEFT, RIGHT, TOP, BOTTOM = 72, 418, 10, 224  # of the axes
 BINS = 128
+MOST_COLUMNS = 96  # channels that are told apart; more are drawn in groups
 
 
 def draw_input(norm: NormReport) -> str:
     """Draw how often each code came in, all channels together; return an SVG document."""
-    figure, axes = _figure()
     assert norm.statistics.dtype is not None, "data has been gathered"
     lowest = norm.statistics.dtype.qmin
-    edges = np.arange(lowest, lowest + 257) - 0.5
-    axes.stairs(_percent(norm.counts.sum(axis=0)), edges, fill=True, color=DATA)
-    axes.set(xlim=(edges[0], edges[-1]), xlabel="input code", ylabel="% of the codes")
-    axes.set_xticks([lowest, lowest + 64, lowest + 128, lowest + 192, lowest + 255])
-    axes.set_ylim(bottom=0)
-    return _svg(figure)
+    counts = norm.counts.sum(axis=0).astype(np.float64)
+    shares = 100 * counts / counts.sum()
+    axes = _Axes((lowest - 0.5, lowest + 255.5), (0.0, 1.05 * float(shares.max())))
+    axes.frame("input code", "% of the codes", [lowest, lowest + 64, lowest + 128, lowest + 192, lowest + 255])
+    axes.steps("d", np.arange(lowest, lowest + 257) - 0.5, np.zeros(256), shares)
+    return axes.svg()
 
 
 def draw_output(norm: NormReport) -> str:
     """Draw the distribution of the float output, with the range of the codes and the best one."""
-    figure, axes = _figure()
     values, shares = norm.distribution.values, norm.distribution.shares()
     low, high = float(values[0]), float(values[-1])
     if low == high:
         low, high = low - 0.5, high + 0.5
     heights, edges = np.histogram(values, BINS, (low, high), weights=shares)
-    axes.stairs(100 * heights, edges, fill=True, color=DATA)
-    seen = 100 * heights[heights > 0]
-    axes.set_yscale("log")
-    axes.set_ylim(float(seen.min()) / 2, float(seen.max()) * 2)
-    for best, colour, style in ((False, CHOSEN, "solid"), (True, BEST, (0, (4, 2)))):
-        for end in norm.range(best=best):
-            axes.axvline(end, color=colour, linewidth=1.4, linestyle=style)
+    seen = np.log10(100 * heights[heights > 0])
+    floor, ceiling = float(seen.min()) - 0.3, float(seen.max()) + 0.3
+    with np.errstate(divide="ignore"):
+        logarithms = np.maximum(np.log10(100 * heights), floor)
     ends = (*norm.range(), *norm.range(best=True), low, high)
     room = 0.03 * (max(ends) - min(ends))
-    axes.set(xlim=(min(ends) - room, max(ends) + room), xlabel="float output", ylabel="% of the outputs")
-    return _svg(figure)
+    axes = _Axes((min(ends) - room, max(ends) + room), (floor, ceiling))
+    axes.frame("float output", "% of the outputs", logarithmic=True)
+    axes.steps("d", edges, np.full(BINS, floor), logarithms)
+    axes.upright("c", norm.range())
+    axes.upright("b", norm.range(best=True))
+    return axes.svg()
 
 
 def draw_channels(norm: NormReport) -> str:
     """Draw the range of each channel's float output against the range of the codes."""
-    figure, axes = _figure()
     lowest, low, high, highest = channel_ranges(norm)
-    edges = np.arange(norm.channels + 1) - 0.5
-    axes.stairs(highest, edges, baseline=lowest, fill=True, color=EXTREMES)
-    axes.stairs(high, edges, baseline=low, fill=True, color=DATA)
-    for end in norm.range():
-        axes.axhline(end, color=CHOSEN, linewidth=1.4)
-    for end in norm.range(best=True):
-        axes.axhline(end, color=BEST, linewidth=1.4, linestyle=(0, (4, 2)))
-    axes.set(xlim=(edges[0], edges[-1]), xlabel="channel", ylabel="float output")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    return _svg(figure)
+    starts = np.unique(np.linspace(0, norm.channels, min(norm.channels, MOST_COLUMNS) + 1).astype(int))
+    lowest, low = (np.minimum.reduceat(part, starts[:-1]) for part in (lowest, low))
+    high, highest = (np.maximum.reduceat(part, starts[:-1]) for part in (high, highest))
+    ends = (*norm.range(), *norm.range(best=True), float(lowest.min()), float(highest.max()))
+    room = 0.03 * (max(ends) - min(ends))
+    axes = _Axes((-0.5, norm.channels - 0.5), (min(ends) - room, max(ends) + room))
+    axes.frame("channel", "float output", [t for t in _ticks(0, norm.channels - 1) if t == round(t)])
+    axes.steps("e", starts - 0.5, lowest, highest)
+    axes.steps("d", starts - 0.5, low, high)
+    axes.level("c", norm.range())
+    axes.level("b", norm.range(best=True))
+    return axes.svg()
 
 
 def channel_ranges(norm: NormReport) -> np.ndarray:
@@ -109,34 +87,79 @@ def channel_ranges(norm: NormReport) -> np.ndarray:
     return np.stack([outputs[np.arange(len(outputs)), place] for place in places])
 
 
-def _percent(counts: np.ndarray) -> np.ndarray:
-    percent: np.ndarray = 100 * counts.astype(np.float64) / float(counts.sum(dtype=np.float64))
-    return percent
+class _Axes:
+    """Axes from numbers to places, in whole pixels, and what is drawn on them."""
+
+    def __init__(self, across: tuple[float, float], up: tuple[float, float]) -> None:
+        self._across, self._up = across, up
+        self._parts: list[str] = []
+
+    def frame(
+        self, x_label: str, y_label: str, x_ticks: Sequence[float] | None = None, *, logarithmic: bool = False
+    ) -> None:
+        """Draw the grid, the axes and what is written at them."""
+        x_ticks = _ticks(*self._across) if x_ticks is None else x_ticks
+        y_ticks = _decades(*self._up) if logarithmic else _ticks(*self._up)
+        places = [(self._x(t), t) for t in x_ticks], [(self._y(t), t) for t in y_ticks]
+        grid = "".join(f"M{x} {TOP}V{BOTTOM}" for x, _ in places[0])
+        grid += "".join(f"M{LEFT} {y}H{RIGHT}" for y, _ in places[1])
+        self._parts.append(f'<path class="g" d="{grid}"/>')
+        self._parts.append(f'<path class="a" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>')
+        for x, tick in places[0]:
+            self._parts.append(f'<text class="x" x="{x}" y="{BOTTOM + 18}">{tick:.4g}</text>')
+        for y, tick in places[1]:
+            text = f"{10.0**tick if logarithmic else tick:.3g}"
+            self._parts.append(f'<text class="y" x="{LEFT - 6}" y="{y + 4}">{text}</text>')
+        middle = (TOP + BOTTOM) // 2
+        self._parts.append(f'<text class="x" x="{(LEFT + RIGHT) // 2}" y="{HEIGHT - 8}">{x_label}</text>')
+        turned = f'transform="rotate(-90 14 {middle})"'
+        self._parts.append(f'<text class="x" x="14" y="{middle}" {turned}>{y_label}</text>')
+
+    def steps(self, kind: str, edges: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+        """Fill what lies between two step functions."""
+        places = [self._x(edge) for edge in edges]
+        there = "".join(f"V{self._y(y)}H{x}" for y, x in zip(high, places[1:], strict=True))
+        back = "".join(f"V{self._y(y)}H{x}" for y, x in zip(low[::-1], places[-2::-1], strict=True))
+        self._parts.append(f'<path class="{kind}" d="M{places[0]} {self._y(low[0])}{there}{back}z"/>')
+
+    def upright(self, kind: str, ends: Iterable[float]) -> None:
+        """Draw lines from bottom to top."""
+        path = "".join(f"M{self._x(end)} {TOP}V{BOTTOM}" for end in ends)
+        self._parts.append(f'<path class="{kind}" d="{path}"/>')
+
+    def level(self, kind: str, ends: Iterable[float]) -> None:
+        """Draw lines from left to right."""
+        path = "".join(f"M{LEFT} {self._y(end)}H{RIGHT}" for end in ends)
+        self._parts.append(f'<path class="{kind}" d="{path}"/>')
+
+    def svg(self) -> str:
+        """Return the document."""
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        return "".join((head, STYLE, *self._parts, "</svg>"))
+
+    def _x(self, value: float) -> int:
+        return round(LEFT + (RIGHT - LEFT) * _share(value, *self._across))
+
+    def _y(self, value: float) -> int:
+        return round(BOTTOM - (BOTTOM - TOP) * _share(value, *self._up))
 
 
-def _figure() -> tuple[Figure, Axes]:
-    with rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
+def _share(value: float, low: float, high: float) -> float:
+    return (float(value) - low) / (high - low) if high > low else 0.5
 
 
-def _svg(figure: Figure) -> str:
-    file = io.StringIO()
-    with rc_context(STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]  # without the address of a document type
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"\n *", "\n", text)
-    for i, colour in enumerate(COLOURS):
-        text = text.replace(colour, f"var(--c{i})")
-    light, dark = (
-        "".join(f"--c{i}:{colour};" for i, colour in enumerate(colours)) for colours in (COLOURS, COLOURS.values())
-    )
-    style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    at = text.index(">") + 1
-    return text[:at] + style + text[at:]
+def _ticks(low: float, high: float) -> list[float]:
+    """Return some round numbers within a range."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Return whole powers of ten within a range of powers, not too many."""
+    first, last = math.ceil(low), math.floor(high)
+    step = max(1, -(-(last - first) // 4))
+    return [float(i) for i in range(first, last + 1, step)]
