@@ -55,9 +55,9 @@ def small():
     rng = np.random.default_rng(0)
     graph = Layers([2, 4, 4])
     graph.conv(rng.normal(size=(3, 2, 1, 1)))
-    data = rng.normal(size=(8, 2, 4, 4)).astype(np.float32)
+    data = rng.uniform(-1, 1, (72, 2, 4, 4)).astype(np.float32)
     task = Task("values below 0", lambda outputs: float(np.sum(outputs[0] < 0)))
-    return Network(graph.model([3, 4, 4]), data[:4], data[4:], task, "a package", "noise")
+    return Network(graph.model([3, 4, 4]), data[:64], data[64:], task, "a package", "noise")
 
 
 def test_a_file_keeps_what_was_measured(tmp_path, capsys, monkeypatch):
