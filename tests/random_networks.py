@@ -442,7 +442,11 @@ def faults(seed):
         step = (max(w.max(), 0) - min(w.min(), 0)) / 255
         if g.min() < low - step or g.max() > high + step:
             found.append(f"{value.name}: {g.min()} to {g.max()} beyond {low} to {high}")
-    names = [norm.name for norm in bno.inspect(model).norms]
+    norms = bno.inspect(model).norms
+    names = [norm.name for norm in norms]
+    lost = {norm.name for norm in norms if norm.folds_into} - {*report.folded, *report.stayed}
+    if lost:
+        found.append(f"norms {sorted(lost)} are to fold, and do not")
     told = [*report.folded, *(outcome.name for outcome in report.outcomes)]
     if sorted(names) != sorted(told):
         found.append(f"norms {sorted(names)}, told of {sorted(told)}")
