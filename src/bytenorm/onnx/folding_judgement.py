@@ -118,6 +118,7 @@ class _Judge:
         self._names = [layer.node.output[0] for layer in way.layers]
         self._errors = np.zeros((2, len(way.layers)))  # of the norm kept, and folded
 
+    @np.errstate(over="ignore", invalid="ignore")  # of numbers that are none the norm stays
     def see(self, x: Array | None) -> None:
         """Take up some of what the norm reads."""
         if x is None or not x.size:
@@ -132,10 +133,9 @@ class _Judge:
             for session, fed in ((self._true, true), (self._kept, kept), (self._folded, coarse))
         )
         for i, (layer, want, by_norm, by_fold) in enumerate(zip(self.way.layers, *outputs, strict=True)):
-            with np.errstate(over="ignore", invalid="ignore"):  # then it stays
-                moved = (by_fold + _addend(layer.node, layer.addend, want.ndim)).astype(want.dtype)
-                for which, got in enumerate((by_norm, moved)):
-                    self._errors[which, i] += np.sum((_rounded(got) - want.astype(np.float64)) ** 2)
+            moved = (by_fold + _addend(layer.node, layer.addend, want.ndim)).astype(want.dtype)
+            for which, got in enumerate((by_norm, moved)):
+                self._errors[which, i] += np.sum((_rounded(got) - want.astype(np.float64)) ** 2)
 
     def holds(self) -> bool:
         """Say whether no layer loses by the fold."""
