@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...calibration.judging import EVERY, FEWEST
 from ..apart import runner
 
 if TYPE_CHECKING:
@@ -19,15 +20,9 @@ if TYPE_CHECKING:
 
     Batch = dict[str, np.ndarray]
 
-FEWEST = 8  # samples; with fewer nothing is tried: two to judge and six to measure
 MOST = 256  # samples that are used
 _ROOM = 96 << 20  # bytes of samples that are kept
 _AT_ONCE = 8  # samples in a batch, where the model leaves that open
-_EVERY = 4  # one sample of so many is kept aside
-# A step is taken if the error on the samples kept aside is less by this share at least, and by more than chance:
-# by so many of its standard errors.
-_GAIN = 0.01
-_SURE = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def pick(data: Dataset) -> Samples:
         room -= sum(array.nbytes for array in sample.values())
         if room < 0 and taken >= FEWEST:
             break
-        parts[taken % _EVERY == _EVERY - 1].append(sample)
+        parts[taken % EVERY == EVERY - 1].append(sample)
         taken += 1
     measured, aside = (_joined(part, data) for part in parts)
     return Samples(measured, aside, taken)
@@ -80,7 +75,7 @@ def _pick_batches(data: Dataset) -> Samples:
         room -= sum(array.nbytes for array in batch.values())
         if room < 0 and samples >= FEWEST and parts[1]:
             break
-        parts[taken % _EVERY == min(_EVERY, most) - 1].append(batch)
+        parts[taken % EVERY == min(EVERY, most) - 1].append(batch)
         taken += 1
         samples += data.count(batch)
     return Samples(*parts, samples)
@@ -163,28 +158,3 @@ class Judge:
         energy = np.sum([[np.sum(np.asarray(x, np.float64) ** 2) for x in row] for row in self._wanted], axis=0)
         pairs = zip(energy, errors.sum(axis=0), strict=True)
         return min((10 * math.log10(e / n) if n > 0 and e > 0 else math.inf for e, n in pairs), default=math.inf)
-
-
-def too_few(samples: int) -> str:
-    """Say that there are too few samples."""
-    return f"{samples} sample{'s' * (samples != 1)} of data: {FEWEST} are needed to judge it"
-
-
-def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:
-    """Say whether errors are smaller than others on the same samples, by more than chance makes them.
-
-    Each output counts as much as its error did before.
-    """
-    if errors is None or before is None or errors.shape != before.shape:
-        return False
-    total = before.sum(axis=0)
-    if not np.any(total > 0):
-        return False
-    weights = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0) / np.count_nonzero(total > 0)
-    # An output that had no error must not get one.
-    if np.any(errors.sum(axis=0)[total == 0] > 0):
-        return False
-    gains = (before - errors) @ weights
-    gain, n = gains.sum(), len(gains)
-    error = gains.std(ddof=1) * math.sqrt(n) if n > 1 else 0.0
-    return bool(gain > max(_GAIN, _SURE * error))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from ...calibration.judging import FEWEST, is_better, too_few
 from ..apart import may_be_fatal, runner
 from ..graph import Graph
 from . import judging
@@ -100,12 +101,12 @@ class Tuning:
     def _look(self) -> str:
         """Measure what there is; say why nothing can be judged, empty if it can."""
         data = self._data
-        if data.samples < judging.FEWEST:
-            return judging.too_few(data.samples)
+        if data.samples < FEWEST:
+            return too_few(data.samples)
         self.graph.finish()
         self._samples = samples = judging.pick(data)
         if not samples.enough:
-            return judging.too_few(samples.count)
+            return too_few(samples.count)
         try:
             self._judge = judging.Judge(self._reference, samples.aside)
             self._errors = self._judge.errors(self.graph.model)
@@ -155,7 +156,7 @@ class Tuning:
             self._tried.append(Step(name, False, f"it failed: {' '.join(str(error).split())}"))
             return
         before, after = (self._judge.snr_db(e) for e in (self._errors, errors))
-        if not judging.is_better(errors, self._errors):
+        if not is_better(errors, self._errors):
             why = "it does not bring the outputs nearer to the float network's"
             self._tried.append(Step(name, False, why, before, after))
             return

@@ -1,0 +1,39 @@
+"""Whether a change brings an 8-bit network nearer to what it should be: judged on samples kept aside."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+FEWEST = 8  # samples; with fewer nothing is tried: two to judge and six to measure
+EVERY = 4  # one sample of so many is kept aside
+# A step is taken if the error on the samples kept aside is less by this share at least, and by more than chance:
+# by so many of its standard errors.
+_GAIN = 0.01
+_SURE = 1.0
+
+
+def too_few(samples: int) -> str:
+    """Say that there are too few samples."""
+    return f"{samples} sample{'s' * (samples != 1)} of data: {FEWEST} are needed to judge it"
+
+
+def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:
+    """Say whether errors are smaller than others on the same samples, by more than chance makes them.
+
+    Each output counts as much as its error did before.
+    """
+    if errors is None or before is None or errors.shape != before.shape:
+        return False
+    total = before.sum(axis=0)
+    if not np.any(total > 0):
+        return False
+    weights = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0) / np.count_nonzero(total > 0)
+    # An output that had no error must not get one.
+    if np.any(errors.sum(axis=0)[total == 0] > 0):
+        return False
+    gains = (before - errors) @ weights
+    gain, n = gains.sum(), len(gains)
+    error = gains.std(ddof=1) * math.sqrt(n) if n > 1 else 0.0
+    return bool(gain > max(_GAIN, _SURE * error))
