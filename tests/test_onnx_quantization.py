@@ -559,7 +559,10 @@ def test_from_a_file(tmp_path):
         ({"quant_format": "qdq"}, "quant_format: wanted 'QDQ' or 'QOperator', got 'qdq'"),
         ({"activation_type": "uint16"}, "activation_type: wanted 'uint8' or 'int8', got 'uint16'"),
         ({"weight_type": None}, "weight_type: wanted 'uint8' or 'int8', got None"),
-        ({"calibrate_method": "max"}, "calibrate_method: wanted 'minmax' or 'entropy' or 'percentile', got 'max'"),
+        (
+            {"calibrate_method": "max"},
+            "calibrate_method: wanted 'minmax' or 'entropy' or 'percentile' or 'best', got 'max'",
+        ),
         ({"per_channel": 1}, "per_channel must be True or False, got 1 of type int"),
         ({"reduce_range": "no"}, "reduce_range must be True or False, got 'no' of type str"),
         ({"limit": 0}, "limit must be at least 1, got 0"),

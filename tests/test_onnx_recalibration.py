@@ -156,7 +156,9 @@ class Small(Nodes):
 
     def norm(self, name, *, var=1.0, gain=1.0, mean=0.0, epsilon=1e-5):
         c = self.channels
-        values = [np.full(c, gain) * self.rng.uniform(0.8, 1.2, c), np.zeros(c), np.full(c, mean), np.full(c, var)]
+        # A shift before a layer that pads keeps the norm from folding into it.
+        shift = np.full(c, 0.01)
+        values = [np.full(c, gain) * self.rng.uniform(0.8, 1.2, c), shift, np.full(c, mean), np.full(c, var)]
         names = [self.constant(f"{name}/{i}", v, np.float32) for i, v in enumerate(values)]
         self.last = self.node("BatchNormalization", [self.last, *names], name, epsilon=epsilon)
         return self
@@ -168,7 +170,13 @@ class Small(Nodes):
 
     def finish(self, outputs=6):
         weight = self.rng.normal(size=(outputs, self.channels, 3, 3)) / np.sqrt(9 * self.channels)
-        self.node("Conv", [self.last, self.constant("conv/w", weight, np.float32)], "y", kernel_shape=[3, 3])
+        self.node(
+            "Conv",
+            [self.last, self.constant("conv/w", weight, np.float32)],
+            "y",
+            kernel_shape=[3, 3],
+            pads=[1] * 4,
+        )
         self.output("y", np.float32, None)
         return self.model()
 

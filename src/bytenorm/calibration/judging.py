@@ -8,10 +8,11 @@ import numpy as np
 
 FEWEST = 8  # samples; with fewer nothing is tried: two to judge and six to measure
 EVERY = 4  # one sample of so many is kept aside
-# A step is taken if the error on the samples kept aside is less by this share at least, and by more than chance:
-# by so many of its standard errors.
+# A step is taken if the error on the samples kept aside is less by this share at least, and by so many of its
+# standard errors. With a whole one a sample whose error is larger than that of all others together, as is usual
+# behind a Softmax, could not count: its gain is just one standard error.
 _GAIN = 0.01
-_SURE = 1.0
+_SURE = 0.5
 
 
 def too_few(samples: int) -> str:

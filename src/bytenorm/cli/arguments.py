@@ -68,15 +68,17 @@ QUANTIZE_EPILOG = """\
   size_after (bytes), folded, in_8_bits, in_float, comparison (see compare),
   alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
   only if an output has less than 20 dB), far (what is far from the float
-  model), not_excluded (nodes that ONNX Runtime's preparation left out),
-  norms: each with name, channels, became ("folded", "8-bit" or "float"),
-  folds_into, problem, pattern and unfused (see inspect; empty unless
-  --lowering is fused); steps: what was tried, each with name, taken, problem,
-  before_db, after_db and corrections (name, kind, moved, stretched); and,
-  with --norm-method or --data-statistics, recalibrated: norms, each with
-  name, method, reestimated, scale, zero_point, clipped (a share), mse;
-  saturates: whether the model computes wrong numbers on this CPU with ONNX
-  Runtime's default options, as full-range weights do without VNNI
+  model), stayed (norms that could not go into the layer behind them), weak
+  (nodes that stay in float because they only lose in 8 bits), not_excluded
+  (nodes that ONNX Runtime's preparation left out), norms: each with name,
+  channels, became ("folded", "8-bit" or "float"), folds_into, problem,
+  pattern and unfused (see inspect; empty unless --lowering is fused); steps:
+  what was tried, each with name, taken, problem, before_db, after_db and
+  corrections (name, kind, moved, stretched); and, with --norm-method or
+  --data-statistics, recalibrated: norms, each with name, method, reestimated,
+  scale, zero_point, clipped (a share), mse; saturates: whether the model
+  computes wrong numbers on this CPU with ONNX Runtime's default options, as
+  full-range weights do without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
@@ -249,9 +251,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--weights", choices=bytes_, default="int8", help="their type (default: int8)")
     made.add_argument(
         "--method",
-        choices=["minmax", "entropy", "percentile"],
-        default="minmax",
-        help="how ranges of activations are chosen (default: minmax)",
+        choices=["minmax", "entropy", "percentile", "best"],
+        help="how ranges of activations are chosen; best tries several on samples kept aside (default: minmax and "
+        "one percentile, the better one)",
     )
     made.add_argument(
         "--norm-method",

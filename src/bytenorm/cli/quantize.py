@@ -72,6 +72,10 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     became = fates(norms, report.outcomes, report.folded)
     counts = show(became, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    for name in report.stayed:
+        screen.line(f"not folded: {name}, whose gains 8-bit weights of the layer behind it cannot hold")
+    for name in report.weak:
+        screen.line(f"in float: {name}, which only loses in 8 bits")
     for step in report.steps:
         screen.line(_told(step))
     if report.recalibrated:
@@ -100,7 +104,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         format=options.format,
         activations=options.activations,
         weights=options.weights,
-        method=options.method,
+        method=options.method or "minmax",
         norm_method=options.norm_method,
         fast=options.fast,
         data_statistics=options.data_statistics,
@@ -115,6 +119,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         comparison=None if options.no_compare else report.comparison.to_dict(),
         alone=None if report.alone is None else report.alone.to_dict(),
         far=list(far),
+        stayed=list(report.stayed),
+        weak=list(report.weak),
         not_excluded=list(report.gone),
         saturates=bool(remark),
         norms=[fate.to_dict() for fate in became],
@@ -136,7 +142,7 @@ def _told(step: Step) -> str:
         return f"{text}not taken: {step.problem}"
     kinds = Counter("norm" if one.kind == "norm" else "layer" for one in step.corrections)
     counts = " and ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items(), reverse=True))
-    return f"{text}{counts or 'nothing'} corrected"
+    return f"{text}{counts} corrected" if counts else f"{text}taken"
 
 
 def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 QuantFormat = Literal["QDQ", "QOperator"]
 ByteType = Literal["uint8", "int8"]
-CalibrateMethod = Literal["minmax", "entropy", "percentile"]
+CalibrateMethod = Literal["minmax", "entropy", "percentile", "best"]
 
 _OLDEST_OPSET = 13  # scales per channel
 JUDGED = 4  # samples that tell an output which is far from the float model's, where no comparison is asked for
@@ -78,6 +78,8 @@ class QuantizationReport:
         What was tried to bring the 8-bit network nearer to the float one, and whether it is taken.
     stayed : tuple of str
         Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
+    weak : tuple of str
+        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output.
     """
 
     folded: tuple[str, ...]
@@ -88,6 +90,7 @@ class QuantizationReport:
     gone: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     stayed: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
 
 
 def quantize(
@@ -101,7 +104,7 @@ def quantize(
     keep_int8: bool = False,
     per_channel: bool = True,
     reduce_range: bool = False,
-    calibrate_method: CalibrateMethod = "minmax",
+    calibrate_method: CalibrateMethod | None = None,
     method: Method | None = None,
     reestimate: bool | None = None,
     data_statistics: bool = False,
@@ -137,9 +140,11 @@ def quantize(
     reduce_range : bool
         7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate; see
         :func:`sums_saturate`.
-    calibrate_method : {"minmax", "entropy", "percentile"}
-        How ranges of activations are chosen. With the 128 bins of ONNX Runtime's calibrator ``"entropy"`` often
-        chooses what ``"minmax"`` does.
+    calibrate_method : {"minmax", "entropy", "percentile", "best"}, optional
+        How ranges of activations are chosen. ONNX Runtime's calibrator finds those of the first three; with its
+        128 bins ``"entropy"`` often chooses what ``"minmax"`` does. ``"best"`` starts with ``"minmax"``, and tries
+        percentiles and the range of the least squared error on the samples kept aside (see `reestimate`). None
+        does so with one percentile, 99.999, and with none if `fast`.
     method : {"mse", "minmax", "percentile", "entropy"}, optional
         How the scale and the zero point of each norm's output are chosen, by
         :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
@@ -239,7 +244,7 @@ def quantize_with_report(
     keep_int8: bool = False,
     per_channel: bool = True,
     reduce_range: bool = False,
-    calibrate_method: CalibrateMethod = "minmax",
+    calibrate_method: CalibrateMethod | None = None,
     method: Method | None = None,
     reestimate: bool | None = None,
     data_statistics: bool = False,
@@ -257,7 +262,7 @@ def quantize_with_report(
     """
     check_lowering(lowering)
     _check_choice("quant_format", quant_format, QuantFormat)
-    _check_choice("calibrate_method", calibrate_method, CalibrateMethod)
+    _check_choice("calibrate_method", calibrate_method or "best", CalibrateMethod)
     _check_types(activation_type, weight_type)
     if method is not None:
         _check_choice("method", method, Method)
@@ -297,27 +302,25 @@ def quantize_with_report(
         "weight_type": _TYPES[weight_type],
         "per_channel": per_channel,
         "reduce_range": reduce_range,
-        "calibrate_method": METHODS[calibrate_method],
+        "calibrate_method": METHODS.get(calibrate_method or "minmax", METHODS["minmax"]),
     }
     quantizer = StaticQuantizer(
         prepared, borders, marks, left_names, data, options, chosen=method is not None, progress=progress
     )
     graph, chosen = recalibrate(quantizer, data, method, data_statistics=data_statistics, progress=progress)
     tuning = Tuning(quantizer, graph, original, data, progress)
-    if reestimate:
-        tuning.reestimate()
+    tuning.take(ranges=calibrate_method or ("one" if reestimate and method is None else ""), reestimate=reestimate)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     outcomes = lower_graph(tuning.graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
     judged = data if compare else data.first(JUDGED)
     comparison = _compared(original, made, judged, stage(progress, "compare"))
-    alone = None
-    if compare and is_doubtful(comparison):
-        alone = _alone(original, data, options, left_names, progress)
+    doubtful = compare and is_doubtful(comparison)
+    alone = _alone(original, data, options, left_names, progress) if doubtful else None
     names = tuple(n.name for n in folded)
     return made, QuantizationReport(
-        names, tuple(outcomes), comparison, chosen, alone, quantizer.gone, tuning.steps, stayed
+        names, tuple(outcomes), comparison, chosen, alone, quantizer.gone, tuning.steps, stayed, quantizer.weak
     )
 
 

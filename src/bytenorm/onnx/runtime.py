@@ -151,6 +151,8 @@ def session_for_a_pass(model: onnx.ModelProto, *, threads: int = 0) -> onnxrunti
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # of constants that a part does not need
     options.intra_op_num_threads = threads
+    # In the order in which nodes stand what they make is read soon, and goes; else much of it is kept to the end.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     register(options)
     with handed_over(unsigned_weights(model) if sums_saturate() else model) as source:

@@ -20,12 +20,13 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .clashes import Clashes, twice_defined
 from .exclusion import lost_activations, needed_activations, with_name
-from .graph import Graph, is_op
+from .graph import Graph, is_op, label
 from .histograms import measure_by_histograms
 from .model import fits_one_file, save_model
 from .norms import activation_limits
 from .plain_layers import make_layers_plain
 from .ranges import measure
+from .weak_spots import squashing_ends
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +114,9 @@ class StaticQuantizer:
         self._per_tensor = bool(self._options.get("per_channel")) and quant_format == "QDQ"
         make_layers_plain(graph, excluded, split_groups=quant_format == "QDQ")
         needed = needed_activations(graph, marks.norms, quant_format, chosen=chosen)
-        left = [*(node for node in graph.nodes if node.name in excluded), *needed]
+        weak = [node for node in squashing_ends(graph) if node.name not in excluded]
+        self.weak = tuple(f"{node.op_type} {label(node)}" for node in weak)
+        left = [*(node for node in graph.nodes if node.name in excluded), *needed, *weak]
         names = [with_name(graph, node) for node in left]
         graph.finish()
         self._clashes = Clashes(prepared)
@@ -164,10 +167,18 @@ class StaticQuantizer:
         """The norms, as they were in float, by mark."""
         return self._marks.norms
 
+    def constant(self, name: str) -> np.ndarray | None:
+        """Return the value of a constant of the float model that is quantized; None if it has no such one."""
+        return self._graph.constant(name)
+
     @property
     def float_model(self) -> onnx.ModelProto:
         """The prepared model in float, with a mark for each norm."""
         return self._graph.model
+
+    def feed(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what :attr:`float_model` is fed for a batch of the model's inputs."""
+        return {self._clashes.renamed(name): array for name, array in batch.items()}
 
     def counterpart(self, made: onnx.NodeProto) -> onnx.NodeProto | None:
         """Return the node in float of a layer of the quantized graph, or the mark of a norm, if there is one."""
@@ -181,10 +192,6 @@ class StaticQuantizer:
     @cached_property
     def _float_nodes(self) -> Mapping[str, onnx.NodeProto]:
         return {node.name: node for node in self._graph.nodes}
-
-    def constant(self, name: str) -> np.ndarray | None:
-        """Return the value of a constant of the float model that is quantized; None if it has no such one."""
-        return self._graph.constant(name)
 
     def run(self, name: str = "") -> tuple[Graph, dict[str, onnx.NodeProto]]:
         """Quantize.

@@ -72,6 +72,7 @@ def correct(
     graph: Graph,
     reference: onnx.ModelProto,
     counterpart: Callable[[onnx.NodeProto], onnx.NodeProto | None],
+    feed: Callable[[Batch], Batch],
     batches: Sequence[Batch],
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -87,8 +88,10 @@ def correct(
     counterpart : callable
         Returns the node of `reference` that computes in float what a layer or a norm of `graph` does, if there is
         one.
+    feed : callable
+        Returns what `reference` is fed for a batch.
     batches : list of dict
-        Of the inputs.
+        Of the inputs of `graph`.
     progress : callable, optional
         Called with how many steps are done, and how many there are.
 
@@ -111,7 +114,7 @@ def correct(
     channels |= {
         means[made]: norm.parameters.channels for made, norm in norms.items() if norm.parameters is not None
     }
-    moments = measure(reference, channels, [means[made] for made in norms], batches)
+    moments = measure(reference, channels, [means[made] for made in norms], map(feed, batches))
     sites = [*(n.nodes[0] for n in norms.values()), *(layer.node for layer in layers.values())]
     steps = Stepwise(graph, sites, batches)
     corrections = []

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     Batch = dict[str, np.ndarray]
 
 MOST = 256  # samples that are used
-_ROOM = 96 << 20  # bytes of samples that are kept
+_ROOM = 24 << 20  # bytes of samples that are kept
 _AT_ONCE = 8  # samples in a batch, where the model leaves that open
+_FEW = 12  # batches whose activations are counted
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Samples:
 
     measured: Sequence[Batch]
     aside: Sequence[Batch]
-    count: int  # of both
+    few: Sequence[Batch]  # of those that are measured, one at a time where the model leaves that open
+    count: int  # of measured and aside
 
     @property
     def enough(self) -> bool:
@@ -45,8 +47,6 @@ def pick(data: Dataset) -> Samples:
     chosen = {i * data.samples // most for i in range(most)}
     if not data.takes_any_number:
         return _pick_batches(data)
-    measured: list[Batch] = []
-    aside: list[Batch] = []
     room, seen, taken = _ROOM, -1, 0
     parts: tuple[list[Batch], list[Batch]] = ([], [])
     for sample in data.one_by_one():
@@ -59,7 +59,7 @@ def pick(data: Dataset) -> Samples:
         parts[taken % EVERY == EVERY - 1].append(sample)
         taken += 1
     measured, aside = (_joined(part, data) for part in parts)
-    return Samples(measured, aside, taken)
+    return Samples(measured, aside, _spread(parts[0]), taken)
 
 
 def _pick_batches(data: Dataset) -> Samples:
@@ -78,7 +78,13 @@ def _pick_batches(data: Dataset) -> Samples:
         parts[taken % EVERY == min(EVERY, most) - 1].append(batch)
         taken += 1
         samples += data.count(batch)
-    return Samples(*parts, samples)
+    return Samples(*parts, _spread(parts[0]), samples)
+
+
+def _spread(batches: Sequence[Batch]) -> list[Batch]:
+    """Return a few of many, evenly spread."""
+    most = min(_FEW, len(batches))
+    return [batches[i * len(batches) // most] for i in range(most)]
 
 
 def _joined(samples: Sequence[Batch], data: Dataset) -> list[Batch]:

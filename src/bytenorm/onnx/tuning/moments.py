@@ -91,6 +91,7 @@ def _with_moments(model: onnx.ModelProto, channels: Mapping[str, int], spread: s
             return helper.make_node("ReduceMean", [x, f"{_PREFIX}axes"], [y], keepdims=1)
         return helper.make_node("ReduceMean", [x], [y], keepdims=1, axes=[0, 2])
 
+    behind: dict[str, list[onnx.NodeProto]] = {}
     for tensor, count in channels.items():
 
         def name(what: str, tensor: str = tensor) -> str:
@@ -113,7 +114,15 @@ def _with_moments(model: onnx.ModelProto, channels: Mapping[str, int], spread: s
                 helper.make_node("Reshape", [name("variance3"), f"{_PREFIX}vector"], [name("variance")]),
             ]
             ends.append("variance")
-        graph.node.extend(steps)
+        behind[tensor] = steps
         graph.output.extend(onnx.ValueInfoProto(name=name(end)) for end in ends)
     graph.initializer.append(numpy_helper.from_array(np.array([-1]), f"{_PREFIX}vector"))
+    nodes = list(graph.node)
+    del graph.node[:]
+    for value in graph.input:
+        graph.node.extend(behind.get(value.name, ()))
+    for node in nodes:
+        graph.node.append(node)
+        for output in node.output:
+            graph.node.extend(behind.get(output, ()))
     return made

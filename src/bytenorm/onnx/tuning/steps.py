@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -12,7 +12,9 @@ from ...calibration.judging import FEWEST, is_better, too_few
 from ..apart import may_be_fatal, runner
 from ..graph import Graph
 from . import judging
+from .clipping import Distribution, chosen_qparams, distributions
 from .correction import Correction, correct
+from .rescaling import activations, set_qparams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
     from ..static_quantizer import Progress, StaticQuantizer
     from .judging import Judge, Samples
 
+
 REESTIMATION = "re-estimation"
+# Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
+Way = Callable[[Distribution], tuple[float, float]]
+RANGES: dict[str, Way] = {
+    "percentile 99.999": lambda found: found.by_percentile(99.999),
+    "percentile 99.99": lambda found: found.by_percentile(99.99),
+    "least squared error": Distribution.by_least_error,
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Tuning:
         data: Dataset,
         progress: Progress | None = None,
     ) -> None:
-        self.graph = graph
+        self.graph = self._plain = graph
         self._tried: list[Step] = []
         self._quantizer, self._reference, self._data, self._progress = quantizer, reference, data, progress
         self._samples: Samples | None = None
@@ -118,6 +128,30 @@ class Tuning:
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
         return "" if self._errors is not None else "no output of numbers has the shape of the float network's"
 
+    def take(self, *, ranges: str, reestimate: bool) -> None:
+        """Try what is asked for: with ranges ``"one"`` way to choose them or the ``"best"`` of several."""
+        if ranges in ("one", "best"):
+            self.choose_ranges(every=ranges == "best")
+        if reestimate:
+            self.reestimate()
+
+    def choose_ranges(self, *, every: bool = False) -> None:
+        """Try smaller ranges of activations: by the first of :data:`RANGES`, or by every one of them."""
+        if self._refuses("ranges"):
+            return
+        assert self._samples is not None
+        few, model = self._samples.few, self._quantizer.float_model
+        known = activations(self._plain)
+        found: dict[str, Distribution] = {}
+        for name, way in RANGES.items() if every else [next(iter(RANGES.items()))]:
+
+            def change(graph: Graph, _: Samples, way: Way = way) -> None:
+                if not found:
+                    found.update(distributions(model, known, map(self._quantizer.feed, few)))
+                set_qparams(graph, chosen_qparams(model, known, found, way), self._quantizer.constant)
+
+            self._try(f"ranges by {name}", change, self._plain)
+
     def reestimate(self) -> None:
         """Try to correct norms and layers relative to the float network."""
         made: list[Correction] = []
@@ -129,24 +163,42 @@ class Tuning:
                     graph,
                     self._quantizer.float_model,
                     self._quantizer.counterpart,
+                    self._quantizer.feed,
                     samples.measured,
                     progress=None if report is None else lambda done, whole: report("steps: correct", done, whole),
                 )
             )
 
-        self._try(REESTIMATION, change, made)
+        if self._refuses(REESTIMATION):
+            return
+        with_ranges = self.graph
+        if not self._try(REESTIMATION, change, with_ranges, made) and with_ranges is not self._plain:
+            made.clear()
+            if self._try(f"{REESTIMATION} alone", change, self._plain, made):
+                why = f"{REESTIMATION} without it is better"
+                *before, last = self._tried
+                self._tried = [replace(s, taken=False, problem=why) if s.taken else s for s in before] + [last]
 
-    def _try(self, name: str, change: Callable[[Graph, Samples], None], made: list[Correction]) -> None:
-        """Change a copy of the network, and take it if it is nearer to the float one."""
+    def _refuses(self, name: str) -> bool:
+        """Say whether nothing can be judged, and put down that a step is not tried then."""
         if self._refusal is None:
             self._refusal = self._look()
         if self._refusal:
             self._tried.append(Step(name, False, self._refusal))
-            return
+        return bool(self._refusal)
+
+    def _try(
+        self,
+        name: str,
+        change: Callable[[Graph, Samples], object],
+        start: Graph,
+        made: Sequence[Correction] = (),
+    ) -> bool:
+        """Change a copy of a network, and take it if it is nearer to the float one than what there is."""
         assert self._samples is not None
         assert self._judge is not None
         model = onnx.ModelProto()
-        model.CopyFrom(self.graph.model)
+        model.CopyFrom(start.model)
         graph = Graph(model)
         try:
             change(graph, self._samples)
@@ -154,11 +206,11 @@ class Tuning:
             errors = self._judge.errors(graph.model)
         except Exception as error:  # the network without it is there, and stays
             self._tried.append(Step(name, False, f"it failed: {' '.join(str(error).split())}"))
-            return
+            return False
         before, after = (self._judge.snr_db(e) for e in (self._errors, errors))
-        if not is_better(errors, self._errors):
-            why = "it does not bring the outputs nearer to the float network's"
-            self._tried.append(Step(name, False, why, before, after))
-            return
-        self._tried.append(Step(name, True, "", before, after, tuple(made)))
-        self.graph, self._errors = graph, errors
+        taken = is_better(errors, self._errors)
+        if taken:
+            self.graph, self._errors = graph, errors
+        why = "" if taken else "it does not bring the outputs nearer to the float network's"
+        self._tried.append(Step(name, taken, why, before, after, tuple(made) if taken else ()))
+        return taken
