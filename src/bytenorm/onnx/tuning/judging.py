@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Batch = dict[str, np.ndarray]
 
 MOST = 256  # samples that are used
-_ROOM = 24 << 20  # bytes of samples that are kept
+_ROOM = 20 << 20  # bytes of samples that are kept
 _AT_ONCE = 8  # samples in a batch, where the model leaves that open
 _FEW = 12  # batches whose activations are counted
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Batch = dict[str, np.ndarray]
 
-ROOM = 48 << 20  # bytes that are kept between steps; what would be more is the last batches, which are given up
+ROOM = 32 << 20  # bytes that are kept between steps; what would be more is the last batches, which are given up
 
 
 class Stepwise:
