@@ -93,8 +93,11 @@ def snr(reference, model, data):
 
 @pytest.fixture(scope="module")
 def finished(split):
-    """Return the digits network with scales of each method, exactly lowered, and the reports."""
-    data = in_batches(split[0][:100])
+    """Return the digits network with scales of each method, exactly lowered, and the reports.
+
+    Of so few images that nothing is judged, and all of them are measured.
+    """
+    data = in_batches(split[0][:7])
     return data, {
         method: quantize_with_report(DIGITS, data, method=method, reestimate=False, lowering="exact")
         for method in METHODS
@@ -112,6 +115,9 @@ def test_scales_are_those_of_the_inputs_in_the_finished_network(finished, method
     nodes = norm_nodes(model)
     assert sorted(norm.name for norm in report.recalibrated) == sorted(ALONE)
     assert not any(outcome.problem for outcome in report.outcomes)
+    (step,) = report.steps
+    assert (step.name, step.taken) == (f"norm scales by {method}", True)
+    assert step.problem == "not judged: 7 samples of data: 8 are needed to judge it"
     for norm in report.recalibrated:
         (node,) = (node for name, node in nodes.items() if name.startswith(norm.name))
         p = [original[f"{norm.name}/{what}"] for what in ("scale", "B", "input_mean", "input_var")]
@@ -134,7 +140,7 @@ def test_scales_are_those_of_the_inputs_in_the_finished_network(finished, method
 
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_no_worse_than_the_best_of_onnx_runtime(split, quant_format):
-    data, held_out = in_batches(split[0]), in_batches(split[1][:500], 50)
+    data, held_out = in_batches(split[0][:80]), in_batches(split[1][:250], 50)
     theirs = [
         bno.quantize(DIGITS, data, calibrate_method=how, fast=True, quant_format=quant_format)
         for how in ("minmax", "entropy", "percentile")
@@ -181,9 +187,44 @@ class Small(Nodes):
         return self.model()
 
 
-def heavy_tailed(count=8, seed=1, channels=4):
+def heavy_tailed(count=8, seed=1, channels=4, size=8):
     rng = np.random.default_rng(seed)
-    return [{"x": rng.standard_t(3, (8, channels, 8, 8)).astype(np.float32)} for _ in range(count)]
+    return [{"x": rng.standard_t(3, (size, channels, 8, 8)).astype(np.float32)} for _ in range(count)]
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_scales_that_bring_the_outputs_nearer_are_taken(quant_format):
+    model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed()
+    made, report = quantize_with_report(
+        model, data, method="mse", fast=True, quant_format=quant_format, lowering="exact"
+    )
+    (step,) = report.steps
+    assert (step.name, step.taken, step.problem) == ("norm scales by mse", True, "")
+    assert step.after_db > step.before_db
+    plain = bno.quantize(model, data, fast=True, quant_format=quant_format)
+    assert snr(model, made, data) > snr(model, plain, data)
+    # Every fourth sample is kept aside.
+    samples = np.concatenate([batch["x"] for batch in data])
+    measured = [{"x": samples[np.arange(64) % 4 != 3]}]
+    for norm, node in zip(report.recalibrated, norm_nodes(made).values(), strict=True):
+        statistics, values = gathered(made, measured, node), constants(made)
+        p = [values[name] for name in node.input[3:7]]
+        best = choose_output_qparams(*p, 1e-5, statistics, relu=norm.name == "first")
+        assert (norm.scale, norm.zero_point, norm.mse, norm.clipped) == (*best, best.mse, best.clipped)
+        assert (float(values[node.input[7]]), int(values[node.input[8]])) == tuple(best)
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_scales_that_take_the_outputs_away_are_not_taken(quant_format):
+    # Entropy takes the many zeros of a ReLU for what matters, and clips the rest.
+    model, data = Small().norm("norm", mean=1.0).then("Relu").finish(), heavy_tailed()
+    made, report = quantize_with_report(model, data, method="entropy", fast=True, quant_format=quant_format)
+    (step,) = report.steps
+    assert (step.name, step.taken) == ("norm scales by entropy", False)
+    assert step.problem == "it does not bring the outputs nearer to the float network's"
+    assert step.after_db < step.before_db
+    assert report.recalibrated == ()
+    assert made == bno.quantize(model, data, fast=True, quant_format=quant_format)
 
 
 @pytest.mark.parametrize("quant_format", FORMATS)
@@ -218,7 +259,7 @@ def test_a_clip_keeps_its_limits(quant_format, limits, method):
 @pytest.mark.parametrize(("activation_type", "weight_type"), [("uint8", "int8"), ("int8", "int8")])
 @pytest.mark.parametrize("keep_int8", [False, True])
 def test_types(activation_type, weight_type, keep_int8):
-    model, data = Small().norm("norm").finish(), heavy_tailed(3)
+    model, data = Small().norm("norm").finish(), heavy_tailed(3, size=2)  # too few samples to judge
     made, report = quantize_with_report(
         model, data, method="mse", activation_type=activation_type, weight_type=weight_type, keep_int8=keep_int8
     )
@@ -352,7 +393,7 @@ def test_ranges_are_measured_once():
     seen = []
     quantize_with_report(model, data, method="mse", reestimate=False, progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
-    assert stages == ["calibrate", "norms 1/2: run", "norms 2/2: run", "compare"]
+    assert stages == ["calibrate", "steps: run", "compare"]
     seen.clear()
     quantize_with_report(model, data, data_statistics=True, progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
@@ -432,4 +473,4 @@ def test_a_quantizer_that_ignores_the_choice(monkeypatch):
 
     monkeypatch.setattr(ort_quantization, "quantize_static", deaf)
     with pytest.raises(ValueError, match="gave the norm norm the scale and zero point"):
-        bno.quantize(Small().norm("norm").finish(), heavy_tailed(2), method="mse")
+        bno.quantize(Small().norm("norm").finish(), heavy_tailed(2), method="mse", data_statistics=True)

@@ -258,7 +258,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--norm-method",
         choices=["mse", "minmax", "percentile", "entropy"],
-        help="how the output scales of norms are chosen, from exact counts of their inputs (default: as --method)",
+        help="how the output scales of norms are chosen, from exact counts of their inputs; taken if that brings "
+        "the outputs nearer to the float model's on samples kept aside (default: as --method)",
     )
     _add_steps(made)
     made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
@@ -344,7 +345,9 @@ def _add_steps(made: argparse.ArgumentParser) -> None:
         help="correct norms and layers relative to the float model; taken if it helps on samples kept aside "
         "(the default)",
     )
-    steps.add_argument("--fast", action="store_true", help="try nothing behind ONNX Runtime's quantizer")
+    steps.add_argument(
+        "--fast", action="store_true", help="try nothing but --norm-method behind ONNX Runtime's quantizer"
+    )
     steps.add_argument(
         "--data-statistics",
         action="store_true",

@@ -142,7 +142,8 @@ def _told(step: Step) -> str:
         return f"{text}not taken: {step.problem}"
     kinds = Counter("norm" if one.kind == "norm" else "layer" for one in step.corrections)
     counts = " and ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items(), reverse=True))
-    return f"{text}{counts} corrected" if counts else f"{text}taken"
+    done = f"{counts} corrected" if counts else "taken"
+    return f"{text}{done}{step.problem and ', '}{step.problem}"
 
 
 def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:

@@ -148,8 +148,9 @@ def quantize(
     method : {"mse", "minmax", "percentile", "entropy"}, optional
         How the scale and the zero point of each norm's output are chosen, by
         :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
-        gives; `calibrate_method` is ONNX Runtime's for the ranges of all other tensors. None leaves the norms to
-        it too.
+        gives; `calibrate_method` is for the ranges of all other tensors. The scales are taken if they bring the
+        outputs on the samples kept aside (see `reestimate`) nearer to the float network's, and wherever nothing
+        can be judged, as with fewer than 8 samples. None leaves the norms to `calibrate_method` too.
     reestimate : bool, optional
         Whether norms, and the biases of layers, are corrected relative to the float network: what quantization
         moved of the mean and the variance of what a norm reads, and of the mean of what a layer makes, is put
@@ -160,7 +161,7 @@ def quantize(
         training: for data unlike that of the training alone. It takes the network away from the float one; folded
         norms, and those that are written as arithmetic, keep what they have.
     fast : bool
-        Nothing is tried behind ONNX Runtime's quantizer: half the time, less accuracy.
+        Nothing but `method` is tried behind ONNX Runtime's quantizer: half the time, less accuracy.
     nodes_to_exclude : sequence of str
         Names of nodes that stay in float; a node without one is called by its first output.
     limit : int, optional
@@ -307,9 +308,13 @@ def quantize_with_report(
     quantizer = StaticQuantizer(
         prepared, borders, marks, left_names, data, options, chosen=method is not None, progress=progress
     )
-    graph, chosen = recalibrate(quantizer, data, method, data_statistics=data_statistics, progress=progress)
+    graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
     tuning = Tuning(quantizer, graph, original, data, progress)
-    tuning.take(ranges=calibrate_method or ("one" if reestimate and method is None else ""), reestimate=reestimate)
+    tuning.take(
+        ranges=calibrate_method or ("one" if reestimate and method is None else ""),
+        method=None if data_statistics else method,
+        reestimate=reestimate,
+    )
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
@@ -320,7 +325,15 @@ def quantize_with_report(
     alone = _alone(original, data, options, left_names, progress) if doubtful else None
     names = tuple(n.name for n in folded)
     return made, QuantizationReport(
-        names, tuple(outcomes), comparison, chosen, alone, quantizer.gone, tuning.steps, stayed, quantizer.weak
+        names,
+        tuple(outcomes),
+        comparison,
+        chosen or tuning.recalibrated,
+        alone,
+        quantizer.gone,
+        tuning.steps,
+        stayed,
+        quantizer.weak,
     )
 
 

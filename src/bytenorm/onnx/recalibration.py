@@ -1,9 +1,8 @@
-"""Norms that fit the quantized network they are in: its own output scales and statistics, layer by layer.
+"""Norms with the statistics of the data in the quantized network they are in, level by level.
 
 A norm's input is that of the finished network only once everything before it is what it will be. So norms are
-taken by level: those that depend on no other norm first, then those that depend on these; the network is
-quantized again behind each level. Scales are given to ONNX Runtime's quantizer rather than written into what it
-made: the bias of a convolution is in units of its input's scale.
+taken by level: those that depend on no other norm first, then those that depend on these. What follows a norm of
+other statistics has other ranges, so the network is quantized again behind each level.
 """
 
 from __future__ import annotations
@@ -69,14 +68,9 @@ class RecalibratedNorm:
 
 
 def recalibrate(
-    quantizer: StaticQuantizer,
-    data: Dataset,
-    method: Method | None,
-    *,
-    data_statistics: bool,
-    progress: Progress | None,
+    quantizer: StaticQuantizer, data: Dataset, method: Method | None, progress: Progress | None
 ) -> tuple[Graph, tuple[RecalibratedNorm, ...]]:
-    """Quantize a network whose norms fit it.
+    """Quantize a network whose norms have the mean and the variance of their inputs on the data.
 
     Parameters
     ----------
@@ -86,8 +80,6 @@ def recalibrate(
         What is counted.
     method : {"mse", "minmax", "percentile", "entropy"}, optional
         How the quantization of each norm's output is chosen; None leaves it to the quantizer.
-    data_statistics : bool
-        Whether norms get the mean and the variance of their inputs.
     progress : callable, optional
         Called with the stage, how many batches of it are done, and how many there are.
 
@@ -106,41 +98,47 @@ def recalibrate(
     """
     wanted: dict[str, RecalibratedNorm] = {}
     graph, nodes = quantizer.run()
-    if method is None and not data_statistics:
-        return graph, ()
     order = _levels(graph, nodes)
     for number, level in enumerate(order, 1):
-        sites = _sites(graph, nodes, level)
+        sites = sites_of(graph, {mark: nodes[mark].output[0] for mark in level})
         name = f"norms {number}/{len(order)}"
         statistics = _gather(graph, sites, data, f"{name}: run", progress)
         for mark, norm in sites.items():
-            assert norm.parameters is not None and norm.target is not None
-            original = quantizer.norms[mark]
-            fresh = data_statistics and original.written.startswith("BatchNormalization")
-            operator = _operator(norm)
+            original, operator = quantizer.norms[mark], operator_of(norm)
+            fresh = original.written.startswith("BatchNormalization")
             if fresh:
                 try:
                     operator = reestimated(operator, statistics[mark])
                 except ValueError as error:
                     raise ValueError(f"data_statistics: the norm {original.name}: {error}") from None
+                assert norm.parameters is not None
                 changed = replace(norm.parameters, input_mean=operator.mean, input_var=operator.var)
                 quantizer.set_parameters(mark, changed)
-            scale, zero_point, clipped, mse = operator.output_scale, operator.output_zero_point, None, None
-            if method is not None:
-                try:
-                    best = choose_within(operator, statistics[mark], quantizer.limits(mark), method)
-                except ValueError as error:
-                    raise ValueError(f"method: the norm {original.name}: {error}") from None
-                (scale, zero_point), clipped, mse = best, best.clipped, best.mse
-                zeros = np.array(zero_point, np.int8 if norm.target.signed else np.uint8)
-                quantizer.set_output(mark, np.array(scale, np.float32), zeros)
-            wanted[mark] = RecalibratedNorm(original.name, method, fresh, scale, zero_point, clipped, mse)
+            if method is None:
+                scale, zero_point = operator.output_scale, operator.output_zero_point
+                wanted[mark] = RecalibratedNorm(original.name, None, fresh, scale, zero_point)
+                continue
+            wanted[mark] = replace(choose(quantizer, mark, operator, statistics[mark], method), reestimated=fresh)
+            quantizer.set_output(mark, wanted[mark].scale, wanted[mark].zero_point)
         if sites:
             graph, nodes = quantizer.run(name)
     return graph, tuple(_checked(graph, nodes, wanted))
 
 
-def _operator(norm: Norm) -> bn.BatchNorm:
+def choose(
+    quantizer: StaticQuantizer, mark: str, operator: bn.BatchNorm, statistics: ChannelStatistics, method: Method
+) -> RecalibratedNorm:
+    """Choose the quantization of a norm's output, and of the activations right behind it."""
+    name = quantizer.norms[mark].name
+    try:
+        best = choose_within(operator, statistics, quantizer.limits(mark), method)
+    except ValueError as error:
+        raise ValueError(f"method: the norm {name}: {error}") from None
+    return RecalibratedNorm(name, method, False, *best, clipped=best.clipped, mse=best.mse)
+
+
+def operator_of(norm: Norm) -> bn.BatchNorm:
+    """Return the norm of a quantized graph as an operator."""
     p, target = norm.parameters, norm.target
     assert p is not None and target is not None
     return bn.BatchNorm(
@@ -172,12 +170,12 @@ def _levels(graph: Graph, nodes: Mapping[str, onnx.NodeProto]) -> list[list[str]
     return [levels[depth] for depth in sorted(levels)]
 
 
-def _sites(graph: Graph, nodes: Mapping[str, onnx.NodeProto], marks: Sequence[str]) -> dict[str, Norm]:
-    """Return those norms of a graph that can run in 8 bits."""
+def sites_of(graph: Graph, outputs: Mapping[str, str]) -> dict[str, Norm]:
+    """Return those norms of a graph that can run in 8 bits, by mark; `outputs` says what each makes."""
     found = {norm.output: norm for norm in find_norms(graph)}
     sites = {}
-    for mark in marks:
-        norm = found.get(nodes[mark].output[0])
+    for mark, output in outputs.items():
+        norm = found.get(output)
         if norm is not None and not norm.problem:
             try:
                 every_code(norm.site())
@@ -233,7 +231,7 @@ def _checked(
 ) -> list[RecalibratedNorm]:
     """Return what norms got, and require that the finished network has the quantization that was chosen."""
     made = []
-    sites = _sites(graph, nodes, list(wanted))
+    sites = sites_of(graph, {mark: nodes[mark].output[0] for mark in wanted})
     for mark, one in wanted.items():
         target = sites[mark].target if mark in sites else None
         if target is None:  # re-estimated beyond what float32 holds: lowering reports it

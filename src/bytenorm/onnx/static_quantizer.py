@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import helper
 from onnxruntime import quantization as ort_quantization
@@ -29,8 +30,6 @@ from .ranges import measure
 from .weak_spots import squashing_ends
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .data import Dataset
     from .marking import Marks
     from .norms import Norm, Parameters
@@ -125,17 +124,26 @@ class StaticQuantizer:
         self._graph = Graph(prepared)
         self._lifted: dict[str, str] = {}  # the marks, by what the norms of the last run make
 
-    def set_output(self, mark: str, scale: np.ndarray, zero_point: np.ndarray) -> None:
-        """Let what a mark makes, and the activations behind it, have this quantization."""
+    def outputs(self, mark: str) -> list[str]:
+        """Return what has the quantization of a norm's output: what a mark makes, and activations behind it.
+
+        An activation that the quantizer drops leaves its name to the tensor in QDQ format, and not in QOperator
+        format.
+        """
         output = self._marks.node(self._graph, mark).output[0]
         tensors = [output, *(activation.output[0] for activation in self._activations(mark))]
         reader = self._graph.only_reader(tensors[-1])
         # Behind a Clip that stays in float, what makes vectors of a norm's images again has a range of its own.
         if reader is not None and self._marks.makes_vectors(mark, reader):
             tensors.append(reader.output[0])
-        # One that the quantizer drops leaves its name to the tensor in QDQ format, and not in QOperator format.
-        for tensor in tensors:
-            self._overrides[tensor] = [{"scale": scale, "zero_point": zero_point}]
+        return tensors
+
+    def set_output(self, mark: str, scale: float, zero_point: int) -> None:
+        """Let :meth:`outputs` have this quantization in further runs."""
+        signed = self._options["activation_type"] == ort_quantization.QuantType.QInt8
+        zeros = np.array(zero_point, np.int8 if signed else np.uint8)
+        for tensor in self.outputs(mark):
+            self._overrides[tensor] = [{"scale": np.array(scale, np.float32), "zero_point": zeros}]
 
     def limits(self, mark: str) -> tuple[float, float]:
         """Return what the activations right behind a mark let through."""
@@ -188,6 +196,11 @@ class StaticQuantizer:
             return nodes.get(mark)
         name = self._clashes.renamed_node(made.name)
         return nodes.get(name) or nodes.get(name.removesuffix(QUANTIZED))
+
+    @property
+    def made(self) -> Mapping[str, str]:
+        """What the norms of the last run's graph make, by mark."""
+        return {mark: output for output, mark in self._lifted.items()}
 
     @cached_property
     def _float_nodes(self) -> Mapping[str, onnx.NodeProto]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,19 @@ import onnx
 from ...calibration.judging import FEWEST, is_better, too_few
 from ..apart import may_be_fatal, runner
 from ..graph import Graph
+from ..static_quantizer import stage
 from . import judging
 from .clipping import Distribution, chosen_qparams, distributions
 from .correction import Correction, correct
+from .norm_scales import choose_norm_scales
 from .rescaling import activations, set_qparams
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...calibration.output_qparams import Method
     from ..data import Dataset
+    from ..recalibration import RecalibratedNorm
     from ..static_quantizer import Progress, StaticQuantizer
     from .judging import Judge, Samples
 
@@ -44,7 +48,7 @@ class Step:
     taken : bool
         Whether the network has it.
     problem : str
-        Why it was not tried, or is not taken; empty for one that is.
+        Why it was not tried, or is not taken, or is taken though nothing judged it; else empty.
     before_db, after_db : float or None
         The lowest SNR of the outputs on the samples kept aside, without and with it; None where it was not tried.
     corrections : tuple of Correction
@@ -85,6 +89,8 @@ class Tuning:
         The network with the steps that are taken.
     steps : tuple of Step
         Those that were tried, in that order.
+    recalibrated : tuple of RecalibratedNorm
+        The norms that have scales of their own.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Tuning:
         progress: Progress | None = None,
     ) -> None:
         self.graph = self._plain = graph
+        self.recalibrated: tuple[RecalibratedNorm, ...] = ()
         self._tried: list[Step] = []
         self._quantizer, self._reference, self._data, self._progress = quantizer, reference, data, progress
         self._samples: Samples | None = None
@@ -120,18 +127,17 @@ class Tuning:
         try:
             self._judge = judging.Judge(self._reference, samples.aside)
             self._errors = self._judge.errors(self.graph.model)
-            if may_be_fatal(self.graph.model):  # parts of it run in this process: what it dies of is found apart
-                apart = runner(self.graph.model)
-                for batch in samples.measured:
-                    apart.run(None, batch)
+            _survive(self.graph.model, samples.measured)
         except Exception as error:  # of ONNX Runtime, which has a class for each of its codes
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
         return "" if self._errors is not None else "no output of numbers has the shape of the float network's"
 
-    def take(self, *, ranges: str, reestimate: bool) -> None:
+    def take(self, *, ranges: str, method: Method | None, reestimate: bool) -> None:
         """Try what is asked for: with ranges ``"one"`` way to choose them or the ``"best"`` of several."""
         if ranges in ("one", "best"):
             self.choose_ranges(every=ranges == "best")
+        if method is not None:
+            self.choose_norm_scales(method)
         if reestimate:
             self.reestimate()
 
@@ -152,6 +158,27 @@ class Tuning:
 
             self._try(f"ranges by {name}", change, self._plain)
 
+    def choose_norm_scales(self, method: Method) -> None:
+        """Try scales of norms' outputs that fit what the norms read; nobody asks for them but by name.
+
+        So where nothing can be judged, they are taken as they are, of all samples.
+        """
+        if not self._quantizer.norms:
+            return
+        made: list[RecalibratedNorm] = []
+
+        def change(graph: Graph, samples: Samples) -> None:
+            report = stage(self._progress, "steps: run")
+            made[:] = choose_norm_scales(graph, self._quantizer, samples.measured, method, progress=report)
+
+        name = f"norm scales by {method}"
+        if self._is_refused():
+            self._take_unjudged(name, change)
+        else:
+            self._try(name, change, self.graph)
+        if self._tried[-1].taken:
+            self.recalibrated = tuple(made)
+
     def reestimate(self) -> None:
         """Try to correct norms and layers relative to the float network."""
         made: list[Correction] = []
@@ -171,21 +198,41 @@ class Tuning:
 
         if self._refuses(REESTIMATION):
             return
-        with_ranges = self.graph
-        if not self._try(REESTIMATION, change, with_ranges, made) and with_ranges is not self._plain:
+        with_others = self.graph
+        if not self._try(REESTIMATION, change, with_others, made) and with_others is not self._plain:
             made.clear()
             if self._try(f"{REESTIMATION} alone", change, self._plain, made):
+                self.recalibrated = ()
                 why = f"{REESTIMATION} without it is better"
                 *before, last = self._tried
                 self._tried = [replace(s, taken=False, problem=why) if s.taken else s for s in before] + [last]
 
     def _refuses(self, name: str) -> bool:
         """Say whether nothing can be judged, and put down that a step is not tried then."""
+        if self._is_refused():
+            self._tried.append(Step(name, False, self._refusal or ""))
+            return True
+        return False
+
+    def _is_refused(self) -> bool:
         if self._refusal is None:
             self._refusal = self._look()
-        if self._refusal:
-            self._tried.append(Step(name, False, self._refusal))
         return bool(self._refusal)
+
+    def _take_unjudged(self, name: str, change: Callable[[Graph, Samples], object]) -> None:
+        """Change the network by all samples, unless that fails."""
+        graph = _copy(self.graph)
+        try:
+            samples = judging.pick(self._data)
+            samples = replace(samples, measured=[*samples.measured, *samples.aside], aside=[])
+            _survive(graph.model, samples.measured)
+            change(graph, samples)
+            graph.finish()
+        except Exception as error:  # the network without it is there, and stays
+            self._tried.append(Step(name, False, f"it failed: {' '.join(str(error).split())}"))
+            return
+        self._tried.append(Step(name, True, f"not judged: {self._refusal}"))
+        self.graph = graph
 
     def _try(
         self,
@@ -197,9 +244,7 @@ class Tuning:
         """Change a copy of a network, and take it if it is nearer to the float one than what there is."""
         assert self._samples is not None
         assert self._judge is not None
-        model = onnx.ModelProto()
-        model.CopyFrom(start.model)
-        graph = Graph(model)
+        graph = _copy(start)
         try:
             change(graph, self._samples)
             graph.finish()
@@ -214,3 +259,18 @@ class Tuning:
         why = "" if taken else "it does not bring the outputs nearer to the float network's"
         self._tried.append(Step(name, taken, why, before, after, tuple(made) if taken else ()))
         return taken
+
+
+def _copy(graph: Graph) -> Graph:
+    graph.finish()
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    return Graph(model)
+
+
+def _survive(model: onnx.ModelProto, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Run a network apart, if it may end the process: parts of it will run in this one."""
+    if may_be_fatal(model):
+        apart = runner(model)
+        for batch in batches:
+            apart.run(None, dict(batch))
