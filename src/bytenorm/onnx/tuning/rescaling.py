@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     import numpy.typing as npt
     from onnx import NodeProto
@@ -58,19 +58,33 @@ def activations(graph: Graph) -> dict[str, ActivationQParams]:
     before it (behind a MaxPool, a Reshape) is not among them: it changes with that one. Nor is the output of a
     QLinearSoftmax, whose codes are for 0 to 1 always.
     """
-    found = {}
-    fixed = {node.input[3] for node in graph.nodes if node.op_type == "QLinearSoftmax"}
-    for initializer in graph.proto.initializer:
-        name, scale = initializer.name.removesuffix("_scale"), initializer.name
-        if name == scale or scale in fixed or initializer.dims or graph.constant(f"{name}{_CODES}") is not None:
-            continue
-        if not graph.readers(scale) and not graph.is_captured(scale):
-            continue
-        step, zero = graph.constant(scale), graph.constant(f"{name}_zero_point")
-        if step is None or zero is None or step.dtype != np.float32 or zero.dtype not in (np.int8, np.uint8):
-            continue
-        found[name] = ActivationQParams(float(step.item()), int(zero.item()), zero.dtype == np.int8)
-    return found
+    fixed = _fixed(graph)
+    names = (t.name.removesuffix("_scale") for t in graph.proto.initializer if t.name.endswith("_scale"))
+    found = ((name, _activation(graph, name, fixed)) for name in names)
+    return {name: q for name, q in found if q is not None}
+
+
+def _fixed(graph: Graph) -> set[str]:
+    return {node.input[3] for node in graph.nodes if node.op_type == "QLinearSoftmax"}
+
+
+def _activation(graph: Graph, name: str, fixed: Container[str]) -> ActivationQParams | None:
+    """Return the quantization of a tensor that may be changed; `fixed` are names of scales that may not."""
+    scale = f"{name}_scale"
+    initializer = graph.initializer(scale)
+    if (
+        initializer is None
+        or scale in fixed
+        or initializer.dims
+        or graph.initializer(f"{name}{_CODES}") is not None
+    ):
+        return None
+    if not graph.readers(scale) and not graph.is_captured(scale):
+        return None
+    step, zero = graph.constant(scale), graph.constant(f"{name}_zero_point")
+    if step is None or zero is None or step.dtype != np.float32 or zero.dtype not in (np.int8, np.uint8):
+        return None
+    return ActivationQParams(float(step.item()), int(zero.item()), zero.dtype == np.int8)
 
 
 def set_qparams(graph: Graph, qparams: Mapping[str, tuple[float, int]], constants: Constants) -> None:
@@ -94,12 +108,13 @@ def set_qparams(graph: Graph, qparams: Mapping[str, tuple[float, int]], constant
         If a tensor has no quantization of its own, if a scale or a zero point is none, or if a bias or a weight
         that has to be made again is not known in float.
     """
-    known = activations(graph)
+    fixed = _fixed(graph)
     values: dict[str, Array] = {}
     for tensor, (scale, zero_point) in qparams.items():
-        if tensor not in known:
+        known = _activation(graph, tensor, fixed)
+        if known is None:
             raise ValueError(f"qparams: {tensor!r} is no activation with a quantization of its own")
-        kind = np.iinfo(np.int8 if known[tensor].signed else np.uint8)
+        kind = np.iinfo(np.int8 if known.signed else np.uint8)
         with np.errstate(over="ignore"):
             step = np.float32(scale)
         if not (math.isfinite(step) and step >= np.finfo(np.float32).tiny):
