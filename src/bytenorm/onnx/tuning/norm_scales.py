@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import bytenorm as bn
 
 from ...calibration import ChannelStatistics
-from ..norms import find_norms
 from ..recalibration import choose, operator_of, sites_of
 from .rescaling import activations, set_qparams
 from .stepwise import Stepwise
@@ -84,7 +83,8 @@ def choose_norm_scales(
     if progress is not None:
         progress(len(steps), len(steps))
     graph.finish()
-    _check(graph, {norms[mark].output: one for mark, one in made.items()})
+    for mark, chosen in made.items():
+        _check(graph, norms[mark].target, chosen)
     return tuple(made.values())
 
 
@@ -103,15 +103,13 @@ def _now(graph: Graph, name: str, before: np.ndarray) -> Any:
     return (before if value is None else value).ravel()[0]
 
 
-def _check(graph: Graph, wanted: dict[str, RecalibratedNorm]) -> None:
-    """Require that norms have what was chosen: a scale may have another name than expected."""
-    for norm in find_norms(graph):
-        one = wanted.get(norm.output)
-        if one is None or norm.target is None:
-            continue
-        got = float(norm.target.scale.ravel()[0]), int(norm.target.zero_point.ravel()[0])
-        if got != (one.scale, one.zero_point):
-            raise ValueError(
-                f"the output of the norm {one.name} has the scale and zero point {got}, "
-                f"not {(one.scale, one.zero_point)}"
-            )
+def _check(graph: Graph, target: QParams | None, wanted: RecalibratedNorm) -> None:
+    """Require that a norm has what was chosen: a scale may have another name than expected."""
+    assert target is not None
+    scale = float(_now(graph, target.scale_name, target.scale))
+    got = scale, int(_now(graph, target.zero_point_name, target.zero_point))
+    if got != (wanted.scale, wanted.zero_point):
+        raise ValueError(
+            f"the output of the norm {wanted.name} has the scale and zero point {got}, "
+            f"not {(wanted.scale, wanted.zero_point)}"
+        )
