@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: channel.svg and layouts.svg, beside this file."""
+"""Draw the pictures of the documentation: channel.svg, layouts.svg and correction.svg, beside this file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import bytenorm as bn
+from bytenorm.calibration import ChannelStatistics, reestimate
 
 INK, SOFT, GRID = "#1f2328", "#59636e", "#e4e7eb"
 STEP, LINE, MARK = "#1f5fa8", "#d1730f", "#b3261e"
@@ -174,13 +175,52 @@ def draw_layouts() -> Figure:
     return figure
 
 
+def draw_correction() -> Figure:
+    """Draw a channel whose numbers quantization moved, and what a norm makes of them before and after."""
+    rng = np.random.default_rng(0)
+    real = np.abs(rng.normal(1.0, 0.5, (200_000, 1))) + 0.1  # in the float network, behind a Relu
+    moved = bn.quantize_per_tensor(0.86 * real + 0.21 + rng.normal(0, 0.03, real.shape), 0.02, 0, bn.quint8)
+    mean, var = real.mean(0), real.var(0)
+    norm = bn.BatchNorm([1.0], [0.0], mean, var, output_scale=0.03, output_zero_point=100)
+    seen = ChannelStatistics(1)
+    seen.update(moved)
+    corrected = reestimate(norm, seen, reference=(mean, var))
+    panels = (
+        ("what the norm reads", real, ((moved.dequantize(), "8 bits: moved and narrower", LINE),)),
+        (
+            "what the norm makes of it",
+            (real - mean) / np.sqrt(var),
+            (
+                (norm(moved).dequantize(), "8 bits", LINE),
+                (corrected(moved).dequantize(), "8 bits, corrected", STEP),
+            ),
+        ),
+    )
+    figure = Figure(figsize=(9.6, 3.3), facecolor="white")
+    for axes, (title, wanted, others) in zip(figure.subplots(1, 2), panels, strict=True):
+        plain(axes)
+        edges = np.linspace(wanted.min() - 0.2, np.quantile(wanted, 0.9995), 44)  # wider than a step
+        middles = (edges[:-1] + edges[1:]) / 2
+        axes.fill_between(middles, np.histogram(wanted, edges)[0] / wanted.size, color=GRID, label="float")
+        for values, label, color in others:
+            # Codes are spread over a few steps, else their comb hides what the picture is about.
+            spread = values + rng.normal(0, 0.06, values.shape)
+            share = np.histogram(spread, edges)[0] / values.size
+            axes.plot(middles, share, color=color, linewidth=1.8, label=label)
+        axes.set(yticks=[], ylim=(0, None), xlim=(edges[0], edges[-1]))
+        axes.set_title(title, fontsize=11)
+        axes.legend(frameon=False, fontsize=9.5)
+    figure.subplots_adjust(left=0.02, right=0.985, bottom=0.1, top=0.9, wspace=0.06)
+    return figure
+
+
 def main() -> None:
-    """Write both pictures."""
+    """Write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--format", default="svg", choices=("svg", "png"), help="file format (default: svg)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder (default: docs)")
     arguments = parser.parse_args()
-    for name, draw in (("channel", draw_channel), ("layouts", draw_layouts)):
+    for name, draw in (("channel", draw_channel), ("layouts", draw_layouts), ("correction", draw_correction)):
         with rc_context(STYLE):
             path = arguments.output / f"{name}.{arguments.format}"
             metadata = {"Date": None} if arguments.format == "svg" else None
