@@ -1,5 +1,7 @@
 """Steps behind the quantizer: what is corrected, by ONNX Runtime on the whole graph; what is undone."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -197,7 +199,8 @@ def test_too_few_samples_are_named():
 
 def test_constant_samples_change_nothing_to_nan():
     model, data = network(), [{"x": np.zeros((16, C, 9, 9), np.float32)}]
-    made = bno.quantize(model, data)
+    with pytest.warns(bno.QuantizationWarning, match="the data is unlike"):
+        made = bno.quantize(model, data)
     found = bno.session(made).run(None, samples()[0])[0]
     assert np.isfinite(found).all()
 
@@ -212,6 +215,25 @@ def test_constant_samples_change_nothing_to_nan():
 def test_options_that_exclude_each_other(options, message):
     with pytest.raises(ValueError, match=message):
         bno.quantize(network(), samples(), **options)
+
+
+def test_data_of_another_scale_is_named():
+    model = network()
+    pixels = [{"x": np.random.default_rng(0).uniform(0, 255, (8, C, 9, 9)).astype(np.float32)}]
+    said = r"^the data is unlike what the norm norm was trained on: .* has mean [\d.]+ .*, its statistics say "
+    with pytest.warns(bno.QuantizationWarning, match=said):
+        bno.quantize(model, pixels)
+    assert quantize_with_report(model, samples())[1].unlike == ""
+
+
+def test_the_model_tells_what_was_done():
+    made, report = quantize_with_report(network(), samples(64))
+    (text,) = [entry.value for entry in made.metadata_props if entry.key == "bytenorm.correction"]
+    found = json.loads(text)
+    assert [step["name"] for step in found["steps"]] == [step.name for step in report.steps]
+    assert len(found["corrections"]) == sum(len(step.corrections) for step in report.steps)
+    plain = bno.quantize(network(), samples(64), fast=True)
+    assert "bytenorm.correction" not in [entry.key for entry in plain.metadata_props]
 
 
 # Ranges

@@ -69,7 +69,8 @@ QUANTIZE_EPILOG = """\
   alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
   only if an output has less than 20 dB), far (what is far from the float
   model), stayed (norms that could not go into the layer behind them), weak
-  (nodes that stay in float because they only lose in 8 bits), not_excluded
+  (nodes that stay in float because they only lose in 8 bits), unlike (how far
+  the data is from what the network was trained on, or empty), not_excluded
   (nodes that ONNX Runtime's preparation left out), norms: each with name,
   channels, became ("folded", "8-bit" or "float"), folds_into, problem,
   pattern and unfused (see inspect; empty unless --lowering is fused); steps:

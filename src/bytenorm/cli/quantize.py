@@ -72,6 +72,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     became = fates(norms, report.outcomes, report.folded)
     counts = show(became, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    if report.unlike:
+        screen.line(report.unlike)
     for name in report.stayed:
         screen.line(f"not folded: {name}, whose gains 8-bit weights of the layer behind it cannot hold")
     for name in report.weak:
@@ -121,6 +123,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         far=list(far),
         stayed=list(report.stayed),
         weak=list(report.weak),
+        unlike=report.unlike,
         not_excluded=list(report.gone),
         saturates=bool(remark),
         norms=[fate.to_dict() for fate in became],

@@ -41,6 +41,7 @@ from .runtime_types import note_types
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
 from .tuning.steps import Step, Tuning
+from .unlike import unlike_statistics
 
 if TYPE_CHECKING:
     from .batch_axes import BatchAxes
@@ -80,6 +81,9 @@ class QuantizationReport:
         Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
     weak : tuple of str
         Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output.
+    unlike : str
+        How far the data is from what the network's first norm was trained on, with the means and deviations of
+        both, if one is more than 20 times as wide as the other; else empty.
     """
 
     folded: tuple[str, ...]
@@ -91,6 +95,7 @@ class QuantizationReport:
     steps: tuple[Step, ...] = ()
     stayed: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
+    unlike: str = ""
 
 
 def quantize(
@@ -187,7 +192,8 @@ def quantize(
         If the model has inputs with values of their own, which a caller may replace: they become constants.
     QuantizationWarning
         For each output that has less than 10 dB of the float model's, or that is NaN or infinite where the float
-        model's is a number; and for each node to be excluded that ONNX Runtime's preparation left out. With
+        model's is a number; for each node to be excluded that ONNX Runtime's preparation left out; and if the data
+        is more than 20 times as wide, or as narrow, as the statistics of the network's first norm say. With
         `compare` also for each that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it, which
         is run, and takes about as long again, only if an output has less than 20 dB.
     SaturationWarning
@@ -228,6 +234,7 @@ def quantize(
         compare=compare,
     )
     warn_of(list(report.outcomes))
+    warn_of_accuracy([report.unlike] if report.unlike else [])
     warn_of_accuracy(complaints(report.comparison, report.alone))
     warn_of_accuracy(f"nodes_to_exclude: ONNX Runtime's preparation left {name!r} out" for name in report.gone)
     warn_of_saturation(made)
@@ -285,6 +292,7 @@ def quantize_with_report(
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
 
     norms = find_norms(graph, {label(node) for node in left_out})
+    unlike = unlike_statistics(graph, norms, data)
     excluded, included = _split(norms, left_out)
     folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
     kept, odd = _without_odd(included, folded)
@@ -318,6 +326,7 @@ def quantize_with_report(
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
+    tuning.note()
     outcomes = lower_graph(tuning.graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
     judged = data if compare else data.first(JUDGED)
     comparison = _compared(original, made, judged, stage(progress, "compare"))
@@ -328,12 +337,20 @@ def quantize_with_report(
         names,
         tuple(outcomes),
         comparison,
+<<<<<<< HEAD
         chosen or tuning.recalibrated,
+=======
+        chosen,
+>>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
         alone,
         quantizer.gone,
         tuning.steps,
         stayed,
         quantizer.weak,
+<<<<<<< HEAD
+=======
+        unlike,
+>>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
     )
 
 

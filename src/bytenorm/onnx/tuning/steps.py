@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
+=======
+import json
+from collections.abc import Callable, Sequence
+>>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 
 
 REESTIMATION = "re-estimation"
+NOTE = "bytenorm.correction"  # what a model's metadata calls the steps that were tried
 # Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
 Way = Callable[[Distribution], tuple[float, float]]
 RANGES: dict[str, Way] = {
@@ -132,7 +138,19 @@ class Tuning:
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
         return "" if self._errors is not None else "no output of numbers has the shape of the float network's"
 
+<<<<<<< HEAD
     def take(self, *, ranges: str, method: Method | None, reestimate: bool) -> None:
+=======
+    def note(self) -> None:
+        """Write into the model's metadata what was taken, for those who ask later; nothing if nothing was."""
+        if any(step.taken for step in self._tried) and self._samples is not None:
+            steps = [step.to_dict() for step in self._tried]
+            corrections = [one for step in steps for one in step.pop("corrections")]
+            found = {"version": 1, "samples": self._samples.count, "steps": steps, "corrections": corrections}
+            self.graph.model.metadata_props.add(key=NOTE, value=json.dumps(found))
+
+    def take(self, *, ranges: str, reestimate: bool) -> None:
+>>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
         """Try what is asked for: with ranges ``"one"`` way to choose them or the ``"best"`` of several."""
         if ranges in ("one", "best"):
             self.choose_ranges(every=ranges == "best")

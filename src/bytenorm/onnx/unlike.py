@@ -1,0 +1,56 @@
+"""Data of another scale than a network was trained on: pixels from 0 to 255 where it wants 0 to 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from .tuning.moments import measure
+
+if TYPE_CHECKING:
+    from .data import Dataset
+    from .graph import Graph
+    from .norms import Norm
+
+_SAMPLES = 8
+# How many times as wide as a norm's statistics say, or as narrow, its input may be in half of the channels. Other
+# data of the same kind differ by a factor of some two, 0 to 255 and 0 to 1 by 255.
+_WIDER = 20.0
+
+
+def unlike_statistics(graph: Graph, norms: list[Norm], data: Dataset) -> str:
+    """Say how far the data is from what the first norm with statistics was trained on; empty if it is like that.
+
+    Parameters
+    ----------
+    graph : Graph
+        In float, before anything is folded.
+    norms : list of Norm
+        Of the graph.
+    data : Dataset
+        Of its inputs. A few samples are run up to the norm.
+    """
+    norm = next((n for n in norms if n.written == "BatchNormalization" and n.parameters is not None), None)
+    if norm is None or norm.parameters is None or graph.constant(norm.input) is not None:
+        return ""
+    front = onnx.ModelProto()
+    front.CopyFrom(graph.model)
+    try:
+        found = measure(front, {norm.input: norm.parameters.channels}, [norm.input], data.first(_SAMPLES))
+        mean, variance = found[norm.input].pooled(len(found[norm.input].counts))
+    except Exception:  # what cannot be run is refused where it is quantized, in its words
+        return ""
+    expected = np.sqrt(norm.parameters.input_var.astype(np.float64) + norm.parameters.epsilon)
+    varies = variance > 0
+    if not varies.any() or not np.all(np.isfinite(variance)):
+        return ""
+    wider = float(np.median(np.sqrt(variance[varies]) / expected[varies]))
+    if 1 / _WIDER <= wider <= _WIDER:
+        return ""
+    return (
+        f"the data is unlike what the norm {norm.name} was trained on: on average over channels its input has "
+        f"mean {mean.mean():.4g} and deviation {np.sqrt(variance).mean():.4g}, its statistics say "
+        f"{norm.parameters.input_mean.mean():.4g} and {expected.mean():.4g}"
+    )
