@@ -337,20 +337,13 @@ def quantize_with_report(
         names,
         tuple(outcomes),
         comparison,
-<<<<<<< HEAD
         chosen or tuning.recalibrated,
-=======
-        chosen,
->>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
         alone,
         quantizer.gone,
         tuning.steps,
         stayed,
         quantizer.weak,
-<<<<<<< HEAD
-=======
         unlike,
->>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
     )
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Callable, Mapping, Sequence
-=======
 import json
-from collections.abc import Callable, Sequence
->>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -138,9 +134,6 @@ class Tuning:
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
         return "" if self._errors is not None else "no output of numbers has the shape of the float network's"
 
-<<<<<<< HEAD
-    def take(self, *, ranges: str, method: Method | None, reestimate: bool) -> None:
-=======
     def note(self) -> None:
         """Write into the model's metadata what was taken, for those who ask later; nothing if nothing was."""
         if any(step.taken for step in self._tried) and self._samples is not None:
@@ -149,8 +142,7 @@ class Tuning:
             found = {"version": 1, "samples": self._samples.count, "steps": steps, "corrections": corrections}
             self.graph.model.metadata_props.add(key=NOTE, value=json.dumps(found))
 
-    def take(self, *, ranges: str, reestimate: bool) -> None:
->>>>>>> e333498 (quantize warns of data of another scale, and writes what it corrected into the model)
+    def take(self, *, ranges: str, method: Method | None, reestimate: bool) -> None:
         """Try what is asked for: with ranges ``"one"`` way to choose them or the ``"best"`` of several."""
         if ranges in ("one", "best"):
             self.choose_ranges(every=ranges == "best")
