@@ -8,14 +8,14 @@ from bytenorm.onnx.quantization import quantize_with_report
 
 
 def network(rng, *, relu, ends):
-    """Return Gemm, Gemm, sum, norm, Gemm; or a norm at both `ends` of the model."""
+    """Return Gemm, Gemm, sum, norm, Gemm; or a norm at both `ends`. None folds into the next layer."""
     layers = {
         "middle": "a = Gemm (x, wa) b = Gemm (a, wb) t = Add (a, b) n = BatchNormalization (t, g, h, m, v) ACT"
         "y = Gemm (r, wc)",
         "ends": "n = BatchNormalization (x, g, h, m, v) ACT a = Gemm (r, wa) c = Relu (a)"
         "y = BatchNormalization (c, g, h, m, v)",
     }[ends]
-    layers = layers.replace("ACT", " r = Relu (n) " if relu else " r = Identity (n) ")
+    layers = layers.replace("ACT", " r = Relu (n) " if relu else " r = LeakyRelu (n) ")
     model = onnx.parser.parse_model(
         f'<ir_version: 9, opset_import: ["": 17]> g (float[N, 8] x) => (float[N, 8] y) {{ {layers} }}'
     )
