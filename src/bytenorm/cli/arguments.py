@@ -180,10 +180,12 @@ REPORT_EPILOG = """\
   worst_channel_snr_db, mse, clipped (0 to 1), scale, zero_point, best_scale,
   best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
   name and problem. An snr_db is null where there is no error (mse 0), or
-  nothing but error; a gain_db where the best scale leaves none
+  nothing but error; a gain_db where the best scale leaves none. With --float also
+  drift: each tensor with name, kind, snr_db, problem; and unmatched
 
 examples:
   bytenorm report model.int8.onnx --data held-out.npz -o report.html
+  bytenorm report model.int8.onnx --float model.onnx --data held-out.npz -o report.html
   bytenorm report model.int8.onnx --data photos/ --limit 100 -o report.html \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --force
 """
@@ -322,18 +324,27 @@ def _parser() -> argparse.ArgumentParser:
             CALIBRATE_EPILOG,
         )
     )
-    made = command(
-        "report",
-        "MODEL --data PATH -o OUT",
-        "write a page about what the batch norms of a quantized model lose",
-        REPORT,
-        REPORT_EPILOG,
+    _add_report(
+        command(
+            "report",
+            "MODEL --data PATH -o OUT",
+            "write a page about what the batch norms of a quantized model lose",
+            REPORT,
+            REPORT_EPILOG,
+        )
     )
+    return parser
+
+
+def _add_report(made: argparse.ArgumentParser) -> None:
+    """Add what a report is made of."""
     made.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
+    made.add_argument(
+        "--float", metavar="FLOAT", help="the float model it was made of: show the error that has accumulated"
+    )
     _add_data(made, required=True)
     _add_output(made)
     _add_json(made)
-    return parser
 
 
 def _add_steps(made: argparse.ArgumentParser) -> None:

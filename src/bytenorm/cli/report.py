@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from .wording import naming
 if TYPE_CHECKING:
     import argparse
 
-    from ..report.gathering import NormReport
+    from ..report.gathering import NormReport, Report
     from .screen import Screen
 
 COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
@@ -33,12 +34,15 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize makes an 8-bit one of it first")
         data = samples(options, model, options.limit)
-        found = gather(model, data, progress=progress)
+        found = gather(model, data, reference=options.float, progress=progress)
         text = page(found, model=options.model, data=options.data, progress=progress).encode()
         with replacing(Path(options.output), f"output {options.output!r}") as file:
             file.write(text)
     screen.line(f"{options.model}, on {found.samples} sample{'s' * (found.samples != 1)}")
     screen.table(COLUMNS, [_row(norm) for norm in found.norms])
+    if found.drift:
+        rows = [[one.name, one.kind, one.problem or f"{one.snr_db:.2f}"] for one in found.drift]
+        screen.table(("tensor", "made by", "accumulated SNR dB"), rows)
     for name, why in found.left_out:
         screen.line(f"not measured: {name}: {why}")
     screen.line(f"written to {options.output} ({as_size(len(text))})")
@@ -49,7 +53,14 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         samples=found.samples,
         norms=[norm.to_dict() for norm in found.norms],
         left_out=[{"name": name, "problem": why} for name, why in found.left_out],
+        **_drift(found),
     )
+
+
+def _drift(found: Report) -> dict[str, object]:
+    if not found.drift:
+        return {}
+    return {"drift": [asdict(one) for one in found.drift], "unmatched": list(found.unmatched)}
 
 
 def _row(norm: NormReport) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .accumulation import Drift
     from .gathering import NormReport
 
 STYLE = (
@@ -72,6 +73,17 @@ def draw_channels(norm: NormReport) -> str:
     axes.steps("d", starts - 0.5, low, high)
     axes.level("c", norm.range())
     axes.level("b", norm.range(best=True))
+    return axes.svg()
+
+
+def draw_drift(drift: Sequence[Drift]) -> str:
+    """Draw the accumulated SNR over the network, a step a tensor; what has none leaves a gap."""
+    there = [(i, one.snr_db) for i, one in enumerate(drift, 1) if math.isfinite(one.snr_db)]
+    low, high = min([0.0, *(db for _, db in there)]), max([1.0, *(db for _, db in there)])
+    axes = _Axes((0.5, len(drift) + 0.5), (low, 1.05 * high))
+    axes.frame("tensor, in the network's order", "SNR dB", [t for t in _ticks(1, len(drift)) if t == round(t)])
+    for i, db in there:
+        axes.steps("d", np.array([i - 0.5, i + 0.5]), np.array([low]), np.array([db]))
     return axes.svg()
 
 

@@ -29,6 +29,7 @@ from ..onnx.graph import Graph, label
 from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model, without_functions
 from ..onnx.norms import find_hidden, find_norms
+from .accumulation import Accumulation, Drift
 from .spots import NotMeasured, Spot, spot_of
 
 if TYPE_CHECKING:
@@ -163,17 +164,24 @@ class Report:
         The norms that could not be measured, each with the reason.
     samples : int
         How many samples the model was run on.
+    drift : tuple of Drift
+        How far each 8-bit tensor is from the float model's, in its order; empty without a `reference`.
+    unmatched : tuple of str
+        The 8-bit tensors that have no partner in the float model.
     """
 
     norms: tuple[NormReport, ...]
     left_out: tuple[tuple[str, str], ...]
     samples: int
+    drift: tuple[Drift, ...] = ()
+    unmatched: tuple[str, ...] = ()
 
 
 def gather(
     model: onnx.ModelProto | str | os.PathLike[str],
     data: object,
     *,
+    reference: onnx.ModelProto | str | os.PathLike[str] | None = None,
     limit: int | None = None,
     batch_axes: BatchAxes | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -186,6 +194,8 @@ def gather(
         In QDQ or QOperator format, its norms lowered or not. Not changed.
     data : iterable of dict, path, or Dataset
         As `bytenorm.onnx.compare` takes it.
+    reference : onnx.ModelProto or path, optional
+        The float model that the model was made of: how far the tensors are from its is measured too.
     limit : int, optional
         The most samples to use.
     batch_axes : dict of str to int or None, optional
@@ -202,6 +212,8 @@ def gather(
     ------
     TypeError, FileNotFoundError, ValueError
         As `load_model` and `open_data`.
+    ValueError
+        If the reference does not belong to the model: other inputs, another number of outputs, no common names.
     ValueError
         If the model is in float, has no norm that can be measured, or ONNX Runtime cannot run it.
 
@@ -235,14 +247,17 @@ def gather(
         raise ValueError(f"model: it has no batch norm between 8-bit tensors{why}")
     batches = open_data(data, loaded, limit=limit, batch_axes=batch_axes, argument="data")
     gathered = [_Gathered(spot) for spot in spots]
-    samples = _run(copy, batches, gathered, progress)
+    beside = None if reference is None else Accumulation(loaded, load_model(reference, argument="reference"))
+    samples = _run(copy, batches, gathered, beside, progress)
     norms = []
     for i, one in enumerate(gathered):
         if progress is not None:
             progress("measuring", i, len(gathered))
         norms.append(one.result())
     norms.sort(key=lambda norm: norm.snr_db)
-    return Report(tuple(norms), tuple(left_out), samples)
+    if beside is None:
+        return Report(tuple(norms), tuple(left_out), samples)
+    return Report(tuple(norms), tuple(left_out), samples, beside.result(), beside.unmatched)
 
 
 def _spots(graph: Graph) -> tuple[list[Spot], list[tuple[str, str]]]:
@@ -261,6 +276,7 @@ def _run(
     model: onnx.ModelProto,
     batches: Dataset,
     gathered: list[_Gathered],
+    beside: Accumulation | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> int:
     """Let the model give the codes of its norms; return the number of samples."""
@@ -281,6 +297,8 @@ def _run(
             raise ValueError(f"model: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
         for one in gathered:
             one.add(batch | made)
+        if beside is not None:
+            beside.add(batch)
         done += batches.count(batch)
         if progress is not None:
             progress("running", done, batches.samples)

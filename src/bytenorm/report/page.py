@@ -10,7 +10,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from .drawing import draw_channels, draw_input, draw_output
+from .drawing import draw_channels, draw_drift, draw_input, draw_output
 
 if TYPE_CHECKING:
     from .gathering import NormReport, Report
@@ -71,6 +71,7 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
 sample{"s" * (report.samples != 1)} of <code>{_text(data)}</code>. Made by bytenorm {version("bytenorm")}.</p>
 </header>
 <main>
+{_drift(report)}
 {_overview(report)}
 {_left_out(report)}
 {_legend(report)}
@@ -95,6 +96,31 @@ def _overview(report: Report) -> str:
 </tbody>
 </table>
 </div>
+</section>"""
+
+
+def _drift(report: Report) -> str:
+    if not report.drift:
+        return ""
+    rows = "\n".join(
+        f'<tr><th scope="row">{i}. {_text(one.name)}</th><td>{_text(one.kind)}</td>'
+        f"<td>{_text(one.problem) if one.problem else _decibels(one.snr_db)}</td></tr>"
+        for i, one in enumerate(report.drift, 1)
+    )
+    alone = ", ".join(f"<code>{_text(name)}</code>" for name in report.unmatched)
+    return f"""<section aria-labelledby="drift">
+<h2 id="drift">The error that has accumulated</h2>
+<p>Each 8-bit tensor against the float network's, with all that went wrong before it.</p>
+<figure><img alt="Accumulated SNR over the network" src="{_as_uri(draw_drift(report.drift))}"></figure>
+<div class="wide" role="region" aria-labelledby="drift" tabindex="0">
+<table>
+<thead><tr><th scope="col">tensor</th><th scope="col">made by</th><th scope="col">SNR dB</th></tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+{f"<p>Without a partner in the float network: {alone}.</p>" if alone else ""}
 </section>"""
 
 
