@@ -180,12 +180,13 @@ REPORT_EPILOG = """\
   worst_channel_snr_db, mse, clipped (0 to 1), scale, zero_point, best_scale,
   best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
   name and problem. An snr_db is null where there is no error (mse 0), or
-  nothing but error; a gain_db where the best scale leaves none. With --float also
-  drift: each tensor with name, kind, snr_db, problem; and unmatched
+  nothing but error; a gain_db where the best scale leaves none. With --float
+  also drift: each tensor with name, kind, snr_db, problem; and unmatched
 
 examples:
   bytenorm report model.int8.onnx --data held-out.npz -o report.html
-  bytenorm report model.int8.onnx --float model.onnx --data held-out.npz -o report.html
+  bytenorm report model.int8.onnx --float model.onnx --data held-out.npz \\
+      -o report.html
   bytenorm report model.int8.onnx --data photos/ --limit 100 -o report.html \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --force
 """

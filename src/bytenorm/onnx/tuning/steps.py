@@ -132,7 +132,11 @@ class Tuning:
             _survive(self.graph.model, samples.measured)
         except Exception as error:  # of ONNX Runtime, which has a class for each of its codes
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
-        return "" if self._errors is not None else "no output of numbers has the shape of the float network's"
+        if self._errors is None:
+            return "no output of numbers has the shape of the float network's"
+        # As where a branch is chosen by all samples of a batch together, and another one is in 8 bits.
+        found = self._judge.snr_db(self._errors)
+        return "" if found is not None and found > 0 else "its outputs are nothing like the float network's"
 
     def note(self) -> None:
         """Write into the model's metadata what was taken, for those who ask later; nothing if nothing was."""
