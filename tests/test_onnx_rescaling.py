@@ -81,7 +81,7 @@ def test_as_if_quantized_with_them(monkeypatch, seed):
     rng = np.random.default_rng(seed)
     drawn = changes(rng, quantizer, graph)
     assert drawn
-    set_qparams(graph, drawn, quantizer.constant)
+    set_qparams(graph, drawn, quantizer.float_graph.constant)
     signed = options["activation_type"] == "int8"
     assert_same(graph, told(quantizer, drawn, signed))
 
@@ -126,7 +126,7 @@ def test_what_moves_codes_goes_along(monkeypatch, quant_format, per_channel):
     found = activations(graph)
     assert "p" not in found  # it has the quantization of r
     drawn = {name: (q.scale * 0.75, q.zero_point) for name, q in found.items()}
-    set_qparams(graph, drawn, quantizer.constant)
+    set_qparams(graph, drawn, quantizer.float_graph.constant)
     assert_same(graph, told(quantizer, drawn, signed=False))
 
 
@@ -141,18 +141,18 @@ def test_a_bias_that_would_not_fit_widens_the_steps_of_its_weight(monkeypatch, q
     )
     graph, _ = quantizer.run()
     drawn = {name: (q.scale * 0.01, q.zero_point) for name, q in activations(graph).items()}
-    set_qparams(graph, drawn, quantizer.constant)
+    set_qparams(graph, drawn, quantizer.float_graph.constant)
     constants, _ = contents(graph)
     codes, steps, zero = (constants[f"w_{what}"] for what in ("quantized", "scale", "zero_point"))
     for bias, tensor in (("b1", "x"), ("b2", activations_of_second(graph))):
         unit = np.float32(drawn[tensor][0]) * steps
-        real = quantizer.constant(bias)
+        real = quantizer.float_graph.constant(bias)
         made = constants[f"{bias}_quantized"]
         assert np.abs(made.astype(np.int64)).max() < 2**31 - 1
         np.testing.assert_array_equal(made, (real / unit.astype(np.float64)).round())
     column = (-1, 1, 1, 1) if steps.size > 1 else ()
     real = (codes.astype(np.float64) - zero.reshape(column)) * steps.astype(np.float64).reshape(column)
-    assert (np.abs(real - quantizer.constant("w")) <= 0.5001 * steps.reshape(column)).all()
+    assert (np.abs(real - quantizer.float_graph.constant("w")) <= 0.5001 * steps.reshape(column)).all()
 
 
 def activations_of_second(graph):
@@ -180,7 +180,7 @@ def test_bad_qparams_change_nothing(monkeypatch, qparams, text):
     graph, _ = quantizer.run()
     before = graph.model.SerializeToString()
     with pytest.raises(ValueError, match=re.escape(text)):
-        set_qparams(graph, {"y": (0.5, 0), **qparams}, quantizer.constant)
+        set_qparams(graph, {"y": (0.5, 0), **qparams}, quantizer.float_graph.constant)
     with pytest.raises(ValueError, match="constants: 'b1' of the float graph is not known"):
         set_qparams(graph, {"x": (0.5, 0)}, lambda name: None)
     assert graph.model.SerializeToString() == before

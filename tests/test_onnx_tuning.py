@@ -93,9 +93,11 @@ def test_means_and_spreads_become_those_of_float(monkeypatch, bias, group, activ
     quantizer, graph = quantized(monkeypatch, model, data, activation_type=activation_type)
     nodes = [node for node in graph.nodes if node.op_type in ("Conv", "BatchNormalization", "Gemm")]
     made = [node.output[0] for node in nodes]
-    reference = as_written(quantizer.float_model, [quantizer.counterpart(node).output[0] for node in nodes], data)
+    reference = as_written(
+        quantizer.float_graph.model, [quantizer.counterpart(node).output[0] for node in nodes], data
+    )
     before = as_written(graph.model, made, data)
-    corrections = correct(graph, quantizer.float_model, quantizer.counterpart, quantizer.feed, data)
+    corrections = correct(graph, quantizer.float_graph, quantizer.counterpart, quantizer.feed, data)
     assert sorted(one.kind for one in corrections) == ["Conv", "Conv", "Gemm", "norm"]
     moved = []
     for node, *arrays in zip(nodes, reference, before, as_written(graph.model, made, data), strict=True):
@@ -113,7 +115,7 @@ def test_qoperator_format_gets_the_same_biases(monkeypatch):
     biases = []
     for quant_format in FORMATS:
         quantizer, graph = quantized(monkeypatch, model, data, quant_format=quant_format)
-        correct(graph, quantizer.float_model, quantizer.counterpart, quantizer.feed, data)
+        correct(graph, quantizer.float_graph, quantizer.counterpart, quantizer.feed, data)
         values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.proto.initializer}
         biases.append([v for name, v in sorted(values.items()) if name.endswith("bias/corrected")])
     # Operators that run on codes differ from float ones in single codes.
@@ -274,6 +276,6 @@ def test_a_concatenation_covers_its_pieces():
     rng = np.random.default_rng(1)
     found = {name: distribution(rng.uniform(0, 100, 50_000), 0, 510) for name in known}
     found["b2"] = distribution(rng.uniform(0, 300, 50_000), 0, 510)
-    chosen = chosen_qparams(n.model(), known, found, lambda d: d.by_percentile(99.99))
+    chosen = chosen_qparams(Graph(n.model()), known, found, lambda d: d.by_percentile(99.99))
     assert chosen["joined"] == chosen["b2"]
     assert chosen["a2"][0] < chosen["b2"][0] < 2

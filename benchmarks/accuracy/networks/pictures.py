@@ -47,11 +47,7 @@ def mobilenet() -> Network:
     graph = Layers([3, SIDE, SIDE])
 
     def convolution(conv: str, norm: str, window: int, stride: int, active: bool) -> None:
-        weight = weights[f"{conv}.weight"]
-        graph.conv(weight, strides=[stride] * 2, pads=[window // 2] * 4, group=_groups(weight))
-        graph.norm(weights, norm, 1e-5)
-        if active:
-            graph.relu6()
+        _convolution(graph, weights, (conv, norm), stride, [window // 2] * 4, 1e-5, active=active)
 
     convolution("features.0.0", "features.0.1", 3, 2, True)
     before = 32
@@ -86,13 +82,9 @@ def efficientnet() -> Network:
     graph = Layers([3, SIDE, SIDE])
 
     def convolution(conv: str, norm: str, window: int, stride: int, active: bool) -> None:
-        weight = weights[f"{conv}.weight"]
         both = window - stride  # all sizes are even: so much is missing, more of it below and to the right
         pads = [both // 2] * 2 + [both - both // 2] * 2
-        graph.conv(weight, strides=[stride] * 2, pads=pads, group=_groups(weight))
-        graph.norm(weights, norm, 1e-3)
-        if active:
-            graph.relu6()
+        _convolution(graph, weights, (conv, norm), stride, pads, 1e-3, active=active)
 
     convolution("_conv_stem", "_bn0", 3, 2, True)
     before = 32
@@ -117,6 +109,25 @@ def efficientnet() -> Network:
 
 
 _DESCRIBED = f"cuts of the photographs that scikit-image carries, {CUTS} of each; {SIDE} x {SIDE}"
+
+
+def _convolution(
+    graph: Layers,
+    weights: dict[str, Array],
+    names: tuple[str, str],
+    stride: int,
+    pads: list[int],
+    epsilon: float,
+    *,
+    active: bool,
+) -> None:
+    """Add a convolution and its norm, of these names, and a Relu6 if it is `active`."""
+    conv, norm = names
+    weight = weights[f"{conv}.weight"]
+    graph.conv(weight, strides=[stride] * 2, pads=pads, group=_groups(weight))
+    graph.norm(weights, norm, epsilon)
+    if active:
+        graph.relu6()
 
 
 def _groups(weight: Array) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 FEWEST = 8  # samples; with fewer nothing is tried: two to judge and six to measure
 EVERY = 4  # one sample of so many is kept aside
+MOST = 256  # samples that are used, spread evenly
 # A step is taken if the error on the samples kept aside is less by this share at least, and by so many of its
 # standard errors. With a whole one a sample whose error is larger than that of all others together, as is usual
 # behind a Softmax, could not count: its gain is just one standard error.
@@ -18,6 +19,30 @@ _SURE = 0.5
 def too_few(samples: int) -> str:
     """Say that there are too few samples."""
     return f"{samples} sample{'s' * (samples != 1)} of data: {FEWEST} are needed to judge it"
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return the places of things that are spread evenly over all, no more than so many."""
+    chosen = min(count, most)
+    return [i * count // chosen for i in range(chosen)]
+
+
+def squared_errors(wanted: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Return the squared error of each sample of an output, a row a sample; one number if it has no axes."""
+    square = (wanted.astype(np.float64) - made) ** 2
+    rows: np.ndarray = square.reshape(len(square), -1) if square.ndim else square.reshape(1, 1)
+    return np.asarray(rows.sum(axis=1))
+
+
+def as_table(batches: list[list[np.ndarray]]) -> np.ndarray | None:
+    """Return the squared errors of batches, of each a list by output, as a row a sample and a column an output.
+
+    Where outputs differ in how many rows they have, a row is a batch. None if an error is not finite.
+    """
+    if any(len({len(errors) for errors in batch}) > 1 for batch in batches):
+        batches = [[errors.sum(keepdims=True) for errors in batch] for batch in batches]
+    table = np.concatenate([np.stack(batch, axis=1) for batch in batches])
+    return table if np.all(np.isfinite(table)) else None
 
 
 def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:

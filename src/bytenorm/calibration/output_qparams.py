@@ -254,7 +254,7 @@ def _choice(
             ends = ranges.percentile(output, percent, symmetric=symmetric)
         else:
             ends = ranges.entropy(output)
-        scale, low = _covering(*ends, smallest, symmetric=symmetric)
+        scale, low = covering(*ends, smallest, symmetric=symmetric)
     mse, clipped = output.error(scale, low, low + SPAN)
     return OutputQParams(scale, kind.qmin - low, mse=mse, clipped=clipped)
 
@@ -304,7 +304,7 @@ def _lows(*, symmetric: bool, relu: bool) -> np.ndarray:
     return np.array([0]) if relu else np.arange(-SPAN, 1)
 
 
-def _covering(low: float, high: float, smallest: float, *, symmetric: bool) -> tuple[float, int]:
+def covering(low: float, high: float, smallest: float, *, symmetric: bool = False) -> tuple[float, int]:
     """Return the scale whose codes cover a range, and the lowest code, counted from the code of 0.
 
     The scale is rounded up to float32: rounded down, it would clip the ends. The zero point is that of the scale

@@ -263,7 +263,8 @@ def _parser() -> argparse.ArgumentParser:
         "--norm-method",
         choices=["mse", "minmax", "percentile", "entropy"],
         help="how the output scales of norms are chosen, from exact counts of their inputs; taken if that brings "
-        "the outputs nearer to the float model's on samples kept aside (default: as --method)",
+        "the outputs nearer to the float model's on samples kept aside, or if fewer than 8 samples cannot tell "
+        "(default: as --method)",
     )
     _add_steps(made)
     made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
@@ -355,8 +356,8 @@ def _add_steps(made: argparse.ArgumentParser) -> None:
         "--reestimate",
         action="store_true",
         default=None,
-        help="correct norms and layers relative to the float model; taken if it helps on samples kept aside "
-        "(the default)",
+        help="correct norms and layers relative to the float model, if that helps on samples kept aside: the "
+        "default, which neither of the next two goes with",
     )
     steps.add_argument(
         "--fast", action="store_true", help="try nothing but --norm-method behind ONNX Runtime's quantizer"
@@ -364,7 +365,8 @@ def _add_steps(made: argparse.ArgumentParser) -> None:
     steps.add_argument(
         "--data-statistics",
         action="store_true",
-        help="give norms the mean and variance of the data instead: only for data unlike that of the training",
+        help="give norms the mean and variance of the data in place of re-estimation: only for data unlike that "
+        "of the training",
     )
 
 
@@ -468,7 +470,7 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         + ("" if required else " (default: random numbers)"),
     )
     if required:
-        parser.add_argument("--limit", type=int, metavar="N", help="use N samples at most")
+        parser.add_argument("--limit", type=int, metavar="N", help="use the first N samples at most")
     parser.add_argument(
         "--batch-axis",
         action="append",

@@ -13,7 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ class Apart:
         """Return what it makes."""
         return self._outputs
 
-    def run(self, names: Sequence[str] | None, feed: dict[str, Any]) -> list[Any]:
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
         """Return outputs, as a session does."""
         made: list[Any] = self._ask((names, feed))
         return made
@@ -130,6 +130,19 @@ def runner(
     if may_be_fatal(model_or_path):
         return Apart(model_or_path, sess_options)
     return session(model_or_path, sess_options)
+
+
+def run_session(
+    made: onnxruntime.InferenceSession | Apart, names: Sequence[str] | None, batch: Mapping[str, Any], what: str
+) -> list[Any]:
+    """Return outputs of a session, all of them for None; `what` is what a ValueError calls the model."""
+    if names is not None and not names:  # ONNX Runtime would return all
+        return []
+    try:
+        outputs: list[Any] = made.run(names, batch)
+    except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
+        raise ValueError(f"{what}: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
+    return outputs
 
 
 def require_survival(model_or_path: Model, feed: dict[str, Any], sess_options: onnxruntime.SessionOptions) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from .apart import runner
+from .apart import run_session, runner
 from .data import open_data
 from .model import load_model
 from .table import text_table
@@ -187,9 +187,9 @@ def compare(
     batches = open_data(data, proto, limit=limit, batch_axes=batch_axes, argument="data")
     del proto
     first, second = runner(reference, sess_options), runner(candidate, sess_options)
-    _require_same_inputs(first, second)
+    require_same_inputs(first, second)
     names = [out.name for out in first.get_outputs()]
-    order = _candidate_order(names, [out.name for out in second.get_outputs()])
+    order = candidate_order(names, [out.name for out in second.get_outputs()])
     others = [second.get_outputs()[position] for position in order]
     pairs = [_Difference(name) for name in names]
     for difference, out, other in zip(pairs, first.get_outputs(), others, strict=True):
@@ -198,8 +198,8 @@ def compare(
     done = 0
     for batch in batches:
         n = batches.count(batch)
-        wanted = _run(first, [names[i] for i in numbers], batch, "reference")
-        got = _run(second, [others[i].name for i in numbers], batch, "candidate")
+        wanted = run_session(first, [names[i] for i in numbers], batch, "reference")
+        got = run_session(second, [others[i].name for i in numbers], batch, "candidate")
         for i, one, other in zip(numbers, wanted, got, strict=True):
             pairs[i].add(one, other, done, n)
         done += n
@@ -213,7 +213,8 @@ def uncomparable(name: str, problem: str, sample: int = 0, *, broken: bool = Fal
     return OutputComparison(name, math.nan, math.nan, None, math.nan, sample, math.nan, problem, broken)
 
 
-def _require_same_inputs(reference: Any, candidate: Any) -> None:
+def require_same_inputs(reference: Any, candidate: Any) -> None:
+    """Refuse sessions that are not fed the same."""
     wanted, got = ({i.name: i.type for i in made.get_inputs()} for made in (reference, candidate))
     if wanted != got:
         raise ValueError(f"candidate must have the reference's inputs {_listed(wanted)}, got {_listed(got)}")
@@ -223,7 +224,7 @@ def _listed(inputs: dict[str, str]) -> str:
     return ", ".join(f"{name!r} {kind}" for name, kind in inputs.items()) or "none"
 
 
-def _candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
+def candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
     """Return for each output of the reference the position of the candidate's."""
     if len(reference) != len(candidate):
         raise ValueError(
@@ -238,16 +239,6 @@ def _candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
                 f"candidate's outputs {candidate} belong to {reference} neither by name nor by position"
             )
     return list(range(len(reference)))
-
-
-def _run(made: Any, names: list[str], batch: dict[str, np.ndarray], which: str) -> list[Any]:
-    if not names:  # ONNX Runtime would run it for all outputs
-        return []
-    try:
-        outputs: list[Any] = made.run(names, batch)
-    except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
-        raise ValueError(f"{which}: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
-    return outputs
 
 
 class _Difference:
@@ -312,7 +303,7 @@ class _Difference:
         self._product += product
         self._error += noise
         self._largest = max(self._largest, float(np.abs(error).max(initial=0.0)))
-        self._worst = min(self._worst, (_snr_db(signal, noise), sample))
+        self._worst = min(self._worst, (snr_db(signal, noise), sample))
 
     def result(self) -> OutputComparison:
         """Return what came out."""
@@ -323,7 +314,7 @@ class _Difference:
             return uncomparable(self._name, self.problem, sample, broken=self._broken)
         return OutputComparison(
             name=self._name,
-            snr_db=_snr_db(self._reference, self._error),
+            snr_db=snr_db(self._reference, self._error),
             cosine=self._cosine(),
             top1_agreement=self._same / self._ranked if self._ranked else None,
             max_abs_error=self._largest,
@@ -338,7 +329,8 @@ class _Difference:
         return max(-1.0, min(1.0, self._product / length)) if length else 0.0
 
 
-def _snr_db(signal: float, noise: float) -> float:
+def snr_db(signal: float, noise: float) -> float:
+    """Return the ratio of two energies in dB: inf without noise, -inf where there is nothing else."""
     if noise == 0:
         return math.inf
     return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf

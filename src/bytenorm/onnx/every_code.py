@@ -41,7 +41,7 @@ def every_code(site: Site) -> tuple[Codes, Codes]:
         np.broadcast_to(numbers.ravel(), p.channels) for numbers in (source.scale, source.zero_point)
     )
     read = np.broadcast_to(codes.astype(source.zero_point.dtype), (1, p.channels, 256))
-    offset = int(target.zero_point.ravel()[0])
+    step, offset = target.scalars
     made = bn.quantized_batch_norm(
         bn.QuantizedTensor(read, scale.astype(np.float64), zero_point.astype(np.int64), axis=1),
         p.scale,
@@ -49,7 +49,7 @@ def every_code(site: Site) -> tuple[Codes, Codes]:
         p.input_mean,
         p.input_var,
         p.epsilon,
-        float(target.scale.ravel()[0]),
+        step,
         offset,
         output_dtype=bn.qint8 if target.signed else bn.quint8,
     )

@@ -9,7 +9,8 @@ import numpy as np
 from onnx import numpy_helper
 
 from .graph import all_graphs, is_op, label
-from .norms import activation_limits
+from .norms import activation_limits, range_of_codes
+from .quantizer_names import OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 # What has a range of its own behind it when it is quantized.
 _OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
-
-
-_QDQ_INPUT = "_QuantizeLinear_Input"  # behind the name of a tensor that is an output of the model
 
 
 def named_nodes(model: onnx.ModelProto, names: Collection[str]) -> list[NodeProto]:
@@ -114,10 +112,10 @@ def lost_activations(graph: Graph, made: onnx.ModelProto) -> list[NodeProto]:
         if limits is None:
             continue
         tensor = node.output[0]
-        if kept & {tensor, tensor + _QDQ_INPUT}:
+        if kept & {tensor, tensor + OUTPUT}:
             continue
         # The one that the quantizer dropped leaves its name to the tensor in QDQ format, not in QOperator format.
-        if not there & {tensor, tensor + _QDQ_INPUT} or f"{tensor}_scale" not in values:
+        if not there & {tensor, tensor + OUTPUT} or f"{tensor}_scale" not in values:
             tensor = node.input[0]
         scale, zero_point = (values.get(f"{tensor}_{what}") for what in ("scale", "zero_point"))
         if scale is not None and zero_point is not None and not _stands_for(limits, scale, zero_point):
@@ -130,8 +128,8 @@ def _stands_for(limits: tuple[float, float], scale: onnx.TensorProto, zero_point
     steps, zeros = numpy_helper.to_array(scale), numpy_helper.to_array(zero_point)
     if steps.size != 1 or zeros.dtype not in (np.uint8, np.int8):
         return True
-    kind, step, zero = np.iinfo(zeros.dtype), float(steps.ravel()[0]), int(zeros.ravel()[0])
-    low, high = (kind.min - zero) * step, (kind.max - zero) * step
+    step = float(steps.ravel()[0])
+    low, high = range_of_codes(step, int(zeros.ravel()[0]), signed=zeros.dtype == np.int8)
     return low > limits[0] - step and high < limits[1] + step
 
 

@@ -58,7 +58,7 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
         return None, f"the bias of {name} is not constant"
     shape = graph.type_of(way.tensor)[1]
     axis = 1 if maker.op_type != "MatMul" else None if shape is None else len(shape) - 1
-    if _output_channels(maker, weight) != norm.parameters.channels or axis != way.axis:
+    if output_channels(maker.op_type, maker, weight) != norm.parameters.channels or axis != way.axis:
         return None, f"{name} does not make {norm.parameters.channels} channels on axis 1"
     if bias is not None and not _fits(maker, bias, norm.parameters.channels):
         return None, f"the bias of {name} has the shape {list(bias.shape)}"
@@ -143,16 +143,20 @@ def fold(graph: Graph, norms: list[Norm]) -> list[Norm]:
     return gone
 
 
-def _output_channels(node: NodeProto, weight: npt.NDArray[np.generic]) -> int:
-    if node.op_type == "Conv":
+def output_channels(operator: str, node: NodeProto, weight: npt.NDArray[np.generic]) -> int:
+    """Return how many channels a layer makes, by the weight it has; 0 if such a weight makes none.
+
+    `operator` is what the layer computes in float: `node` may do it on codes.
+    """
+    if operator == "Conv":
         return int(weight.shape[0]) if weight.ndim >= 3 else 0
-    if node.op_type == "ConvTranspose":
+    if operator == "ConvTranspose":
         group = attribute(node, "group", 1)
         fits = weight.ndim >= 3 and group > 0 and weight.shape[0] % group == 0
         return int(weight.shape[1]) * group if fits else 0
     if weight.ndim != 2:
         return 0
-    if node.op_type == "Gemm":
+    if operator == "Gemm":
         return int(weight.shape[0 if attribute(node, "transB", 0) else 1])
     return int(weight.shape[1])
 

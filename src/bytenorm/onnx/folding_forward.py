@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .folding import LAYERS
 from .graph import Graph, attribute, int_list, is_op, label
 from .ways_forward import Spread, is_padded_by_itself, spread_behind
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from .norms import Norm
 
     Numbers = npt.NDArray[np.float64]
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .apart import runner
+from .apart import run_session, runner
+from .cutting import cut, feed
 from .folding_forward import fold_forward, way_forward
 from .graph import Graph, attribute
 
@@ -76,23 +77,14 @@ def fold_where_weights_hold(
 def _show(graph: Graph, judges: list[_Judge], data: Dataset) -> None:
     """Show each judge what its norm reads, batch by batch."""
     made = sorted({judge.norm.input for judge in judges if graph.maker(judge.norm.input) is not None})
-    probe = onnx.ModelProto(ir_version=graph.model.ir_version)
-    probe.opset_import.extend(graph.model.opset_import)
-    probe.graph.name = "probe"
-    probe.graph.node.extend(graph.nodes)
-    probe.graph.input.extend(graph.proto.input)
-    probe.graph.initializer.extend(graph.proto.initializer)
-    probe.graph.sparse_initializer.extend(graph.proto.sparse_initializer)
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-    Graph(probe).finish()  # drops what they do not need
+    probe = cut(graph, made)
     session = runner(probe) if made else None
-    wanted = {value.name for value in probe.graph.input}
     for batch in data:
-        feed = {name: array for name, array in batch.items() if name in wanted}
-        try:
-            values = dict(zip(made, session.run(made, feed), strict=True)) if session is not None else {}
-        except Exception as error:
-            raise ValueError(f"model: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from error
+        values = (
+            dict(zip(made, run_session(session, made, feed(probe, batch), "model"), strict=True))
+            if session
+            else {}
+        )
         for judge in judges:
             judge.see(values.get(judge.norm.input, batch.get(judge.norm.input)))
 

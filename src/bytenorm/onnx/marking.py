@@ -16,6 +16,7 @@ import numpy as np
 
 from .graph import int_list, is_op
 from .norms import PARAMETER_NAMES, qparams
+from .quantizer_names import NODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .norms import Norm, Parameters
 
 _PREFIX = "bytenorm.norm."
-_SUFFIX = "_quant"  # of what the quantizer makes of a node in QOperator format
 
 
 class Marks:
@@ -71,7 +71,7 @@ class Marks:
         """Return a name that :meth:`lift` cannot take for a node of the model's own."""
         names = {node.name for node in graph.nodes}
         marks = (f"{_PREFIX}{n}" for n in itertools.count(len(self._norms)))
-        return next(mark for mark in marks if not names & {mark, mark + _SUFFIX})
+        return next(mark for mark in marks if not names & {mark, mark + NODE})
 
     def node(self, graph: Graph, mark: str) -> NodeProto:
         """Return the convolution that stands for a norm in a float graph."""
@@ -98,7 +98,7 @@ class Marks:
         """Write every mark of a quantized graph as a norm in float between its conversions; return the norms."""
         norms = {}
         for node in graph.nodes:
-            mark = node.name.removesuffix(_SUFFIX)
+            mark = node.name.removesuffix(NODE)
             if mark not in self._norms:
                 continue
             name, parameters = self._norms[mark].name, self._parameters[mark]

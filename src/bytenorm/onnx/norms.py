@@ -53,6 +53,12 @@ class Parameters:
         return cls(gain.astype(np.float32), shift.astype(np.float32), zeros, ones, 0.0)
 
 
+def range_of_codes(scale: float, zero_point: int, *, signed: bool) -> tuple[float, float]:
+    """Return the numbers of the lowest and the highest code."""
+    lowest = -128 if signed else 0
+    return (lowest - zero_point) * scale, (lowest + 255 - zero_point) * scale
+
+
 @dataclass(frozen=True)
 class QParams:
     """The quantization of a tensor of bytes, and the tensors that hold it."""
@@ -73,11 +79,14 @@ class QParams:
         """Whether one scale is for all channels."""
         return self.scale.size == 1 and self.zero_point.size == 1
 
+    @property
+    def scalars(self) -> tuple[float, int]:
+        """The scale and the zero point, quantized per tensor."""
+        return float(self.scale.ravel()[0]), int(self.zero_point.ravel()[0])
+
     def range(self) -> tuple[float, float]:
         """Return the numbers of the lowest and the highest code, quantized per tensor."""
-        lowest = -128 if self.signed else 0
-        scale, zero_point = float(self.scale.ravel()[0]), int(self.zero_point.ravel()[0])
-        return (lowest - zero_point) * scale, (lowest + 255 - zero_point) * scale
+        return range_of_codes(*self.scalars, signed=self.signed)
 
     def equals(self, other: QParams) -> bool:
         """Say whether codes mean the same in another quantization."""
@@ -385,7 +394,7 @@ def _stands_for_relu(q: QParams, source: QParams | None, steps: list[_Step]) -> 
         return low == 0 or high == 0
     gain, shift = _combined(steps)
     ends = [gain * end + shift for end in source.range()]
-    half = float(q.scale.ravel()[0]) / 2
+    half = q.scalars[0] / 2
     return bool((low == 0 and np.min(ends) < -half) or (high == 0 and np.max(ends) > half))
 
 
@@ -432,7 +441,8 @@ def _quantized_constant(graph: Graph, node: NodeProto, first: int) -> npt.NDArra
     if codes is None or q is None or not q.per_tensor or codes.dtype != q.zero_point.dtype:
         return None
     with np.errstate(all="ignore"):
-        real = (codes.astype(np.float64) - int(q.zero_point.ravel()[0])) * float(q.scale.ravel()[0])
+        scale, zero_point = q.scalars
+        real = (codes.astype(np.float64) - zero_point) * scale
         return real.astype(np.float32)
 
 
@@ -496,7 +506,7 @@ def _lets_pass(before: QParams | None, behind: QParams, limits: tuple[float, flo
     """Say whether a conversion before an activation keeps every number that can be told apart behind it."""
     if before is None or not before.per_tensor or not behind.per_tensor:
         return False
-    half = float(behind.scale.ravel()[0]) / 2
+    half = behind.scalars[0] / 2
     low, high = before.range()
     lowest, highest = behind.range()
     return low <= max(lowest, limits[0]) + half and high >= min(highest, limits[1]) - half

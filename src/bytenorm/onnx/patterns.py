@@ -131,7 +131,7 @@ def _pattern(graph: Graph, site: Site) -> Pattern:
     if len({p.signed for p in pieces}) > 1:
         raise _NotFused(f"{joint.label} joins uint8 and int8")
     try:  # no other scale gives larger numbers than the largest
-        every_code(replace(site, source=max(pieces, key=lambda p: float(p.scale.ravel()[0]))))
+        every_code(replace(site, source=max(pieces, key=lambda p: p.scalars[0])))
     except ValueError as error:
         raise _NotFused(f"{joint.label}: {error}") from None
     return Concatenation(pieces, perm, _pool_behind(graph, site, rank))
@@ -242,7 +242,7 @@ def _is_cut(graph: Graph, part: QParams, joined: QParams) -> bool:
     operator passes on, which has the range of what it reads: then a cut at 0 is the one that tells.
     """
     (low, high), (lowest, highest) = part.range(), joined.range()
-    steps = float(part.scale.ravel()[0]) + float(joined.scale.ravel()[0])
+    steps = part.scalars[0] + joined.scalars[0]
     below, above = lowest - low, high - highest
     if (lowest == 0 and below > steps / 2) or (highest == 0 and above > steps / 2):
         return True
@@ -389,10 +389,8 @@ def _may_stay_exact(site: Site, joint: _Joint) -> bool:
 def _sum_problem(a: QParams, b: QParams, total: QParams) -> str:
     """Say why the library cannot compute a sum in this quantization; empty if it can."""
     codes = np.zeros((1, 1), total.zero_point.dtype)
-    one, other = (
-        bn.QuantizedTensor(codes, float(q.scale.ravel()[0]), int(q.zero_point.ravel()[0])) for q in (a, b)
-    )
-    scale, zero_point = float(total.scale.ravel()[0]), int(total.zero_point.ravel()[0])
+    one, other = (bn.QuantizedTensor(codes, *q.scalars) for q in (a, b))
+    scale, zero_point = total.scalars
     norm = bn.BatchNorm(None, None, [0.0], [1.0], output_scale=scale, output_zero_point=zero_point)
     try:
         bn.add_batch_norm(one, other, norm, sum_scale=scale, sum_zero_point=zero_point)

@@ -40,7 +40,7 @@ from .recalibration import RecalibratedNorm, recalibrate
 from .runtime_types import note_types
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
-from .tuning.steps import Step, Tuning
+from .tuning.steps import RANGES, Step, Tuning
 from .unlike import unlike_statistics
 
 if TYPE_CHECKING:
@@ -270,8 +270,9 @@ def quantize_with_report(
     """
     check_lowering(lowering)
     _check_choice("quant_format", quant_format, QuantFormat)
-    _check_choice("calibrate_method", calibrate_method or "best", CalibrateMethod)
     _check_types(activation_type, weight_type)
+    if calibrate_method is not None:
+        _check_choice("calibrate_method", calibrate_method, CalibrateMethod)
     if method is not None:
         _check_choice("method", method, Method)
     flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range, "compare": compare}
@@ -311,18 +312,14 @@ def quantize_with_report(
         "weight_type": _TYPES[weight_type],
         "per_channel": per_channel,
         "reduce_range": reduce_range,
-        "calibrate_method": METHODS.get(calibrate_method or "minmax", METHODS["minmax"]),
+        "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
     }
     quantizer = StaticQuantizer(
         prepared, borders, marks, left_names, data, options, chosen=method is not None, progress=progress
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
     tuning = Tuning(quantizer, graph, original, data, progress)
-    tuning.take(
-        ranges=calibrate_method or ("one" if reestimate and method is None else ""),
-        method=None if data_statistics else method,
-        reestimate=reestimate,
-    )
+    _take_steps(tuning, calibrate_method, None if data_statistics else method, reestimate=reestimate)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
@@ -332,19 +329,32 @@ def quantize_with_report(
     comparison = _compared(original, made, judged, stage(progress, "compare"))
     doubtful = compare and is_doubtful(comparison)
     alone = _alone(original, data, options, left_names, progress) if doubtful else None
-    names = tuple(n.name for n in folded)
     return made, QuantizationReport(
-        names,
-        tuple(outcomes),
-        comparison,
-        chosen or tuning.recalibrated,
-        alone,
-        quantizer.gone,
-        tuning.steps,
-        stayed,
-        quantizer.weak,
-        unlike,
+        folded=tuple(norm.name for norm in folded),
+        outcomes=tuple(outcomes),
+        comparison=comparison,
+        recalibrated=chosen or tuning.recalibrated,
+        alone=alone,
+        gone=quantizer.gone,
+        steps=tuning.steps,
+        stayed=stayed,
+        weak=quantizer.weak,
+        unlike=unlike,
     )
+
+
+def _take_steps(
+    tuning: Tuning, calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
+) -> None:
+    """Try what is asked for, in the order in which one step builds on another."""
+    if calibrate_method == "best":
+        tuning.choose_ranges(RANGES)
+    elif calibrate_method is None and method is None and reestimate:
+        tuning.choose_ranges(RANGES[:1])
+    if method is not None:
+        tuning.choose_norm_scales(method)
+    if reestimate:
+        tuning.reestimate()
 
 
 def _is_reestimated(reestimate: bool | None, *, fast: bool, data_statistics: bool) -> bool:

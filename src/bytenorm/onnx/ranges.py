@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.quantization import calibrate
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from .constants import array_of
-from .runtime import handed_over
+from .runtime import session_for_a_pass
 
 if TYPE_CHECKING:
     from collections.abc import Container
     from pathlib import Path
 
+    import onnxruntime
     from onnx import ModelProto, NodeProto
 
 _ENDS = ("ReduceMin", "ReduceMax")
@@ -70,16 +70,7 @@ def _session(path: Path, marks: Container[str]) -> tuple[list[str], onnxruntime.
     read = {name for node in model.graph.node for name in node.input}
     for tensor in [t for t in model.graph.initializer if t.name in replaced - read]:
         model.graph.initializer.remove(tensor)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # each tensor is there
-    # In the order in which they stand, the ends of a tensor are told while it is there. Else most tensors are kept
-    # until the others are: of an image of DenseNet-121 340 MiB, not 20.
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # half of the time between small nodes
-    with handed_over(model) as source:
-        return wanted, onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return wanted, session_for_a_pass(model, optimized=False)
 
 
 def _add_ends(model: ModelProto, tensor: str, tensors: Container[str], types: dict[str, ValueInfoProto]) -> None:

@@ -18,14 +18,15 @@ import bytenorm as bn
 from ..calibration import ChannelStatistics
 from ..calibration.output_qparams import choose_within
 from ..calibration.reestimation import reestimate as reestimated
-from .apart import runner
+from .apart import run_session, runner
+from .cutting import cut, feed
 from .every_code import every_code
 from .graph import Graph, subgraphs
 from .norms import Norm, QParams, find_norms
 from .static_quantizer import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ..calibration.output_qparams import Method
     from .data import Dataset
@@ -138,18 +139,19 @@ def choose(
 
 
 def operator_of(norm: Norm) -> bn.BatchNorm:
-    """Return the norm of a quantized graph as an operator."""
+    """Return the norm of a quantized graph as an operator; its output does not count where it has no codes."""
     p, target = norm.parameters, norm.target
-    assert p is not None and target is not None
+    assert p is not None
+    scale, zero_point = (1.0, 0) if target is None else target.scalars
     return bn.BatchNorm(
         p.scale,
         p.B,
         p.input_mean,
         p.input_var,
         eps=p.epsilon,
-        output_scale=float(target.scale.ravel()[0]),
-        output_zero_point=int(target.zero_point.ravel()[0]),
-        output_dtype=bn.qint8 if target.signed else bn.quint8,
+        output_scale=scale,
+        output_zero_point=zero_point,
+        output_dtype=bn.qint8 if target is not None and target.signed else bn.quint8,
     )
 
 
@@ -198,32 +200,15 @@ def _gather(
     if not sources:
         return found
     report = stage(progress, name)
-    made = runner(_cut(graph, list(sources)))
-    inputs = {value.name for value in made.get_inputs()}
+    part = cut(graph, sources)
+    made = runner(part)
     for done, batch in enumerate(data):
         if report is not None:
             report(done, len(data))
-        read = {tensor: array for tensor, array in batch.items() if tensor in inputs}
-        try:
-            outputs = made.run(list(sources), read)
-        except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
-            why = " ".join(str(error).split())
-            raise ValueError(f"model: ONNX Runtime cannot run it quantized: {why}") from None
+        outputs = run_session(made, list(sources), feed(part, batch), "model (quantized)")
         for codes, (q, statistics) in zip(outputs, sources.values(), strict=True):
-            scale, zero_point = float(q.scale.ravel()[0]), int(q.zero_point.ravel()[0])
-            statistics.update(bn.QuantizedTensor(codes, scale, zero_point), axis=1)
+            statistics.update(bn.QuantizedTensor(codes, *q.scalars), axis=1)
     return found
-
-
-def _cut(graph: Graph, tensors: Sequence[str]) -> onnx.ModelProto:
-    """Return what makes these tensors, as a model of its own."""
-    graph.finish()
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in tensors)
-    Graph(model).finish()
-    return model
 
 
 def _checked(
@@ -236,7 +221,7 @@ def _checked(
         target = sites[mark].target if mark in sites else None
         if target is None:  # re-estimated beyond what float32 holds: lowering reports it
             continue
-        got = float(target.scale.ravel()[0]), int(target.zero_point.ravel()[0])
+        got = target.scalars
         if one.method is None:
             made.append(replace(one, scale=got[0], zero_point=got[1]))
             continue

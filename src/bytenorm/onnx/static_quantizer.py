@@ -26,6 +26,7 @@ from .histograms import measure_by_histograms
 from .model import fits_one_file, save_model
 from .norms import activation_limits
 from .plain_layers import make_layers_plain
+from .quantizer_names import NODE
 from .ranges import measure
 from .weak_spots import squashing_ends
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from .data import Dataset
     from .marking import Marks
     from .norms import Norm, Parameters
-
-QUANTIZED = "_quant"  # what the quantizer adds to the name of a node in QOperator format
 
 METHODS = {
     "minmax": ort_quantization.CalibrationMethod.MinMax,
@@ -175,17 +174,13 @@ class StaticQuantizer:
         """The norms, as they were in float, by mark."""
         return self._marks.norms
 
-    def constant(self, name: str) -> np.ndarray | None:
-        """Return the value of a constant of the float model that is quantized; None if it has no such one."""
-        return self._graph.constant(name)
-
     @property
-    def float_model(self) -> onnx.ModelProto:
+    def float_graph(self) -> Graph:
         """The prepared model in float, with a mark for each norm."""
-        return self._graph.model
+        return self._graph
 
     def feed(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what :attr:`float_model` is fed for a batch of the model's inputs."""
+        """Return what :attr:`float_graph` is fed for a batch of the model's inputs."""
         return {self._clashes.renamed(name): array for name, array in batch.items()}
 
     def counterpart(self, made: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -195,7 +190,7 @@ class StaticQuantizer:
         if mark is not None:
             return nodes.get(mark)
         name = self._clashes.renamed_node(made.name)
-        return nodes.get(name) or nodes.get(name.removesuffix(QUANTIZED))
+        return nodes.get(name) or nodes.get(name.removesuffix(NODE))
 
     @property
     def made(self) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ import onnx
 import onnxruntime
 
 from .. import _checks
+from .apart import run_session
 from .batch_axes import BatchAxes, batch_axes_of
 from .graph import Graph
 from .model import input_infos, load_model, save_model
@@ -262,7 +263,7 @@ def measure(
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be positive and finite, got {seconds}")
     for name, made in sessions.items():
-        _try(made, feeds, name)
+        run_session(made, None, feeds, name)
     taken: dict[str, list[float]] = {name: [] for name in sessions}
     order = list(sessions)
     shuffle = random.Random(seed).shuffle
@@ -288,13 +289,6 @@ def measure(
             if repeats is None and rounds >= FEWEST_ROUNDS and gone >= limit:
                 break
     return {name: _summary(times) for name, times in taken.items()}
-
-
-def _try(made: onnxruntime.InferenceSession, feeds: Mapping[str, Any], name: str) -> None:
-    try:
-        made.run(None, feeds)
-    except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
-        raise ValueError(f"{name}: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
 
 
 @contextmanager
@@ -384,7 +378,7 @@ def profile(
             made = session(named, options)
         except ValueError as error:
             raise ValueError(str(error).replace(f"{named}:", f"{name}:", 1)) from None
-        _try(made, feeds, name)
+        run_session(made, None, feeds, name)
         for _ in range(dropped + runs - 1):
             made.run(None, feeds)
         events = json.loads(Path(made.end_profiling()).read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from .tuning.moments import measure
 
@@ -35,11 +34,9 @@ def unlike_statistics(graph: Graph, norms: list[Norm], data: Dataset) -> str:
     norm = next((n for n in norms if n.written == "BatchNormalization" and n.parameters is not None), None)
     if norm is None or norm.parameters is None or graph.constant(norm.input) is not None:
         return ""
-    front = onnx.ModelProto()
-    front.CopyFrom(graph.model)
     try:
-        found = measure(front, {norm.input: norm.parameters.channels}, [norm.input], data.first(_SAMPLES))
-        mean, variance = found[norm.input].pooled(len(found[norm.input].counts))
+        found = measure(graph, {norm.input: norm.parameters.channels}, [norm.input], data.first(_SAMPLES))
+        mean, variance = found[norm.input].pooled()
     except Exception:  # what cannot be run is refused where it is quantized, in its words
         return ""
     expected = np.sqrt(norm.parameters.input_var.astype(np.float64) + norm.parameters.epsilon)

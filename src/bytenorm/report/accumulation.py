@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..onnx.apart import runner
-from ..onnx.comparison import _candidate_order, _require_same_inputs, _run, _snr_db
+from ..onnx.apart import run_session, runner
+from ..onnx.comparison import candidate_order, require_same_inputs, snr_db
+from ..onnx.cutting import cut, feed
 from ..onnx.graph import Graph, is_op
-
-QUANTIZED = "_quantized"  # what ONNX Runtime's quantizer puts behind the name of a tensor that it makes 8-bit
-OUTPUT = "_QuantizeLinear_Input"  # and behind that of an output of the model
-CODES = "_QuantizeLinear_Output"  # and behind that of what a QuantizeLinear makes; a lowered norm keeps it
+from ..onnx.quantizer_names import CODES, MADE, OUTPUT
 
 
 @dataclass(frozen=True)
@@ -41,35 +39,38 @@ class Drift:
 
 
 class Accumulation:
-    """Runs two networks side by side and keeps sums, no samples."""
+    """Runs two networks side by side and keeps sums, no samples.
+
+    Attributes
+    ----------
+    unmatched : tuple of str
+        The tensors of the 8-bit model that have no partner.
+    """
 
     def __init__(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> None:
-        copies = []
         self._kinds = {name: node.op_type for node in reference.graph.node for name in node.output if name}
         self._quantizations, self.unmatched = _matched(model, Graph(reference), set(self._kinds))
         if not self._quantizations:
             raise ValueError("reference: no 8-bit tensor of the model has the name of one of the float model's")
         plain = runner(reference), runner(model)
-        _require_same_inputs(*plain)
-        _candidate_order(*([out.name for out in one.get_outputs()] for one in plain))
+        require_same_inputs(*plain)
+        candidate_order(*([out.name for out in one.get_outputs()] for one in plain))
         self._names = [name for name in self._kinds if name in self._quantizations]
-        self._codes = [self._quantizations[name][0] for name in self._names]
-        for proto, names in ((reference, self._names), (model, self._codes)):
-            copy = onnx.ModelProto()
-            copy.CopyFrom(proto)
-            there = {v.name for v in copy.graph.output}
-            copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
-            copies.append(copy)
-        self._float, self._made = (runner(copy) for copy in copies)
+        self._codes = list(dict.fromkeys(self._quantizations[name][0] for name in self._names))
+        # Not the model that tells the codes of norms: there a norm of a sum reads it rounded.
+        self._parts = cut(Graph(reference), self._names), cut(Graph(model), self._codes)
+        self._float, self._made = map(runner, self._parts)
         self._sums = np.zeros((len(self._names), 2))
         self._problems = [""] * len(self._names)
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Take in a batch."""
-        wanted = _run(self._float, self._names, batch, "reference")
-        made = _run(self._made, self._codes, batch, "model")
-        for i, (name, real, codes) in enumerate(zip(self._names, wanted, made, strict=True)):
-            _, scale, zero_point = self._quantizations[name]
+        wanted = run_session(self._float, self._names, feed(self._parts[0], batch), "reference")
+        codes_made = run_session(self._made, self._codes, feed(self._parts[1], batch), "model")
+        made = dict(zip(self._codes, codes_made, strict=True))
+        for i, (name, real) in enumerate(zip(self._names, wanted, strict=True)):
+            tensor, scale, zero_point = self._quantizations[name]
+            codes = made[tensor]
             if real.shape != codes.shape:
                 self._problems[i] = f"its shape is {codes.shape}, the float network's {real.shape}"
             elif not np.isfinite(real).all():
@@ -82,7 +83,7 @@ class Accumulation:
     def result(self) -> tuple[Drift, ...]:
         """Return what came out, in the order of the float network."""
         return tuple(
-            Drift(name, self._kinds[name], math.nan if problem else _snr_db(*map(float, sums)), problem)
+            Drift(name, self._kinds[name], math.nan if problem else snr_db(*map(float, sums)), problem)
             for name, sums, problem in zip(self._names, self._sums, self._problems, strict=True)
         )
 
@@ -100,7 +101,7 @@ def _matched(
         for made, scale_name, zero_name in _eight_bit(node):
             codes = made if is_op(node, "QuantizeLinear") else _past_moves(graph, made)
             name = node.input[0] if is_op(node, "QuantizeLinear") else codes
-            name = name.removesuffix(OUTPUT).removesuffix(QUANTIZED).removesuffix(CODES)
+            name = name.removesuffix(OUTPUT).removesuffix(CODES).removesuffix(MADE)
             scale, zero_point = (graph.constant(n) if n else np.zeros(1) for n in (scale_name, zero_name))
             if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1:
                 continue
@@ -120,7 +121,7 @@ def _past_dropped(reference: Graph, name: str, there: set[str]) -> str:
     if reader is None or not is_op(reader, "Relu", "Clip"):
         return name
     after = reader.output[0]
-    return name if {after, after + QUANTIZED, after + OUTPUT, after + CODES} & there else after
+    return name if {after, after + CODES, after + OUTPUT, after + MADE} & there else after
 
 
 def _past_moves(graph: Graph, codes: str) -> str:

@@ -22,7 +22,7 @@ from ..calibration import ChannelStatistics
 from ..calibration.distribution import Distribution
 from ..calibration.least_error import SPAN, least_error
 from ..calibration.output_qparams import LARGEST, SMALLEST
-from ..onnx.apart import runner
+from ..onnx.apart import run_session, runner
 from ..onnx.data import open_data
 from ..onnx.function import DOMAIN
 from ..onnx.graph import Graph, label
@@ -288,13 +288,10 @@ def _run(
             kind = TensorProto.INT8 if q.signed else TensorProto.UINT8
             model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     names = [name for name in wanted if name not in fed]
-    run = runner(model)
+    made_by = runner(model)
     done = 0
     for batch in batches:
-        try:
-            made = dict(zip(names, run.run(names, batch), strict=True))
-        except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
-            raise ValueError(f"model: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
+        made = dict(zip(names, run_session(made_by, names, batch, "model"), strict=True))
         for one in gathered:
             one.add(batch | made)
         if beside is not None:
@@ -350,7 +347,7 @@ class _Gathered:
 
         target = spot.target
         dtype = bn.qint8 if target.signed else bn.quint8
-        scale, zero_point = float(target.scale.ravel()[0]), int(target.zero_point.ravel()[0])
+        scale, zero_point = target.scalars
         errors = np.where(self.seen, scale * (self.made - zero_point) - outputs, 0.0)
         signal, noise = (np.sum(counts * part**2, axis=1) for part in (np.where(self.seen, outputs, 0.0), errors))
 
@@ -387,7 +384,7 @@ class _Gathered:
 def _quantization(pieces: tuple[QParams, ...], widths: list[int]) -> tuple[Any, Any]:
     """Return the scale and the zero point of pieces side by side: one of all, or one a channel."""
     if len(pieces) == 1 and pieces[0].per_tensor:
-        return float(pieces[0].scale.ravel()[0]), int(pieces[0].zero_point.ravel()[0])
+        return pieces[0].scalars
     scales, zero_points = (
         np.concatenate([np.broadcast_to(v.ravel(), n) for v, n in zip(values, widths, strict=True)])
         for values in ([q.scale for q in pieces], [q.zero_point for q in pieces])

@@ -188,7 +188,7 @@ def _convolution(graph: Graph, norm: Norm) -> Spot:
         raise NotMeasured(f"its numbers are not for {channels.size} channels")
     step = scale.astype(np.float64).ravel()
     gain = channels * (weight.astype(np.float64).ravel() - zero_point.astype(np.float64).ravel()) * step
-    shift = channels * bias.astype(np.float64).ravel() * step * float(source.scale.ravel()[0])
+    shift = channels * bias.astype(np.float64).ravel() * step * source.scalars[0]
     target = _known_output(graph, node, 6)
     limits = _behind(graph, target)
     floor, ceiling = _real(target, limits)
@@ -225,7 +225,7 @@ def _behind(graph: Graph, made: QParams) -> tuple[int | None, int | None]:
 
 def _real(made: QParams, limits: tuple[int | None, int | None]) -> tuple[float, float]:
     """Return limits of codes as floor and ceiling of the numbers."""
-    scale, zero_point = float(made.scale.ravel()[0]), int(made.zero_point.ravel()[0])
+    scale, zero_point = made.scalars
     lowest, highest = limits
     floor = -np.inf if lowest is None else (lowest - zero_point) * scale
     ceiling = np.inf if highest is None else (highest - zero_point) * scale

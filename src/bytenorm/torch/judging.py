@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import arg_tree_leaves
 
-from ..calibration.judging import EVERY, FEWEST
+from ..calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, squared_errors
 from .graph import operator_name
 from .running import Runner
 from .sites import ADD, BATCH_NORM, CONCAT, DEQUANTIZE, NORMS
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from torch.fx import GraphModule, Node
 
-_MOST = 256  # samples that one in four of is kept aside, as in ONNX models
 _AT_ONCE = 16  # samples in a batch, where the program leaves that open
 
 
@@ -79,8 +78,8 @@ def pick(items: Sequence[list[Any]], programs: Sequence[GraphModule]) -> Samples
         kept: tuple[list[Part], list[Part]] = ([], [])
         for part in every:
             kept[part.item % every_so_many == every_so_many - 1].append(part)
-        return Samples(kept[0], _some(kept[1], _MOST // EVERY), every, count)
-    kept_aside = set(_some(list(range(count)), _MOST)[EVERY - 1 :: EVERY])
+        return Samples(kept[0], [kept[1][i] for i in evenly(len(kept[1]), MOST // EVERY)], every, count)
+    kept_aside = set(evenly(count, MOST)[EVERY - 1 :: EVERY])
     measured: list[Part] = []
     aside: list[Part] = []
     first = 0
@@ -129,11 +128,6 @@ def _taken(inputs: Sequence[Any], rows: list[int]) -> list[Any]:
     return [x[rows] for x in inputs]
 
 
-def _some(values: list[Any], most: int) -> list[Any]:
-    n = min(len(values), most)
-    return [values[i * len(values) // n] for i in range(n)]
-
-
 def _each(inputs: Sequence[Any]) -> list[list[Any]]:
     rows = _rows(inputs)
     return [list(inputs)] if rows is None else [[x[i] for x in inputs] for i in range(rows)]
@@ -171,15 +165,11 @@ class Judge:
             for right, made in zip(wanted, run.outputs(part.inputs), strict=True):
                 if not self._counts(right) or not self._counts(made) or right.shape != made.shape:
                     continue
-                square = (right.double() - made.double()).square()
-                row.append(square.reshape(len(square), -1).sum(1).numpy() if square.ndim else square.numpy()[None])
+                row.append(squared_errors(right.numpy(), made.double().numpy()))
             rows.append(row)
         if not rows[0]:
             return None
-        if any(len({len(square) for square in row}) > 1 for row in rows):  # a row of one is none of the other
-            rows = [[square.sum(keepdims=True) for square in row] for row in rows]
-        errors = np.concatenate([np.stack(row, axis=1) for row in rows])
-        return errors if np.all(np.isfinite(errors)) else None
+        return as_table(rows)
 
     def _counts(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor) and (self._codes or value.is_floating_point())

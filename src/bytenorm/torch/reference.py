@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
+from ..calibration.moments import Moments
 from .graph import arguments, label, open_program, operator_name, original
 from .judging import Part, run_part
 from .norms import find_norms
@@ -25,29 +25,6 @@ if TYPE_CHECKING:
 
 _CONVOLUTIONS = {f"aten::conv{how}{n}d" for how in ("", "_transpose") for n in (1, 2, 3)} | {"aten::convolution"}
 _LINEAR = "aten::linear"
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of one tensor: for each batch how many numbers a channel has, their mean and variance (divided by n)."""
-
-    counts: list[int]
-    means: list[np.ndarray]
-    variances: list[np.ndarray]
-
-    def pooled(self, batches: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean and the variance of the first batches laid end to end."""
-        weights = np.array(self.counts[:batches], np.float64) / sum(self.counts[:batches])
-        means = np.stack(self.means[:batches])
-        mean = weights @ means
-        return mean, weights @ (np.stack(self.variances[:batches]) + (means - mean) ** 2)
-
-    def add(self, value: torch.Tensor, axis: int) -> None:
-        """Add a batch, whose channels are on this axis."""
-        rows = value.detach().double().movedim(axis, 0).flatten(1)
-        self.counts.append(rows.shape[1])
-        self.means.append(rows.mean(1).numpy())
-        self.variances.append(rows.var(1, correction=0).numpy())
 
 
 @dataclass(frozen=True)
@@ -181,13 +158,15 @@ class Reference:
 
     def moments(self, parts: Sequence[Part], wanted: Mapping[Node, int]) -> dict[Node, Moments]:
         """Run it and return the moments of what some nodes make, of channels on some axis."""
-        found = {node.name: Moments([], [], []) for node in wanted}
+        found = {node.name: Moments() for node in wanted}
         axes = {node.name: axis for node, axis in wanted.items()}
         for part in parts:
             runner = Runner(self._program.finish())
             for node, (env,) in runner.walk([part.inputs]):
                 if node.name in found:
-                    found[node.name].add(env[node], axes[node.name])
+                    rows = env[node].detach().double().movedim(axes[node.name], 0).flatten(1)
+                    spread = rows.var(1, correction=0)
+                    found[node.name].add(rows.shape[1], rows.mean(1).numpy(), spread.numpy())
         return {node: found[node.name] for node in wanted}
 
 

@@ -11,20 +11,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
+from ...calibration.output_qparams import covering
+from ..cutting import cut, feed
 from ..graph import is_op
 from ..runtime import session_for_a_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from ..graph import Graph
     from .rescaling import ActivationQParams
 
     Batch = Mapping[str, np.ndarray]
     Range = tuple[float, float]
 
 _BINS = 2048
+_SMALLEST = float(np.finfo(np.float32).tiny)  # the least scale
 _PART = 1 << 16  # numbers of a tensor that are counted in a batch: every k-th, where there are more
 # Of fewer numbers nobody can tell which are rare: the network's last layers keep the range that they have.
 _FEWEST = 20_000
@@ -69,7 +72,7 @@ class Distribution:
 
 
 def distributions(
-    model: onnx.ModelProto, known: Mapping[str, ActivationQParams], batches: Iterable[Batch]
+    graph: Graph, known: Mapping[str, ActivationQParams], batches: Iterable[Batch]
 ) -> dict[str, Distribution]:
     """Count the numbers of tensors of a float network, within the ranges that they have by minmax.
 
@@ -78,27 +81,22 @@ def distributions(
 
     Parameters
     ----------
-    model : onnx.ModelProto
+    graph : Graph
         Not changed.
     known : mapping of str to ActivationQParams
         The tensors, and how they are quantized.
     batches : iterable of dict
         Of the inputs.
     """
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    ends_of_model = {value.name for value in made.graph.output}
-    there = {name for node in made.graph.node for name in node.output} - ends_of_model
-    names = [name for name in known if name in there]
+    names = [name for name in known if graph.maker(name) is not None and name not in graph.outputs]
     if not names:
         return {}
-    del made.graph.output[:]
-    made.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    made = cut(graph, names)
     run = session_for_a_pass(made)
-    ends = {name: _ends(known[name]) for name in names}
+    ends = {name: known[name].range() for name in names}
     counts = {name: np.zeros(_BINS, np.int64) for name in names}
     for batch in batches:
-        for name, array in zip(names, run.run(names, dict(batch)), strict=True):
+        for name, array in zip(names, run.run(names, feed(made, batch)), strict=True):
             numbers = array.reshape(-1)
             numbers = numbers[:: max(1, numbers.size // _PART)]
             low, high = ends[name]
@@ -112,7 +110,7 @@ def distributions(
 
 
 def chosen_qparams(
-    model: onnx.ModelProto,
+    graph: Graph,
     known: Mapping[str, ActivationQParams],
     found: Mapping[str, Distribution],
     way: Callable[[Distribution], Range],
@@ -123,7 +121,7 @@ def chosen_qparams(
 
     Parameters
     ----------
-    model : onnx.ModelProto
+    graph : Graph
         The float network.
     known : mapping of str to ActivationQParams
         How its tensors are quantized now.
@@ -131,10 +129,10 @@ def chosen_qparams(
     way : callable
         From a distribution to a range.
     """
-    ranges = {name: _ends(q) for name, q in known.items()}
+    ranges = {name: q.range() for name, q in known.items()}
     chosen = {name: way(distribution) for name, distribution in found.items()}
     ranges.update(chosen)
-    for node in model.graph.node:
+    for node in graph.in_order():
         output = node.output[0] if node.output else ""
         if is_op(node, *_KEEPING) and output not in known and node.input[0] in ranges:
             ranges[output] = ranges[node.input[0]]
@@ -145,18 +143,10 @@ def chosen_qparams(
                 ranges[output] = chosen[output] = min(low for low, _ in there), max(high for _, high in there)
             else:
                 del chosen[output]
-                ranges[output] = _ends(known[output])
-    return {name: _qparams_of(*ends, signed=known[name].signed) for name, ends in chosen.items()}
+                ranges[output] = known[output].range()
+    return {name: _covering(*ends, signed=known[name].signed) for name, ends in chosen.items()}
 
 
-def _ends(q: ActivationQParams) -> tuple[float, float]:
-    lowest = -128 if q.signed else 0
-    return (lowest - q.zero_point) * q.scale, (lowest + 255 - q.zero_point) * q.scale
-
-
-def _qparams_of(low: float, high: float, *, signed: bool) -> tuple[float, int]:
-    """Return the scale and the zero point whose codes cover a range, stretched so that it includes 0."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / 255
-    lowest = -128 if signed else 0
-    return scale, int(np.clip(np.rint(lowest - low / scale), lowest, lowest + 255))
+def _covering(low: float, high: float, *, signed: bool) -> tuple[float, int]:
+    scale, lowest = covering(low, high, _SMALLEST)
+    return scale, (-128 if signed else 0) - lowest

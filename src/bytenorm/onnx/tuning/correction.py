@@ -15,7 +15,7 @@ take a norm away from what it was trained to do.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ...calibration import ChannelStatistics
 from ...calibration.reestimation import reestimate
 from ..graph import is_op
 from ..norms import PARAMETER_NAMES, find_norms
+from ..recalibration import operator_of
 from .layers import find_layers
 from .moments import measure
 from .stepwise import Stepwise
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import onnx
 
     from ..graph import Graph
-    from ..norms import Norm, Parameters
+    from ..norms import Norm
     from .layers import Layer
 
     Batch = dict[str, np.ndarray]
@@ -70,7 +71,7 @@ class Correction:
 
 def correct(
     graph: Graph,
-    reference: onnx.ModelProto,
+    reference: Graph,
     counterpart: Callable[[onnx.NodeProto], onnx.NodeProto | None],
     feed: Callable[[Batch], Batch],
     batches: Sequence[Batch],
@@ -83,7 +84,7 @@ def correct(
     ----------
     graph : Graph
         In 8 bits, its norms in float between conversions.
-    reference : onnx.ModelProto
+    reference : Graph
         The float network of the same layers and norms.
     counterpart : callable
         Returns the node of `reference` that computes in float what a layer or a norm of `graph` does, if there is
@@ -149,21 +150,17 @@ def _correct_norm(
     assert p is not None
     assert source is not None
     statistics = ChannelStatistics(p.channels, histogram=False)
-    scale, zero_point = float(source.scale.ravel()[0]), int(source.zero_point.ravel()[0])
     for codes in steps.read(source.codes):
-        statistics.update(bn.QuantizedTensor(codes, scale, zero_point), axis=1)
+        statistics.update(bn.QuantizedTensor(codes, *source.scalars), axis=1)
     if statistics.count < 2 or not np.all(np.isfinite(wanted)):
         return None
-    operator = _operator(p)
     try:
-        made = reestimate(operator, statistics, reference=wanted)
+        made = reestimate(operator_of(norm), statistics, reference=wanted)
     except ValueError:  # beyond what float32 holds
         return None
-    changed = replace(p, input_mean=made.mean, input_var=made.var)
-    for at, name in enumerate(PARAMETER_NAMES, 1):
-        if name in ("input_mean", "input_var"):
-            tensor = graph.add_constant(f"{norm.name}/{name}/corrected", getattr(changed, name))
-            graph.set_input(norm.nodes[0], at, tensor)
+    for name, value in (("input_mean", made.mean), ("input_var", made.var)):
+        tensor = graph.add_constant(f"{norm.name}/{name}/corrected", value)
+        graph.set_input(norm.nodes[0], 1 + PARAMETER_NAMES.index(name), tensor)
     old, new = (np.sqrt(x.astype(np.float64) + p.epsilon) for x in (p.input_var, made.var))
     stretch = new / np.where(old > 0, old, 1)
     deviation = np.sqrt(wanted[1])
@@ -171,14 +168,6 @@ def _correct_norm(
     return Correction(
         norm.name, "norm", float(np.sqrt(np.mean(moved**2))), float(stretch[np.argmax(np.abs(np.log(stretch)))])
     )
-
-
-def _operator(p: Parameters) -> bn.BatchNorm:
-    """Return a norm of these parameters; its output does not count."""
-    return bn.BatchNorm(
-        p.scale, p.B, p.input_mean, p.input_var, eps=p.epsilon, output_scale=1.0, output_zero_point=0,
-        output_dtype=bn.quint8,
-    )  # fmt: skip
 
 
 def _correct_layer(graph: Graph, layer: Layer, steps: Stepwise, wanted: np.ndarray) -> Correction | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...calibration.judging import EVERY, FEWEST
+from ...calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, squared_errors
 from ..apart import runner
+from ..comparison import snr_db
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     Batch = dict[str, np.ndarray]
 
-MOST = 256  # samples that are used
 _ROOM = 20 << 20  # bytes of samples that are kept
 _AT_ONCE = 8  # samples in a batch, where the model leaves that open
 _FEW = 12  # batches whose activations are counted
@@ -43,10 +43,9 @@ class Samples:
 
 def pick(data: Dataset) -> Samples:
     """Choose the samples for steps and for judging them."""
-    most = min(MOST, data.samples)
-    chosen = {i * data.samples // most for i in range(most)}
     if not data.takes_any_number:
         return _pick_batches(data)
+    chosen = set(evenly(data.samples, MOST))
     room, seen, taken = _ROOM, -1, 0
     parts: tuple[list[Batch], list[Batch]] = ([], [])
     for sample in data.one_by_one():
@@ -65,8 +64,7 @@ def pick(data: Dataset) -> Samples:
 def _pick_batches(data: Dataset) -> Samples:
     """Choose among batches of a size that the model tells."""
     size = max(1, data.samples // max(1, len(data)))
-    most = min(len(data), max(2, MOST // size))
-    chosen = {i * len(data) // most for i in range(most)}
+    chosen = set(evenly(len(data), max(2, MOST // size)))
     parts: tuple[list[Batch], list[Batch]] = ([], [])
     room, taken, samples = _ROOM, 0, 0
     for i, batch in enumerate(data):
@@ -75,7 +73,7 @@ def _pick_batches(data: Dataset) -> Samples:
         room -= sum(array.nbytes for array in batch.values())
         if room < 0 and samples >= FEWEST and parts[1]:
             break
-        parts[taken % EVERY == min(EVERY, most) - 1].append(batch)
+        parts[taken % EVERY == min(EVERY, len(chosen)) - 1].append(batch)
         taken += 1
         samples += data.count(batch)
     return Samples(*parts, _spread(parts[0]), samples)
@@ -83,8 +81,7 @@ def _pick_batches(data: Dataset) -> Samples:
 
 def _spread(batches: Sequence[Batch]) -> list[Batch]:
     """Return a few of many, evenly spread."""
-    most = min(_FEW, len(batches))
-    return [batches[i * len(batches) // most] for i in range(most)]
+    return [batches[i] for i in evenly(len(batches), _FEW)]
 
 
 def _joined(samples: Sequence[Batch], data: Dataset) -> list[Batch]:
@@ -143,24 +140,17 @@ class Judge:
         rows: list[list[np.ndarray]] = []
         for batch, wanted in zip(self._aside, self._wanted, strict=True):
             made = run.run(self._names, batch)
-            row = []
-            for one, other in zip(wanted, made, strict=True):
-                if one.shape != other.shape:
-                    return None
-                difference = np.asarray(one, np.float64) - other
-                square = (difference**2).reshape(len(one), -1).sum(1) if one.ndim else np.array([difference**2])
-                row.append(square)
-            rows.append(row)
-        lengths = [[len(square) for square in row] for row in rows]
-        if any(len(set(each)) > 1 for each in lengths):
-            rows = [[np.array([square.sum()]) for square in row] for row in rows]
-        errors = np.concatenate([np.stack(row, axis=1) for row in rows])
-        return errors if np.all(np.isfinite(errors)) else None
+            if any(one.shape != other.shape for one, other in zip(wanted, made, strict=True)):
+                return None
+            rows.append([squared_errors(one, other) for one, other in zip(wanted, made, strict=True)])
+        return as_table(rows)
 
     def snr_db(self, errors: np.ndarray | None) -> float | None:
         """Return the lowest SNR of the outputs; None where there are no errors."""
         if errors is None:
             return None
         energy = np.sum([[np.sum(np.asarray(x, np.float64) ** 2) for x in row] for row in self._wanted], axis=0)
-        pairs = zip(energy, errors.sum(axis=0), strict=True)
-        return min((10 * math.log10(e / n) if n > 0 and e > 0 else math.inf for e, n in pairs), default=math.inf)
+        noise = errors.sum(axis=0)
+        return min(
+            (snr_db(e, n) for e, n in zip(energy.tolist(), noise.tolist(), strict=True) if e), default=math.inf
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..folding import output_channels
 from ..graph import Graph, attribute, is_op
 from ..norms import qparams
 from ..runtime import session_for_a_pass
@@ -50,11 +51,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """How many channels it makes."""
-        if self.operator == "Gemm":
-            return int(self.weight.shape[0 if attribute(self.node, "transB", 0) else 1])
-        if self.operator == "ConvTranspose":
-            return int(self.weight.shape[1] * attribute(self.node, "group", 1))
-        return int(self.weight.shape[0])
+        return output_channels(self.operator, self.node, self.weight)
 
     def mean_of_output(self, sums: Mapping[tuple[int, ...], tuple[np.ndarray, int]]) -> np.ndarray:
         """Return the mean of each channel of what it makes, before any activation.
@@ -66,7 +63,7 @@ class Layer:
         sums : mapping of shape to (array, int)
             By the shape of a sample, the sum of the samples' codes at each position, and how many there are.
         """
-        scale, zero_point = float(self.source.scale.ravel()[0]), int(self.source.zero_point.ravel()[0])
+        scale, zero_point = self.source.scalars
         run = session_for_a_pass(self._alone(), threads=1)
         total, count = np.zeros(self.channels), 0
         for shape, (summed, samples) in sums.items():
@@ -141,14 +138,11 @@ def _between_conversions(graph: Graph, node: onnx.NodeProto) -> Layer | None:
 
 def _with_bias(graph: Graph, layer: Layer, name: str) -> Layer | None:
     """Return the layer with its bias; None if that is none of 32 bits."""
-    if layer.weight.ndim < 2:
-        return None
     channels = layer.channels
-    if not layer.source.per_tensor or layer.steps.size not in (1, channels):
+    if not channels or not layer.source.per_tensor or layer.steps.size not in (1, channels):
         return None
     if not name:
-        bias = np.zeros(channels, np.int32)
-        return Layer(layer.node, layer.source, layer.operator, layer.weight, bias, layer.steps)
+        return replace(layer, bias=np.zeros(channels, np.int32))
     maker = graph.maker(name)
     if maker is not None and is_op(maker, "DequantizeLinear"):
         codes, scale = graph.constant(maker.input[0]), graph.constant(maker.input[1])
@@ -157,7 +151,7 @@ def _with_bias(graph: Graph, layer: Layer, name: str) -> Layer | None:
         codes, steps = graph.constant(name), layer.steps
     if codes is None or codes.dtype != np.int32 or codes.size != channels or steps.size not in (1, channels):
         return None
-    return Layer(layer.node, layer.source, layer.operator, layer.weight, codes.ravel(), steps)
+    return replace(layer, bias=codes.ravel(), steps=steps)
 
 
 def _on_codes(graph: Graph, node: onnx.NodeProto) -> Layer | None:
@@ -180,5 +174,5 @@ def _on_codes(graph: Graph, node: onnx.NodeProto) -> Layer | None:
     weight = (codes.astype(np.float64) - zeros.reshape(shape if zeros.size > 1 else -1)) * steps.reshape(
         shape if steps.size > 1 else -1
     )
-    layer = Layer(node, source, operator, weight, np.zeros(0, np.int32), steps * float(source.scale.ravel()[0]))
+    layer = Layer(node, source, operator, weight, np.zeros(0, np.int32), steps * source.scalars[0])
     return _with_bias(graph, layer, node.input[bias_at] if len(node.input) > bias_at else "")

@@ -79,7 +79,7 @@ def choose_norm_scales(
             made[mark] = choose(quantizer, mark, operator_of(norm), counted[codes], method)
             one = made[mark].scale, made[mark].zero_point
             wanted.update((tensor, one) for tensor in quantizer.outputs(mark) if tensor in known)
-        set_qparams(graph, wanted, quantizer.constant)
+        set_qparams(graph, wanted, quantizer.float_graph.constant)
     if progress is not None:
         progress(len(steps), len(steps))
     graph.finish()

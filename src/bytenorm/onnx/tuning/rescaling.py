@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..norms import range_of_codes
+from ..quantizer_names import CODES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Constants = Callable[[str], Array | None]
 
-_CODES = "_quantized"  # behind the name of a constant, for its codes
 _LARGEST = np.iinfo(np.int32).max
 
 
@@ -36,6 +38,10 @@ class ActivationQParams(NamedTuple):
     scale: float
     zero_point: int
     signed: bool
+
+    def range(self) -> tuple[float, float]:
+        """Return the numbers of the lowest and the highest code."""
+        return range_of_codes(self.scale, self.zero_point, signed=self.signed)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def _activation(graph: Graph, name: str, fixed: Container[str]) -> ActivationQPa
         initializer is None
         or scale in fixed
         or initializer.dims
-        or graph.initializer(f"{name}{_CODES}") is not None
+        or graph.initializer(f"{name}{CODES}") is not None
     ):
         return None
     if not graph.readers(scale) and not graph.is_captured(scale):
@@ -216,14 +222,14 @@ def _value(graph: Graph, name: str, values: Mapping[str, Array]) -> Array:
 
 def _bias(graph: Graph, layer: _Layer, constants: Constants) -> Array:
     """Return a bias: as in float, or, where a step behind the quantizer wrote it, as its codes say."""
-    if layer.bias.endswith(_CODES):
+    if layer.bias.endswith(CODES):
         return _float(graph, layer.bias, constants)
     return np.asarray(_value(graph, layer.bias, {}) * _bias_scale(graph, layer, {}).astype(np.float64))
 
 
 def _float(graph: Graph, codes: str, constants: Constants) -> Array:
     """Return a constant in float by the name of its codes."""
-    name, made = codes.removesuffix(_CODES), graph.constant(codes)
+    name, made = codes.removesuffix(CODES), graph.constant(codes)
     value = constants(name)
     if value is None or made is None or value.shape != made.shape:
         raise ValueError(f"constants: {name!r} of the float graph is not known")

@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 REESTIMATION = "re-estimation"
 NOTE = "bytenorm.correction"  # what a model's metadata calls the steps that were tried
 # Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
-Way = Callable[[Distribution], tuple[float, float]]
-RANGES: dict[str, Way] = {
-    "percentile 99.999": lambda found: found.by_percentile(99.999),
-    "percentile 99.99": lambda found: found.by_percentile(99.99),
-    "least squared error": Distribution.by_least_error,
-}
+Range = tuple[float, float]
+Way = tuple[str, Callable[[Distribution], Range]]
+RANGES: tuple[Way, ...] = (
+    ("percentile 99.999", lambda found: found.by_percentile(99.999)),
+    ("percentile 99.99", lambda found: found.by_percentile(99.99)),
+    ("least squared error", Distribution.by_least_error),
+)
 
 
 @dataclass(frozen=True)
@@ -146,29 +147,20 @@ class Tuning:
             found = {"version": 1, "samples": self._samples.count, "steps": steps, "corrections": corrections}
             self.graph.model.metadata_props.add(key=NOTE, value=json.dumps(found))
 
-    def take(self, *, ranges: str, method: Method | None, reestimate: bool) -> None:
-        """Try what is asked for: with ranges ``"one"`` way to choose them or the ``"best"`` of several."""
-        if ranges in ("one", "best"):
-            self.choose_ranges(every=ranges == "best")
-        if method is not None:
-            self.choose_norm_scales(method)
-        if reestimate:
-            self.reestimate()
-
-    def choose_ranges(self, *, every: bool = False) -> None:
-        """Try smaller ranges of activations: by the first of :data:`RANGES`, or by every one of them."""
+    def choose_ranges(self, ways: Sequence[Way]) -> None:
+        """Try smaller ranges of activations, found in each of these ways."""
         if self._refuses("ranges"):
             return
         assert self._samples is not None
-        few, model = self._samples.few, self._quantizer.float_model
+        few, float_graph = self._samples.few, self._quantizer.float_graph
         known = activations(self._plain)
         found: dict[str, Distribution] = {}
-        for name, way in RANGES.items() if every else [next(iter(RANGES.items()))]:
+        for name, way in ways:
 
-            def change(graph: Graph, _: Samples, way: Way = way) -> None:
+            def change(graph: Graph, _: Samples, way: Callable[[Distribution], Range] = way) -> None:
                 if not found:
-                    found.update(distributions(model, known, map(self._quantizer.feed, few)))
-                set_qparams(graph, chosen_qparams(model, known, found, way), self._quantizer.constant)
+                    found.update(distributions(float_graph, known, map(self._quantizer.feed, few)))
+                set_qparams(graph, chosen_qparams(float_graph, known, found, way), float_graph.constant)
 
             self._try(f"ranges by {name}", change, self._plain)
 
@@ -202,7 +194,7 @@ class Tuning:
             made.extend(
                 correct(
                     graph,
-                    self._quantizer.float_model,
+                    self._quantizer.float_graph,
                     self._quantizer.counterpart,
                     self._quantizer.feed,
                     samples.measured,
@@ -237,7 +229,7 @@ class Tuning:
         """Change the network by all samples, unless that fails."""
         graph = _copy(self.graph)
         try:
-            samples = judging.pick(self._data)
+            samples = self._samples or judging.pick(self._data)
             samples = replace(samples, measured=[*samples.measured, *samples.aside], aside=[])
             _survive(graph.model, samples.measured)
             change(graph, samples)

@@ -7,17 +7,17 @@ far have made is kept, 8-bit codes nearly all of it, and each step runs its own 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
-from onnx import helper
-
+from ..cutting import cut
 from ..graph import Graph, captured_by, is_op
 from ..runtime import session_for_a_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
+    import onnx
 
     Batch = dict[str, np.ndarray]
 
@@ -103,8 +103,8 @@ class Stepwise:
         there = self._kept[0].keys()
         wanted = [t for t, last in self._last.items() if self._levels[t] <= level < last and t not in there]
         if wanted:
-            first = self._kept[0]
-            part, read = self._part(wanted, first)
+            part = cut(self._graph, wanted, self._kept[0])
+            read = [value.name for value in part.graph.input]
             run = session_for_a_pass(part)
             for batch in self._kept:
                 made = run.run(wanted, {t: batch[t] for t in read})
@@ -114,35 +114,3 @@ class Stepwise:
                 del batch[tensor]
         size = sum(array.nbytes for array in self._kept[0].values())
         del self._kept[max(1, ROOM // max(size, 1)) :]
-
-    def _part(self, wanted: Sequence[str], there: Batch) -> tuple[onnx.ModelProto, list[str]]:
-        """Return the model that makes tensors of others, and which others it reads."""
-        graph = self._graph
-        nodes: dict[int, onnx.NodeProto] = {}
-        read: dict[str, None] = {}
-        constants: dict[str, onnx.TensorProto] = {}
-        stack: list[tuple[str, bool]] = [(t, False) for t in reversed(wanted)]
-        while stack:
-            tensor, placed = stack.pop()
-            maker = graph.maker(tensor)
-            if placed and maker is not None:
-                nodes.setdefault(id(maker), maker)
-            elif tensor in there:
-                read[tensor] = None
-            elif maker is None:
-                initializer = graph.initializer(tensor)
-                if initializer is not None:
-                    constants[tensor] = initializer
-            elif id(maker) not in nodes:
-                stack.append((tensor, True))
-                stack += [(t, False) for t in (*captured_by(maker), *maker.input) if t]
-        inputs = [_value(name, there[name]) for name in read]
-        outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
-        made = helper.make_graph(list(nodes.values()), "step", inputs, outputs, list(constants.values()))
-        whole = graph.model
-        return helper.make_model(made, opset_imports=whole.opset_import, ir_version=whole.ir_version), list(read)
-
-
-def _value(name: str, array: Any) -> onnx.ValueInfoProto:
-    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-    return helper.make_tensor_value_info(name, kind, [None] * array.ndim)
