@@ -202,7 +202,8 @@ def quantize(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or a norm cannot be re-estimated; names what is wrong.
+        If an argument is not as described, options contradict each other, the model or the data cannot be used, or
+        the data tells `data_statistics` no variance of a norm's input; names what is wrong.
 
     Examples
     --------
