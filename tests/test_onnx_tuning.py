@@ -199,6 +199,14 @@ def test_too_few_samples_are_named():
     assert {step.problem for step in report.steps} == {"7 samples of data: 8 are needed to judge it"}
 
 
+def test_one_batch_that_cannot_be_divided_is_named():
+    model = network()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    _, report = quantize_with_report(model, samples(8))
+    says = "the data is one batch, and cannot be divided: 2 are needed to judge it"
+    assert {step.problem for step in report.steps} == {says}
+
+
 def test_constant_samples_change_nothing_to_nan():
     model, data = network(), [{"x": np.zeros((16, C, 9, 9), np.float32)}]
     with pytest.warns(bno.QuantizationWarning, match="the data is unlike"):

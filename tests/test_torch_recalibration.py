@@ -510,6 +510,22 @@ def test_what_data_says_nothing_about_stays(data, says):
     assert all(torch.equal(value, program.state_dict()[name]) for name, value in made.state_dict().items())
 
 
+def test_one_batch_that_cannot_be_divided_is_named():
+    class InFloat(Called):
+        def forward(self, x):
+            return super().forward(x - x.mean(0))
+
+    class Together(InEightBits):
+        def forward(self, x):
+            return super().forward(x - x.mean(0))
+
+    block, x = Block("add", True).eval(), torch.cat(images(6))
+    program = lower(export(Together(block, torch.uint8).eval(), (x,)).module())
+    _, found = recalibrate(program, [x], method=None, reestimate=True, reference=InFloat(block).eval())
+    says = "not re-estimated: the data is one batch, and cannot be divided: 2 are needed to judge it"
+    assert {one.problem for one in found} == {says}
+
+
 def test_a_step_that_does_not_help_is_not_taken():
     block, x = Block("add", True).eval(), images(6)
     program = lower(export(InEightBits(block, torch.uint8).eval(), (x[0],)).module())

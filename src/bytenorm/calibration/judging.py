@@ -21,6 +21,13 @@ def too_few(samples: int) -> str:
     return f"{samples} sample{'s' * (samples != 1)} of data: {FEWEST} are needed to judge it"
 
 
+def shortage(samples: int, aside: int) -> str:
+    """Say why samples, so many things of which are kept aside, tell nothing of a change; empty if they do."""
+    if samples < FEWEST:
+        return too_few(samples)
+    return "" if aside else "the data is one batch, and cannot be divided: 2 are needed to judge it"
+
+
 def evenly(count: int, most: int) -> list[int]:
     """Return the places of things that are spread evenly over all, no more than so many."""
     chosen = min(count, most)

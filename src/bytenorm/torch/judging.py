@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import arg_tree_leaves
 
-from ..calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, squared_errors
+from ..calibration.judging import EVERY, MOST, as_table, evenly, shortage, squared_errors
 from .graph import operator_name
 from .running import Runner
 from .sites import ADD, BATCH_NORM, CONCAT, DEQUANTIZE, NORMS
@@ -40,9 +40,9 @@ class Samples:
     count: int
 
     @property
-    def enough(self) -> bool:
-        """Whether what is kept aside tells anything."""
-        return self.count >= FEWEST and bool(self.aside) and bool(self.measured)
+    def shortage(self) -> str:
+        """Why what is kept aside tells nothing; empty if it does."""
+        return shortage(self.count, len(self.aside))
 
     @property
     def vary(self) -> bool:

@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from .. import _checks
 from ..calibration import arguments as calibration_arguments
-from ..calibration.judging import is_better, too_few
+from ..calibration.judging import is_better
 from .correction import correct
 from .graph import label, open_program, operator_name
 from .judging import Judge, Part, Unrounded, open_inputs, pick, run_part
@@ -195,12 +195,10 @@ class _Tuning:
     def reestimate(self) -> None:
         """Correct norms and layers relative to the float program, where that helps."""
         assert self._reference is not None
-        problem = ""
-        if not self._samples.enough:
-            problem = too_few(self._samples.count)
-        elif not self._samples.vary:
+        problem = self._samples.shortage
+        if not problem and not self._samples.vary:
             problem = "all samples of the data are the same"
-        elif keeps_state(self.program):
+        elif not problem and keeps_state(self.program):
             problem = "a run of the program changes what it has"
         if problem:
             self._say(f"not re-estimated: {problem}")
@@ -227,7 +225,7 @@ class _Tuning:
     def choose_scales(self, method: Method) -> None:
         """Give norms the scales that suit what they make, where that helps."""
         samples = self._samples
-        parts = samples.measured if samples.enough else samples.every
+        parts = samples.every if samples.shortage else samples.measured
         made, found = fit_levels(self.program, parts, method, fresh=False, progress=self._progress)
         judge = self._judge(self.program)
         if is_better(judge.errors(made), judge.errors(self.program)):
@@ -254,7 +252,7 @@ class _Tuning:
     def _judge(self, program: GraphModule) -> Judge:
         """Return what judges by the float program, or by this one, its norms' outputs not rounded."""
         samples = self._samples
-        parts = samples.aside if samples.enough else samples.every
+        parts = samples.every if samples.shortage else samples.aside
         if self._reference is not None:
             return Judge(Runner(self._reference.module), parts, codes=False)
         return Judge(_unrounded(program), parts, codes=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, squared_errors
+from ...calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, shortage, squared_errors
 from ..apart import runner
 from ..comparison import snr_db
 
@@ -36,9 +36,9 @@ class Samples:
     count: int  # of measured and aside
 
     @property
-    def enough(self) -> bool:
-        """Whether a step can be judged."""
-        return self.count >= FEWEST and bool(self.aside)
+    def shortage(self) -> str:
+        """Why no step can be judged; empty if it can."""
+        return shortage(self.count, len(self.aside))
 
 
 def pick(data: Dataset) -> Samples:

@@ -125,8 +125,8 @@ class Tuning:
             return too_few(data.samples)
         self.graph.finish()
         self._samples = samples = judging.pick(data)
-        if not samples.enough:
-            return too_few(samples.count)
+        if samples.shortage:
+            return samples.shortage
         try:
             self._judge = judging.Judge(self._reference, samples.aside)
             self._errors = self._judge.errors(self.graph.model)
