@@ -513,11 +513,11 @@ def test_what_data_says_nothing_about_stays(data, says):
 def test_one_batch_that_cannot_be_divided_is_named():
     class InFloat(Called):
         def forward(self, x):
-            return super().forward(x - x.mean(0))
+            return super().forward(x - x[-1:])
 
     class Together(InEightBits):
         def forward(self, x):
-            return super().forward(x - x.mean(0))
+            return super().forward(x - x[-1:])
 
     block, x = Block("add", True).eval(), torch.cat(images(6))
     program = lower(export(Together(block, torch.uint8).eval(), (x,)).module())
