@@ -73,7 +73,7 @@ def _pick_batches(data: Dataset) -> Samples:
         room -= sum(array.nbytes for array in batch.values())
         if room < 0 and samples >= FEWEST and parts[1]:
             break
-        parts[taken % EVERY == min(EVERY, len(chosen)) - 1].append(batch)
+        parts[taken % EVERY == min(EVERY, max(2, len(chosen))) - 1].append(batch)
         taken += 1
         samples += data.count(batch)
     return Samples(*parts, _spread(parts[0]), samples)
