@@ -116,5 +116,6 @@ def test_there_is_something_to_check():
         "docs/report.md",
         "docs/torch.md",
         "docs/operator.md",
+        "docs/integers.md",
     ):
         assert snippets.get(page), f"{page} has no snippet"

@@ -5,6 +5,7 @@ from ._config import __version__, get_num_threads, set_num_threads, show_config
 from .batch_norm import BatchNorm, quantized_batch_norm
 from .dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
 from .fused import add_batch_norm, concat_batch_norm
+from .integers import IntegerBatchNorm
 from .quantize import (
     dequantize,
     quantize_per_channel,
@@ -17,6 +18,7 @@ from .tensor import QuantizedTensor
 __all__ = [
     "BatchNorm",
     "DType",
+    "IntegerBatchNorm",
     "QScheme",
     "QuantizedTensor",
     "__version__",

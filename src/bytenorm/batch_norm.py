@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _checks, _core
 from .dtypes import DType, dtype_of, qint8, quint8
+from .integers import IntegerBatchNorm, integers_for, refuse_unproved
 from .tensor import QuantizedTensor
 
 
@@ -339,6 +340,71 @@ class BatchNorm:
         (True, False)
         """
         return BatchNorm(**{**self._arguments(), **changes})
+
+    def to_integers(
+        self, input_scale: Any, input_zero_point: Any, input_dtype: DType, *, partial: bool = False
+    ) -> IntegerBatchNorm:
+        """Return the norm of one input quantization in integers alone, proved for all 256 inputs of each channel.
+
+        For hardware, C, Verilog and microcontrollers: docs/integers.md. A channel has such integers if its codes
+        lie on a line, rounded down. They do unless results are ties in float32, which go to the even code.
+
+        Parameters
+        ----------
+        input_scale : float, or array of C real numbers
+            The quantization step of the input in real units, for the tensor or for each channel.
+        input_zero_point : int, or array of C integers
+            The code of 0 in the input.
+        input_dtype : DType
+            `quint8` or `qint8`.
+        partial : bool, optional
+            Return channels without such integers as well, with what is in their place in `codes`. Otherwise they
+            are a ValueError.
+
+        Returns
+        -------
+        IntegerBatchNorm
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong kind.
+        ValueError
+            If a value is out of range, lengths differ, a slope or intercept overflows float32, or a channel has no
+            such integers and `partial` is False: the message says which and why.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> norm = bn.BatchNorm([1.0, -0.3], None, [3.0, 1.0], [4.0, 0.5], output_scale=0.06, output_zero_point=90)
+        >>> n = norm.to_integers(0.05, 10, bn.quint8)
+        >>> n.multiplier, n.addend, n.shift
+        (array([ 853, -181], dtype=int32), array([125632,  51763], dtype=int32), array([11,  9], dtype=int32))
+        >>> x = np.array([[0, 200], [31, 31]])
+        >>> np.clip((x * n.multiplier + n.addend) >> n.shift, n.lowest, n.highest)
+        array([[61, 30],
+               [74, 90]])
+        >>> norm(bn.QuantizedTensor(x.astype(np.uint8), 0.05, 10)).int_repr()
+        array([[61, 30],
+               [74, 90]], dtype=uint8)
+        """
+        kind = _checks.dtype(input_dtype, "input_dtype")
+        partial = _checks.flag(partial, "partial")
+        # Of a channel all codes; the channel axis in front, whatever it is in the tensors that the norm meets.
+        every = np.arange(kind.qmin, kind.qmax + 1).astype(kind.numpy)
+        data = np.broadcast_to(every, (len(self.mean), 256))
+        names = ("input_scale", "input_zero_point")
+        given = zip((input_scale, input_zero_point), names, strict=True)
+        per_channel = any(_checks.as_array(value, name).ndim > 0 for value, name in given)
+        quantization = _checks.tensor_quantization(
+            data, input_scale, input_zero_point, 0 if per_channel else None, names
+        )
+        made = self.replace(axis=0)(QuantizedTensor(data, *quantization))
+        lowest = self.output_zero_point if self.relu else made.dtype.qmin
+        integers = integers_for(made.data, kind, made.dtype, lowest)
+        if not partial:
+            refuse_unproved(integers)
+        return integers
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__ if name != "_operator"}
