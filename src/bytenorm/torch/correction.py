@@ -12,24 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..calibration import ChannelStatistics
 from ..calibration.reestimation import reestimate
-from .counting import codes_read, count
+from .counting import count
 from .graph import arguments, operator_name
 from .reference import find_layers, in_8_bits
 from .running import Runner
-from .sites import ADD, NORMS, find_site, give
+from .sites import NORMS, find_site, give
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch.fx import GraphModule, Node
 
+    from .fitting import Progress
     from .graph import Program
-    from .judging import Part
-    from .levels import Progress
     from .reference import Reference
-    from .running import Environment
+    from .running import Environment, Part
 
 
 def correct(
@@ -66,7 +64,7 @@ def correct(
     moments = reference.moments(parts, dict(matched[node] for node in sites if node in matched))
     outcomes, done = {}, 0
     runner = Runner(module)
-    for node, envs in runner.walk([part.inputs for part in parts]):
+    for node, envs in runner.walk(parts):
         if node not in sites:
             continue
         if progress is not None:
@@ -131,27 +129,12 @@ def _correct_norm(
     if len(wanted[0]) != len(site.norm.mean):
         return "the reference's of its name has other channels"
     try:
-        statistics = ChannelStatistics.concatenate(_counted(runner, node, envs))
+        statistics = count(runner, node, envs, histogram=False)
         made = reestimate(site.norm, statistics, reference=wanted)
     except ValueError as error:
         return " ".join(str(error).split())
     for which in ("mean", "var"):
         give(module, program, node, which, torch.from_numpy(getattr(made, which).copy()))
     for env in envs:
-        runner.env = env
-        for source in node.all_input_nodes:
-            if source not in env:
-                env[source] = runner.run_node(source)
-        env[node] = runner.run_node(node)
+        runner.make(env, node)
     return ""
-
-
-def _counted(runner: Runner, node: Node, envs: list[Environment]) -> list[ChannelStatistics]:
-    """Return the statistics of each piece that a norm reads."""
-    counts: list[ChannelStatistics] = []
-    name = operator_name(node)
-    for env in envs:
-        runner.env = env
-        total = env[node][1] if name == ADD else None
-        count(codes_read(name, runner.values(node), total), counts, histogram=False)
-    return counts

@@ -66,6 +66,18 @@ def changes_in_place(node: Node, value: Node) -> bool:
     return any(given[name] is value for name in written)
 
 
+def is_written(node: Node) -> bool:
+    """Say whether somebody writes to the memory of what a node makes, through a view of it or itself."""
+    return any(changes_in_place(user, node) or (_is_view(user, node) and is_written(user)) for user in node.users)
+
+
+def _is_view(node: Node, value: Node) -> bool:
+    schema, given = _schema(node), arguments(node)
+    if schema is None:
+        return False
+    return any(given[a.name] is value for a in schema.arguments if a.alias_info is not None)
+
+
 def original(node: Node) -> Node:
     """Return the node whose value another one hands on: what tracing writes behind constants."""
     while operator_name(node) in _HANDED_ON:

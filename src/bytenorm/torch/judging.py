@@ -11,7 +11,7 @@ from torch.utils._pytree import arg_tree_leaves
 
 from ..calibration.judging import EVERY, MOST, as_table, evenly, shortage, squared_errors
 from .graph import operator_name
-from .running import Runner
+from .running import Part, Runner
 from .sites import ADD, BATCH_NORM, CONCAT, DEQUANTIZE, NORMS
 
 if TYPE_CHECKING:
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 _AT_ONCE = 16  # samples in a batch, where the program leaves that open
-
-
-@dataclass(frozen=True)
-class Part:
-    """Inputs, flat, and the item of the data that they come from."""
-
-    item: int
-    inputs: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,7 @@ def _divides(program: GraphModule, inputs: list[Any], rows: int) -> bool:
 
 
 def _outputs(program: GraphModule, inputs: Sequence[Any]) -> list[torch.Tensor]:
-    return [x for x in Runner(program).outputs(inputs) if isinstance(x, torch.Tensor)]
+    return [x for x in Runner(program).outputs(Part(0, inputs)) if isinstance(x, torch.Tensor)]
 
 
 def _is_part(whole: torch.Tensor, part: torch.Tensor) -> bool:
@@ -154,7 +146,7 @@ class Judge:
 
     def __init__(self, right: Runner, parts: Sequence[Part], *, codes: bool) -> None:
         self._parts, self._codes = parts, codes
-        self._wanted = [run_part(right, part, "data", "program" if codes else "reference") for part in parts]
+        self._wanted = [right.outputs(part) for part in parts]
 
     def errors(self, program: GraphModule) -> np.ndarray | None:
         """Return the squared errors of a program's outputs, of shape (samples, outputs); None without any."""
@@ -162,7 +154,7 @@ class Judge:
         rows: list[list[np.ndarray]] = []
         for part, wanted in zip(self._parts, self._wanted, strict=True):
             row = []
-            for right, made in zip(wanted, run.outputs(part.inputs), strict=True):
+            for right, made in zip(wanted, run.outputs(part), strict=True):
                 if not self._counts(right) or not self._counts(made) or right.shape != made.shape:
                     continue
                 row.append(squared_errors(right.numpy(), made.double().numpy()))
@@ -173,15 +165,6 @@ class Judge:
 
     def _counts(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor) and (self._codes or value.is_floating_point())
-
-
-def run_part(runner: Runner, part: Part, name: str, what: str) -> list[Any]:
-    """Return the outputs of a program; say of what argument and item it is if it has none."""
-    try:
-        return runner.outputs(part.inputs)
-    except Exception as error:  # whatever the operators of a program raise
-        why = " ".join(str(error).split())
-        raise ValueError(f"{name}: the {what} cannot run item {part.item}: {why}") from None
 
 
 class Unrounded(Runner):
@@ -207,16 +190,16 @@ class Unrounded(Runner):
         if name in NORMS:
             return self._norm(n, name)
         if name == DEQUANTIZE:
-            given = self.values(n)
+            given = self.values(self.env, n)
             if given["input"].is_floating_point():
                 return ((given["input"] - given["zero_point"]) * given["scale"]).float()
         if n.name in self._again:
-            given = self.values(n)
+            given = self.values(self.env, n)
             return given["input"].double() / given["scale"] + given["zero_point"]
         return super().run_node(n)
 
     def _norm(self, n: Node, name: str) -> Any:
-        given = self.values(n)
+        given = self.values(self.env, n)
         total = None
         if name == BATCH_NORM:
             x = _real(given["x"], given["x_scale"], given["x_zero_point"])

@@ -17,19 +17,19 @@ from .. import _checks
 from ..calibration import arguments as calibration_arguments
 from ..calibration.judging import is_better
 from .correction import correct
+from .fitting import Progress, fit_norms, warn_of_moves
 from .graph import label, open_program, operator_name
-from .judging import Judge, Part, Unrounded, open_inputs, pick, run_part
-from .levels import Progress, fit_levels, warn_of_moves
+from .judging import Judge, Unrounded, open_inputs, pick
 from .reference import Reference, find_layers, in_8_bits
-from .running import Runner, keeps_state
+from .running import Part, Runner, keeps_state
 from .sites import NORMS, QUANTIZE, RecalibratedNorm, find_site, unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from ..calibration.output_qparams import Method
+    from .fitting import Fit
     from .graph import Program
-    from .levels import Fit
     from .reference import Layer
 
 
@@ -183,7 +183,7 @@ class _Tuning:
             self.report.append(RecalibratedNorm(layer.path, None, False, None, None, kind=kind))
         self.report += inside
         items = open_inputs(data, sum(node.op == "placeholder" for node in copied.graph.nodes))
-        run_part(Runner(self.program), Part(0, items[0]), "data", "program")
+        Runner(self.program).outputs(Part(0, items[0]))
         self._reference = None if reference is None else Reference(reference, next(iter(data)))
         programs = [self.program]
         if self._reference is not None:
@@ -226,7 +226,7 @@ class _Tuning:
         """Give norms the scales that suit what they make, where that helps."""
         samples = self._samples
         parts = samples.every if samples.shortage else samples.measured
-        made, found = fit_levels(self.program, parts, method, fresh=False, progress=self._progress)
+        made, found = fit_norms(self.program, parts, method, fresh=False, progress=self._progress)
         judge = self._judge(self.program)
         if is_better(judge.errors(made), judge.errors(self.program)):
             self._take(made, found)
@@ -236,12 +236,12 @@ class _Tuning:
     def take_statistics(self, method: Method | None) -> None:
         """Give norms the statistics of the data, and with them scales where that helps."""
         parts = self._samples.every
-        made, found = fit_levels(self.program, parts, method, fresh=True, progress=self._progress)
-        warn_of_moves(found, 4)
+        made, found = fit_norms(self.program, parts, method, fresh=True, progress=self._progress)
+        warn_of_moves(found.values(), 4)
         if method is None:
             self._take(made, found)
             return
-        plain, alone = fit_levels(self.program, parts, None, fresh=True, progress=self._progress)
+        plain, alone = fit_norms(self.program, parts, None, fresh=True, progress=self._progress)
         judge = self._judge(made)
         if is_better(judge.errors(made), judge.errors(plain)):
             self._take(made, found)
@@ -254,18 +254,18 @@ class _Tuning:
         samples = self._samples
         parts = samples.every if samples.shortage else samples.aside
         if self._reference is not None:
-            return Judge(Runner(self._reference.module), parts, codes=False)
+            return Judge(self._reference.runner(), parts, codes=False)
         return Judge(_unrounded(program), parts, codes=True)
 
-    def _take(self, made: GraphModule, found: Sequence[Fit]) -> None:
+    def _take(self, made: GraphModule, found: Mapping[str, Fit]) -> None:
         self.program = made
-        for at, fit in enumerate(found):
+        for at, fit in enumerate(found.values()):
             old, new = self.report[at], fit.norm
             self.report[at] = replace(new, reestimated=old.reestimated or new.reestimated, problem=old.problem)
             self._note(at, new.problem)
 
-    def _keep_scales(self, found: Sequence[Fit]) -> None:
-        for at, fit in enumerate(found):
+    def _keep_scales(self, found: Mapping[str, Fit]) -> None:
+        for at, fit in enumerate(found.values()):
             self._note(at, fit.norm.problem or "its scale stays: another brings the outputs no nearer")
 
     def _say(self, problem: str) -> None:

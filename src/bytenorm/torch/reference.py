@@ -12,10 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from ..calibration.moments import Moments
 from .graph import arguments, label, open_program, operator_name, original
-from .judging import Part, run_part
 from .norms import find_norms
 from .qparams import is_dequantize, is_quantize
-from .running import Runner, is_guard
+from .running import Part, Runner, is_guard
 from .sites import NORMS
 
 if TYPE_CHECKING:
@@ -87,6 +86,10 @@ class Reference:
         if any(norm.training for norm in self._norms):
             raise ValueError("reference must be in evaluation, got a program whose norms are in training")
 
+    def runner(self) -> Runner:
+        """Return what runs it."""
+        return Runner(self.module, "reference", "reference")
+
     def match(self, program: Program) -> dict[Node, tuple[Node, int]]:
         """Return the nodes here that make the inputs of an 8-bit program's norms and the outputs of its layers.
 
@@ -119,8 +122,8 @@ class Reference:
 
     def check(self, program: GraphModule, inputs: Sequence[Any]) -> None:
         """Refuse a reference whose outputs are not of the shapes of the program's."""
-        ours = run_part(Runner(self.module), Part(0, inputs), "reference", "reference")
-        theirs = run_part(Runner(program), Part(0, inputs), "data", "program")
+        ours = self.runner().outputs(Part(0, inputs))
+        theirs = Runner(program).outputs(Part(0, inputs))
         one, other = (" and ".join(str(_shape(x)) for x in values) for values in (ours, theirs))
         if one != other:
             raise ValueError(
@@ -160,9 +163,9 @@ class Reference:
         """Run it and return the moments of what some nodes make, of channels on some axis."""
         found = {node.name: Moments() for node in wanted}
         axes = {node.name: axis for node, axis in wanted.items()}
+        runner = self.runner()
         for part in parts:
-            runner = Runner(self._program.finish())
-            for node, (env,) in runner.walk([part.inputs]):
+            for node, (env,) in runner.walk([part]):
                 if node.name in found:
                     rows = env[node].detach().double().movedim(axes[node.name], 0).flatten(1)
                     spread = rows.var(1, correction=0)
