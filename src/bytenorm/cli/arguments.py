@@ -171,7 +171,8 @@ REPORT = """\
 Run a quantized model on data and write a web page about its batch norms: what
 they read and make, which outputs are clipped, how far the codes are from the
 norm in float, and what the best scale would bring; the most damaged first.
-The page is one file that needs nothing else.
+With the float model it says where along the network accuracy is lost, norm by
+norm and layer by layer. The page is one file that needs nothing else.
 """
 REPORT_EPILOG = """\
 --json:
@@ -181,7 +182,10 @@ REPORT_EPILOG = """\
   best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
   name and problem. An snr_db is null where there is no error (mse 0), or
   nothing but error; a gain_db where the best scale leaves none. With --float
-  also drift: each tensor with name, kind, snr_db, problem; and unmatched
+  also drift: each 8-bit tensor, in the network's order, with name, kind and
+  nodes (what makes it in the float model), snr_db (accumulated), own_snr_db,
+  what the own error is made of (clipped, rounded, moved, computed: shares
+  from 0 to 1) and problem; and unmatched: each with name and problem
 
 examples:
   bytenorm report model.int8.onnx --data held-out.npz -o report.html
@@ -342,7 +346,7 @@ def _add_report(made: argparse.ArgumentParser) -> None:
     """Add what a report is made of."""
     made.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
     made.add_argument(
-        "--float", metavar="FLOAT", help="the float model it was made of: show the error that has accumulated"
+        "--float", metavar="FLOAT", help="the float model it was made of: show where accuracy is lost"
     )
     _add_data(made, required=True)
     _add_output(made)

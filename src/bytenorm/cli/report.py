@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,11 @@ from .wording import naming
 if TYPE_CHECKING:
     import argparse
 
+    from ..report.accumulation import Drift
     from ..report.gathering import NormReport, Report
     from .screen import Screen
 
+STEPS = ("tensor", "made by", "accumulated SNR dB", "own SNR dB", "problem")
 COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
 
 
@@ -29,7 +32,10 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     """Write a page about what the norms of a quantized model lose."""
     label = f"model {options.model!r}"
     require_output(options.output, options.force, model=options.model, data=[options.data])
-    with naming(options.model, data="--data"), screen.progress() as progress:
+    with (
+        naming(options.model, data="--data", reference=f"--float {options.float!r}"),
+        screen.progress() as progress,
+    ):
         model = load_model(options.model)
         if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize makes an 8-bit one of it first")
@@ -41,10 +47,11 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     screen.line(f"{options.model}, on {found.samples} sample{'s' * (found.samples != 1)}")
     screen.table(COLUMNS, [_row(norm) for norm in found.norms])
     if found.drift:
-        rows = [[one.name, one.kind, one.problem or f"{one.snr_db:.2f}"] for one in found.drift]
-        screen.table(("tensor", "made by", "accumulated SNR dB"), rows)
+        screen.table(STEPS, [_step(one) for one in found.drift])
     for name, why in found.left_out:
         screen.line(f"not measured: {name}: {why}")
+    for why, n in Counter(why for _, why in found.unmatched).items():
+        screen.line(f"not compared: {n} tensor{'s' * (n != 1)}, listed in the page: {why}")
     screen.line(f"written to {options.output} ({as_size(len(text))})")
     screen.result(
         model=options.model,
@@ -60,7 +67,14 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
 def _drift(found: Report) -> dict[str, object]:
     if not found.drift:
         return {}
-    return {"drift": [asdict(one) for one in found.drift], "unmatched": list(found.unmatched)}
+    unmatched = [{"name": name, "problem": why} for name, why in found.unmatched]
+    return {"drift": [asdict(one) for one in found.drift], "unmatched": unmatched}
+
+
+def _step(one: Drift) -> list[str]:
+    if one.problem:
+        return [one.name, one.kind, "-", "-", one.problem]
+    return [one.name, one.kind, f"{one.snr_db:.2f}", f"{one.own_snr_db:.2f}", ""]
 
 
 def _row(norm: NormReport) -> list[str]:

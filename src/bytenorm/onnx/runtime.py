@@ -144,15 +144,16 @@ def session(
 
 
 def session_for_a_pass(
-    model: onnx.ModelProto, *, threads: int = 0, optimized: bool = True
+    model: onnx.ModelProto, *, threads: int = 0, optimized: bool = True, arena: bool = True
 ) -> onnxruntime.InferenceSession:
     """Return a session for a model that is run a few times: exact sums, and no thread that spins between nodes.
 
     The model is one that :func:`session` takes, or a part of one: what is refused there is not looked for again.
-    Without `optimized` each tensor is made.
+    Without `optimized` each tensor is made. Without `arena` it holds no memory between runs.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = arena
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # In the order in which nodes stand what they make is read soon, and goes. Else most of it may be kept to the

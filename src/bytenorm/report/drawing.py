@@ -18,11 +18,16 @@ STYLE = (
     "@media(prefers-color-scheme:dark){svg{--t:#e6edf3;--a:#9aa4af;--g:#30363d;--d:#6cb0f5;--e:#24507d;"
     "--c:#ff8a80;--b:#56d364}}text{font:13px sans-serif;fill:var(--t)}.y{text-anchor:end}.x{text-anchor:middle}"
     "path{fill:none}.g{stroke:var(--g)}.a{stroke:var(--a)}.d{fill:var(--d)}.e{fill:var(--e)}"
-    ".c{stroke:var(--c);stroke-width:2}.b{stroke:var(--b);stroke-width:2;stroke-dasharray:6 4}</style>"
+    ".c{stroke:var(--c);stroke-width:2}.b{stroke:var(--b);stroke-width:2;stroke-dasharray:6 4}"
+    ".o{stroke:var(--c);stroke-width:1.5}.m{text-anchor:middle;font-weight:bold;fill:var(--c)}</style>"
 )
 WIDTH, HEIGHT = 430, 270
 LEFT, RIGHT, TOP, BOTTOM = 72, 418, 10, 224  # of the axes
 BINS = 128
+WIDE = 900  # a picture of the whole network
+WORST = 3  # tensors that are marked in it
+EXACT = 100.0  # dB; beyond is the rounding of float32
+TOP_SNR = 70.0  # dB; what is better is drawn there
 MOST_COLUMNS = 96  # channels that are told apart; more are drawn in groups
 
 
@@ -77,14 +82,28 @@ def draw_channels(norm: NormReport) -> str:
 
 
 def draw_drift(drift: Sequence[Drift]) -> str:
-    """Draw the accumulated SNR over the network, a step a tensor; what has none leaves a gap."""
-    there = [(i, one.snr_db) for i, one in enumerate(drift, 1) if math.isfinite(one.snr_db)]
-    low, high = min([0.0, *(db for _, db in there)]), max([1.0, *(db for _, db in there)])
-    axes = _Axes((0.5, len(drift) + 0.5), (low, 1.05 * high))
-    axes.frame("tensor, in the network's order", "SNR dB", [t for t in _ticks(1, len(drift)) if t == round(t)])
-    for i, db in there:
-        axes.steps("d", np.array([i - 0.5, i + 0.5]), np.array([low]), np.array([db]))
+    """Draw the accumulated and the own SNR along the network, a step a tensor; what has none leaves a gap."""
+    numbers = np.array([[one.snr_db, one.own_snr_db] for one in drift])
+    finite = numbers[np.isfinite(numbers)]
+    top = min(1.1 * max([1.0, *finite]), TOP_SNR)
+    low = max(min([0.0, *finite]), -TOP_SNR)
+    axes = _Axes((0.5, len(drift) + 0.5), (low, top), width=WIDE)
+    axes.frame("tensor, in the network's order", "SNR, dB", [t for t in _ticks(1, len(drift)) if t == round(t)])
+    shown = np.clip(numbers, low, top)  # nan stays
+    places = np.arange(1, len(drift) + 1)
+    for i, level in zip(places, shown[:, 0], strict=True):
+        if not np.isnan(level):
+            axes.steps("e", np.array([i - 0.5, i + 0.5]), np.array([low]), np.array([level]))
+    axes.line("o", places, shown[:, 1])
+    for rank, place in enumerate(worst(drift), 1):
+        axes.mark(str(rank), place + 1, float(shown[place, 1]))
     return axes.svg()
+
+
+def worst(drift: Sequence[Drift], most: int = WORST) -> list[int]:
+    """Return the places of the tensors with the largest own share of error, the largest first."""
+    measured = [i for i, one in enumerate(drift) if one.own_snr_db < EXACT]
+    return sorted(measured, key=lambda i: drift[i].own_snr_db)[:most]
 
 
 def channel_ranges(norm: NormReport) -> np.ndarray:
@@ -102,8 +121,9 @@ def channel_ranges(norm: NormReport) -> np.ndarray:
 class _Axes:
     """Axes from numbers to places, in whole pixels, and what is drawn on them."""
 
-    def __init__(self, across: tuple[float, float], up: tuple[float, float]) -> None:
-        self._across, self._up = across, up
+    def __init__(self, across: tuple[float, float], up: tuple[float, float], *, width: int = WIDTH) -> None:
+        self._across, self._up, self._width = across, up, width
+        self._right = width - (WIDTH - RIGHT)
         self._parts: list[str] = []
 
     def frame(
@@ -114,16 +134,16 @@ class _Axes:
         y_ticks = _decades(*self._up) if logarithmic else _ticks(*self._up)
         places = [(self._x(t), t) for t in x_ticks], [(self._y(t), t) for t in y_ticks]
         grid = "".join(f"M{x} {TOP}V{BOTTOM}" for x, _ in places[0])
-        grid += "".join(f"M{LEFT} {y}H{RIGHT}" for y, _ in places[1])
+        grid += "".join(f"M{LEFT} {y}H{self._right}" for y, _ in places[1])
         self._parts.append(f'<path class="g" d="{grid}"/>')
-        self._parts.append(f'<path class="a" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>')
+        self._parts.append(f'<path class="a" d="M{LEFT} {TOP}V{BOTTOM}H{self._right}"/>')
         for x, tick in places[0]:
             self._parts.append(f'<text class="x" x="{x}" y="{BOTTOM + 18}">{tick:.4g}</text>')
         for y, tick in places[1]:
             text = f"{10.0**tick if logarithmic else tick:.3g}"
             self._parts.append(f'<text class="y" x="{LEFT - 6}" y="{y + 4}">{text}</text>')
         middle = (TOP + BOTTOM) // 2
-        self._parts.append(f'<text class="x" x="{(LEFT + RIGHT) // 2}" y="{HEIGHT - 8}">{x_label}</text>')
+        self._parts.append(f'<text class="x" x="{(LEFT + self._right) // 2}" y="{HEIGHT - 8}">{x_label}</text>')
         turned = f'transform="rotate(-90 14 {middle})"'
         self._parts.append(f'<text class="x" x="14" y="{middle}" {turned}>{y_label}</text>')
 
@@ -141,16 +161,34 @@ class _Axes:
 
     def level(self, kind: str, ends: Iterable[float]) -> None:
         """Draw lines from left to right."""
-        path = "".join(f"M{LEFT} {self._y(end)}H{RIGHT}" for end in ends)
+        path = "".join(f"M{LEFT} {self._y(end)}H{self._right}" for end in ends)
         self._parts.append(f'<path class="{kind}" d="{path}"/>')
+
+    def line(self, kind: str, places: np.ndarray, levels: np.ndarray) -> None:
+        """Draw a line through points; one that is nan interrupts it."""
+        path, command = "", "M"
+        for x, y in zip(places, levels, strict=True):
+            if np.isnan(y):
+                command = "M"
+            else:
+                path += f"{command}{self._x(x)} {self._y(y)}"
+                # A point alone is a line of no length, whose round ends show.
+                path, command = (path + "h0", "L") if command == "M" else (path, "L")
+        self._parts.append(f'<path class="{kind}" stroke-linecap="round" d="{path}"/>')
+
+    def mark(self, label: str, x: float, y: float) -> None:
+        """Write a short label under a point, or over it where there is no room."""
+        below = self._y(y) + 16
+        place = below if below < BOTTOM else self._y(y) - 8
+        self._parts.append(f'<text class="m" x="{self._x(x)}" y="{place}">{label}</text>')
 
     def svg(self) -> str:
         """Return the document."""
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self._width} {HEIGHT}">'
         return "".join((head, STYLE, *self._parts, "</svg>"))
 
     def _x(self, value: float) -> int:
-        return round(LEFT + (RIGHT - LEFT) * _share(value, *self._across))
+        return round(LEFT + (self._right - LEFT) * _share(value, *self._across))
 
     def _y(self, value: float) -> int:
         return round(BOTTOM - (BOTTOM - TOP) * _share(value, *self._up))

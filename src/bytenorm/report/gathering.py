@@ -165,16 +165,17 @@ class Report:
     samples : int
         How many samples the model was run on.
     drift : tuple of Drift
-        How far each 8-bit tensor is from the float model's, in its order; empty without a `reference`.
-    unmatched : tuple of str
-        The 8-bit tensors that have no partner in the float model.
+        How far each 8-bit tensor is from the float model's, and what its own share is, in the float model's order;
+        empty without a `reference`.
+    unmatched : tuple of (str, str)
+        The tensors of either model that have no partner in the other, each with the reason.
     """
 
     norms: tuple[NormReport, ...]
     left_out: tuple[tuple[str, str], ...]
     samples: int
     drift: tuple[Drift, ...] = ()
-    unmatched: tuple[str, ...] = ()
+    unmatched: tuple[tuple[str, str], ...] = ()
 
 
 def gather(
@@ -213,9 +214,11 @@ def gather(
     TypeError, FileNotFoundError, ValueError
         As `load_model` and `open_data`.
     ValueError
-        If the reference does not belong to the model: other inputs, another number of outputs, no common names.
+        If the reference does not belong to the model: other inputs, another number of outputs, no common names,
+        or most tensors nothing like its own.
     ValueError
-        If the model is in float, has no norm that can be measured, or ONNX Runtime cannot run it.
+        If the model is in float, ONNX Runtime cannot run it, or it has no norm that can be measured and there is
+        no reference.
 
     Examples
     --------
@@ -242,12 +245,14 @@ def gather(
             "model: wanted a quantized model, got one in float: bytenorm quantize makes one of it first"
         )
     spots, left_out = _spots(graph)
-    if not spots:
+    if not spots and reference is None:
         why = f": {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
         raise ValueError(f"model: it has no batch norm between 8-bit tensors{why}")
     batches = open_data(data, loaded, limit=limit, batch_axes=batch_axes, argument="data")
     gathered = [_Gathered(spot) for spot in spots]
-    beside = None if reference is None else Accumulation(loaded, load_model(reference, argument="reference"))
+    beside = None
+    if reference is not None:
+        beside = Accumulation(loaded, load_model(reference, argument="reference"), batches)
     samples = _run(copy, batches, gathered, beside, progress)
     norms = []
     for i, one in enumerate(gathered):

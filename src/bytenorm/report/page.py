@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Callable
-from html import escape
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from .drawing import draw_channels, draw_drift, draw_input, draw_output
+from .drawing import draw_channels, draw_input, draw_output
+from .losses import losses
+from .wording import as_uri, decibels, percent, text
 
 if TYPE_CHECKING:
     from .gathering import NormReport, Report
@@ -52,7 +51,7 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
         if progress is not None:
             progress("drawing", i, len(report.norms))
         sections.append(_section(norm, i + 1))
-    title = f"Batch norms of {_text(model)}"
+    title = f"Batch norms of {text(model)}"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -68,10 +67,10 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
 <header>
 <h1>{title}</h1>
 <p>What the quantization of each norm's output costs, measured on {report.samples}
-sample{"s" * (report.samples != 1)} of <code>{_text(data)}</code>. Made by bytenorm {version("bytenorm")}.</p>
+sample{"s" * (report.samples != 1)} of <code>{text(data)}</code>. Made by bytenorm {version("bytenorm")}.</p>
 </header>
 <main>
-{_drift(report)}
+{losses(report)}
 {_overview(report)}
 {_left_out(report)}
 {_legend(report)}
@@ -83,6 +82,8 @@ sample{"s" * (report.samples != 1)} of <code>{_text(data)}</code>. Made by byten
 
 
 def _overview(report: Report) -> str:
+    if not report.norms:
+        return ""
     head = "".join(f'<th scope="col">{column}</th>' for column in COLUMNS)
     rows = "\n".join(_row(norm, i + 1) for i, norm in enumerate(report.norms))
     return f"""<section aria-labelledby="norms">
@@ -99,48 +100,23 @@ def _overview(report: Report) -> str:
 </section>"""
 
 
-def _drift(report: Report) -> str:
-    if not report.drift:
-        return ""
-    rows = "\n".join(
-        f'<tr><th scope="row">{i}. {_text(one.name)}</th><td>{_text(one.kind)}</td>'
-        f"<td>{_text(one.problem) if one.problem else _decibels(one.snr_db)}</td></tr>"
-        for i, one in enumerate(report.drift, 1)
-    )
-    alone = ", ".join(f"<code>{_text(name)}</code>" for name in report.unmatched)
-    return f"""<section aria-labelledby="drift">
-<h2 id="drift">The error that has accumulated</h2>
-<p>Each 8-bit tensor against the float network's, with all that went wrong before it.</p>
-<figure><img alt="Accumulated SNR over the network" src="{_as_uri(draw_drift(report.drift))}"></figure>
-<div class="wide" role="region" aria-labelledby="drift" tabindex="0">
-<table>
-<thead><tr><th scope="col">tensor</th><th scope="col">made by</th><th scope="col">SNR dB</th></tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</div>
-{f"<p>Without a partner in the float network: {alone}.</p>" if alone else ""}
-</section>"""
-
-
 def _row(norm: NormReport, number: int) -> str:
     cells = (
         str(norm.channels),
-        _decibels(norm.snr_db),
-        _decibels(float(norm.channel_snr_db[norm.worst_channel])),
+        decibels(norm.snr_db),
+        decibels(float(norm.channel_snr_db[norm.worst_channel])),
         f"{norm.mse:.3g}",
-        _percent(norm.clipped),
-        _decibels(norm.gain_db),
+        percent(norm.clipped),
+        decibels(norm.gain_db),
     )
     numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr><th scope="row"><a href="#norm-{number}">{_text(norm.name)}</a></th>{numbers}</tr>'
+    return f'<tr><th scope="row"><a href="#norm-{number}">{text(norm.name)}</a></th>{numbers}</tr>'
 
 
 def _left_out(report: Report) -> str:
     if not report.left_out:
         return ""
-    items = "\n".join(f"<li><code>{_text(name)}</code>: {_text(why)}</li>" for name, why in report.left_out)
+    items = "\n".join(f"<li><code>{text(name)}</code>: {text(why)}</li>" for name, why in report.left_out)
     return f"""<section aria-labelledby="left-out">
 <h2 id="left-out">Not measured</h2>
 <ul>
@@ -150,6 +126,8 @@ def _left_out(report: Report) -> str:
 
 
 def _legend(report: Report) -> str:
+    if not report.norms:
+        return ""
     notes = dict.fromkeys(note for norm in report.norms for note in norm.notes)
     return f"""<details>
 <summary>How to read this page</summary>
@@ -163,14 +141,14 @@ much it would add to the SNR. A fraction of a decibel is not worth a change.</li
 <li>In the pictures, <span class="chosen">solid red lines</span> are the ends of the range that the model's codes
 cover, <span class="best">dashed green lines</span> those of the best range. Of each channel the faint bar is the
 whole range, the strong one all but 1 % at each end.</li>
-{"".join(f"<li>{_text(note)}</li>" for note in notes)}
+{"".join(f"<li>{text(note)}</li>" for note in notes)}
 </ul>
 </details>"""
 
 
 def _section(norm: NormReport, number: int) -> str:
-    name = _text(norm.name)
-    written = _text(norm.written + (f" + {norm.activation}" if norm.activation else ""))
+    name = text(norm.name)
+    written = text(norm.written + (f" + {norm.activation}" if norm.activation else ""))
     low, high = norm.range()
     best_low, best_high = norm.range(best=True)
     worst = norm.worst_channel
@@ -195,14 +173,14 @@ def _section(norm: NormReport, number: int) -> str:
         ),
     )
     figures = "\n".join(
-        f'<figure><img src="{_as_uri(svg)}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure><img src="{as_uri(svg)}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
         for svg, caption, alt in pictures
     )
     return f"""<section aria-labelledby="norm-{number}">
 <h2 id="norm-{number}">{name}</h2>
 <p>{written}, {norm.channels} channel{"s" * (norm.channels != 1)}, {norm.statistics.count * norm.channels:,} codes;
-SNR {_decibels(norm.snr_db)} dB, the lowest in channel {worst}:
-{_decibels(float(norm.channel_snr_db[worst]))} dB.</p>
+SNR {decibels(norm.snr_db)} dB, the lowest in channel {worst}:
+{decibels(float(norm.channel_snr_db[worst]))} dB.</p>
 <div class="wide" role="region" aria-label="Quantizations of {name}" tabindex="0">
 <table>
 <thead><tr><th scope="col">output</th><th scope="col">scale</th><th scope="col">zero point</th>
@@ -210,9 +188,9 @@ SNR {_decibels(norm.snr_db)} dB, the lowest in channel {worst}:
 <th scope="col">mean squared error</th></tr></thead>
 <tbody>
 <tr><th scope="row">this model</th><td>{norm.scale:.6g}</td><td>{norm.zero_point}</td><td>{low:.4g}</td>
-<td>{high:.4g}</td><td>{_percent(norm.clipped)}</td><td>{norm.mse:.4g}</td></tr>
+<td>{high:.4g}</td><td>{percent(norm.clipped)}</td><td>{norm.mse:.4g}</td></tr>
 <tr><th scope="row">best scale</th><td>{norm.best_scale:.6g}</td><td>{norm.best_zero_point}</td>
-<td>{best_low:.4g}</td><td>{best_high:.4g}</td><td>{_percent(norm.best_clipped)}</td>
+<td>{best_low:.4g}</td><td>{best_high:.4g}</td><td>{percent(norm.best_clipped)}</td>
 <td>{norm.best_mse:.4g}</td></tr>
 </tbody>
 </table>
@@ -223,21 +201,3 @@ SNR {_decibels(norm.snr_db)} dB, the lowest in channel {worst}:
 <p><a href="#norms">Back to the table</a></p>
 </section>
 """
-
-
-def _text(value: str) -> str:
-    """Return a text for HTML; control characters, which it cannot hold, as they are written in Python."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
-    return escape(shown)
-
-
-def _decibels(value: float) -> str:
-    return ("∞" if value > 0 else "-∞") if math.isinf(value) else f"{value:.2f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}"
-
-
-def _as_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

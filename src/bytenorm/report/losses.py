@@ -1,0 +1,90 @@
+"""The part of a page that says where accuracy is lost, with the float network beside the quantized one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .drawing import EXACT, draw_drift
+from .wording import as_uri, decibels, percent, text
+
+if TYPE_CHECKING:
+    from .accumulation import Drift
+    from .gathering import Report
+
+_COLUMNS = (
+    "tensor",
+    "made by",
+    "accumulated, dB",
+    "own, dB",
+    "rounded %",
+    "clipped %",
+    "mean moved %",
+    "computed %",
+)
+_LONG = 40  # rows; a longer table is closed until somebody opens it
+
+
+def losses(report: Report) -> str:
+    """Return the section about the error along the network; nothing without a float model."""
+    if not report.drift:
+        return ""
+    return f"""<section aria-labelledby="losses">
+<h2 id="losses">Where accuracy is lost</h2>
+<p>Each 8-bit tensor against the float network's, in its order: with all errors before it (accumulated), and its
+own share alone, for which the float network's operators read the same 8-bit numbers.</p>
+<figure><img alt="Accumulated and own SNR of {len(report.drift)} tensors along the network."
+src="{as_uri(draw_drift(report.drift))}"><figcaption>Area: the accumulated SNR; line: the own share alone.
+Numbers: where the own share is largest.</figcaption></figure>
+{_table(report)}
+{_unmatched(report)}
+</section>"""
+
+
+def _table(report: Report) -> str:
+    head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
+    rows = "\n".join(_row(one, i) for i, one in enumerate(report.drift, 1))
+    return f"""<details{" open" * (len(report.drift) <= _LONG)}>
+<summary>All {len(report.drift)} tensors</summary>
+<div class="wide" role="region" aria-label="Tensors in the network's order" tabindex="0">
+<table>
+<caption>What the own error is made of: rounding to the codes, numbers beyond their range, means of channels that
+are moved, and what 8-bit weights and arithmetic do beside.</caption>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+</details>"""
+
+
+def _row(one: Drift, number: int) -> str:
+    head = f'<tr id="tensor-{number}"><th scope="row">{number}. {text(one.name)}</th><td>{text(one.kind)}</td>'
+    if one.problem:
+        return f'{head}<td colspan="6">{text(one.problem)}</td></tr>'
+    own = f"&gt; {EXACT:.0f}" if one.own_snr_db >= EXACT else decibels(one.own_snr_db)
+    shares = (
+        [percent(share) for share in (one.rounded, one.clipped, one.moved, one.computed)]
+        if one.own_snr_db < EXACT
+        else [""] * 4
+    )
+    cells = "".join(f"<td>{cell}</td>" for cell in (decibels(one.snr_db), own, *shares))
+    return f"{head}{cells}</tr>"
+
+
+def _unmatched(report: Report) -> str:
+    if not report.unmatched:
+        return ""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in report.unmatched:
+        by_reason.setdefault(why, []).append(f"<code>{text(name)}</code>")
+    lists = "\n".join(
+        f"<li>{len(names)}: {text(why)}: {', '.join(names)}</li>" for why, names in by_reason.items()
+    )
+    one = len(report.unmatched) == 1
+    return f"""<details>
+<summary>{len(report.unmatched)} tensor{"" if one else "s"} of one network without a partner in the other</summary>
+<ul>
+{lists}
+</ul>
+</details>"""

@@ -1,0 +1,133 @@
+"""Which 8-bit tensor of a quantized network stands for which tensor of the float one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..onnx.graph import is_op
+from ..onnx.quantizer_names import CODES, MADE, OUTPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from onnx import NodeProto
+
+    from ..onnx.graph import Graph
+
+Unmatched = tuple[tuple[str, str], ...]
+
+# Where operators on codes name the scale and the zero point of what they make.
+_PLACES = {
+    "QuantizeLinear": (1, 2),
+    "QLinearConv": (6, 7),
+    "QLinearMatMul": (6, 7),
+    "QLinearBatchNormalization": (7, 8),
+    "QLinearAdd": (6, 7),
+    "QLinearMul": (6, 7),
+    "QGemm": (7, 8),
+    "QLinearConcat": (0, 1),
+    "QLinearConcatBatchNormalization": (4, 5),
+    "QLinearAddBatchNormalization": (12, 13),
+    "QLinearGlobalAveragePool": (3, 4),
+    "QLinearAveragePool": (3, 4),
+    "QLinearSigmoid": (3, 4),
+    "QLinearLeakyRelu": (3, 4),
+    "QLinearSoftmax": (3, 4),
+    "QLinearReduceMean": (3, 4),
+    "QLinearWhere": (7, 8),
+}
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A tensor of codes, and what they stand for."""
+
+    tensor: str
+    scale: float
+    zero_point: int
+
+
+def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
+    """Find the 8-bit tensors of a quantized network that have the name of one of the float network's.
+
+    Parameters
+    ----------
+    graph, reference : Graph
+        In 8 bits and in float. Not changed.
+
+    Returns
+    -------
+    matched : dict of str to Codes
+        By the name of the float tensor, in the float network's order, its inputs first.
+    unmatched : tuple of (str, str)
+        Tensors of either network that have no partner, each with the reason.
+    """
+    order = _tensors(reference)
+    there = {name for node in graph.nodes for name in (*node.input, *node.output)}
+    found: dict[str, Codes] = {}
+    alone: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op_type not in _PLACES and node.op_type.startswith(("QLinear", "QGemm")):
+            alone[node.output[0]] = f"where {node.op_type} says what its codes stand for is not known"
+        for made, scale_name, zero_name in _eight_bit(node):
+            codes = made if _quantizes(node) else _past_moves(graph, made)
+            name = node.input[0] if _quantizes(node) else codes
+            name = name.removesuffix(OUTPUT).removesuffix(CODES).removesuffix(MADE)
+            scale, zero_point = (graph.constant(n) if n else np.zeros(1) for n in (scale_name, zero_name))
+            if graph.constant(name) is not None:  # a weight
+                continue
+            if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1:
+                alone[name] = "its scale and zero point are no constant numbers"
+            elif name in order:
+                partner = _past_dropped(reference, name, there)
+                found.setdefault(partner, Codes(codes, float(scale.ravel()[0]), int(zero_point.ravel()[0])))
+            else:
+                alone[name] = "the float network has no tensor of this name"
+    unmatched = {name: why for name, why in alone.items() if name not in found}
+    for name in order:
+        if name not in found and name not in unmatched:
+            unmatched[name] = (
+                "it stays in float in the 8-bit network"
+                if name in there
+                else "it lies within an operator of the 8-bit network, or is folded"
+            )
+    return {name: found[name] for name in order if name in found}, tuple(unmatched.items())
+
+
+def _tensors(reference: Graph) -> Mapping[str, None]:
+    """Return what depends on the inputs of a network, these first."""
+    inputs = [value.name for value in reference.proto.input if value.name in reference.inputs]
+    made = [name for node in reference.in_order() for name in node.output if name]
+    return dict.fromkeys((*inputs, *(name for name in made if reference.constant(name) is None)))
+
+
+def _past_dropped(reference: Graph, name: str, there: set[str]) -> str:
+    """Return the activation's output where the quantizer has dropped it, since the range does its work."""
+    reader = reference.only_reader(name)
+    if reader is None or not is_op(reader, "Relu", "Clip"):
+        return name
+    after = reader.output[0]
+    return name if {after, after + CODES, after + OUTPUT, after + MADE} & there else after
+
+
+def _past_moves(graph: Graph, codes: str) -> str:
+    """Return the tensor behind the moves that a lowering puts behind its operator."""
+    reader = graph.only_reader(codes)
+    while reader is not None and is_op(reader, "Transpose", "Reshape", "Clip") and reader.input[0] == codes:
+        codes = reader.output[0]
+        reader = graph.only_reader(codes)
+    return codes
+
+
+def _quantizes(node: NodeProto) -> bool:
+    return node.op_type == "QuantizeLinear"
+
+
+def _eight_bit(node: NodeProto) -> Iterator[tuple[str, str, str]]:
+    """Yield what a node makes in 8 bits: codes, scale, zero point."""
+    scale, zero_point = _PLACES.get(node.op_type, (0, 0))
+    if zero_point and len(node.input) > scale:
+        yield node.output[0], node.input[scale], node.input[zero_point] if len(node.input) > zero_point else ""
