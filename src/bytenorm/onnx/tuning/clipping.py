@@ -96,12 +96,13 @@ def distributions(
     ends = {name: known[name].range() for name in names}
     counts = {name: np.zeros(_BINS, np.int64) for name in names}
     for batch in batches:
-        for name, array in zip(names, run.run(names, feed(made, batch)), strict=True):
-            numbers = array.reshape(-1)
+        arrays = run.run(names, feed(made, batch))
+        for name in reversed(names):
+            numbers = arrays.pop().reshape(-1)  # which goes then: before the next batch comes, too
             numbers = numbers[:: max(1, numbers.size // _PART)]
             low, high = ends[name]
-            at = ((numbers - low) * (_BINS / (high - low))).astype(np.int64)
-            counts[name] += np.bincount(np.clip(at, 0, _BINS - 1), minlength=_BINS)
+            at = ((numbers - low) * (_BINS / (high - low))).astype(np.intp)
+            counts[name] += np.bincount(np.clip(at, 0, _BINS - 1, out=at), minlength=_BINS)
     return {
         name: Distribution(*ends[name], count)
         for name, count in counts.items()

@@ -45,15 +45,17 @@ def pick(data: Dataset) -> Samples:
     """Choose the samples for steps and for judging them."""
     if not data.takes_any_number:
         return _pick_batches(data)
-    chosen = set(evenly(data.samples, MOST))
-    room, seen, taken = _ROOM, -1, 0
+    room, taken = _ROOM, 0
+    chosen: set[int] = set()
     parts: tuple[list[Batch], list[Batch]] = ([], [])
-    for sample in data.one_by_one():
-        seen += 1
-        if seen not in chosen:
+    for i, sample in enumerate(data.one_by_one()):
+        size = _bytes(sample)
+        if not i:
+            chosen = set(evenly(data.samples, _most(size)))
+        if i not in chosen:
             continue
-        room -= sum(array.nbytes for array in sample.values())
-        if room < 0 and taken >= FEWEST:
+        room -= size
+        if room < 0 and taken >= FEWEST:  # samples may be of different sizes
             break
         parts[taken % EVERY == EVERY - 1].append(sample)
         taken += 1
@@ -63,20 +65,32 @@ def pick(data: Dataset) -> Samples:
 
 def _pick_batches(data: Dataset) -> Samples:
     """Choose among batches of a size that the model tells."""
-    size = max(1, data.samples // max(1, len(data)))
-    chosen = set(evenly(len(data), max(2, MOST // size)))
+    rows = max(1, data.samples // max(1, len(data)))
+    chosen: set[int] = set()
     parts: tuple[list[Batch], list[Batch]] = ([], [])
     room, taken, samples = _ROOM, 0, 0
     for i, batch in enumerate(data):
+        size = _bytes(batch)
+        if not i:
+            chosen = set(evenly(len(data), max(2, _most(size // rows) // rows)))
         if i not in chosen:
             continue
-        room -= sum(array.nbytes for array in batch.values())
+        room -= size
         if room < 0 and samples >= FEWEST and parts[1]:
             break
         parts[taken % EVERY == min(EVERY, max(2, len(chosen))) - 1].append(batch)
         taken += 1
         samples += data.count(batch)
     return Samples(*parts, _spread(parts[0]), samples)
+
+
+def _bytes(batch: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in batch.values())
+
+
+def _most(size: int) -> int:
+    """Return how many samples of so many bytes are used."""
+    return max(FEWEST, min(MOST, _ROOM // max(1, size)))
 
 
 def _spread(batches: Sequence[Batch]) -> list[Batch]:
