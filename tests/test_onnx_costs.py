@@ -9,6 +9,8 @@ from onnxruntime import quantization as ort_quantization
 from bytenorm import onnx as bno
 from bytenorm.onnx import depthwise, static_quantizer
 from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.tuning import correction
+from bytenorm.onnx.tuning.moments import Watch
 
 DIGITS = bno.digits_model()
 
@@ -35,9 +37,9 @@ def test_marks_have_one_scale_and_nothing_comes_of_it(monkeypatch, options):
         given.append(extra_options["TensorQuantOverrides"])
         return real(*args, extra_options={}, **others)
 
-    made = bno.quantize(DIGITS, fed(), **options)
+    made = bno.quantize(DIGITS, fed(), fast=True, **options)
     monkeypatch.setattr(ort_quantization, "quantize_static", per_channel)
-    assert bno.quantize(DIGITS, fed(), **options) == made
+    assert bno.quantize(DIGITS, fed(), fast=True, **options) == made
     (overrides,) = given
     assert len(overrides) == 9  # the norms that stay
     assert all(value == [{}] for value in overrides.values())
@@ -76,12 +78,39 @@ def network(rank):
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
 def test_ranges_are_those_of_the_quantizers_own_calibrator(monkeypatch, rank, quant_format):
     model, data = network(rank)
-    made, report = quantize_with_report(model, data, quant_format=quant_format)
+    made, report = quantize_with_report(model, data, quant_format=quant_format, fast=True)
     assert not [outcome for outcome in report.outcomes if outcome.problem]
     asked = []
     monkeypatch.setattr(static_quantizer, "measure", lambda *args: asked.append(args))
-    assert quantize_with_report(model, data, quant_format=quant_format)[0] == made
+    assert quantize_with_report(model, data, quant_format=quant_format, fast=True)[0] == made
     assert len(asked) == 1
+
+
+def test_moments_are_found_along_with_ranges(monkeypatch):
+    """And are those of a pass of their own: the same corrections come of them."""
+    rng = np.random.default_rng(4)
+    data = [{"image": rng.random((12, 1, 28, 28), dtype=np.float32)}]
+    passes, real = [], correction.measure
+    monkeypatch.setattr(correction, "measure", lambda *args: passes.append(len(args[1])) or real(*args))
+
+    def corrections():
+        step = quantize_with_report(DIGITS, data)[1].steps[-1]
+        assert step.taken
+        return [(one.name, one.kind) for one in step.corrections], [one.moved for one in step.corrections]
+
+    names, moved = corrections()
+    assert not passes
+    monkeypatch.setattr(static_quantizer, "all_that_are_corrected", lambda *_: Watch({}, frozenset()))
+    assert corrections() == (names, pytest.approx(moved, rel=1e-3, abs=1e-6))
+    assert passes == [len(names)]
+
+
+def test_a_tensor_that_is_nan_for_some_samples_has_the_range_of_the_others():
+    model, data = network(4)
+    made, report = quantize_with_report(model, data)  # 9 samples, in two batches where moments are measured
+    assert not [outcome for outcome in report.outcomes if outcome.problem]
+    for tensor in made.graph.initializer:
+        assert np.isfinite(numpy_helper.to_array(tensor)).all()
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])

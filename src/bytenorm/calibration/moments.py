@@ -23,6 +23,12 @@ class Moments:
         self.means.append(mean)
         self.variances.append(variance)
 
+    def covers(self, batches: int, channels: int, *, spread: bool) -> bool:
+        """Say whether this is of so many batches at least, and channels, with variances where wanted."""
+        if len(self.counts) < batches or any(len(mean) != channels for mean in self.means):
+            return False
+        return not (spread and any(np.isnan(variance).all() for variance in self.variances))
+
     def pooled(self, batches: int | None = None) -> tuple[Vector, Vector]:
         """Return the mean and the variance of the first batches, or all, laid end to end, in float64."""
         counts = np.array(self.counts[:batches], np.float64)

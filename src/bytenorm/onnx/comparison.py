@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,21 +191,16 @@ def compare(
     names = [out.name for out in first.get_outputs()]
     order = candidate_order(names, [out.name for out in second.get_outputs()])
     others = [second.get_outputs()[position] for position in order]
-    pairs = [_Difference(name) for name in names]
-    for difference, out, other in zip(pairs, first.get_outputs(), others, strict=True):
-        difference.require_numbers(out.type, other.type)
-    numbers = [position for position, difference in enumerate(pairs) if not difference.problem]
-    done = 0
+    found = Differences(names)
+    for position, out, other in zip(range(len(names)), first.get_outputs(), others, strict=True):
+        found.require_numbers(position, out.type, other.type)
     for batch in batches:
-        n = batches.count(batch)
-        wanted = run_session(first, [names[i] for i in numbers], batch, "reference")
-        got = run_session(second, [others[i].name for i in numbers], batch, "candidate")
-        for i, one, other in zip(numbers, wanted, got, strict=True):
-            pairs[i].add(one, other, done, n)
-        done += n
+        wanted = run_session(first, [names[i] for i in found.numbers], batch, "reference")
+        got = run_session(second, [others[i].name for i in found.numbers], batch, "candidate")
+        found.add(wanted, got, batches.count(batch))
         if progress is not None:
-            progress(done, batches.samples)
-    return Comparison(tuple(difference.result() for difference in pairs), done)
+            progress(found.samples, batches.samples)
+    return found.result()
 
 
 def uncomparable(name: str, problem: str, sample: int = 0, *, broken: bool = False) -> OutputComparison:
@@ -239,6 +234,39 @@ def candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
                 f"candidate's outputs {candidate} belong to {reference} neither by name nor by position"
             )
     return list(range(len(reference)))
+
+
+class Differences:
+    """What is kept of the outputs of two models.
+
+    Attributes
+    ----------
+    numbers : list of int
+        The positions of outputs that can be compared by their types.
+    samples : int
+        How many were added.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self._pairs = [_Difference(name) for name in names]
+        self.numbers = list(range(len(names)))
+        self.samples = 0
+
+    def require_numbers(self, position: int, reference: str, candidate: str) -> None:
+        """Look at the types of an output, as ONNX Runtime writes them."""
+        self._pairs[position].require_numbers(reference, candidate)
+        if self._pairs[position].problem:
+            self.numbers.remove(position)
+
+    def add(self, reference: Iterable[Any], candidate: Iterable[Any], samples: int) -> None:
+        """Take in the outputs of :attr:`numbers` for a batch of so many samples."""
+        for position, wanted, got in zip(self.numbers, reference, candidate, strict=True):
+            self._pairs[position].add(wanted, got, self.samples, samples)
+        self.samples += samples
+
+    def result(self) -> Comparison:
+        """Return what came out."""
+        return Comparison(tuple(pair.result() for pair in self._pairs), self.samples)
 
 
 class _Difference:

@@ -40,6 +40,7 @@ from .recalibration import RecalibratedNorm, recalibrate
 from .runtime_types import note_types
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
+from .tuning.judging import Samples, pick
 from .tuning.steps import RANGES, Step, Tuning
 from .unlike import unlike_statistics
 
@@ -66,8 +67,8 @@ class QuantizationReport:
     outcomes : tuple of Outcome
         The other norms; with a problem where one stays in float.
     comparison : Comparison
-        The result against the float model, on the calibration data; on the first :data:`JUDGED` samples of it
-        without `compare`.
+        The result against the float model, on the calibration data; without `compare` on a few samples of it,
+        :data:`JUDGED` or a batch.
     alone : Comparison or None
         What ONNX Runtime's quantizer alone makes of the model, where that was asked: with `compare`, if an output
         has less than 20 dB.
@@ -272,10 +273,12 @@ def quantize_with_report(
     check_lowering(lowering)
     _check_choice("quant_format", quant_format, QuantFormat)
     _check_types(activation_type, weight_type)
-    if calibrate_method is not None:
-        _check_choice("calibrate_method", calibrate_method, CalibrateMethod)
-    if method is not None:
-        _check_choice("method", method, Method)
+    for what, choice, kind in (
+        ("calibrate_method", calibrate_method, CalibrateMethod),
+        ("method", method, Method),
+    ):
+        if choice is not None:
+            _check_choice(what, choice, kind)
     flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range, "compare": compare}
     for name, value in flags.items():
         _checks.flag(value, name)
@@ -315,19 +318,29 @@ def quantize_with_report(
         "reduce_range": reduce_range,
         "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
     }
+    samples = _samples(data, calibrate_method, None if data_statistics else method, reestimate=reestimate)
     quantizer = StaticQuantizer(
-        prepared, borders, marks, left_names, data, options, chosen=method is not None, progress=progress
+        prepared,
+        borders,
+        marks,
+        left_names,
+        data,
+        options,
+        watched=None if samples.shortage or not reestimate else samples,
+        chosen=method is not None,
+        progress=progress,
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
-    tuning = Tuning(quantizer, graph, original, data, progress)
+    tuning = Tuning(quantizer, graph, original, samples, data.count, progress)
     _take_steps(tuning, calibrate_method, None if data_statistics else method, reestimate=reestimate)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     tuning.note()
     outcomes = lower_graph(tuning.graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
-    judged = data if compare else data.first(JUDGED)
-    comparison = _compared(original, made, judged, stage(progress, "compare"))
+    comparison = None if compare else tuning.compare(made, JUDGED)
+    if comparison is None:
+        comparison = _compared(original, made, data if compare else data.first(JUDGED), stage(progress, "compare"))
     doubtful = compare and is_doubtful(comparison)
     alone = _alone(original, data, options, left_names, progress) if doubtful else None
     return made, QuantizationReport(
@@ -342,6 +355,13 @@ def quantize_with_report(
         weak=quantizer.weak,
         unlike=unlike,
     )
+
+
+def _samples(
+    data: Dataset, calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
+) -> Samples:
+    """Return the samples for steps, none where no step is tried."""
+    return pick(data) if reestimate or calibrate_method == "best" or method is not None else Samples()
 
 
 def _take_steps(

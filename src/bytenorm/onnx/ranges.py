@@ -7,7 +7,7 @@ an Add, rounded as these are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
@@ -18,40 +18,78 @@ from .constants import array_of
 from .runtime import session_for_a_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable, Mapping
     from pathlib import Path
 
     import onnxruntime
     from onnx import ModelProto, NodeProto
 
-_ENDS = ("ReduceMin", "ReduceMax")
+    from ..calibration.moments import Moments
+    from .tuning.moments import Watch
+
+_ENDS = {"ReduceMin": np.fmin, "ReduceMax": np.fmax}  # past NaN, as the quantizer's calibrator
 
 
-def measure(model: Path, reader: Any, marks: Container[str], file: Path) -> None:
+def measure(
+    model: Path,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    marks: Container[str],
+    file: Path,
+    watch: Watch | None = None,
+    watched: Iterable[Mapping[str, np.ndarray]] = (),
+    *,
+    whole: bool = False,
+) -> dict[str, Moments]:
     """Write the ranges of tensors to a file, as ONNX Runtime's quantizer reads them.
 
     Parameters
     ----------
     model : path
         A float network.
-    reader : CalibrationDataReader
+    batches : iterable of dict
+        Of its inputs.
     marks : container of str
         The names of the convolutions that stand for norms.
     file : path
         What is written.
+    watch : Watch, optional
+        What is measured besides.
+    watched : iterable of dict
+        Further batches, which come first: those that `watch` is of.
+    whole : bool
+        Whether these are all of the data: `batches` are only run if a tensor has a NaN in each of them.
+
+    Returns
+    -------
+    dict of str to Moments
+        What `watch` found, batch by batch.
     """
-    tensors, session = _session(model, marks)
-    outputs = [f"{tensor}_{end}" for tensor in tensors for end in _ENDS]
-    found: list[np.ndarray] = []
-    while feed := reader.get_next():
-        made = [value.reshape(-1) for value in session.run(outputs, feed)]
-        ways = (np.fmin, np.fmax) * len(tensors)  # past NaN, as the quantizer's calibrator
-        found = [way(*pair) for way, *pair in zip(ways, found, made, strict=True)] if found else made
-    ranges = {tensor: tuple(found[2 * i : 2 * i + 2]) for i, tensor in enumerate(tensors)}
+    found: dict[str, np.ndarray] = {}
+    moments = {} if watch is None else watch.start()
+    tensors: list[str] = []
+    for part, besides in ((watched, watch), (batches, None)):
+        if besides is None and whole and not any(np.isnan(value).any() for value in found.values()):
+            break
+        session, names = None, []
+        for batch in part:
+            if session is None:
+                tensors, session = _session(model, marks, besides)
+                names = [output.name for output in session.get_outputs()]
+            made = dict(zip(names, session.run(names, batch), strict=True))
+            for end, way in _ENDS.items():
+                for name in (f"{tensor}_{end}" for tensor in tensors):
+                    value = made[name].reshape(-1)
+                    found[name] = way(found[name], value) if name in found else value
+            if besides is not None:
+                besides.add(moments, made)
+    ranges = {tensor: tuple(found[f"{tensor}_{end}"] for end in _ENDS) for tensor in tensors}
     calibrate.save_tensors_data(calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, ranges), file)
+    return moments
 
 
-def _session(path: Path, marks: Container[str]) -> tuple[list[str], onnxruntime.InferenceSession]:
+def _session(
+    path: Path, marks: Container[str], watch: Watch | None
+) -> tuple[list[str], onnxruntime.InferenceSession]:
     """Return the tensors that have a range, and a session that tells the ends of each."""
     quantized = {*QLinearOpsRegistry, *QDQRegistry}
     calibrator = calibrate.CalibraterBase(path, quantized)
@@ -61,12 +99,18 @@ def _session(path: Path, marks: Container[str]) -> tuple[list[str], onnxruntime.
     nodes = list(model.graph.node)
     replaced = {name for node in nodes if node.name in marks for name in node.input[1:]}
     del model.graph.node[:]
+
+    def behind(tensor: str) -> None:
+        _add_ends(model, tensor, tensors, types)
+        if watch is not None:
+            model.graph.node.extend(watch.nodes(model, tensor))
+
     for value in model.graph.input:
-        _add_ends(model, value.name, tensors, types)
+        behind(value.name)
     for node in nodes:
         model.graph.node.extend(_as_arithmetic(model, node) if node.name in marks else [node])
         for output in node.output:
-            _add_ends(model, output, tensors, types)
+            behind(output)
     read = {name for node in model.graph.node for name in node.input}
     for tensor in [t for t in model.graph.initializer if t.name in replaced - read]:
         model.graph.initializer.remove(tensor)

@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +28,17 @@ from .norms import activation_limits
 from .plain_layers import make_layers_plain
 from .quantizer_names import NODE
 from .ranges import measure
+from .tuning.moments import all_that_are_corrected
 from .weak_spots import squashing_ends
 
 if TYPE_CHECKING:
+    from ..calibration.moments import Moments
     from .data import Dataset
     from .marking import Marks
     from .norms import Norm, Parameters
+    from .tuning.judging import Samples
+
+    Batch = Mapping[str, np.ndarray]
 
 METHODS = {
     "minmax": ort_quantization.CalibrationMethod.MinMax,
@@ -64,6 +69,8 @@ class StaticQuantizer:
         What ranges are measured on.
     options : dict
         Of ``quantize_static``.
+    watched : Samples, optional
+        Of the data: those on which the moments that corrections want are measured, along with the ranges.
     chosen : bool
         Whether :meth:`set_output` will be called.
     progress : callable, optional
@@ -84,12 +91,15 @@ class StaticQuantizer:
         data: Dataset,
         options: Mapping[str, Any],
         *,
-        chosen: bool,
+        watched: Samples | None = None,
+        chosen: bool = False,
         progress: Progress | None,
     ) -> None:
         self._marks, self._data, self._options, self._progress = marks, data, dict(options), progress
         self._overrides: dict[str, list[dict[str, Any]]] = {}
         self._ranges: bytes | None = None
+        self._watched = watched
+        self.moments: Mapping[str, Moments] = {}  # of tensors of the float graph, on what is watched
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
             before, behind = (str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx"))
             try:
@@ -167,7 +177,7 @@ class StaticQuantizer:
     def set_parameters(self, mark: str, parameters: Parameters) -> None:
         """Give a norm other parameters. Ranges are measured again then."""
         self._marks.change(self._graph, mark, parameters)
-        self._ranges = None
+        self._ranges, self.moments = None, {}
 
     @property
     def norms(self) -> Mapping[str, Norm]:
@@ -247,7 +257,7 @@ class StaticQuantizer:
                 if not _takes_ranges():
                     options = options if minmax else _by_strides(options)
                 elif self._ranges is None and minmax:
-                    measure(before, reader, self._marks.norms, ranges)
+                    self._measure(before, reader, ranges)
                 elif self._ranges is None:
                     measure_by_histograms(before, reader.again, method, ranges, large=_large(self._graph.model))
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
@@ -272,6 +282,18 @@ class StaticQuantizer:
         nodes = self._marks.lift(graph)
         self._lifted = {node.output[0]: mark for mark, node in nodes.items()}
         return graph, nodes
+
+    def _measure(self, model: Path, reader: _Reader, file: Path) -> None:
+        """Find the ranges of tensors, and the moments that are wanted."""
+        samples, norms = self._watched, self._marks.norms
+        batches = iter(reader.get_next, None)
+        if samples is None:
+            measure(model, batches, norms, file)
+            return
+        first = [*samples.measured, *samples.aside] if samples.whole else samples.measured
+        watched = _counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
+        watch = all_that_are_corrected(self._graph, norms)
+        self.moments = measure(model, batches, norms, file, watch, watched, whole=samples.whole)
 
 
 def quantize_alone(
@@ -382,6 +404,15 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
             self.error = error
             raise
         return None if batch is None else {self._names[name]: array for name, array in batch.items()}
+
+
+def _counted(batches: Sequence[Batch], progress: Callable[[int, int], None] | None) -> Iterator[Batch]:
+    for done, batch in enumerate(batches):
+        if progress is not None:
+            progress(done, len(batches))
+        yield batch
+    if progress is not None:
+        progress(len(batches), len(batches))
 
 
 def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:

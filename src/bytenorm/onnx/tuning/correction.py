@@ -32,10 +32,11 @@ from .moments import measure
 from .stepwise import Stepwise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
+    from ...calibration.moments import Moments
     from ..graph import Graph
     from ..norms import Norm
     from .layers import Layer
@@ -76,6 +77,7 @@ def correct(
     feed: Callable[[Batch], Batch],
     batches: Sequence[Batch],
     *,
+    known: Mapping[str, Moments] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Correction, ...]:
     """Correct the norms and layers of an 8-bit graph, in place.
@@ -93,6 +95,9 @@ def correct(
         Returns what `reference` is fed for a batch.
     batches : list of dict
         Of the inputs of `graph`.
+    known : mapping of str to Moments, optional
+        What is known of tensors of `reference` on these batches, and on others after them. What is missing is
+        measured.
     progress : callable, optional
         Called with how many steps are done, and how many there are.
 
@@ -115,7 +120,15 @@ def correct(
     channels |= {
         means[made]: norm.parameters.channels for made, norm in norms.items() if norm.parameters is not None
     }
-    moments = measure(reference, channels, [means[made] for made in norms], map(feed, batches))
+    spread = {means[made] for made in norms}
+    moments = dict(known or {})
+    missing = {
+        tensor: count
+        for tensor, count in channels.items()
+        if tensor not in moments or not moments[tensor].covers(len(batches), count, spread=tensor in spread)
+    }
+    if missing:
+        moments |= measure(reference, missing, spread & missing.keys(), map(feed, batches))
     sites = [*(n.nodes[0] for n in norms.values()), *(layer.node for layer in layers.values())]
     steps = Stepwise(graph, sites, batches)
     corrections = []

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, shortage, squared_errors
-from ..apart import runner
-from ..comparison import snr_db
+from ..apart import run_session, runner
+from ..comparison import Differences, snr_db
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
+    from ..comparison import Comparison
     from ..data import Dataset
 
     Batch = dict[str, np.ndarray]
@@ -30,10 +31,11 @@ _FEW = 12  # batches whose activations are counted
 class Samples:
     """Some of the data, spread over it evenly: those that are measured, and those that are kept aside."""
 
-    measured: Sequence[Batch]
-    aside: Sequence[Batch]
-    few: Sequence[Batch]  # of those that are measured, one at a time where the model leaves that open
-    count: int  # of measured and aside
+    measured: Sequence[Batch] = ()
+    aside: Sequence[Batch] = ()
+    few: Sequence[Batch] = ()  # of those that are measured, one at a time where the model leaves that open
+    count: int = 0  # of measured and aside
+    whole: bool = False  # whether measured and aside are all of the data
 
     @property
     def shortage(self) -> str:
@@ -60,7 +62,7 @@ def pick(data: Dataset) -> Samples:
         parts[taken % EVERY == EVERY - 1].append(sample)
         taken += 1
     measured, aside = (_joined(part, data) for part in parts)
-    return Samples(measured, aside, _spread(parts[0]), taken)
+    return Samples(measured, aside, _spread(parts[0]), taken, taken == data.samples)
 
 
 def _pick_batches(data: Dataset) -> Samples:
@@ -81,7 +83,7 @@ def _pick_batches(data: Dataset) -> Samples:
         parts[taken % EVERY == min(EVERY, max(2, len(chosen))) - 1].append(batch)
         taken += 1
         samples += data.count(batch)
-    return Samples(*parts, _spread(parts[0]), samples)
+    return Samples(*parts, _spread(parts[0]), samples, taken == len(data))
 
 
 def _bytes(batch: Mapping[str, np.ndarray]) -> int:
@@ -134,10 +136,12 @@ class Judge:
         The float network.
     aside : list of dict
         Of its inputs.
+    count : callable
+        Returns the number of samples in a batch.
     """
 
-    def __init__(self, reference: onnx.ModelProto, aside: Sequence[Batch]) -> None:
-        self._aside = aside
+    def __init__(self, reference: onnx.ModelProto, aside: Sequence[Batch], count: Callable[[Batch], int]) -> None:
+        self._aside, self._count = aside, count
         run = runner(reference)
         self._names = [out.name for out in run.get_outputs() if "float" in out.type or "double" in out.type]
         self._wanted = [run.run(self._names, batch) for batch in aside] if self._names else []
@@ -158,6 +162,17 @@ class Judge:
                 return None
             rows.append([squared_errors(one, other) for one, other in zip(wanted, made, strict=True)])
         return as_table(rows)
+
+    def compare(self, model: onnx.ModelProto, most: int) -> Comparison | None:
+        """Compare a network with the float one on a few of the samples; None if an output is not judged."""
+        run = runner(model)
+        if [out.name for out in run.get_outputs()] != self._names:
+            return None
+        found = Differences(self._names)
+        for batch, wanted in zip(self._aside, self._wanted, strict=True):
+            if found.samples < most:
+                found.add(wanted, run_session(run, self._names, batch, "candidate"), self._count(batch))
+        return found.result()
 
     def snr_db(self, errors: np.ndarray | None) -> float | None:
         """Return the lowest SNR of the outputs; None where there are no errors."""

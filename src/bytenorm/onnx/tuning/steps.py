@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from ...calibration.judging import FEWEST, is_better, too_few
+from ...calibration.judging import is_better
 from ..apart import may_be_fatal, runner
 from ..graph import Graph
 from ..static_quantizer import stage
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...calibration.output_qparams import Method
-    from ..data import Dataset
+    from ..comparison import Comparison
     from ..recalibration import RecalibratedNorm
     from ..static_quantizer import Progress, StaticQuantizer
-    from .judging import Judge, Samples
+    from .judging import Batch, Judge, Samples
 
 
 REESTIMATION = "re-estimation"
@@ -81,8 +81,10 @@ class Tuning:
         The network, its norms in float between conversions. Not changed.
     reference : onnx.ModelProto
         The float network, as it came.
-    data : Dataset
+    samples : Samples
         Of its inputs.
+    count : callable
+        Returns the number of samples in a batch.
     progress : callable, optional
         Called with the stage, how much of it is done, and how much there is.
 
@@ -101,14 +103,15 @@ class Tuning:
         quantizer: StaticQuantizer,
         graph: Graph,
         reference: onnx.ModelProto,
-        data: Dataset,
+        samples: Samples,
+        count: Callable[[Batch], int],
         progress: Progress | None = None,
     ) -> None:
         self.graph = self._plain = graph
         self.recalibrated: tuple[RecalibratedNorm, ...] = ()
         self._tried: list[Step] = []
-        self._quantizer, self._reference, self._data, self._progress = quantizer, reference, data, progress
-        self._samples: Samples | None = None
+        self._count = count
+        self._quantizer, self._reference, self._samples, self._progress = quantizer, reference, samples, progress
         self._judge: Judge | None = None
         self._errors: np.ndarray | None = None
         self._refusal: str | None = None  # unknown before the first step is tried
@@ -120,15 +123,12 @@ class Tuning:
 
     def _look(self) -> str:
         """Measure what there is; say why nothing can be judged, empty if it can."""
-        data = self._data
-        if data.samples < FEWEST:
-            return too_few(data.samples)
-        self.graph.finish()
-        self._samples = samples = judging.pick(data)
+        samples = self._samples
         if samples.shortage:
             return samples.shortage
+        self.graph.finish()
         try:
-            self._judge = judging.Judge(self._reference, samples.aside)
+            self._judge = judging.Judge(self._reference, samples.aside, self._count)
             self._errors = self._judge.errors(self.graph.model)
             _survive(self.graph.model, samples.measured)
         except Exception as error:  # of ONNX Runtime, which has a class for each of its codes
@@ -139,9 +139,19 @@ class Tuning:
         found = self._judge.snr_db(self._errors)
         return "" if found is not None and found > 0 else "its outputs are nothing like the float network's"
 
+    def compare(self, made: onnx.ModelProto, most: int) -> Comparison | None:
+        """Compare what was made of the network on a few samples kept aside; None if that cannot be done here."""
+        if self._judge is None:
+            return None
+        try:
+            found = self._judge.compare(made, most)
+        except (ValueError, RuntimeError):
+            return None
+        return None if found is None or any(out.problem for out in found.outputs) else found
+
     def note(self) -> None:
         """Write into the model's metadata what was taken, for those who ask later; nothing if nothing was."""
-        if any(step.taken for step in self._tried) and self._samples is not None:
+        if any(step.taken for step in self._tried):
             steps = [step.to_dict() for step in self._tried]
             corrections = [one for step in steps for one in step.pop("corrections")]
             found = {"version": 1, "samples": self._samples.count, "steps": steps, "corrections": corrections}
@@ -151,7 +161,6 @@ class Tuning:
         """Try smaller ranges of activations, found in each of these ways."""
         if self._refuses("ranges"):
             return
-        assert self._samples is not None
         few, float_graph = self._samples.few, self._quantizer.float_graph
         known = activations(self._plain)
         found: dict[str, Distribution] = {}
@@ -198,6 +207,7 @@ class Tuning:
                     self._quantizer.counterpart,
                     self._quantizer.feed,
                     samples.measured,
+                    known=self._quantizer.moments,
                     progress=None if report is None else lambda done, whole: report("steps: correct", done, whole),
                 )
             )
@@ -229,8 +239,8 @@ class Tuning:
         """Change the network by all samples, unless that fails."""
         graph = _copy(self.graph)
         try:
-            samples = self._samples or judging.pick(self._data)
-            samples = replace(samples, measured=[*samples.measured, *samples.aside], aside=[])
+            kept = self._samples
+            samples = replace(kept, measured=[*kept.measured, *kept.aside], aside=[])
             _survive(graph.model, samples.measured)
             change(graph, samples)
             graph.finish()
@@ -248,7 +258,6 @@ class Tuning:
         made: Sequence[Correction] = (),
     ) -> bool:
         """Change a copy of a network, and take it if it is nearer to the float one than what there is."""
-        assert self._samples is not None
         assert self._judge is not None
         graph = _copy(start)
         try:
