@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from graph_drawing import CONTRIBUTED, Drawing
+from graph_drawing import CONTRIBUTED
 from graph_numbers import Q, Tensor, stepwise
+from graph_paths import Paths, Real
 from onnx import TensorProto, helper
 
 
@@ -41,11 +42,14 @@ def _column(rank, last, *, full=False):
     return (*[1] * (rank - 1) * full, -1) if last else (*[1] * full, -1, *ones)
 
 
-class RandomGraph(Drawing):
+class RandomGraph(Paths):
     """A whole graph: what there is to read, then norms, sums, concatenations, moves and branches."""
 
     def norm(self, tensor=None):
         tensor = tensor or self.some()
+        real = self.path() if self.one_in(3) else None
+        if real is not None:
+            return self.norm_of_path(real)
         q = self.reading(tensor)
         last = len(tensor.shape) > 2 and q.per_tensor and not self.empty and self.one_in(6)
         c = tensor.shape[-1 if last else 1]
@@ -56,32 +60,47 @@ class RandomGraph(Drawing):
         shift = self.rng.normal(size=c) * (high - low) / 4
         if self.form == "QOperator" and self.one_in(2) and q.per_tensor and not self.mixed:
             return self.norm_of_bytes(tensor, q, gain, shift, last=last)
-        n = _Norm(self.dequantize(tensor, q), len(tensor.shape), gain, shift, low, high, last)
+        leaf = Real(
+            self.dequantize(tensor, q), tensor.shape, [(tensor, q)], lambda _, x: [x], low, high, np.max(q.scale)
+        )
+        return self.norm_in_float(leaf, gain, shift, last, between=q.per_tensor)
+
+    def norm_of_path(self, real):
+        """Add a norm behind what is left in float, and perhaps another one."""
+        for _ in range(2 if self.one_in(4) else 1):
+            c = real.shape[1]
+            gain = self.rng.uniform(0.4, 2, c) * self.rng.choice([-1, 1], c, p=[0.2, 0.8])
+            shift = self.rng.normal(size=c) * (real.high - real.low) / 4
+            made = self.norm_in_float(real, gain, shift, last=False, between=False)
+        return made
+
+    def norm_in_float(self, real, gain, shift, last, *, between):
+        n = _Norm(real.name, len(real.shape), gain, shift, real.low, real.high, last)
         may_pool = n.rank == 4 and self.opset >= 12 and not self.empty
         if may_pool and self.one_in(16):
             self.pool(n)
         if self.one_in(2) and not last:
             self.batch_normalization(n)
         else:
-            self.mul_and_add(n, between=self.form == "QDQ" and q.per_tensor)
+            self.mul_and_add(n, between=self.form == "QDQ" and between)
         if self.one_in(8):  # its own output is one of the model, too
-            self.outputs.append((n.real, np.float32, tensor.shape))
+            self.outputs.append((n.real, np.float32, real.shape))
         elif self.one_in(10):
-            self.outputs.append((self.node("Neg", [n.real], self.fresh("f")), np.float32, tensor.shape))
+            self.outputs.append((self.node("Neg", [n.real], self.fresh("f")), np.float32, real.shape))
         if self.one_in(3):
             self.activation(n)
         if may_pool and self.one_in(16):
             self.pool(n)
         low, high = (end * self.rng.uniform(0.6, 1.1) for end in (n.low, n.high))
         out = self.quantization(low, high, relu=self.one_in(4))
-        slope = float(np.max(np.abs(n.gain) * np.max(q.scale))) / out.step
+        slope = float(np.max(np.abs(n.gain)) * real.step) / out.step
 
-        def make(relaxed, x):
-            return stepwise(x, n.steps, n.inner, relaxed)
+        def make(relaxed, *arrays):
+            return [y for x in real.make(relaxed, *arrays) for y in stepwise(x, n.steps, n.inner, relaxed)]
 
         first = ""
         for _ in range(2 if self.one_in(6) else 1):  # another reader may have a QuantizeLinear of its own
-            made = Tensor(self.quantize(n.real, out), out, tensor.shape, [(tensor, q)], make, twin=first,
+            made = Tensor(self.quantize(n.real, out), out, real.shape, real.parents, make, twin=first,
                           slope=slope, norm=True, arithmetic=n.arithmetic)  # fmt: skip
             first = made.name
             self.add(made)

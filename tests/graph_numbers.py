@@ -113,6 +113,11 @@ def _applied(step, y):
         return y * step[1] + step[2]
     if step[0] == "clip":
         return np.clip(y, step[1], step[2])
+    return maximum_of_windows(y)
+
+
+def maximum_of_windows(y):
+    """Return the largest of the 3 x 3 numbers around each."""
     padded = np.pad(y, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     return windows.max(axis=(4, 5), initial=-np.inf)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .code_paths import MOVES
 from .graph import Graph, attribute, is_op, label, opset_of
 from .last_axis import to_axis_1
 from .norms import Norm, activation_limits, find_norms, qparams
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 _OLDEST_CONVERSIONS, _OLDEST_PER_CHANNEL = 10, 13  # opsets
 _OLDEST_POOL_OF_BYTES = 12
-
-# What gives numbers that it reads, in another order or shape, or the largest of some.
-_MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 
 
 def unify(graph: Graph) -> Graph:
@@ -44,7 +42,6 @@ def unify(graph: Graph) -> Graph:
     for norm in find_norms(graph):
         if norm.parameters is not None and not norm.lowered and not norm.written.startswith("QLinear"):
             changed = _convert_before_moving(graph, norm) or changed
-            changed = _convert_behind_moving(graph, norm) or changed
     if not changed:
         return graph
     graph.finish()
@@ -127,33 +124,9 @@ def _convert_before_moving(graph: Graph, norm: Norm) -> bool:
     return True
 
 
-def _convert_behind_moving(graph: Graph, norm: Norm) -> bool:
-    """Let what moves numbers between a DequantizeLinear and a norm move the codes."""
-    moves: list[NodeProto] = []
-    maker = graph.maker(norm.input)
-    while maker is not None and _moves_bytes(graph, maker):
-        moves.append(maker)
-        maker = graph.maker(maker.input[0])
-    if not moves or maker is None or not is_op(maker, "DequantizeLinear"):
-        return False
-    q, _ = qparams(graph, maker, 1, maker.input[0], "")
-    if q is None or not q.per_tensor:
-        return False
-    codes = q.codes
-    for node in reversed(moves):
-        real, made = node.output[0], graph.new_name(f"{node.output[0]}/codes")
-        graph.remove(node)
-        node.name = label(node)
-        node.input[0], node.output[0] = codes, made
-        graph.add(node)
-        graph.make("DequantizeLinear", [made, *maker.input[1:]], real, f"{real}/DequantizeLinear")
-        codes = made
-    return True
-
-
 def _moves_bytes(graph: Graph, node: NodeProto) -> bool:
     """Say whether a node only moves numbers, bytes too."""
-    if not is_op(node, *_MOVES):
+    if not is_op(node, *MOVES):
         return False
     if node.op_type != "MaxPool":
         return True

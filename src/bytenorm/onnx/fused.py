@@ -95,19 +95,20 @@ def _replace_sum(graph: Graph, site: Site, found: Sum) -> None:
     relu, made = exact.activate(graph, site)
     order = _order(len(found.perm))
     read = [found.perm[axis] for axis in order]
-    total, inputs = found.total, []
+    inputs = []
     for what, part in zip("ab", found.summands, strict=True):
         zero_point = part.zero_point_name or graph.add_constant(f"{site.name}/{what}_zero_point", part.zero_point)
         inputs += [read_in_order(graph, part.codes, read, part.codes), part.scale_name, zero_point]
+    total = found.total
     inputs += [
         *exact.parameters(graph, site),
-        total.scale_name,
+        total.scale_name or graph.add_constant(f"{site.name}/s_scale", total.scale),
         total.zero_point_name or graph.add_constant(f"{site.name}/s_zero_point", total.zero_point),
         *exact.output_quantization(graph, site),
     ]
     output = write_in_order(graph, made, order, site.name)
     sum_output = ""
-    if graph.is_needed(total.codes):
+    if total.codes and graph.is_needed(total.codes):
         maker = graph.maker(total.codes)
         assert maker is not None
         graph.remove(maker)

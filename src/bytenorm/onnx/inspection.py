@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .code_paths import CodePaths
 from .constant_inputs import free_initializers
 from .conversions import unify
 from .folding import layer_to_fold_into
@@ -15,6 +16,7 @@ from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .patterns import find_patterns
 from .table import text_table
+from .unsigned import make_unsigned
 
 if TYPE_CHECKING:
     import os
@@ -186,7 +188,11 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     opset, ir_version = opset_of(model), model.ir_version
     note = free_initializers(model)
     graph = unify(Graph(model))
-    norms = find_norms(graph)
+    paths = CodePaths(graph)
+    norms = find_norms(graph, source=paths.source)
+    if paths.mixes:  # as when it is lowered
+        make_unsigned(graph)
+        norms = find_norms(graph, source=CodePaths(graph).source)
     patterns = find_patterns(graph, (norm.site() for norm in norms if _is_lowerable(norm)))
     infos = [_info(graph, norm, next(patterns) if _is_lowerable(norm) else None) for norm in norms]
     for inner, outer in find_hidden(graph):

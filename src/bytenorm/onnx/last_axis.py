@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .channels_last import to_last
+from .code_paths import CodePaths
 from .graph import Graph, is_op
 from .norms import activation_limits, qparams
 
@@ -52,9 +53,10 @@ def to_axis_1(graph: Graph) -> bool:
     """
     done: set[int] = set()
     changed = False
+    paths = CodePaths(graph)  # what is put before a norm here changes none of those before it
     for node in graph.nodes:
         data = _data_of(graph, node)
-        if id(node) in done or data is None or not _is_8_bit(graph, node, data):
+        if id(node) in done or data is None or not _is_8_bit(paths, node, data):
             continue
         chain = _chain(graph, node)
         done.update(id(n) for n in chain.nodes)
@@ -79,14 +81,10 @@ def _data_of(graph: Graph, node: NodeProto) -> str | None:
     return variable[0] if len(variable) == 1 else None
 
 
-def _is_8_bit(graph: Graph, node: NodeProto, data: str) -> bool:
+def _is_8_bit(paths: CodePaths, node: NodeProto, data: str) -> bool:
     if node.op_type.startswith("QLinear"):
         return True
-    maker = graph.maker(data)
-    if maker is None or not is_op(maker, "DequantizeLinear"):
-        return False
-    q, _ = qparams(graph, maker, 1, maker.input[0], "")
-    return q is not None and q.per_tensor
+    return paths.is_per_tensor(data)
 
 
 def _is_quantized(graph: Graph, tensor: str) -> bool:

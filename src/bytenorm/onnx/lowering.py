@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import onnx
 
 from .. import _checks
 from . import exact, fused, portable
+from .byte_nodes import ByteNodes
+from .code_paths import CodePaths
 from .constant_inputs import free_initializers
 from .conversions import unify
 from .every_code import every_code
@@ -18,7 +20,7 @@ from .graph import Graph, label
 from .inspection import is_quantized
 from .model import load_model, without_functions
 from .norms import LOWERED, Norm, find_hidden, find_norms
-from .patterns import find_patterns
+from .patterns import Concatenation, Sum, find_patterns
 from .saturation import warn_of_saturation
 from .unsigned import make_unsigned
 from .weightless import weightless
@@ -169,10 +171,12 @@ def lower_graph(
     # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
     faulty = bool(_fault(graph.model))
     graph = unify(graph)
-    norms = [norm for norm in find_norms(graph) if not norm.lowered]
-    if not keep_int8 and any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target)):
+    paths = CodePaths(graph)
+    norms = _to_lower(graph, paths)
+    signed = any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target))
+    if not keep_int8 and (signed or paths.mixes):
         make_unsigned(graph)
-        norms = [norm for norm in find_norms(graph) if not norm.lowered]
+        norms = _to_lower(graph, CodePaths(graph))
     if lowering == "fused":
         outcomes = _fuse(graph, norms, excluded)
     else:
@@ -202,19 +206,27 @@ def _note(model: onnx.ModelProto, lowering: str) -> None:
     entry.key, entry.value = LOWERED, ", ".join(dict.fromkeys(ways))
 
 
+def _to_lower(graph: Graph, paths: CodePaths) -> list[Norm]:
+    return [norm for norm in find_norms(graph, source=paths.source) if not norm.lowered]
+
+
 def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: ModuleType) -> list[Outcome]:
     outcomes = []
-    for norm in norms:
-        problem = _problem(graph, norm, excluded, way)
+    byte_nodes = ByteNodes(graph)
+    for i, norm in enumerate(norms):
+        problem = _problem(graph, norm, excluded, way) or _sum_alone(norm)
         if not problem:
             _take_out(graph, norm)
-            before = norm.site().target
-            made = way.replace(graph, norm.site())
-            for other in norms:  # a norm behind this one may read another type now
-                source = other.source
-                if source is not None and source.codes == made.codes and source.equals(before):
-                    other.source = made
+            site = norm.site()
+            made = way.replace(graph, replace(site, source=byte_nodes.write(site.source)))
+            if made.signed != site.target.signed:  # a norm behind this one reads another type now
+                paths = CodePaths(graph)
+                for other in norms[i + 1 :]:
+                    if other.source is not None:
+                        other.source, why = paths.source(other)
+                        other.problem = other.problem or why
         outcomes.append(Outcome(norm.name, problem))
+    byte_nodes.finish()
     return outcomes
 
 
@@ -224,14 +236,24 @@ def _fuse(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Out
     sites = [norm.site() for norm, problem in zip(norms, problems, strict=True) if not problem]
     patterns = iter(list(find_patterns(graph, sites)))
     outcomes = []
+    byte_nodes = ByteNodes(graph)
     for norm, problem in zip(norms, problems, strict=True):
         if problem:
             outcomes.append(Outcome(norm.name, problem))
             continue
         pattern = next(patterns)
         _take_out(graph, norm)
-        fused.replace(graph, norm.site(), pattern)
+        site = norm.site()
+        if isinstance(pattern, Concatenation):
+            pattern = replace(pattern, pieces=tuple(byte_nodes.write(piece) for piece in pattern.pieces))
+        elif isinstance(pattern, Sum):
+            a, b = pattern.summands
+            pattern = replace(pattern, summands=(byte_nodes.write(a), byte_nodes.write(b)))
+        else:
+            site = replace(site, source=byte_nodes.write(site.source))
+        fused.replace(graph, site, pattern)
         outcomes.append(Outcome(norm.name, "", pattern.name, pattern.reason))
+    byte_nodes.finish()
     return outcomes
 
 
@@ -239,6 +261,13 @@ def _problem(graph: Graph, norm: Norm, excluded: Container[str], way: ModuleType
     """Say why a norm stays in float; empty if it does not."""
     problem = "it is excluded" if norm.name in excluded else norm.problem
     return problem or _refusal(norm.site()) or str(way.obstacle(graph, norm.site()))
+
+
+def _sum_alone(norm: Norm) -> str:
+    """Say whether a norm reads a sum that has no codes of its own; empty if not."""
+    if norm.source is None or norm.source.path is None or not norm.source.path.is_sum:
+        return ""
+    return 'it reads a sum that is not rounded to codes, which lowering="fused" takes'
 
 
 def _fault(model: onnx.ModelProto) -> str:

@@ -14,14 +14,18 @@ from .graph import Graph, attribute, int_list, is_op, label, subgraphs, type_nam
 from .sum_function import ADD_OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     import numpy.typing as npt
     from onnx import ModelProto, NodeProto
 
+    from .code_paths import Path
+
     Vector = npt.NDArray[np.float32]
+    Source = Callable[["Norm"], tuple["QParams | None", str]]
 
 BYTES = (TensorProto.UINT8, TensorProto.INT8)
+CHANNELS = 1  # the axis of a norm's channels
 PARAMETER_NAMES = ("scale", "B", "input_mean", "input_var")
 
 
@@ -61,13 +65,17 @@ def range_of_codes(scale: float, zero_point: int, *, signed: bool) -> tuple[floa
 
 @dataclass(frozen=True)
 class QParams:
-    """The quantization of a tensor of bytes, and the tensors that hold it."""
+    """The quantization of a tensor of bytes, and the tensors that hold it.
+
+    Where `path` says how the bytes are made, there is no such tensor yet, and `codes` is empty.
+    """
 
     codes: str
     scale_name: str
     zero_point_name: str  # empty: there is none, it is 0
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.generic]
+    path: Path | None = None
 
     @property
     def signed(self) -> bool:
@@ -179,7 +187,7 @@ class Site:
         return relu, (None if relu else lowest, highest)
 
 
-def find_norms(graph: Graph, apart: Container[str] = ()) -> list[Norm]:
+def find_norms(graph: Graph, apart: Container[str] = (), source: Source | None = None) -> list[Norm]:
     """Find every batch norm of the main graph, in its order, with what surrounds it.
 
     Parameters
@@ -188,6 +196,8 @@ def find_norms(graph: Graph, apart: Container[str] = ()) -> list[Norm]:
         Not changed.
     apart : container of str, optional
         Labels of nodes that a BatchNormalization beside them is not one norm with.
+    source : callable, optional
+        Says how what a norm reads is quantized, or why it is not; without it, what a DequantizeLinear says.
 
     Returns
     -------
@@ -203,7 +213,7 @@ def find_norms(graph: Graph, apart: Container[str] = ()) -> list[Norm]:
             taken.update(id(n) for n in norm.nodes)
             if not norm.lowered:
                 _require_floats(graph, norm)
-                _look_around(graph, norm)
+                _look_around(graph, norm, source)
             found.append(norm)
     return found
 
@@ -481,14 +491,14 @@ def _only_follower(graph: Graph, tensor: str) -> tuple[NodeProto | None, list[No
     return graph.only_reader(dequantize.output[0]), [reader, dequantize]
 
 
-def _look_around(graph: Graph, norm: Norm) -> None:
+def _look_around(graph: Graph, norm: Norm, source: Source | None) -> None:
     if norm.written.startswith("QLinear"):
         _quantized_steps(graph, norm)
         return
     data_type = graph.type_of(norm.input)[0]
     if data_type not in (0, TensorProto.FLOAT):
         norm.problem = norm.problem or f"it works in {type_name(data_type)}"
-    norm.source, problem = _quantized_input(graph, norm)
+    norm.source, problem = quantized_input(graph, norm) if source is None else source(norm)
     found = _quantized_output(graph, norm.output)
     activation, between = _only_follower(graph, norm.output)
     limits = activation_limits(graph, activation)
@@ -533,7 +543,8 @@ def _is_conversion(node: NodeProto, op: str) -> bool:
     return node.op_type == op and node.domain in ("", "ai.onnx", "com.microsoft")
 
 
-def _quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
+def quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
+    """Return how what a norm reads is quantized, or why it is not."""
     maker = graph.maker(norm.input)
     if maker is None or not _is_conversion(maker, "DequantizeLinear"):
         return None, "its input is not quantized"
@@ -566,7 +577,11 @@ def _quantized_output(graph: Graph, tensor: str) -> _Output:
 
 
 def _misfit(graph: Graph, norm: Norm) -> str:
-    if norm.source is not None and not norm.source.per_tensor:
+    if norm.source is not None and norm.source.path is not None:
+        problem = _off_limits(norm, norm.source.path)
+        if problem:
+            return problem
+    elif norm.source is not None and not norm.source.per_tensor:
         for what, p in (("scales", norm.source.scale), ("zero points", norm.source.zero_point)):
             if p.size not in (1, norm.channels):
                 return f"its input has {p.size} {what}, it has {norm.channels} channels"
@@ -577,6 +592,16 @@ def _misfit(graph: Graph, norm: Norm) -> str:
     if norm.target is not None and not norm.target.per_tensor:
         return "its output is quantized per channel"
     return ""
+
+
+def _off_limits(norm: Norm, path: Path) -> str:
+    """Say whether a limit between two codes, moved to one of them, may change a result by more than one code."""
+    if norm.parameters is None or norm.target is None or not norm.target.per_tensor:
+        return ""
+    gain, _ = norm.parameters.gain_and_shift()
+    with np.errstate(over="ignore"):
+        moved = np.max(np.abs(gain), initial=0.0) * path.off / norm.target.scalars[0]
+    return "" if moved < 1 else "a limit in front of it lies between two codes, too far from either"
 
 
 def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tuple[QParams | None, str]:

@@ -9,10 +9,11 @@ import numpy as np
 
 import bytenorm as bn
 
+from .code_paths import unlike_shapes
 from .every_code import every_code
 from .graph import Graph, attribute, int_list, is_op, label, what_feeds
 from .moves import permutation
-from .norms import QParams, qparams
+from .norms import CHANNELS, QParams, qparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .norms import Site
 
 CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's own operators
-_CHANNELS = 1  # the axis of a norm's channels
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Concatenation:
 
 @dataclass(frozen=True)
 class Sum:
-    """A norm of a quantized sum of two tensors.
+    """A norm of a sum of two tensors, quantized or, if `total` has no codes, not.
 
     The norm reads axis `perm[i]` of the summands as its axis i. It can take the sum unrounded if `exact`.
     """
@@ -105,7 +105,7 @@ def find_patterns(graph: Graph, sites: Iterable[Site]) -> Iterator[Pattern]:
     for site in sites:
         try:
             found = _pattern(graph, site)
-            if isinstance(found, Sum):
+            if isinstance(found, Sum) and found.total.codes:
                 other = made.setdefault(found.total.codes, site.name)
                 if other != site.name:
                     raise _NotFused(f"the norm {other} makes its sum")
@@ -115,26 +115,84 @@ def find_patterns(graph: Graph, sites: Iterable[Site]) -> Iterator[Pattern]:
 
 
 def _pattern(graph: Graph, site: Site) -> Pattern:
-    if not site.source.per_tensor:
-        raise _NotFused("its input is quantized per channel")
     rank = site.rank(graph)
-    codes, perm = _behind_transposes(graph, site.source, rank)
-    joint = _joint(graph, replace(site.source, codes=codes))
+    path = site.source.path
+    if path is not None and path.is_sum:
+        a, b = path.parts
+        return Sum((a, b), site.source, tuple(range(rank or 0)), exact=True)
+    source, perm = _behind_path(site.source, rank)
+    if source.path is not None:
+        if not is_op(source.path.node, "Concat"):
+            raise _NotFused(f"it reads the {source.path.node.op_type} {label(source.path.node)}")
+        return _unrounded_concatenation(graph, site, source, perm)
+    if not source.per_tensor:
+        raise _NotFused("its input is quantized per channel")
+    codes, behind = _behind_transposes(graph, source, rank)
+    perm = tuple(behind[axis] for axis in perm)
+    joint = _joint(graph, replace(source, codes=codes))
     if joint is None:
         raise _NotFused(f"it reads the {what_feeds(graph, codes)}")
     if joint.op == "Add":
         return _sum(graph, site, joint, perm)
     if len(perm) == 1:
         raise _NotFused("its input has no axis for channels")
-    channels = perm[_CHANNELS] if perm else _CHANNELS
+    channels = perm[CHANNELS] if perm else CHANNELS
     pieces = tuple(_pieces(graph, joint, channels, rank))
     if len({p.signed for p in pieces}) > 1:
         raise _NotFused(f"{joint.label} joins uint8 and int8")
+    return _concatenation(graph, site, pieces, perm, joint.label)
+
+
+def _concatenation(
+    graph: Graph, site: Site, pieces: tuple[QParams, ...], perm: tuple[int, ...], what: str
+) -> Concatenation:
     try:  # no other scale gives larger numbers than the largest
         every_code(replace(site, source=max(pieces, key=lambda p: p.scalars[0])))
     except ValueError as error:
-        raise _NotFused(f"{joint.label}: {error}") from None
-    return Concatenation(pieces, perm, _pool_behind(graph, site, rank))
+        raise _NotFused(f"{what}: {error}") from None
+    return Concatenation(pieces, perm, _pool_behind(graph, site, site.rank(graph)))
+
+
+def _unrounded_concatenation(graph: Graph, site: Site, joined: QParams, perm: tuple[int, ...]) -> Concatenation:
+    """Return the concatenation whose pieces have codes, while it has none."""
+    assert joined.path is not None
+    what, rank = f"the Concat {label(joined.path.node)}", site.rank(graph)
+    if len(perm) == 1:
+        raise _NotFused("its input has no axis for channels")
+    channels = perm[CHANNELS] if perm else CHANNELS
+    pieces: list[QParams] = []
+    waiting = [joined]
+    while waiting:
+        piece = waiting.pop()
+        path = piece.path
+        if path is not None and is_op(path.node, "Concat") and _along(path.node, rank) == channels:
+            waiting += reversed(path.parts)
+        else:
+            pieces.append(piece)
+        if len(pieces) + len(waiting) > max(site.parameters.channels, len(joined.path.parts)):
+            raise _NotFused(f"{what} joins more pieces than there are channels")
+    if len(pieces) == 1:
+        raise _NotFused(f"{what} is along axis {attribute(joined.path.node, 'axis', 1)}, not that of the channels")
+    if not all(piece.per_tensor for piece in pieces):
+        raise _NotFused(f"{what} reads what is quantized per channel")
+    return _concatenation(graph, site, tuple(pieces), perm, what)
+
+
+def _along(node: NodeProto, rank: int | None) -> int | None:
+    """Return the axis of a concatenation; None if it is not known."""
+    axis = attribute(node, "axis", 1)
+    return axis if axis >= 0 else None if rank is None else axis + rank
+
+
+def _behind_path(source: QParams, rank: int | None) -> tuple[QParams, tuple[int, ...]]:
+    """Return what the codes on a path are another order of the axes of, and the order; `()` if nobody knows."""
+    perm = tuple(range(rank or 0))
+    while perm and source.path is not None and is_op(source.path.node, "Transpose"):
+        order = permutation(source.path.node, len(perm))
+        if order is None:
+            break
+        source, perm = source.path.parts[0], tuple(order[axis] for axis in perm)
+    return source, perm
 
 
 def _behind_transposes(graph: Graph, source: QParams, rank: int | None) -> tuple[str, tuple[int, ...]]:
@@ -356,15 +414,9 @@ def _sum(graph: Graph, site: Site, joint: _Joint, perm: tuple[int, ...]) -> Sum:
     a, b = joint.parts
     if len({q.signed for q in (a, b, joint.made)}) > 1:
         raise _NotFused(f"{joint.label} mixes uint8 and int8")
-    shapes = [graph.type_of(q.codes)[1] for q in (a, b)]
-    if None in shapes:
-        raise _NotFused(f"{joint.label} reads tensors of unknown shapes")
-    one, other = ([] if shape is None else list(shape) for shape in shapes)
-    # Sizes that nobody knows are taken to be equal, but for one that is repeated where it meets anything else.
-    if len(one) != len(other) or any(
-        m != n and (None not in (m, n) or 1 in (m, n)) for m, n in zip(one, other, strict=True)
-    ):
-        raise _NotFused(f"{joint.label} reads tensors of different shapes")
+    problem = unlike_shapes(*(graph.type_of(q.codes)[1] for q in (a, b)))
+    if problem:
+        raise _NotFused(f"{joint.label} reads {problem}")
     problem = _sum_problem(a, b, joint.made)
     if problem:
         raise _NotFused(f"{joint.label}: {problem}")
