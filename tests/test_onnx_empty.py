@@ -77,5 +77,5 @@ def test_near_convolutions_nothing_is_padded(behind):
         for node in reversed(nodes):
             model.graph.node.insert(1, node)
     made = bno.lower(model)
-    assert "QLinearConv" in [n.op_type for n in made.graph.node]
+    assert "BatchNormalization" not in [n.op_type for n in made.graph.node]
     assert "Slice" not in [n.op_type for n in made.graph.node]

@@ -597,7 +597,7 @@ def test_qlinear_mul_and_add(out, changes, problem):
 @pytest.mark.parametrize(
     ("lowering", "name", "written", "pattern"),
     [
-        ("portable", "n/QLinearConv", "depthwise QLinearConv", ""),
+        ("portable", "n/Conv", "depthwise Conv", ""),
         ("exact", "n/QLinearBatchNormalization", "QLinearBatchNormalization", "single"),
         ("fused", "n/QLinearBatchNormalization", "QLinearBatchNormalization", "single"),
     ],

@@ -156,15 +156,71 @@ def test_portable(rng, kind, byte):
         norm, form = kind_of_norm(rng, kind, byte, byte)
         model, norm = qdq_model(norm, rank, **form)
         lowered = lower(model, "portable")
-        assert ops(lowered).count("QLinearConv") == 1
-        assert not {"BatchNormalization", "Mul", "Relu", "QuantizeLinear", "DequantizeLinear"} & set(ops(lowered))
+        conv = ["DequantizeLinear"] * 3 + ["Conv", "QuantizeLinear"]
+        assert [op for op in ops(lowered) if op not in ("Reshape", "Slice", "Clip")] == conv
         assert_portable(lowered, norm, rank)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_portable_is_what_runtimes_make_a_qlinear_conv_of(rng, kind, tmp_path):
+    """The constants are those of a QLinearConv, with the same bits."""
+    for rank in (2, 3, 4, 5):
+        norm, form = kind_of_norm(rng, kind)
+        model, norm = qdq_model(norm, rank, **form)
+        between = lower(model, "portable")
+        operator, x = with_qlinear_conv(between), norm.every_code(rank)
+        np.testing.assert_array_equal(run(between, x, save=tmp_path / "made.onnx"), run(operator, x))
+        executed = ops(onnx.load(tmp_path / "made.onnx"))
+        assert "QLinearConv" in executed
+        assert not {"Conv", "FusedConv", "QuantizeLinear", "DequantizeLinear"} & set(executed)
+
+
+@pytest.mark.parametrize("kind", ["alone", "per channel, relu"])
+def test_portable_speaks_the_models_format(rng, kind):
+    """Beside operators on codes a norm becomes one, and so it does where conversions have one scale alone."""
+    norm, form = kind_of_norm(rng, kind)
+    mixed, norm = qdq_model(norm, 4, **form)
+    g = Nodes()
+    step = g.quantization("step", 0.05, np.uint8(128))
+    weight = [g.constant("ones", np.ones((6, 6, 1, 1)), np.int8), *g.quantization("ones", 0.01, np.int8(0))]
+    g.node("QLinearConv", ["y", *step, *weight, *step], "behind")
+    mixed.graph.node.extend(g.nodes)
+    mixed.graph.output.append(helper.make_tensor_value_info("behind", TensorProto.UINT8, ["n", 6, "h", "w"]))
+    mixed.graph.initializer.extend(g.constants)
+    old, _ = qdq_model(random_norm(rng), 4, opset=12, ir=7)
+    for model, convolutions in ((mixed, 2), (old, 1)):
+        lowered = lower(model, "portable")
+        assert ops(lowered).count("QLinearConv") == convolutions
+        assert not {"Conv", "QuantizeLinear", "DequantizeLinear"} & set(ops(lowered))
+
+
+def with_qlinear_conv(model):
+    """Return a model whose one convolution between conversions is an operator on codes."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    (conv,) = (n for n in made.graph.node if n.op_type == "Conv")
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in made.graph.initializer}
+    maker = {n.output[0]: n for n in made.graph.node}
+    x, weight, bias = (maker[tensor] for tensor in conv.input)
+    (behind,) = (n for n in made.graph.node if n.input[0] == conv.output[0])
+    # The bias must have the scale of the sums in float32, as whoever fuses takes it to have.
+    np.testing.assert_array_equal(values[bias.input[1]], values[x.input[1]] * values[weight.input[1]])
+    assert not values[bias.input[2]].any()
+    inputs = [*x.input, *weight.input, *behind.input[1:], bias.input[0]]
+    operator = helper.make_node("QLinearConv", inputs, behind.output)
+    operator.attribute.extend(conv.attribute)
+    kept = [n for n in made.graph.node if n not in (x, weight, bias, behind)]
+    kept[kept.index(conv)] = operator
+    del made.graph.node[:]
+    made.graph.node.extend(kept)
+    onnx.checker.check_model(made, full_check=True)
+    return made
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("x_type", "y_type"), [(np.uint8, np.int8), (np.int8, np.uint8)])
 def test_portable_makes_the_type_that_it_reads(rng, kind, x_type, y_type):
-    """QLinearConv has no mixed types; the conversion behind it is told."""
+    """ONNX Runtime makes no QLinearConv of mixed types; the conversion behind it is told."""
     for rank in (2, 3, 4, 5):
         norm, form = kind_of_norm(rng, kind, x_type, y_type)
         model, norm = qdq_model(norm, rank, real=True, **form)
@@ -201,6 +257,7 @@ def test_operators_of_8_bits(rng, lowering, byte):
         model, norm = qoperator_model(random_norm(rng, x_type=byte, y_type=byte), rank)
         lowered = lower(model, lowering)
         assert not {"QLinearMul", "QLinearAdd"} & set(ops(lowered))
+        assert ops(lowered).count("QLinearConv") == (lowering == "portable")
         (assert_exact if lowering == "exact" else assert_portable)(lowered, norm, rank)
 
 
@@ -772,6 +829,13 @@ def test_what_is_left_in_float(rng, reason, lowering):
             assert np.mean(np.abs(got - want) > 0.001) <= 0.001
 
 
+def test_a_bias_whose_scale_is_no_float32(rng):
+    """Weights have scales of 1e15, sums and biases would have some of 1e40."""
+    model = start(rng, x_scale=1e25, y_scale=1e25, weight=np.full(6, 1e17))
+    with pytest.warns(bno.LoweringWarning, match="its numbers are too large for the scales of a QLinearConv"):
+        bno.lower(model)
+
+
 @pytest.mark.parametrize("lowering", LOWERINGS)
 def test_one_may_stay_where_another_is_lowered(rng, lowering):
     model, _ = chain(rng, [np.uint8] * 4, value_info=False)
@@ -780,7 +844,7 @@ def test_one_may_stay_where_another_is_lowered(rng, lowering):
         lowered = bno.lower(model, lowering=lowering)
     assert len(caught) == 1
     assert ops(lowered).count("BatchNormalization") == 1
-    assert ops(lowered).count("QLinearConv" if lowering == "portable" else "QLinearBatchNormalization") == 2
+    assert ops(lowered).count("Conv" if lowering == "portable" else "QLinearBatchNormalization") == 2
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def assert_8_bit(made, norms, lowering):
     assert not found.in_float
     assert not found.foldable
     kind = {
-        "portable": "depthwise QLinearConv",
+        "portable": "depthwise (QLinear|)Conv",
         "exact": "QLinearBatchNormalization",
         "fused": "QLinear(Concat|Add|)BatchNormalization",
     }[lowering]

@@ -33,6 +33,7 @@ def unify(graph: Graph) -> Graph:
     Graph
         Of the same model.
     """
+    _drop_stated_types(graph)
     changed = _make_standard(graph)
     changed = _merge(graph) or changed
     if to_axis_1(graph):
@@ -46,6 +47,17 @@ def unify(graph: Graph) -> Graph:
         return graph
     graph.finish()
     return Graph(graph.model)
+
+
+def _drop_stated_types(graph: Graph) -> None:
+    """Let zero points alone say the type of codes.
+
+    ONNX Runtime makes int8 codes uint8, forgets the attribute that says int8, and then refuses the model.
+    """
+    for node in graph.nodes:
+        if is_op(node, "QuantizeLinear") and len(node.input) > 2 and node.input[2]:
+            for stated in [a for a in node.attribute if a.name == "output_dtype"]:
+                node.attribute.remove(stated)
 
 
 def _make_standard(graph: Graph) -> bool:

@@ -36,10 +36,18 @@ class Depthwise(NamedTuple):
     bias: npt.NDArray[np.int32]
     x_scale: np.float32
 
+    @property
+    def bias_scale(self) -> npt.NDArray[np.float32]:
+        """The scale of the bias: that of the sums, in float32 as ONNX Runtime takes it."""
+        return self.x_scale * self.weight_scale
+
 
 def is_possible(site: Site) -> bool:
     """Say whether :func:`depthwise` finds numbers, without the search for the best of them."""
-    return bool(np.all(np.isfinite(_begun(site).weight_scale)))
+    scales = _begun(site).weight_scale
+    with np.errstate(over="ignore", under="ignore"):
+        products = site.source.scale.max() * scales  # of the sums, and of a bias between conversions
+    return bool(np.all(np.isfinite(scales) & np.isfinite(products) & (products > 0)))
 
 
 class _Begun(NamedTuple):

@@ -37,7 +37,7 @@ class BatchNormInfo:
         None if the graph does not say.
     written : str
         How the graph spells it: ``BatchNormalization``, ``Mul+Add`` and the like, ``QLinearMul+QLinearAdd``, or,
-        lowered, ``QLinearBatchNormalization`` or ``depthwise QLinearConv``.
+        lowered, ``QLinearBatchNormalization``, ``depthwise Conv`` or ``depthwise QLinearConv``.
     reads : str
         The operator and the node that feed it, or ``input`` and its name.
     activation : str

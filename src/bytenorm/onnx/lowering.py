@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import onnx
 
 from .. import _checks
-from . import exact, fused, portable
+from . import exact, fused
 from .byte_nodes import ByteNodes
 from .code_paths import CodePaths
 from .constant_inputs import free_initializers
@@ -21,6 +21,7 @@ from .inspection import is_quantized
 from .model import load_model, without_functions
 from .norms import LOWERED, Norm, find_hidden, find_norms
 from .patterns import Concatenation, Sum, find_patterns
+from .portable import Portable
 from .saturation import warn_of_saturation
 from .unsigned import make_unsigned
 from .weightless import weightless
@@ -28,9 +29,8 @@ from .weightless import weightless
 if TYPE_CHECKING:
     import os
     from collections.abc import Container
-    from types import ModuleType
 
-    from .norms import Site
+    from .norms import QParams, Site
 
 Lowering = Literal["portable", "exact", "fused"]
 
@@ -55,6 +55,14 @@ class Outcome:
     unfused: str = ""
 
 
+class _Way(Protocol):
+    """How a norm is lowered."""
+
+    def obstacle(self, graph: Graph, site: Site, /) -> str: ...
+
+    def replace(self, graph: Graph, site: Site, /) -> QParams: ...
+
+
 def lower(
     model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
 ) -> onnx.ModelProto:
@@ -65,8 +73,9 @@ def lower(
     model : onnx.ModelProto or path
         In QDQ or QOperator format. Not changed.
     lowering : {"portable", "exact", "fused"}
-        ``"portable"`` writes a norm as a depthwise 1x1 ``QLinearConv``: standard ONNX, within one step of the
-        exact result. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
+        ``"portable"`` writes a norm as a depthwise 1x1 convolution, within one step of the exact result: standard
+        ONNX, in QDQ format a ``Conv`` between conversions, of which ONNX Runtime makes the ``QLinearConv`` that it
+        is in QOperator format. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
         :func:`bytenorm.quantized_batch_norm`, fastest where :func:`register` was called, and slower, with the
         same bits, where it was not. ``"fused"`` does so too, and where a norm reads a concatenation or a sum,
         writes one operator for both: fastest of all with :func:`register`. Pieces of a concatenation keep their
@@ -110,8 +119,8 @@ def lower(
     ...         normalized = BatchNormalization (real, weight, bias, bias, weight)
     ...         y = QuantizeLinear (normalized, s, z)
     ...     }''')
-    >>> [node.op_type for node in bno.lower(model).graph.node]
-    ['QLinearConv']
+    >>> [node.op_type for node in bno.lower(model).graph.node if node.op_type != "DequantizeLinear"]
+    ['Conv', 'QuantizeLinear']
     >>> [node.op_type for node in bno.lower(model, lowering="exact").graph.node]
     ['Transpose', 'QLinearBatchNormalization', 'Transpose']
     """
@@ -180,7 +189,7 @@ def lower_graph(
     if lowering == "fused":
         outcomes = _fuse(graph, norms, excluded)
     else:
-        outcomes = _replace(graph, norms, excluded, exact if lowering == "exact" else portable)
+        outcomes = _replace(graph, norms, excluded, exact if lowering == "exact" else Portable.of(graph))
     outcomes += [
         Outcome(label(inner), f"it is in a subgraph of the {outer.op_type} {label(outer)}")
         for inner, outer in find_hidden(graph)
@@ -210,7 +219,7 @@ def _to_lower(graph: Graph, paths: CodePaths) -> list[Norm]:
     return [norm for norm in find_norms(graph, source=paths.source) if not norm.lowered]
 
 
-def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: ModuleType) -> list[Outcome]:
+def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: _Way) -> list[Outcome]:
     outcomes = []
     byte_nodes = ByteNodes(graph)
     for i, norm in enumerate(norms):
@@ -257,10 +266,10 @@ def _fuse(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Out
     return outcomes
 
 
-def _problem(graph: Graph, norm: Norm, excluded: Container[str], way: ModuleType) -> str:
+def _problem(graph: Graph, norm: Norm, excluded: Container[str], way: _Way) -> str:
     """Say why a norm stays in float; empty if it does not."""
     problem = "it is excluded" if norm.name in excluded else norm.problem
-    return problem or _refusal(norm.site()) or str(way.obstacle(graph, norm.site()))
+    return problem or _refusal(norm.site()) or way.obstacle(graph, norm.site())
 
 
 def _sum_alone(norm: Norm) -> str:

@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from .concat_function import CONCAT_OPERATOR
 from .function import DOMAIN, OPERATOR
-from .graph import Graph, attribute, int_list, is_op, label, subgraphs, type_name
+from .graph import Graph, attribute, is_op, label, subgraphs, type_name
+from .qlinear_conv import codes_conv, is_norm
 from .sum_function import ADD_OPERATOR
 
 if TYPE_CHECKING:
@@ -681,16 +682,12 @@ def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
         weight = graph.constant(node.input[weight_at])
         norm.channels = None if weight is None else int(weight.size)
         return norm
-    if is_op(node, "QLinearConv") and len(node.input) > 3:
-        weight = graph.constant(node.input[3])
-        if weight is None or weight.ndim < 3 or weight.shape[1:] != (1,) * (weight.ndim - 1):
-            return None
-        moves = [*(n - 1 for n in int_list(node, "strides") or []), *(int_list(node, "pads") or [])]
-        if attribute(node, "group", 1) != weight.shape[0] or any(moves):
-            return None
-        if weight.shape[0] == 1 and not _has_lowered_norms(graph.model):  # more likely a convolution of its own
-            return None
-        norm = Norm(label(node), "depthwise QLinearConv", [node], node.input[0], node.output[0], lowered=True)
-        norm.channels = int(weight.shape[0])
-        return norm
-    return None
+    conv = codes_conv(graph, node)
+    if conv is None or not is_norm(graph, node, conv):
+        return None
+    channels = attribute(node, "group", 1)
+    # In a model that was not lowered it is more likely a convolution of its own.
+    if (node.op_type == "Conv" or channels == 1) and not _has_lowered_norms(graph.model):
+        return None
+    written = f"depthwise {node.op_type}"
+    return Norm(label(node), written, [node], conv.x.codes, conv.y.codes, channels, lowered=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .graph import Graph, attribute, is_op
+from .graph import Graph, attribute
+from .qlinear_conv import codes_conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,5 +70,6 @@ def _is_windowed(graph: Graph, node: NodeProto) -> bool:
     """Say whether a node is a convolution or a pool, and none that stands for a norm."""
     if node.op_type.removeprefix("QLinear") not in _WINDOWED:
         return False
-    weight = graph.constant(node.input[3]) if is_op(node, "QLinearConv") else None
+    conv = codes_conv(graph, node)
+    weight = None if conv is None else graph.constant(conv.weight.codes)
     return weight is None or weight.size != attribute(node, "group", 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from .formats import has_operators_on_bytes
 from .graph import Graph, is_op
 from .norms import qparams
 
@@ -31,7 +32,7 @@ def make_unsigned(graph: Graph) -> None:
     graph : Graph
         Changed in place.
     """
-    if any(node.op_type.startswith(("QLinear", "QGemm")) for node in graph.nodes):
+    if has_operators_on_bytes(graph):
         return
     for node in graph.nodes:
         # What is quantized of a constant is a weight: int8 is the fast type for it.

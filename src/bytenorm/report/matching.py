@@ -73,9 +73,11 @@ def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
         if node.op_type not in _PLACES and node.op_type.startswith(("QLinear", "QGemm")):
             alone[node.output[0]] = f"where {node.op_type} says what its codes stand for is not known"
         for made, scale_name, zero_name in _eight_bit(node):
-            codes = made if _quantizes(node) else _past_moves(graph, made)
-            name = node.input[0] if _quantizes(node) else codes
-            name = name.removesuffix(OUTPUT).removesuffix(CODES).removesuffix(MADE)
+            codes = _past_moves(graph, made)
+            name = _float_name(codes)
+            # What a conversion reads has the float tensor's name, unless a lowering wrote the conversion.
+            if _quantizes(node) and (name not in order or _float_name(node.input[0]) in order):
+                codes, name = made, _float_name(node.input[0])
             scale, zero_point = (graph.constant(n) if n else np.zeros(1) for n in (scale_name, zero_name))
             if graph.constant(name) is not None:  # a weight
                 continue
@@ -111,6 +113,10 @@ def _past_dropped(reference: Graph, name: str, there: set[str]) -> str:
         return name
     after = reader.output[0]
     return name if {after, after + CODES, after + OUTPUT, after + MADE} & there else after
+
+
+def _float_name(tensor: str) -> str:
+    return tensor.removesuffix(OUTPUT).removesuffix(CODES).removesuffix(MADE)
 
 
 def _past_moves(graph: Graph, codes: str) -> str:

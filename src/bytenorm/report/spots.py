@@ -11,16 +11,19 @@ from ..onnx.concat_function import CONCAT_INPUTS, CONCAT_OPERATOR
 from ..onnx.function import OPERATOR
 from ..onnx.graph import Graph, attribute, is_op
 from ..onnx.norms import PARAMETER_NAMES, Norm, Parameters, QParams, activation_limits, qparams
+from ..onnx.qlinear_conv import codes_conv
 from ..onnx.sum_function import ADD_OPERATOR, add_sum_functions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
 
+    from ..onnx.qlinear_conv import CodesConv, Place
+
     Reals = npt.NDArray[np.float64]
 
 CONVOLUTION = (
-    "A norm written as a depthwise QLinearConv: its own parameters are no longer in the model. The float norm "
+    "A norm written as a depthwise convolution: its own parameters are no longer in the model. The float norm "
     "here is what the convolution computes before it rounds, which is the norm's own to a fraction of a step."
 )
 CUT = (
@@ -100,8 +103,9 @@ def _with_saturation(spot: Spot) -> Spot:
 
 def _lowered(graph: Graph, norm: Norm) -> Spot:
     node = norm.nodes[0]
-    if node.op_type == "QLinearConv":
-        return _convolution(graph, norm)
+    conv = codes_conv(graph, node)
+    if conv is not None:
+        return _convolution(graph, norm, conv)
     relu = bool(attribute(node, "relu", 0))
     axis = -1 if attribute(node, "channels_last", 0) else 1
     parameters_at, target_at = {OPERATOR: (3, 7), CONCAT_OPERATOR: (0, 4), ADD_OPERATOR: (6, 12)}[node.op_type]
@@ -113,7 +117,7 @@ def _lowered(graph: Graph, norm: Norm) -> Spot:
         pieces = (_sum(graph, node),)
     else:
         pieces = (_known(graph, node, 1, node.input[0], "its input"),)
-    target = _known_output(graph, node, target_at)
+    target = _known_output(graph, node, target_at, node.output[0])
     limits = _behind(graph, target)
     floor, ceiling = _real(target, limits)
     gain, shift = _parameters(graph, node, parameters_at).gain_and_shift()
@@ -141,8 +145,8 @@ def _known(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> QPa
     return found
 
 
-def _known_output(graph: Graph, node: NodeProto, at: int) -> QParams:
-    found = _known(graph, node, at, node.output[0], "its output")
+def _known_output(graph: Graph, node: NodeProto, at: int, codes: str) -> QParams:
+    found = _known(graph, node, at, codes, "its output")
     if not found.per_tensor:
         raise NotMeasured("its output is quantized per channel")
     return found
@@ -175,11 +179,10 @@ def _sum(graph: Graph, node: NodeProto) -> QParams:
     return _known(graph, node, 10, node.output[1], "its sum")
 
 
-def _convolution(graph: Graph, norm: Norm) -> Spot:
+def _convolution(graph: Graph, norm: Norm, conv: CodesConv) -> Spot:
     """Return a norm as the portable lowering writes it."""
-    node = norm.nodes[0]
-    source = _known(graph, node, 1, node.input[0], "its input")
-    names = (node.input[3], node.input[4], node.input[5], node.input[8] if len(node.input) > 8 else "")
+    source, target = _known(graph, *conv.x, "its input"), _known_output(graph, *conv.y)
+    names = (conv.weight.codes, *_scale_and_zero_point(conv.weight), conv.bias)
     weight, scale, zero_point, bias = (graph.constant(name) if name else np.zeros(1) for name in names)
     if weight is None or scale is None or zero_point is None or bias is None or not source.per_tensor:
         raise NotMeasured("its numbers are not constant")
@@ -189,7 +192,6 @@ def _convolution(graph: Graph, norm: Norm) -> Spot:
     step = scale.astype(np.float64).ravel()
     gain = channels * (weight.astype(np.float64).ravel() - zero_point.astype(np.float64).ravel()) * step
     shift = channels * bias.astype(np.float64).ravel() * step * source.scalars[0]
-    target = _known_output(graph, node, 6)
     limits = _behind(graph, target)
     floor, ceiling = _real(target, limits)
     activation = "Clip" if limits != (None, None) else ""
@@ -207,6 +209,12 @@ def _convolution(graph: Graph, norm: Norm) -> Spot:
         1,
         limits,
     )
+
+
+def _scale_and_zero_point(place: Place) -> tuple[str, str]:
+    """Return the names of a quantization; the second is empty where there is none."""
+    names = [*place.node.input, ""]
+    return names[place.at], names[place.at + 1]
 
 
 def _behind(graph: Graph, made: QParams) -> tuple[int | None, int | None]:
