@@ -13,7 +13,10 @@ MOST = 256  # samples that are used, spread evenly
 # standard errors. With a whole one a sample whose error is larger than that of all others together, as is usual
 # behind a Softmax, could not count: its gain is just one standard error.
 _GAIN = 0.01
-_SURE = 0.5
+SURE = 0.5
+# And a sample's error has to be less on average in decibels, too: one large error is not all that counts. What is below
+# this share of the mean error does not.
+_NOTHING = 0.01
 
 
 def too_few(samples: int) -> str:
@@ -52,10 +55,10 @@ def as_table(batches: list[list[np.ndarray]]) -> np.ndarray | None:
     return table if np.all(np.isfinite(table)) else None
 
 
-def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:
+def is_better(errors: np.ndarray | None, before: np.ndarray | None, sure: float = SURE) -> bool:
     """Say whether errors are smaller than others on the same samples, by more than chance makes them.
 
-    Each output counts as much as its error did before.
+    Each output counts as much as its error did before. `sure` is how many standard errors the gain has to have.
     """
     if errors is None or before is None or errors.shape != before.shape:
         return False
@@ -66,7 +69,9 @@ def is_better(errors: np.ndarray | None, before: np.ndarray | None) -> bool:
     # An output that had no error must not get one.
     if np.any(errors.sum(axis=0)[total == 0] > 0):
         return False
-    gains = (before - errors) @ weights
-    gain, n = gains.sum(), len(gains)
+    old, new = before @ weights, errors @ weights  # the old ones add up to 1
+    gains, n = old - new, len(old)
     error = gains.std(ddof=1) * math.sqrt(n) if n > 1 else 0.0
-    return bool(gain > max(_GAIN, _SURE * error))
+    floor = _NOTHING / n
+    typical = np.mean(np.log((old + floor) / (new + floor)))
+    return bool(gains.sum() > max(_GAIN, sure * error) and typical > 0)
