@@ -14,8 +14,8 @@ MOST = 256  # samples that are used, spread evenly
 # behind a Softmax, could not count: its gain is just one standard error.
 _GAIN = 0.01
 SURE = 0.5
-# And a sample's error has to be less on average in decibels, too: one large error is not all that counts. What is below
-# this share of the mean error does not.
+# And a sample's error has to be less on average in decibels, too: one large error is not all that counts. What is
+# below this share of the mean error does not.
 _NOTHING = 0.01
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .judging import Batch, Judge, Samples
 
 
+_NO_NEARER = "it does not bring the outputs nearer to the float network's"
+_BY_CHANCE = "it brings the outputs no nearer to the float network's than chance may"
 REESTIMATION = "re-estimation"
 NOTE = "bytenorm.correction"  # what a model's metadata calls the steps that were tried
 # Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
@@ -39,8 +41,8 @@ RANGES: tuple[Way, ...] = (
     ("percentile 99.99", lambda found: found.by_percentile(99.99)),
     ("least squared error", Distribution.by_least_error),
 )
-# Standard errors that a gain by ranges has to have. They cut off what is rare, and that may not be among the samples
-# kept aside: with half of one, 32 sounds cost a pitch tracker 1.8 dB.
+# Standard errors that a gain by ranges has to have. They cut off what is rare, and that may not be among the
+# samples kept aside: with half of one, 32 sounds cost a pitch tracker 1.8 dB.
 SURE_OF_RANGES = 2.0
 
 
@@ -275,7 +277,8 @@ class Tuning:
         taken = is_better(errors, self._errors, sure)
         if taken:
             self.graph, self._errors = graph, errors
-        why = "" if taken else "it does not bring the outputs nearer to the float network's"
+        nearer = before is not None and after is not None and after > before
+        why = "" if taken else _BY_CHANCE if nearer else _NO_NEARER
         self._tried.append(Step(name, taken, why, before, after, tuple(made) if taken else ()))
         return taken
 
