@@ -104,6 +104,17 @@ class RandomGraph(Paths):
                           slope=slope, norm=True, arithmetic=n.arithmetic)  # fmt: skip
             first = made.name
             self.add(made)
+        if self.one_in(6):  # and another one moves it first
+            pools = may_pool and self.one_in(2)
+            window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]} if pools else {}
+            name = self.node("MaxPool" if pools else "Identity", [n.real], self.fresh("m"), **window)
+            steps = [*n.steps, ("pool",)] if pools else n.steps
+
+            def moved(relaxed, *arrays):
+                return [y for x in real.make(relaxed, *arrays) for y in stepwise(x, steps, n.inner, relaxed)]
+
+            self.add(Tensor(self.quantize(name, out), out, real.shape, real.parents, moved, slope=slope, norm=True,
+                            arithmetic=n.arithmetic))  # fmt: skip
         return made
 
     def pool(self, n):
@@ -342,7 +353,9 @@ class RandomGraph(Paths):
         for _ in range(int(self.rng.integers(0, 3))):
             self.input(self.tensors[0].shape[1] if self.one_in(2) else None)
         for _ in range(int(self.rng.integers(2, 7))):
-            self.pick(*[self.norm] * 3, self.sum, self.concat, self.transposed, self.branch, self.averages)()
+            self.pick(
+                *[self.norm] * 3, self.sum, self.concat, self.transposed, self.branch, self.averages, self.narrowed
+            )()
         self.norm()
         read = {name for node in self.nodes for name in node.input}
         fed = {v.name for v in self.inputs}

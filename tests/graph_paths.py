@@ -49,6 +49,22 @@ class Paths(Drawing):
         self.hidden.append(Tensor(name, q, real.shape, real.parents, made))
         self.outputs.append((name, q.dtype, real.shape))
 
+    def narrowed(self):
+        """Add codes cut off at both ends, as 7 and 4 bits are written, and perhaps moved."""
+        tensor = self.some(lambda t: t.q.per_tensor)
+        if tensor is None or self.opset < 13 or 0 in tensor.shape:
+            return None
+        info = np.iinfo(tensor.q.dtype)
+        limits = [np.asarray(end, tensor.q.dtype) for end in (info.min + 31, info.max - 47)]
+        names = [self.constant(limit) if self.one_in(2) else "" for limit in limits]
+        low, high = (tensor.q.real(limit) if name else sign * np.inf
+                     for limit, name, sign in zip(limits, names, (-1, 1), strict=True))  # fmt: skip
+        name = self.node("Clip", [tensor.name, *names], self.fresh("q"))
+        if self.one_in(3):
+            name = self.node("Identity", [name], self.fresh("q"))
+        made = lambda _relaxed, x: [np.clip(x, low, high)]  # noqa: E731
+        return self.add(Tensor(name, tensor.q, tensor.shape, [(tensor, tensor.q)], made))
+
     def leaf(self, tensor):
         q = self.reading(tensor)
         low, high = self.span(tensor, q)

@@ -63,12 +63,12 @@ def with_arrays(text, arrays):
     return model
 
 
-def model_of(text, byte=np.uint8, opset=17, outputs=(), behind="", out="A,B,C,D"):
+def model_of(text, byte=np.uint8, opset=17, outputs=(), behind="", out="A,B,C,D", **more):
     """Return a model of a norm `n` of what a text makes: `m` of the numbers a, b, e and f."""
     arrays = quantization(byte) | {
         "low": np.float32(-0.06), "high": np.float32(2.4), "shape": np.int64([0, 4, 6, 6]),
         "four": np.int64([4]),
-    }  # fmt: skip
+    } | more  # fmt: skip
     kind = "uint8" if byte == np.uint8 else "int8"
     dims = f"{kind}[N,4,6,6]"
     start = f"""<ir_version: 8, opset_import: ["": {opset}]>
@@ -177,6 +177,30 @@ def test_two_norms_share_what_they_read():
             assert np.abs(want.astype(int) - got).max() <= 1
 
 
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_what_a_norm_makes_goes_several_ways(lowering):
+    """To codes at once, in another shape, and the largest of some: one conversion is enough."""
+    ways = """r = Relu(n) y = QuantizeLinear(r, sy, zy) h = Flatten(r) g = Reshape(h, shape)
+        p = MaxPool<kernel_shape = [2, 2]>(g) v = QuantizeLinear(p, sy, zy) w = QuantizeLinear(h, sy, zy)"""
+    model = model_of("m = Identity(a)", behind=ways)
+    for name, rank in (("v", 4), ("w", 2)):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * rank))
+    made, (outcome,) = lower_with_report(model, lowering=lowering)
+    assert outcome.problem == ""
+    assert [node.op_type for node in made.graph.node].count("QuantizeLinear") == (lowering == "portable")
+    for want, got in zip(run(model, stock=True), run(made), strict=True):
+        assert want.shape == got.shape
+        assert np.abs(want.astype(int) - got).max() <= 1
+
+
+def test_ways_to_codes_of_several_quantizations():
+    ways = "y = QuantizeLinear(n, sy, zy) h = Flatten(n) w = QuantizeLinear(h, sa, zy)"
+    model = model_of("m = Identity(a)", behind=ways)
+    model.graph.output.append(helper.make_tensor_value_info("w", TensorProto.UINT8, [None, None]))
+    (norm,) = bno.inspect(model).norms
+    assert norm.problem == "its output is also read in float, by Flatten h"
+
+
 REFUSED = {
     "the Sigmoid m is in float": "m = Sigmoid(a)",
     "the Sigmoid i is in float": "i = Sigmoid(a) m = Relu(i)",
@@ -278,3 +302,21 @@ def test_channels_last():
         made, (outcome,) = lower_with_report(model, lowering=lowering)
         assert outcome.problem == ""
         assert np.abs(bno.session(made).run(None, x)[0] - want).max() <= 1
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_codes_that_are_cut_off(lowering):
+    """As brevitas writes 7 and 4 bits: a Clip of codes. They become uint8 with all the rest."""
+    ways = """r = Relu(n) y = QuantizeLinear(r, sy, zy) c = Clip(y, none, most) t = Transpose(c)
+        v = DequantizeLinear(t, sy, zy)"""
+    text = """g = DequantizeLinear(qa, sa, za) q = QuantizeLinear(g, sa, zi) i = Clip(q, least)
+        m = DequantizeLinear(i, sa, zi)"""
+    arrays = {"none": np.uint8(60), "most": np.uint8(180), "zi": np.int8(-8), "least": np.int8(-64)}
+    model = model_of(text, behind=ways, **arrays)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("v", TensorProto.FLOAT, [None] * 4))
+    (want,) = run(model, stock=True)
+    for keep in (False, True):
+        made, (outcome,) = lower_with_report(model, lowering=lowering, keep_int8=keep)
+        assert outcome.problem == ""
+        assert not norms_in_float(made)
+        assert np.abs(run(made)[0] - want).max() < 1.01 * STEP

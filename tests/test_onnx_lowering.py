@@ -760,8 +760,8 @@ LEFT = {
     "uint8 in and int8 out, which QLinearConv does not mix, read by an output of the model": (
         lambda rng: qdq_model(random_norm(rng, y_type=np.int8))[0], "norm", ["portable"],
     ),
-    "int8 in and uint8 out, which QLinearConv does not mix, read by MaxPool pool": (
-        lambda rng: mixed_with_reader(rng, "MaxPool"), "norm", ["portable"],
+    "int8 in and uint8 out, which QLinearConv does not mix, read by Cast cast": (
+        lambda rng: mixed_with_reader(rng, "Cast"), "norm", ["portable"],
     ),
     "int8 in and uint8 out, which QLinearConv does not mix, read by DequantizeLinear other": (
         lambda rng: mixed_with_reader(rng, "DequantizeLinear"), "norm", ["portable"],
@@ -780,14 +780,13 @@ UNUSABLE = (
 
 def mixed_with_reader(rng, op):
     model = start(rng, x_type=np.int8)
-    if op == "MaxPool":
-        reader = helper.make_node(op, ["y"], ["other"], name="pool", kernel_shape=[1, 1])
+    if op == "Cast":
+        reader = helper.make_node(op, ["y"], ["other"], name="cast", to=TensorProto.FLOAT)
     else:  # with another scale than that of the QuantizeLinear before it
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
         reader = helper.make_node(op, ["y", "one", "y_zero_point"], ["other"], name="other")
     model.graph.node.append(reader)
-    kind = TensorProto.UINT8 if op == "MaxPool" else TensorProto.FLOAT
-    model.graph.output.append(helper.make_tensor_value_info("other", kind, ["n", 6, "h", "w"]))
+    model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["n", 6, "h", "w"]))
     return model
 
 

@@ -158,6 +158,8 @@ class CodePaths:
     def _joined(self, node: NodeProto, axis: int | None, depth: int) -> QParams:
         what, along = f"the Concat {label(node)}", self._along(node)
         parts = tuple(self._codes(part, axis, depth) for part in node.input)
+        if len(parts) == 1:
+            return parts[0]
         if len({part.signed for part in parts}) > 1:
             self.mixes = True
             raise _None(f"{what} joins uint8 and int8")

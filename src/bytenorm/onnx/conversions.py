@@ -99,14 +99,15 @@ def _merge(graph: Graph) -> bool:
 
 
 def _convert_before_moving(graph: Graph, norm: Norm) -> bool:
-    """Let what moves a norm's results, before they are quantized, move codes: norm, moves, QuantizeLinear."""
+    """Let what moves a norm's results, before they are quantized, move codes: norm, moves, QuantizeLinear.
+
+    Several may move them, each for a QuantizeLinear of its own, if these are equal.
+    """
     moves: list[NodeProto] = []
     activation = None
     tensor = norm.output
-    while True:
-        node = graph.only_reader(tensor)
-        if node is None or tensor != node.input[0]:
-            return False
+    node = graph.only_reader(tensor)
+    while node is not None and node.input[0] == tensor:
         if _moves_bytes(graph, node):
             moves.append(node)
         elif activation is None and activation_limits(graph, node) is not None:
@@ -114,26 +115,62 @@ def _convert_before_moving(graph: Graph, norm: Norm) -> bool:
         else:
             break
         tensor = node.output[0]
-    q = qparams(graph, node, 1, node.output[0], "")[0] if is_op(node, "QuantizeLinear") else None
-    if not moves or q is None or not q.per_tensor:
+        node = graph.only_reader(tensor)
+    quantizers = _ways_to_codes(graph, tensor, moves)
+    found = [qparams(graph, node, 1, node.output[0], "")[0] for node in quantizers]
+    q = found[0] if found else None
+    if not moves or q is None or not all(q.equals(other) for other in found if other) or None in found:
         return False
-    changed = [*moves, node] + ([activation] if activation is not None else [])
-    for one in changed:
+    if not q.per_tensor:
+        return False
+    for one in [*moves, *quantizers, *([activation] if activation is not None else [])]:
         graph.remove(one)
         one.name = label(one)
-    last, codes = norm.output, node.output[0]
+    last = norm.output
+    before: dict[str, str] = {}
     if activation is not None:
+        before[activation.output[0]] = activation.input[0]  # the codes are those behind it
         activation.input[0], activation.output[0] = last, graph.new_name(f"{norm.output}/activated")
         graph.add(activation)
         last = activation.output[0]
-    node.input[0], node.output[0] = last, graph.new_name(f"{norm.output}/codes")
-    graph.add(node)
-    last = node.output[0]
+    codes: dict[str, str] = {before.get(node.input[0], node.input[0]): node.output[0] for node in quantizers}
+
+    def codes_of(real: str) -> str:
+        real = before.get(real, real)
+        if real not in codes:
+            codes[real] = graph.new_name(f"{real}/codes")
+        return codes[real]
+
+    quantizers[0].input[0], quantizers[0].output[0] = last, codes_of(norm.output)
+    graph.add(quantizers[0])
     for one in moves:
-        one.input[0], one.output[0] = last, codes if one is moves[-1] else graph.new_name(f"{one.output[0]}/codes")
+        one.input[0], one.output[0] = codes_of(one.input[0]), codes_of(one.output[0])
         graph.add(one)
-        last = one.output[0]
     return True
+
+
+def _ways_to_codes(graph: Graph, tensor: str, moves: list[NodeProto]) -> list[NodeProto]:
+    """Return each QuantizeLinear that reads a tensor, moved or not; none if anything else reads it.
+
+    What moves it is put behind `moves`, in order.
+    """
+    quantizers = []
+    waiting = [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        if graph.is_read_elsewhere(tensor):
+            return []
+        for node in graph.readers(tensor):
+            if list(node.input).count(tensor) > 1 or node.input[0] != tensor:
+                return []
+            if is_op(node, "QuantizeLinear"):
+                quantizers.append(node)
+            elif _moves_bytes(graph, node):
+                moves.append(node)
+                waiting.append(node.output[0])
+            else:
+                return []
+    return quantizers
 
 
 def _moves_bytes(graph: Graph, node: NodeProto) -> bool:

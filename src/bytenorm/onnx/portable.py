@@ -17,12 +17,12 @@ from onnx import TensorProto
 
 from .depthwise import depthwise, is_possible
 from .formats import has_operators_on_bytes
-from .graph import Graph, is_op, label, opset_of
+from .graph import Graph, label, opset_of
 from .open_axes import open_axes
+from .unsigned import reached
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from onnx import NodeProto
 
     from .norms import QParams, Site
 
@@ -52,10 +52,10 @@ class Portable:
             return "its numbers are too large for the scales of a QLinearConv"
         if source.signed == target.signed:
             return ""
-        readers = graph.readers(target.codes)
-        stubborn = [r for r in readers if not _undoes(graph, r, target)]
-        if graph.is_read_elsewhere(target.codes) or stubborn:
-            reader = f"{stubborn[0].op_type} {label(stubborn[0])}" if stubborn else "an output of the model"
+        readers = reached(graph, target)
+        if readers.leaves or readers.stubborn is not None:
+            stubborn = readers.stubborn
+            reader = f"{stubborn.op_type} {label(stubborn)}" if stubborn is not None else "an output of the model"
             kinds = ["int8" if q.signed else "uint8" for q in (source, target)]
             return f"{kinds[0]} in and {kinds[1]} out, which QLinearConv does not mix, read by {reader}"
         return ""
@@ -74,8 +74,8 @@ class Portable:
         zero_point = np.asarray(int(target.zero_point.ravel()[0]) + moved, byte)
         y_zero_point = constant("y_zero_point", zero_point)
         if moved:
-            _tell_readers(graph, target.codes, y_zero_point)
-            graph.change_type(target.codes, TensorProto.INT8 if source.signed else TensorProto.UINT8)
+            data_type = TensorProto.INT8 if source.signed else TensorProto.UINT8
+            reached(graph, target).shift(graph, moved, y_zero_point, data_type)
 
         numbers = depthwise(site)
         assert numbers is not None  # obstacle() has looked
@@ -144,23 +144,3 @@ def _make_between_conversions(graph: Graph, name: str, inputs: list[str], y: str
         graph.make("DequantizeLinear", constants, real[what], f"{name}/{what}/DequantizeLinear", axis=0)
     graph.make("Conv", [real["x"], real["weight"], real["bias"]], real["y"], f"{name}/Conv", **attributes)
     graph.make("QuantizeLinear", [real["y"], *y_quantization], y, f"{name}/y/QuantizeLinear")
-
-
-def _undoes(graph: Graph, reader: NodeProto, target: QParams) -> bool:
-    """Say whether a node is the DequantizeLinear that belongs to a quantization."""
-    if not is_op(reader, "DequantizeLinear") or reader.input[0] != target.codes:
-        return False
-    scale = graph.constant(reader.input[1])
-    zero_point = graph.constant(reader.input[2]) if len(reader.input) > 2 and reader.input[2] else np.zeros(1)
-    return (
-        scale is not None
-        and zero_point is not None
-        and np.array_equal(scale.ravel(), target.scale.ravel())
-        and np.array_equal(zero_point.ravel(), target.zero_point.ravel())
-    )
-
-
-def _tell_readers(graph: Graph, codes: str, zero_point: str) -> None:
-    """Let the conversions that read these codes take them for the other type of bytes."""
-    for reader in graph.readers(codes):
-        graph.set_input(reader, 2, zero_point)

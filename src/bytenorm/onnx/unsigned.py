@@ -7,11 +7,13 @@ around it would fall back to float, three times as slow as the whole network was
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
+from .code_paths import MOVES
 from .formats import has_operators_on_bytes
 from .graph import Graph, is_op
 from .norms import qparams
@@ -22,10 +24,73 @@ if TYPE_CHECKING:
     from .norms import QParams
 
 
+@dataclass
+class Reached:
+    """Where codes go: conversions that undo theirs, Clips of codes by constants, and what only moves them.
+
+    `stubborn` is the first node that reads them in another way, `leaves` whether they leave the graph.
+    """
+
+    tensors: list[str] = field(default_factory=list)
+    undo: list[NodeProto] = field(default_factory=list)
+    clips: list[NodeProto] = field(default_factory=list)
+    stubborn: NodeProto | None = None
+    leaves: bool = False
+
+    def shift(self, graph: Graph, by: int, zero_point: str, data_type: int) -> None:
+        """Let these nodes take the codes for others, `by` higher, of another type, with this zero point."""
+        byte = np.uint8 if data_type == TensorProto.UINT8 else np.int8
+        for node in self.undo:
+            graph.set_input(node, 2, zero_point)
+        for node in self.clips:
+            for at, limit in enumerate(node.input[1:3], 1):
+                if limit:
+                    value = graph.constant(limit)
+                    assert value is not None  # it was looked at
+                    moved = np.asarray(value.astype(np.int16) + by, byte)
+                    graph.set_input(node, at, graph.add_constant(f"{limit}/moved", moved))
+        for tensor in self.tensors:
+            graph.change_type(tensor, data_type)
+
+
+def reached(graph: Graph, q: QParams) -> Reached:
+    """Find where codes go, over nodes that may as well work on other codes.
+
+    Parameters
+    ----------
+    graph : Graph
+        Not changed.
+    q : QParams
+        Of the codes, per tensor.
+    """
+    found = Reached()
+    waiting = [q.codes]
+    while waiting:
+        tensor = waiting.pop()
+        found.tensors.append(tensor)
+        found.leaves = found.leaves or graph.is_read_elsewhere(tensor)
+        for node in graph.readers(tensor):
+            if is_op(node, "DequantizeLinear") and _undoes(graph, node, q, tensor):
+                found.undo.append(node)
+            elif (
+                is_op(node, "Clip")
+                and node.input[0] == tensor
+                and all(graph.constant(limit) is not None for limit in node.input[1:3] if limit)
+            ):
+                found.clips.append(node)
+                waiting.append(node.output[0])
+            elif is_op(node, *MOVES) and node.input[0] == tensor and not any(node.output[1:]):
+                waiting.append(node.output[0])
+            else:
+                found.stubborn = found.stubborn or node
+    return found
+
+
 def make_unsigned(graph: Graph) -> None:
     """Rewrite every int8 tensor that QuantizeLinear makes and only its own DequantizeLinear reads.
 
-    A graph with operators on bytes is left alone: there the types of neighbours are written down in many places.
+    Between the two may be what moves codes or cuts them off. A graph with operators on bytes is left alone: there
+    the types of neighbours are written down in many places.
 
     Parameters
     ----------
@@ -39,22 +104,21 @@ def make_unsigned(graph: Graph) -> None:
         if not is_op(node, "QuantizeLinear") or graph.constant(node.input[0]) is not None:
             continue
         q, _ = qparams(graph, node, 1, node.output[0], "")
-        if q is None or not q.per_tensor or not q.signed or graph.is_read_elsewhere(node.output[0]):
+        if q is None or not q.per_tensor or not q.signed:
             continue
-        readers = graph.readers(node.output[0])
-        if not all(_undoes(graph, reader, q) for reader in readers):
+        readers = reached(graph, q)
+        if readers.stubborn is not None or readers.leaves:
             continue
         zero_point = np.asarray(q.zero_point.astype(np.int16) + 128, np.uint8)
         moved = graph.add_constant(f"{node.output[0]}/unsigned_zero_point", zero_point)
-        for n in (node, *readers):
-            graph.set_input(n, 2, moved)
+        graph.set_input(node, 2, moved)
+        readers.shift(graph, 128, moved, TensorProto.UINT8)
         for a in [a for a in node.attribute if a.name == "output_dtype"]:  # the zero point says it
             node.attribute.remove(a)
-        graph.change_type(node.output[0], TensorProto.UINT8)
 
 
-def _undoes(graph: Graph, reader: NodeProto, q: QParams) -> bool:
-    if not is_op(reader, "DequantizeLinear") or reader.input[0] != q.codes:
+def _undoes(graph: Graph, reader: NodeProto, q: QParams, codes: str) -> bool:
+    if reader.input[0] != codes:
         return False
-    read, _ = qparams(graph, reader, 1, q.codes, "")
+    read, _ = qparams(graph, reader, 1, codes, "")
     return read is not None and read.equals(q)
