@@ -157,21 +157,23 @@ def test_the_last_batches_are_given_up_where_memory_is_short(monkeypatch):
 @pytest.mark.parametrize(
     ("before", "after", "sure", "better"),
     [
-        ([[4.0], [4.2], [3.9], [4.1]], [[3.0], [3.2], [2.9], [3.2]], 0.5, True),
-        ([[4.0], [4.2], [3.9], [4.1]], [[3.0], [3.2], [2.9], [3.2]], 2.0, True),
-        ([[4.0], [4.2], [3.9], [4.1]], [[3.98], [4.18], [3.88], [4.08]], 0.5, False),  # by half a per cent
-        ([[4.0], [4.2], [3.9], [4.1]], [[1.0], [4.3], [3.8], [4.0]], 0.5, True),  # one standard error
-        ([[4.0], [4.2], [3.9], [4.1]], [[1.0], [4.3], [3.8], [4.0]], 2.0, False),
+        ([[4.0], [4.2], [3.9], [4.1]], [[3.0], [3.2], [2.9], [3.2]], 0, True),
+        ([[4.0], [4.2], [3.9], [4.1]], [[3.0], [3.2], [2.9], [3.2]], 2, True),
+        ([[4.0], [4.2], [3.9], [4.1]], [[3.98], [4.18], [3.88], [4.08]], 0, False),  # by half a per cent
+        ([[4.0], [4.2], [3.9], [4.1]], [[1.0], [4.3], [3.8], [4.0]], 0, True),  # one standard error
+        ([[4.0], [4.2], [3.9], [4.1]], [[1.0], [4.3], [3.8], [4.0]], 2, False),
         # One sample has all of the gain, and the others lose.
-        ([[90.0], [3.0], [3.0], [4.0]], [[50.0], [9.0], [9.0], [9.0]], 0.5, False),
-        ([[90.0], [3.0], [3.0], [4.0]], [[50.0], [3.1], [3.1], [4.1]], 0.5, True),
-        ([[90.0], [0.0], [0.0], [0.0]], [[50.0], [1e-9], [1e-9], [1e-9]], 0.5, True),  # next to no loss
-        ([[4.0, 1.0], [4.0, 1.0]], [[2.0, 1.0], [2.0, 1.0]], 0.5, True),
-        ([[4.0, 1.0], [4.0, 1.0]], [[2.0, 2.0], [2.0, 2.0]], 0.5, False),  # outputs count alike
-        ([[4.0, 0.0], [4.0, 0.0]], [[2.0, 1e-9], [2.0, 0.0]], 0.5, False),  # one that was right
-        ([[0.0], [0.0]], [[0.0], [0.0]], 0.5, False),
-        ([[4.0]], [[2.0]], 2.0, True),  # nothing is known of chance
-        ([[4.0], [4.0]], [[2.0]], 0.5, False),
+        ([[90.0], [3.0], [3.0], [4.0]], [[50.0], [9.0], [9.0], [9.0]], 0, False),
+        ([[90.0], [3.0], [3.0], [4.0]], [[50.0], [3.1], [3.1], [4.1]], 0, True),
+        ([[90.0], [0.0], [0.0], [0.0]], [[50.0], [1e-9], [1e-9], [1e-9]], 0, True),  # next to no loss
+        # Half of the standard error, though in decibels it is clear.
+        ([[90.0], [3.0], [3.0], [4.0]], [[99.0], [1.0], [1.0], [1.0]], 0, False),
+        ([[4.0, 1.0], [4.0, 1.0]], [[2.0, 1.0], [2.0, 1.0]], 0, True),
+        ([[4.0, 1.0], [4.0, 1.0]], [[2.0, 2.0], [2.0, 2.0]], 0, False),  # outputs count alike
+        ([[4.0, 0.0], [4.0, 0.0]], [[2.0, 1e-9], [2.0, 0.0]], 0, False),  # one that was right
+        ([[0.0], [0.0]], [[0.0], [0.0]], 0, False),
+        ([[4.0]], [[2.0]], 2, True),  # nothing is known of chance
+        ([[4.0], [4.0]], [[2.0]], 0, False),
     ],
 )
 def test_when_errors_are_smaller_by_more_than_chance(before, after, sure, better):
@@ -182,7 +184,7 @@ def test_ranges_have_to_be_surer(monkeypatch):
     asked = []
     monkeypatch.setattr(steps, "is_better", lambda *args: asked.append(args[2]) or False)
     quantize_with_report(network(), samples(64))
-    assert asked == [2.0, 0.5]
+    assert asked == [2, 0]
 
 
 def test_what_helps_is_taken():

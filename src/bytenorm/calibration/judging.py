@@ -13,8 +13,8 @@ MOST = 256  # samples that are used, spread evenly
 # standard errors. With a whole one a sample whose error is larger than that of all others together, as is usual
 # behind a Softmax, could not count: its gain is just one standard error.
 _GAIN = 0.01
-SURE = 0.5
-# And a sample's error has to be less on average in decibels, too: one large error is not all that counts. What is
+_SURE = 0.5
+# And a sample's error has to be less in decibels on average, too: one large error is not all that counts. What is
 # below this share of the mean error does not.
 _NOTHING = 0.01
 
@@ -55,10 +55,11 @@ def as_table(batches: list[list[np.ndarray]]) -> np.ndarray | None:
     return table if np.all(np.isfinite(table)) else None
 
 
-def is_better(errors: np.ndarray | None, before: np.ndarray | None, sure: float = SURE) -> bool:
+def is_better(errors: np.ndarray | None, before: np.ndarray | None, sure: float = 0.0) -> bool:
     """Say whether errors are smaller than others on the same samples, by more than chance makes them.
 
-    Each output counts as much as its error did before. `sure` is how many standard errors the gain has to have.
+    Each output counts as much as its error did before. `sure` is how many standard errors the mean gain in
+    decibels has to have.
     """
     if errors is None or before is None or errors.shape != before.shape:
         return False
@@ -70,8 +71,11 @@ def is_better(errors: np.ndarray | None, before: np.ndarray | None, sure: float 
     if np.any(errors.sum(axis=0)[total == 0] > 0):
         return False
     old, new = before @ weights, errors @ weights  # the old ones add up to 1
-    gains, n = old - new, len(old)
-    error = gains.std(ddof=1) * math.sqrt(n) if n > 1 else 0.0
-    floor = _NOTHING / n
-    typical = np.mean(np.log((old + floor) / (new + floor)))
-    return bool(gains.sum() > max(_GAIN, sure * error) and typical > 0)
+    floor = _NOTHING / len(old)
+    gains, logs = old - new, np.log((old + floor) / (new + floor))
+    return bool(gains.sum() > max(_GAIN, _SURE * _error(gains)) and logs.sum() > sure * _error(logs))
+
+
+def _error(numbers: np.ndarray) -> float:
+    """Return the standard error of a sum; none is known of one number."""
+    return float(numbers.std(ddof=1)) * math.sqrt(len(numbers)) if len(numbers) > 1 else 0.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from ...calibration.judging import SURE, is_better
+from ...calibration.judging import is_better
 from ..apart import may_be_fatal, runner
 from ..graph import Graph
 from ..static_quantizer import stage
@@ -41,8 +41,8 @@ RANGES: tuple[Way, ...] = (
     ("percentile 99.99", lambda found: found.by_percentile(99.99)),
     ("least squared error", Distribution.by_least_error),
 )
-# Standard errors that a gain by ranges has to have. They cut off what is rare, and that may not be among the
-# samples kept aside: with half of one, 32 sounds cost a pitch tracker 1.8 dB.
+# Standard errors that the mean gain by ranges, in decibels, has to have. They cut off what is rare, and that may not
+# be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others lost 1.8 dB.
 SURE_OF_RANGES = 2.0
 
 
@@ -261,7 +261,7 @@ class Tuning:
         change: Callable[[Graph, Samples], object],
         start: Graph,
         made: Sequence[Correction] = (),
-        sure: float = SURE,
+        sure: float = 0.0,
     ) -> bool:
         """Change a copy of a network, and take it if it is nearer to the float one than what there is."""
         assert self._judge is not None
