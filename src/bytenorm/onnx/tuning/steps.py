@@ -41,8 +41,9 @@ RANGES: tuple[Way, ...] = (
     ("percentile 99.99", lambda found: found.by_percentile(99.99)),
     ("least squared error", Distribution.by_least_error),
 )
-# Standard errors that the mean gain by ranges, in decibels, has to have. They cut off what is rare, and that may not
-# be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others lost 1.8 dB.
+# Standard errors that the mean gain by ranges, in decibels, has to have. They cut off what is rare, and
+# that may not be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others
+# lost 1.8 dB.
 SURE_OF_RANGES = 2.0
 
 
