@@ -538,6 +538,7 @@ def test_command_for_programs(place, capsys):
         "model": "small.onnx",
         "output": "out.html",
         "data": "data.npz",
+        "correction": None,
         "samples": 40,
         "norms": [norm.to_dict() for norm in wanted.norms],
         "left_out": [],

@@ -129,9 +129,10 @@ def test_page_and_picture(images):
     network = load_model(bno.digits_model())
     made = bno.quantize(network, [{"image": images[::100]}], fast=True)
     report = gather(made, [{"image": images[7::500]}], reference=network)
-    picture = ElementTree.fromstring(draw_drift(report.drift))
+    named = [one.name for one in report.findings.found]
+    picture = ElementTree.fromstring(draw_drift(report.drift, named))
     marks = [e.text for e in picture.iter("{http://www.w3.org/2000/svg}text") if e.get("class") == "m"]
-    assert marks == ["1", "2", "3"]
+    assert marks == ["1", "2", "3"][: len(named)]
     text = page(report, model="m", data="d")
     assert '<h2 id="losses">Where accuracy is lost</h2>' in text
     assert all(one.name in text for one in report.drift)
@@ -175,6 +176,12 @@ def test_command_with_the_float_model(images, tmp_path, monkeypatch, capsys):
     assert {"drift", "unmatched", *found["drift"][0]} <= set(re.findall(r"\w+", text[text.index("\n--json:\n") :]))
     assert main([*given[:-1], "--force"]) == 0
     assert "not compared: 14 tensors" in capsys.readouterr().out
+
+
+def test_a_quantized_model_in_place_of_the_float_one(images):
+    made = bno.quantize(bno.digits_model(), [{"image": images[::100]}], fast=True)
+    with pytest.raises(ValueError, match=r"^reference: wanted a float model, got a quantized one: is it"):
+        gather(made, [{"image": images[:8]}], reference=made)
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------

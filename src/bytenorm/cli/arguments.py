@@ -185,7 +185,15 @@ REPORT_EPILOG = """\
   also drift: each 8-bit tensor, in the network's order, with name, kind and
   nodes (what makes it in the float model), snr_db (accumulated), own_snr_db,
   what the own error is made of (clipped, rounded, moved, computed: shares
-  from 0 to 1) and problem; and unmatched: each with name and problem
+  from 0 to 1) and problem; unmatched: each with name and problem; and
+  findings: snr_db (of the outputs), samples, tried (tensors that were put in
+  float, one by one), found: each with name, cause (range, rounding, mean or
+  weights), share (of its own error), option (of bytenorm quantize), advice,
+  float_gain_db and option_gain_db (at the outputs: by the tensor in float,
+  by the option there); and problems: each with name and problem. correction
+  is what quantize noted, or null: samples, steps (name, taken, problem,
+  before_db, after_db), corrected (name, kind, moved, stretched, moved_after)
+  and problem
 
 examples:
   bytenorm report model.int8.onnx --data held-out.npz -o report.html

@@ -17,6 +17,7 @@ import onnx
 
 from ..onnx.batch_axes import part_of
 from ..onnx.comparison import snr_db
+from ..onnx.cutting import cut
 from ..onnx.graph import Graph, captured_by, is_op, label
 from .belonging import ASKED, require_same_ends
 from .matching import Codes, match
@@ -86,8 +87,13 @@ class Accumulation:
 
     Attributes
     ----------
+    data : Dataset
+    codes : dict of str to Codes
+        The 8-bit tensors, by the name of the float one, in the float network's order.
     unmatched : tuple of (str, str)
         The tensors of either network that have no partner, each with the reason.
+    bytes_of_a_sample : int
+        Of all codes.
     """
 
     def __init__(self, model: onnx.ModelProto, reference: onnx.ModelProto, data: Dataset) -> None:
@@ -100,7 +106,7 @@ class Accumulation:
             )
         copy = onnx.ModelProto()
         copy.CopyFrom(reference)
-        self._data, self._reference, self._steps = data, wanted, Graph(copy)
+        self.data, self._steps = data, Graph(copy)
         names = list(self.codes)
         self._chunks = [names[i : i + _AT_ONCE] for i in range(0, len(names), _AT_ONCE)]
         self._float = Parts(wanted, self._chunks, "reference")
@@ -112,17 +118,20 @@ class Accumulation:
         self._nodes: dict[str, list[NodeProto]] = {}  # of each step, once the tensors before it have been seen
         self._sums: dict[str, TensorSums] = {}
         self._problems: dict[str, str] = {}
+        self._likes: Arrays = {}  # empty arrays, of the types and ranks of what steps read
         self._at_once = 1  # samples, until one has told how large its tensors are
+        self.bytes_of_a_sample = 0
 
     def add(self, batch: Arrays) -> None:
         """Take in a batch."""
-        count, start = self._data.count(batch), 0
-        whole = not self._data.takes_any_number
+        count, start = self.data.count(batch), 0
+        whole = not self.data.takes_any_number
         while start < count:
             stop = count if whole else min(count, start + self._at_once)
-            part = {name: part_of(a, self._data.batch_axes[name], start, stop) for name, a in batch.items()}
+            part = {name: part_of(a, self.data.batch_axes[name], start, stop) for name, a in batch.items()}
             size = self._run(batch if whole else part)
-            self._at_once = max(1, _ROOM * (stop - start) // max(size, 1))
+            self.bytes_of_a_sample = size // (stop - start)
+            self._at_once = max(1, _ROOM // max(self.bytes_of_a_sample, 1))
             start = stop
 
     def _run(self, batch: Arrays) -> int:
@@ -142,6 +151,7 @@ class Accumulation:
                     if not problem:
                         self._names[name] = self._steps.new_name(f"{name}/8bit")
                         self._steps.redirect(name, self._names[name])
+                        self._likes[self._names[name]] = np.empty((0,) * real[name].ndim, real[name].dtype)
                 read.add(name, real[name], codes)
             alone = self._alone.make(k, read)
             for name in names:
@@ -170,6 +180,20 @@ class Accumulation:
                 made[id(node)] = node
                 stack += [tensor for tensor in (*node.input, *captured_by(node)) if tensor]
         return sorted(made.values(), key=lambda node: self._place[id(node)])
+
+    def step(self, name: str) -> tuple[onnx.ModelProto, dict[str, str]]:
+        """Return the float step that makes a tensor, as a model; and by its inputs the 8-bit tensors they are."""
+        part = cut(self._steps, [name], self._likes)
+        read = {value.name for value in part.graph.input}
+        return part, {there: tensor for tensor, there in self._names.items() if there in read}
+
+    def sums(self, name: str) -> TensorSums:
+        """Return the sums over a tensor that can be compared."""
+        return self._sums[name]
+
+    def readers(self, name: str) -> list[str]:
+        """Return the nodes of the float network that read a tensor."""
+        return [label(node) for node in self._steps.readers(self._names.get(name, name))]
 
     def result(self) -> tuple[Drift, ...]:
         """Return what came out, in the order of the float network.
@@ -236,9 +260,7 @@ class _Read(Mapping[str, "np.ndarray"]):
         if name not in self._there:
             return self._batch[name]
         array, quantization, kind = self._there[name]
-        if quantization is None:
-            return array
-        return ((array.astype(np.float64) - quantization.zero_point) * quantization.scale).astype(kind)
+        return array if quantization is None else quantization.numbers(array, kind)
 
     def __contains__(self, name: object) -> bool:
         return name in self._there or name in self._batch

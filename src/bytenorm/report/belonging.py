@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..onnx.graph import Graph
+from ..onnx.inspection import is_quantized
 from ..onnx.model import InputInfo, input_infos
 
 if TYPE_CHECKING:
@@ -15,12 +17,14 @@ ASKED = "is it the float model that the model was made of?"
 
 
 def require_same_ends(model: onnx.ModelProto, reference: onnx.ModelProto) -> None:
-    """Refuse a float model with other inputs, or another number of outputs.
+    """Refuse a float model that is quantized, has other inputs, or another number of outputs.
 
     Raises
     ------
     ValueError
     """
+    if is_quantized(Graph(reference)):
+        raise ValueError(f"reference: wanted a float model, got a quantized one: {ASKED}")
     made, wanted = input_infos(model), input_infos(reference)
     if {info.name for info in made} != {info.name for info in wanted} or not all(
         _agree(info, other) for info in made for other in wanted if info.name == other.name

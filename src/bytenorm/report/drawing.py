@@ -25,7 +25,6 @@ WIDTH, HEIGHT = 430, 270
 LEFT, RIGHT, TOP, BOTTOM = 72, 418, 10, 224  # of the axes
 BINS = 128
 WIDE = 900  # a picture of the whole network
-WORST = 3  # tensors that are marked in it
 EXACT = 100.0  # dB; beyond is the rounding of float32
 TOP_SNR = 70.0  # dB; what is better is drawn there
 MOST_COLUMNS = 96  # channels that are told apart; more are drawn in groups
@@ -81,8 +80,11 @@ def draw_channels(norm: NormReport) -> str:
     return axes.svg()
 
 
-def draw_drift(drift: Sequence[Drift]) -> str:
-    """Draw the accumulated and the own SNR along the network, a step a tensor; what has none leaves a gap."""
+def draw_drift(drift: Sequence[Drift], marked: Sequence[str] = ()) -> str:
+    """Draw the accumulated and the own SNR along the network, a step a tensor; what has none leaves a gap.
+
+    What is `marked` gets numbers, in that order.
+    """
     numbers = np.array([[one.snr_db, one.own_snr_db] for one in drift])
     finite = numbers[np.isfinite(numbers)]
     top = min(1.1 * max([1.0, *finite]), TOP_SNR)
@@ -95,15 +97,11 @@ def draw_drift(drift: Sequence[Drift]) -> str:
         if not np.isnan(level):
             axes.steps("e", np.array([i - 0.5, i + 0.5]), np.array([low]), np.array([level]))
     axes.line("o", places, shown[:, 1])
-    for rank, place in enumerate(worst(drift), 1):
+    by_name = {one.name: i for i, one in enumerate(drift)}
+    for rank, name in enumerate(marked, 1):
+        place = by_name[name]
         axes.mark(str(rank), place + 1, float(shown[place, 1]))
     return axes.svg()
-
-
-def worst(drift: Sequence[Drift], most: int = WORST) -> list[int]:
-    """Return the places of the tensors with the largest own share of error, the largest first."""
-    measured = [i for i, one in enumerate(drift) if one.own_snr_db < EXACT]
-    return sorted(measured, key=lambda i: drift[i].own_snr_db)[:most]
 
 
 def channel_ranges(norm: NormReport) -> np.ndarray:

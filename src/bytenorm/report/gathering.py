@@ -30,6 +30,8 @@ from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model, without_functions
 from ..onnx.norms import find_hidden, find_norms
 from .accumulation import Accumulation, Drift
+from .correction import Correction, read_correction, with_after
+from .findings import Findings, find
 from .spots import NotMeasured, Spot, spot_of
 
 if TYPE_CHECKING:
@@ -169,6 +171,10 @@ class Report:
         empty without a `reference`.
     unmatched : tuple of (str, str)
         The tensors of either model that have no partner in the other, each with the reason.
+    correction : Correction or None
+        What `bytenorm.onnx.quantize` noted of its steps; None without a note.
+    findings : Findings or None
+        Which tensors cost the outputs most, and what mends them; None without a `reference`.
     """
 
     norms: tuple[NormReport, ...]
@@ -176,6 +182,8 @@ class Report:
     samples: int
     drift: tuple[Drift, ...] = ()
     unmatched: tuple[tuple[str, str], ...] = ()
+    correction: Correction | None = None
+    findings: Findings | None = None
 
 
 def gather(
@@ -203,7 +211,7 @@ def gather(
         As `bytenorm.onnx.compare` takes it.
     progress : callable, optional
         Called with ``"running"`` and the numbers of samples that are done and of all, then with ``"measuring"``
-        and those of norms.
+        and those of norms, and with ``"trying"`` when tensors are put in float.
 
     Returns
     -------
@@ -250,9 +258,8 @@ def gather(
         raise ValueError(f"model: it has no batch norm between 8-bit tensors{why}")
     batches = open_data(data, loaded, limit=limit, batch_axes=batch_axes, argument="data")
     gathered = [_Gathered(spot) for spot in spots]
-    beside = None
-    if reference is not None:
-        beside = Accumulation(loaded, load_model(reference, argument="reference"), batches)
+    wanted = None if reference is None else load_model(reference, argument="reference")
+    beside = None if wanted is None else Accumulation(loaded, wanted, batches)
     samples = _run(copy, batches, gathered, beside, progress)
     norms = []
     for i, one in enumerate(gathered):
@@ -260,9 +267,16 @@ def gather(
             progress("measuring", i, len(gathered))
         norms.append(one.result())
     norms.sort(key=lambda norm: norm.snr_db)
-    if beside is None:
-        return Report(tuple(norms), tuple(left_out), samples)
-    return Report(tuple(norms), tuple(left_out), samples, beside.result(), beside.unmatched)
+    correction = read_correction(loaded)
+    if beside is None or wanted is None:
+        return Report(tuple(norms), tuple(left_out), samples, correction=correction)
+    drift = beside.result()
+    if correction is not None:
+        correction = with_after(correction, drift, beside)
+    if progress is not None:
+        progress("trying", 0, 1)
+    findings = find(loaded, wanted, beside, drift, correction)
+    return Report(tuple(norms), tuple(left_out), samples, drift, beside.unmatched, correction, findings)
 
 
 def _spots(graph: Graph) -> tuple[list[Spot], list[tuple[str, str]]]:
@@ -292,7 +306,8 @@ def _run(
         if name not in fed | outputs:
             kind = TensorProto.INT8 if q.signed else TensorProto.UINT8
             model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-    names = [name for name in wanted if name not in fed]
+    # At least one, so that a model that ends the process does so in one of its own: parts of it run in this one.
+    names = [name for name in wanted if name not in fed] or [model.graph.output[0].name]
     made_by = runner(model)
     done = 0
     for batch in batches:

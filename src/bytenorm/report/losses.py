@@ -21,6 +21,12 @@ _COLUMNS = (
     "mean moved %",
     "computed %",
 )
+_CAUSES = {
+    "range": "its range",
+    "rounding": "rounding to 8 bits",
+    "mean": "means of channels that are moved",
+    "weights": "8-bit weights and arithmetic",
+}
 _LONG = 40  # rows; a longer table is closed until somebody opens it
 
 
@@ -28,16 +34,48 @@ def losses(report: Report) -> str:
     """Return the section about the error along the network; nothing without a float model."""
     if not report.drift:
         return ""
+    marked = [one.name for one in report.findings.found] if report.findings else []
     return f"""<section aria-labelledby="losses">
 <h2 id="losses">Where accuracy is lost</h2>
-<p>Each 8-bit tensor against the float network's, in its order: with all errors before it (accumulated), and its
-own share alone, for which the float network's operators read the same 8-bit numbers.</p>
+{_findings(report)}
 <figure><img alt="Accumulated and own SNR of {len(report.drift)} tensors along the network."
-src="{as_uri(draw_drift(report.drift))}"><figcaption>Area: the accumulated SNR; line: the own share alone.
-Numbers: where the own share is largest.</figcaption></figure>
+src="{as_uri(draw_drift(report.drift, marked))}"><figcaption>Each 8-bit tensor against the float network's, in its
+order. Area: with all errors before it (accumulated). Line: its own share alone, for which the float network's
+operators read the same 8-bit numbers. Numbers: what is named above.</figcaption></figure>
 {_table(report)}
 {_unmatched(report)}
-</section>"""
+</section>
+"""
+
+
+def _findings(report: Report) -> str:
+    findings = report.findings
+    if findings is None:
+        return ""
+    n = findings.samples
+    items = []
+    numbers = {one.name: i for i, one in enumerate(report.drift, 1)}
+    for one in findings.found:
+        option = ""
+        if one.option:
+            option = f"<br><code>bytenorm quantize {text(one.option)}</code>: {_gain(one.option_gain_db)} by that"
+        items.append(
+            f'<li><a href="#tensor-{numbers[one.name]}"><code>{text(one.name)}</code></a>: in float the outputs '
+            f"would gain {_gain(one.float_gain_db)}. "
+            f"{percent(one.share)} % of its own error: {_CAUSES[one.cause]}. "
+            f"{text(one.advice[0].upper() + one.advice[1:])}.{option}</li>"
+        )
+    listed = f"<ol>{''.join(items)}</ol>" if items else "<p>None costs a tenth of a decibel alone.</p>"
+    problems = "".join(f"<li><code>{text(name)}</code>: {text(why)}</li>" for name, why in findings.problems)
+    return f"""<p>The outputs have <b>{decibels(findings.snr_db)} dB</b> against the float network's, on {n}
+sample{"s" * (n != 1)}. {findings.tried} tensors were put in float, one by one, and the rest run on from there.
+These cost the outputs most; an option's gain is that of this tensor alone.</p>
+{listed}
+{f"<details><summary>Not tried in float</summary><ul>{problems}</ul></details>" if problems else ""}"""
+
+
+def _gain(value: float) -> str:
+    return f"{decibels(value)} dB"
 
 
 def _table(report: Report) -> str:

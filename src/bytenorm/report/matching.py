@@ -13,6 +13,7 @@ from ..onnx.quantizer_names import CODES, MADE, OUTPUT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy.typing as npt
     from onnx import NodeProto
 
     from ..onnx.graph import Graph
@@ -48,6 +49,10 @@ class Codes:
     tensor: str
     scale: float
     zero_point: int
+
+    def numbers(self, array: np.ndarray, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+        """Return the numbers that codes stand for."""
+        return ((array.astype(np.float64) - self.zero_point) * self.scale).astype(dtype, copy=False)
 
 
 def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:

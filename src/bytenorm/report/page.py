@@ -7,6 +7,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from .corrections import corrections
 from .drawing import draw_channels, draw_input, draw_output
 from .losses import losses
 from .wording import as_uri, decibels, percent, text
@@ -72,6 +73,7 @@ sample{"s" * (report.samples != 1)} of <code>{text(data)}</code>. Made by byteno
 <main>
 {losses(report)}
 {_overview(report)}
+{corrections(report.correction)}
 {_left_out(report)}
 {_legend(report)}
 {"".join(sections)}

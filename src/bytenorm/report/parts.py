@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..onnx.apart import Apart, may_be_fatal, run_session
+from ..onnx.apart import run_session
 from ..onnx.cutting import cut, feed
 from ..onnx.graph import captured_by
 from ..onnx.runtime import session_for_a_pass
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Parts:
     """Runs a graph in parts, each of which makes some of its tensors.
 
+    In this process: what the whole network does not survive must not come here.
+
     Parameters
     ----------
     graph : Graph
@@ -36,8 +38,7 @@ class Parts:
 
     def __init__(self, graph: Graph, wanted: Sequence[Sequence[str]], what: str) -> None:
         self._graph, self._wanted, self._what = graph, wanted, what
-        self._apart = may_be_fatal(graph.model)
-        self._parts: dict[int, tuple[onnx.ModelProto, onnxruntime.InferenceSession | Apart]] = {}
+        self._parts: dict[int, tuple[onnx.ModelProto, onnxruntime.InferenceSession]] = {}
         self._last = _last_readers(graph, wanted)
 
     def make(self, k: int, there: Mapping[str, np.ndarray]) -> Arrays:
@@ -47,7 +48,7 @@ class Parts:
             return {}
         if k not in self._parts:
             part = cut(self._graph, wanted, there)
-            self._parts[k] = part, Apart(part) if self._apart else session_for_a_pass(part, arena=False)
+            self._parts[k] = part, session_for_a_pass(part, arena=False)
         part, session = self._parts[k]
         return dict(zip(wanted, run_session(session, wanted, feed(part, there), self._what), strict=True))
 

@@ -23,6 +23,8 @@ class TensorSums:
 
     Attributes
     ----------
+    axis, rank : int
+        The axis of the channels, and how many axes there are.
     count : int
         Numbers of each channel.
     energy, accumulated : float
@@ -31,29 +33,35 @@ class TensorSums:
         The same with what the float operators make of the 8-bit network's input.
     rounding, clipping : float
         Of `own`, what rounding to the codes alone makes, and the part of it beyond the first and last code.
+    low, high : float
+        The least and the largest number that the float operators make.
     """
 
     def __init__(self, codes: Codes, axis: int) -> None:
-        self._codes, self._axis = codes, axis
+        self.axis, self.rank = axis, 0
+        self._codes = codes
         self.count = 0
         self.energy = self.accumulated = self.own_energy = self.own = self.rounding = self.clipping = 0.0
+        self.low, self.high = np.inf, -np.inf
         self._by_channel: Reals = np.zeros((4, 1))
 
     def add(self, real: np.ndarray, codes: np.ndarray, alone: np.ndarray) -> None:
         """Take in a tensor of the float network, the codes, and what the float operators alone make."""
-        channels = real.shape[self._axis] if real.ndim > 1 else 1
+        self.rank = real.ndim
+        channels = real.shape[self.axis] if real.ndim > 1 else 1
         if self._by_channel.shape[1] != channels:
             self._by_channel = np.zeros((4, channels))
         self.count += real.size // max(channels, 1)
         scale, zero_point = self._codes.scale, self._codes.zero_point
         kind = np.iinfo(codes.dtype)
         low, high = (kind.min - zero_point) * scale, (kind.max - zero_point) * scale
-        pieces = (_pieces(array, self._axis) for array in (real, codes, alone))
+        pieces = (_pieces(array, self.axis) for array in (real, codes, alone))
         for (at, wanted), (_, steps), (_, own) in zip(*pieces, strict=True):
             made = (steps - zero_point) * scale
             drift, error = made - wanted, made - own
             inside = np.clip(own, low, high)
             rounded = np.rint(inside / scale) * scale - own
+            self.low, self.high = min(self.low, float(own.min())), max(self.high, float(own.max()))
             self.energy += _energy(wanted)
             self.accumulated += _energy(drift)
             self.own_energy += _energy(own)

@@ -1,0 +1,207 @@
+"""A quantized network run on from a tensor whose numbers are others, and what its outputs gain by that."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..onnx.apart import run_session
+from ..onnx.comparison import candidate_order, snr_db
+from ..onnx.cutting import cut
+from ..onnx.graph import Graph
+from ..onnx.runtime import session_for_a_pass
+from .in_float import NotPossible, in_float
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from .accumulation import Accumulation
+
+    Arrays = dict[str, np.ndarray]
+    # Of what the float step makes of 8-bit numbers, and of what the 8-bit network makes of them.
+    Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Bench:
+    """Runs both networks on some samples, and the 8-bit one from single tensors on.
+
+    Parameters
+    ----------
+    model, reference : onnx.ModelProto
+        In 8 bits and in float.
+    beside : Accumulation
+        Of the two.
+    batches : list of dict
+        Of their inputs, which `beside` has run the networks on.
+
+    Attributes
+    ----------
+    tried : tuple of str
+        The tensors that can be put in float, of those that were to be.
+    problems : dict of str to str
+        The others, each with the reason.
+    snr_db : float
+        The lowest SNR of the outputs as the model stands; nan if no output can be compared.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        reference: onnx.ModelProto,
+        beside: Accumulation,
+        batches: Sequence[Arrays],
+    ) -> None:
+        self.beside, self._batches = beside, batches
+        self._model, self._graph = model, Graph(model)
+        self._wanted = [value.name for value in reference.graph.output]
+        made = [value.name for value in model.graph.output]
+        self._outputs = [made[i] for i in candidate_order(self._wanted, made)]
+        self._float = _Part(cut(Graph(reference), self._wanted))
+        self._real: list[list[np.ndarray]] = []
+        self.problems: dict[str, str] = {}
+        self.tried: tuple[str, ...] = ()
+        self._tails: dict[str, _Part] = {}
+        self._steps: dict[str, _Part] = {}
+        self._read: dict[str, dict[str, str]] = {}
+        self._kinds: dict[str, Any] = {}
+        self._before: _Part | None = None
+        self.snr_db = math.nan
+
+    def made_last(self) -> set[str]:
+        """Return the 8-bit tensors behind which there are no others."""
+        codes = {one.tensor: name for name, one in self.beside.codes.items()}
+        found, seen, waiting = set(), set(), list(self._outputs)
+        while waiting:
+            tensor = waiting.pop()
+            if tensor in codes:
+                found.add(codes[tensor])
+                continue
+            maker = self._graph.maker(tensor)
+            if maker is not None and id(maker) not in seen:
+                seen.add(id(maker))
+                waiting += [name for name in maker.input if name]
+        return found
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Make ready what puts these tensors in float, where that can be done; measure the outputs as they are."""
+        needed: dict[str, None] = {}
+        for name in names:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(self._model)
+            graph = Graph(copy)
+            try:
+                given = in_float(graph, self.beside.codes[name])
+                like = np.empty((0,) * self.beside.sums(name).rank, np.float32)
+                tail = _Part(cut(graph, self._outputs, {given: like}), given)
+            except NotPossible as why:
+                self.problems[name] = str(why)
+                continue
+            except Exception as error:  # of ONNX Runtime, which has a class for each of its codes
+                self.problems[name] = f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
+                continue
+            step, self._read[name] = self.beside.step(name)
+            self._tails[name], self._steps[name] = tail, _Part(step)
+            needed.update(dict.fromkeys([*self._read[name].values(), name]))
+        self.tried = tuple(self._tails)
+        tensors = [self.beside.codes[name].tensor for name in needed]
+        self._before = _Part(cut(self._graph, dict.fromkeys([*tensors, *self._outputs])))
+        plain = _Errors()
+        for batch, there in zip(self._batches, self._runs(), strict=True):
+            self._real.append(self._float.run(self._wanted, batch, "reference"))
+            plain.add(self._real[-1], [there[name] for name in self._outputs])
+        self.snr_db = plain.snr_db()
+
+    def kind(self, name: str) -> Any:
+        """Return the limits of a tensor's codes, as np.iinfo says them."""
+        return self._kinds[name]
+
+    def numbers(self, names: Iterable[str]) -> Iterator[tuple[int, dict[str, tuple[np.ndarray, np.ndarray]]]]:
+        """Yield for each batch what the float steps make of 8-bit numbers, and what the 8-bit network makes."""
+        chosen = list(names)
+        for k, there in enumerate(self._runs()):
+            made = {}
+            for name in chosen:
+                codes = self.beside.codes
+                step = self._steps[name]
+                read = {
+                    n: codes[t].numbers(there[codes[t].tensor], step.kind(n)) for n, t in self._read[name].items()
+                }
+                (own,) = step.run([name], self._batches[k] | read, "reference")
+                self._kinds[name] = np.iinfo(there[codes[name].tensor].dtype)
+                made[name] = own, codes[name].numbers(there[codes[name].tensor])
+            yield k, made
+
+    def gains(self, changes: Mapping[str, Change | None]) -> dict[str, float]:
+        """Return what the outputs gain, in dB, if a tensor's numbers are others; None: those of its float step.
+
+        A network that cannot be run so is put among the problems.
+        """
+        errors = {name: _Errors() for name in changes}
+        for k, made in self.numbers(changes):
+            for name, change in changes.items():
+                if name in self.problems:
+                    continue
+                own, got = made[name]
+                numbers = own if change is None else change(own, got).astype(np.float32)
+                try:
+                    outputs = self._tails[name].run(self._outputs, self._batches[k], "model", numbers)
+                except ValueError as error:
+                    self.problems[name] = str(error)
+                    continue
+                errors[name].add(self._real[k], outputs)
+        return {
+            name: gain
+            for name, one in errors.items()
+            if name not in self.problems and not math.isnan(gain := one.snr_db() - self.snr_db)
+        }
+
+    def _runs(self) -> Iterator[Arrays]:
+        assert self._before is not None, "it is prepared"
+        names = [value.name for value in self._before.model.graph.output]
+        for batch in self._batches:
+            yield batch | dict(zip(names, self._before.run(names, batch, "model"), strict=True))
+
+
+class _Part:
+    """A model and its session."""
+
+    def __init__(self, model: onnx.ModelProto, given: str = "") -> None:
+        self.model, self._given = model, given
+        self._session = session_for_a_pass(model, arena=False)
+
+    def kind(self, name: str) -> np.dtype[np.generic]:
+        """Return the type of an input."""
+        (found,) = (value for value in self.model.graph.input if value.name == name)
+        return helper.tensor_dtype_to_np_dtype(found.type.tensor_type.elem_type)
+
+    def run(
+        self, names: Sequence[str], there: Mapping[str, np.ndarray], what: str, numbers: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """Return outputs; `numbers` are those of the tensor that is given."""
+        read = [value.name for value in self.model.graph.input]
+        fed = {name: numbers if name == self._given else there[name] for name in read}
+        return run_session(self._session, names, fed, what)
+
+
+class _Errors:
+    """Sums of squares over samples, an output each."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, np.ndarray] = {}
+
+    def add(self, wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> None:
+        """Take in the outputs of a batch, of numbers and of the same shape."""
+        for i, (real, got) in enumerate(zip(wanted, made, strict=True)):
+            if isinstance(real, np.ndarray) and real.dtype.kind == "f" and real.shape == np.shape(got):
+                x, error = real.astype(np.float64), got.astype(np.float64) - real
+                sums = np.array([np.sum(x * x), np.sum(error * error)])
+                self._sums[i] = self._sums.get(i, 0) + sums
+
+    def snr_db(self) -> float:
+        """Return the lowest SNR of the outputs; nan if there are none, or they are not finite."""
+        ratios = [snr_db(float(x), float(e)) for x, e in self._sums.values() if x and np.isfinite(x + e)]
+        return min(ratios, default=math.nan)
