@@ -22,7 +22,7 @@ import onnx
 import onnxruntime
 
 from .graph import is_op
-from .runtime import custom_op_library, ready, session
+from .runtime import custom_op_library, ready, session, session_for_a_pass
 from .soundness import Part, parts
 from .weightless import inferred_graph
 
@@ -130,6 +130,11 @@ def runner(
     if may_be_fatal(model_or_path):
         return Apart(model_or_path, sess_options)
     return session(model_or_path, sess_options)
+
+
+def runner_for_a_pass(model: onnx.ModelProto) -> onnxruntime.InferenceSession | Apart:
+    """Return what runs a model a few times, in another process if ONNX Runtime may die of it."""
+    return Apart(model, None) if may_be_fatal(model) else session_for_a_pass(model)
 
 
 def run_session(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, shortage, squared_errors
-from ..apart import run_session, runner
+from ..apart import run_session, runner_for_a_pass
 from ..comparison import Differences, snr_db
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Judge:
 
     def __init__(self, reference: onnx.ModelProto, aside: Sequence[Batch], count: Callable[[Batch], int]) -> None:
         self._aside, self._count = aside, count
-        run = runner(reference)
+        run = runner_for_a_pass(reference)
         self._names = [out.name for out in run.get_outputs() if "float" in out.type or "double" in out.type]
         self._wanted = [run.run(self._names, batch) for batch in aside] if self._names else []
 
@@ -154,7 +154,7 @@ class Judge:
         """
         if not self._names:
             return None
-        run = runner(model)
+        run = runner_for_a_pass(model)
         rows: list[list[np.ndarray]] = []
         for batch, wanted in zip(self._aside, self._wanted, strict=True):
             made = run.run(self._names, batch)
@@ -165,7 +165,7 @@ class Judge:
 
     def compare(self, model: onnx.ModelProto, most: int) -> Comparison | None:
         """Compare a network with the float one on a few of the samples; None if an output is not judged."""
-        run = runner(model)
+        run = runner_for_a_pass(model)
         if [out.name for out in run.get_outputs()] != self._names:
             return None
         found = Differences(self._names)
