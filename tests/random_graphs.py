@@ -25,7 +25,7 @@ from graph_numbers import mismatches
 from bytenorm import onnx as bno
 from bytenorm.onnx.lowering import lower_with_report
 
-LOWERINGS = ("portable", "exact", "fused")
+LOWERINGS = ("portable", "exact", "fused", "qdq")
 
 
 def run(model, feeds, tensors):

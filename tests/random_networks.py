@@ -291,7 +291,7 @@ class RandomNetwork(Nodes):
         r = self.rng
         activations = str(r.choice(["uint8", "uint8", "int8"]))
         return {
-            "lowering": str(r.choice(["portable", "exact", "fused"])),
+            "lowering": str(r.choice(["portable", "exact", "fused", "qdq"])),
             "quant_format": str(r.choice(["QDQ", "QOperator"])),
             "activation_type": activations,
             "weight_type": "int8" if activations == "int8" else str(r.choice(["int8", "int8", "uint8"])),

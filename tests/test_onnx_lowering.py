@@ -872,7 +872,7 @@ def test_refusals(rng, says):
 def test_unknown_lowering(rng, lowering):
     with pytest.raises(
         ValueError,
-        match=f"^lowering: wanted 'portable' or 'exact' or 'fused', got {re.escape(repr(lowering))}$",
+        match=f"^lowering: wanted 'portable' or 'exact' or 'fused' or 'qdq', got {re.escape(repr(lowering))}$",
     ):
         bno.lower(start(rng), lowering=lowering)
 

@@ -555,7 +555,7 @@ def test_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"lowering": "fast"}, "lowering: wanted 'portable' or 'exact' or 'fused', got 'fast'"),
+        ({"lowering": "fast"}, "lowering: wanted 'portable' or 'exact' or 'fused' or 'qdq', got 'fast'"),
         ({"quant_format": "qdq"}, "quant_format: wanted 'QDQ' or 'QOperator', got 'qdq'"),
         ({"activation_type": "uint16"}, "activation_type: wanted 'uint8' or 'int8', got 'uint16'"),
         ({"weight_type": None}, "weight_type: wanted 'uint8' or 'int8', got None"),

@@ -73,13 +73,13 @@ QUANTIZE_EPILOG = """\
   the data is from what the network was trained on, or empty), not_excluded
   (nodes that ONNX Runtime's preparation left out), norms: each with name,
   channels, became ("folded", "8-bit" or "float"), folds_into, problem,
-  pattern and unfused (see inspect; empty unless --lowering is fused); steps:
-  what was tried, each with name, taken, problem, before_db, after_db and
-  corrections (name, kind, moved, stretched); and, with --norm-method or
-  --data-statistics, recalibrated: norms, each with name, method, reestimated,
-  scale, zero_point, clipped (a share), mse; saturates: whether the model
-  computes wrong numbers on this CPU with ONNX Runtime's default options, as
-  full-range weights do without VNNI
+  pattern and unfused (see inspect; empty unless --lowering is fused; with qdq
+  the pattern is "qdq"); steps: what was tried, each with name, taken, problem,
+  before_db, after_db and corrections (name, kind, moved, stretched); and, with
+  --norm-method or --data-statistics, recalibrated: norms, each with name,
+  method, reestimated, scale, zero_point, clipped (a share), mse; saturates:
+  whether the model computes wrong numbers on this CPU with ONNX Runtime's
+  default options, as full-range weights do without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
@@ -100,8 +100,8 @@ LOWER_EPILOG = """\
 --json:
   model, output, lowering, size_before, size_after (bytes), in_8_bits,
   in_float, and norms: each with name, channels, became ("8-bit" or "float"),
-  problem, pattern and unfused (see inspect; empty unless --lowering is fused);
-  saturates (see quantize)
+  problem, pattern and unfused (see inspect; empty unless --lowering is fused;
+  with qdq the pattern is "qdq"); saturates (see quantize)
 
 examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
@@ -206,7 +206,8 @@ examples:
 LOWERINGS = """\
 portable (default): standard ONNX, fast everywhere, within one step of the exact result; exact: bytenorm's own
 operator, for ONNX Runtime with bytenorm's library; fused: the same, and one operator for a norm with the
-concatenation or the sum that it reads, for ONNX Runtime 1.18 or newer"""
+concatenation or the sum that it reads, for ONNX Runtime 1.18 or newer; qdq: a norm in float between 8-bit
+conversions, for runtimes that make it 8-bit themselves, as OpenVINO does"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -464,7 +465,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_lowering(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lowering", choices=["portable", "exact", "fused"], default="portable", help=LOWERINGS)
+    parser.add_argument(
+        "--lowering", choices=["portable", "exact", "fused", "qdq"], default="portable", help=LOWERINGS
+    )
     parser.add_argument(
         "--keep-int8",
         action="store_true",

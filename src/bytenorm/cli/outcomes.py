@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..onnx.between_conversions import PATTERN
+
 if TYPE_CHECKING:
     from ..onnx.inspection import BatchNormInfo
     from ..onnx.lowering import Outcome
@@ -77,6 +79,8 @@ def _words(fate: Fate) -> str:
         return f"folded into {fate.folds_into}" if fate.folds_into else "folded by ONNX Runtime"
     if fate.became == Fate.IN_FLOAT:
         return f"stays in float: {fate.problem}"
+    if fate.pattern == PATTERN:
+        return "stays a norm between 8-bit conversions"
     if fate.pattern in ("", "single"):
         return "runs in 8 bits" + (f", single: {fate.unfused}" if fate.unfused else "")
     return f"runs in 8 bits, fused: {fate.pattern}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import onnx
 
 from .. import _checks
-from . import exact, fused
+from . import between_conversions, exact, fused
 from .byte_nodes import ByteNodes
 from .code_paths import CodePaths
 from .constant_inputs import free_initializers
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .norms import QParams, Site
 
-Lowering = Literal["portable", "exact", "fused"]
+Lowering = Literal["portable", "exact", "fused", "qdq"]
 
 IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
 
@@ -46,7 +46,8 @@ class Outcome:
     """What became of one norm: empty `problem` if it runs in 8 bits now.
 
     `pattern` is what the fused lowering computes together, ``concat``, ``concat + pool``, ``add`` or ``single``,
-    and `unfused` why only the last; both are empty with another lowering or a problem.
+    and `unfused` why only the last; ``qdq`` is a norm that stays in float between conversions. Both are empty with
+    another lowering or a problem.
     """
 
     name: str
@@ -72,7 +73,7 @@ def lower(
     ----------
     model : onnx.ModelProto or path
         In QDQ or QOperator format. Not changed.
-    lowering : {"portable", "exact", "fused"}
+    lowering : {"portable", "exact", "fused", "qdq"}
         ``"portable"`` writes a norm as a depthwise 1x1 convolution, within one step of the exact result: standard
         ONNX, in QDQ format a ``Conv`` between conversions, of which ONNX Runtime makes the ``QLinearConv`` that it
         is in QOperator format. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
@@ -81,7 +82,9 @@ def lower(
         writes one operator for both: fastest of all with :func:`register`. Pieces of a concatenation keep their
         own scales, and a sum is normalized before it is rounded, so results may differ by a step, and are closer
         to those in float. A model with several numbers of pieces, or with sums that are read elsewhere and others
-        that are not, needs IR version 10, and so ONNX Runtime 1.18.
+        that are not, needs IR version 10, and so ONNX Runtime 1.18. ``"qdq"`` lets a norm be one, whatever it was
+        written as: a ``BatchNormalization`` in float between 8-bit conversions, for runtimes that make these 8-bit
+        themselves, as OpenVINO does.
     keep_int8 : bool
         Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
         128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.
@@ -188,6 +191,8 @@ def lower_graph(
         norms = _to_lower(graph, CodePaths(graph))
     if lowering == "fused":
         outcomes = _fuse(graph, norms, excluded)
+    elif lowering == "qdq":
+        outcomes = _keep(graph, norms, excluded)
     else:
         outcomes = _replace(graph, norms, excluded, exact if lowering == "exact" else Portable.of(graph))
     outcomes += [
@@ -199,7 +204,8 @@ def lower_graph(
         fused.finish(graph)
     model = graph.model
     if any(not o.problem for o in outcomes):
-        _note(model, lowering)
+        if lowering != "qdq":  # whose norms still are norms, which another lowering takes
+            _note(model, lowering)
         model.ir_version = max(model.ir_version, IR_VERSION)
     fault = "" if faulty else _fault(model)
     if fault:
@@ -263,6 +269,18 @@ def _fuse(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Out
         fused.replace(graph, site, pattern)
         outcomes.append(Outcome(norm.name, "", pattern.name, pattern.reason))
     byte_nodes.finish()
+    return outcomes
+
+
+def _keep(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Outcome]:
+    """Let norms be in float between conversions."""
+    outcomes = []
+    for norm in norms:
+        problem = "it is excluded" if norm.name in excluded else norm.problem
+        if not problem:
+            _take_out(graph, norm)
+            between_conversions.replace(graph, norm)
+        outcomes.append(Outcome(norm.name, problem, "" if problem else between_conversions.PATTERN))
     return outcomes
 
 

@@ -134,7 +134,7 @@ def quantize(
     calibration_data : iterable of dict, or path
         Inputs by name, or a `.npz` or `.npy` file, an image, or a folder of these; see :func:`compare`, which
         takes the same.
-    lowering : {"portable", "exact", "fused"}
+    lowering : {"portable", "exact", "fused", "qdq"}
         See :func:`lower`.
     quant_format : {"QDQ", "QOperator"}
     activation_type, weight_type : {"uint8", "int8"}
