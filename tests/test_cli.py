@@ -800,9 +800,9 @@ def test_signals_that_were_ignored(number, quantizing):
 def test_nohup(made, place, output, monkeypatch):
     find_norms = inspection.find_norms
 
-    def hang_up(graph):
+    def hang_up(graph, **options):
         signal.raise_signal(signal.SIGHUP)
-        return find_norms(graph)
+        return find_norms(graph, **options)
 
     monkeypatch.setattr(inspection, "find_norms", hang_up)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -865,7 +865,7 @@ def test_a_signal_that_is_lost_is_tried_again(quantizing):
     "error", [KeyError("x"), AttributeError("x"), TypeError("x"), AssertionError("x")], ids=repr
 )
 def test_a_fault_is_one_line(error, run, monkeypatch):
-    def fail(_):
+    def fail(_, **_options):
         raise error
 
     monkeypatch.setattr(inspection, "find_norms", fail)
@@ -887,7 +887,7 @@ def test_traceback_of_bad_input(run):
 
 
 def test_memory_that_is_missing(complaint, monkeypatch):
-    def none(_):
+    def none(_, **_options):
         raise MemoryError
 
     monkeypatch.setattr(inspection, "find_norms", none)
@@ -926,10 +926,10 @@ def test_the_process_is_left_as_it_was(made, place, output, complaint, monkeypat
 def test_remarks_of_libraries_are_not_shown(output, monkeypatch):
     find_norms = inspection.find_norms
 
-    def remark(graph):
+    def remark(graph, **options):
         warnings.warn("a library will change", DeprecationWarning, stacklevel=1)
         logging.getLogger("library").error("a library has something to say")
-        return find_norms(graph)
+        return find_norms(graph, **options)
 
     monkeypatch.setattr(inspection, "find_norms", remark)
     output("inspect", DIGITS)
@@ -1045,7 +1045,7 @@ def test_a_process_that_dies_leaves_no_temporary_files(number, tmp_path, run_pyt
 import os, sys, tempfile
 from bytenorm.cli import command
 from bytenorm.onnx import inspection
-def die(_):
+def die(_, **_options):
     assert os.listdir({str(tmp_path)!r})
     tempfile.mkdtemp()
     os.kill(os.getpid(), {int(number)})
