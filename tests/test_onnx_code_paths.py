@@ -41,6 +41,9 @@ READ = {
     "m = Add(a, b)": "add",
     "m = Sum(a, e)": "add",
     "i = Relu(a) m = Add(i, b)": "add",
+    "i = Relu(a) m = Add(i, a)": "add",
+    "m = Add(b, b)": "add",
+    "i = Relu(a) j = Concat<axis = 1>(i, a) m = Concat<axis = 1>(j, j)": "concat",
     "i = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(a) j = Concat<axis = 2>(b, b)"
     " k = Concat<axis = 2>(i, i) m = Add(j, k)": "add",
     "i = Add(a, b) j = Flatten(i) m = Reshape(j, shape)": "add",
@@ -209,7 +212,10 @@ REFUSED = {
     ),
     "the limits of the Clip m are not constant, or in no order": "m = Clip(a, high, low)",
     "the Add i is in float": "i = Add(a, b) m = Relu(i)",
-    "the Sum m is of 1 tensors": "m = Sum(a)",
+    "the Sum m is of one tensor, or of more than two that are not rounded in between": "m = Sum(a)",
+    "the Add m is of one tensor, or of more than two that are not rounded in between": (
+        "i = Add(a, b) m = Add(i, e)"
+    ),
     "the Add m reads tensors of different shapes": "i = MaxPool<kernel_shape = [6, 6]>(b) m = Add(a, i)",
     "too many nodes are between it and its codes": "r0 = Relu(a)" + "".join(
         f" r{i + 1} = Relu(r{i})" for i in range(150)
@@ -253,6 +259,8 @@ def test_a_limit_too_far_from_a_code_stays():
 
 
 def test_cuts_on_bytes_need_opset_12():
+    nothing = model_of("m = Relu(a)", opset=11, za=np.uint8(0))  # is cut off
+    check(nothing, "portable", "single")
     (norm,) = bno.inspect(model_of("m = Relu(a)", opset=11)).norms
     assert norm.problem == "its input is not quantized: the Relu m works on bytes from opset 12 on"
 

@@ -146,9 +146,11 @@ class CodePaths:
         limits = activation_limits(self._graph, node)
         if limits is None or limits[0] > limits[1]:
             raise _None(f"the limits of the {node.op_type} {label(node)} are not constant, or in no order")
-        self._require_bytes(node)
         part = self._codes(node.input[0], axis, depth)
-        return _of_each(part, (node.output[0],), partial(_cut_by, node, limits), lambda _joint: True)
+        made = _of_each(part, (node.output[0],), partial(_cut_by, node, limits), lambda _joint: True)
+        if made is not part:  # something is cut off
+            self._require_bytes(node)
+        return made
 
     def _along(self, node: NodeProto) -> int:
         """Return the axis of a Concat or DequantizeLinear; negative if nobody knows which it is."""
@@ -196,9 +198,9 @@ class CodePaths:
         if node is None or not is_op(node, *_SUMS):
             return None
         what = f"the {node.op_type} {label(node)}"
+        if len(node.input) != 2 or any(is_op(self._graph.maker(part), *_SUMS) for part in node.input):
+            raise _None(f"{what} is of one tensor, or of more than two that are not rounded in between")
         parts = [self._codes(part, None, len(moves)) for part in node.input]
-        if len(parts) != 2:
-            raise _None(f"{what} is of {len(parts)} tensors")
         shapes = [self._graph.type_of(part)[1] for part in node.input]
         problem = unlike_shapes(*shapes)
         if problem:
