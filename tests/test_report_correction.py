@@ -32,7 +32,9 @@ def made(images):
 def with_note(model, text):
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
     del copy.metadata_props[:]
+    copy.metadata_props.extend(kept)
     if text is not None:
         copy.metadata_props.add(key=KEY, value=text)
     return copy

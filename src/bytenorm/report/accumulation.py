@@ -196,13 +196,15 @@ class Accumulation:
         return [label(node) for node in self._steps.readers(self._names.get(name, name))]
 
     def result(self) -> tuple[Drift, ...]:
-        """Return what came out, in the order of the float network.
+        """Return what came out, in the order of the float network. Nothing is added after that.
 
         Raises
         ------
         ValueError
             If most tensors are nothing like the float network's.
         """
+        for parts in (self._float, self._made, self._alone):
+            parts.forget()
         found = tuple(self._drift(name) for name in self.codes)
         computing = [one for one in found if not one.problem and _COMPUTING & set(self._operators(one.name))]
         unlike = [one for one in computing if one.own_snr_db < _LIKE]

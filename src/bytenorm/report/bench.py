@@ -161,7 +161,7 @@ class Bench:
 
     def _runs(self) -> Iterator[Arrays]:
         assert self._before is not None, "it is prepared"
-        names = [value.name for value in self._before.model.graph.output]
+        names = self._before.makes
         for batch in self._batches:
             yield batch | dict(zip(names, self._before.run(names, batch, "model"), strict=True))
 
@@ -170,20 +170,20 @@ class _Part:
     """A model and its session."""
 
     def __init__(self, model: onnx.ModelProto, given: str = "") -> None:
-        self.model, self._given = model, given
+        self._given = given
+        self._read = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+        self.makes = [value.name for value in model.graph.output]
         self._session = session_for_a_pass(model, arena=False)
 
     def kind(self, name: str) -> np.dtype[np.generic]:
         """Return the type of an input."""
-        (found,) = (value for value in self.model.graph.input if value.name == name)
-        return helper.tensor_dtype_to_np_dtype(found.type.tensor_type.elem_type)
+        return helper.tensor_dtype_to_np_dtype(self._read[name])
 
     def run(
         self, names: Sequence[str], there: Mapping[str, np.ndarray], what: str, numbers: np.ndarray | None = None
     ) -> list[np.ndarray]:
         """Return outputs; `numbers` are those of the tensor that is given."""
-        read = [value.name for value in self.model.graph.input]
-        fed = {name: numbers if name == self._given else there[name] for name in read}
+        fed = {name: numbers if name == self._given else there[name] for name in self._read}
         return run_session(self._session, names, fed, what)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .drawing import EXACT, draw_drift
-from .wording import as_uri, decibels, percent, text
+from .wording import as_uri, decibels, text
 
 if TYPE_CHECKING:
     from .accumulation import Drift
@@ -58,11 +58,11 @@ def _findings(report: Report) -> str:
     for one in findings.found:
         option = ""
         if one.option:
-            option = f"<br><code>bytenorm quantize {text(one.option)}</code>: {_gain(one.option_gain_db)} by that"
+            option = f"<br><code>bytenorm quantize {text(one.option)}</code> brings {_gain(one.option_gain_db)}"
         items.append(
             f'<li><a href="#tensor-{numbers[one.name]}"><code>{text(one.name)}</code></a>: in float the outputs '
             f"would gain {_gain(one.float_gain_db)}. "
-            f"{percent(one.share)} % of its own error: {_CAUSES[one.cause]}. "
+            f"{100 * one.share:.0f} % of its own error: {_CAUSES[one.cause]}. "
             f"{text(one.advice[0].upper() + one.advice[1:])}.{option}</li>"
         )
     listed = f"<ol>{''.join(items)}</ol>" if items else "<p>None costs a tenth of a decibel alone.</p>"
@@ -102,7 +102,7 @@ def _row(one: Drift, number: int) -> str:
         return f'{head}<td colspan="6">{text(one.problem)}</td></tr>'
     own = f"&gt; {EXACT:.0f}" if one.own_snr_db >= EXACT else decibels(one.own_snr_db)
     shares = (
-        [percent(share) for share in (one.rounded, one.clipped, one.moved, one.computed)]
+        [f"{100 * share:.1f}" for share in (one.rounded, one.clipped, one.moved, one.computed)]
         if one.own_snr_db < EXACT
         else [""] * 4
     )

@@ -115,7 +115,10 @@ def _for_range(drift: Drift, correction: Correction | None, *, wider: bool) -> t
     """Return the option and the advice for a range that is too narrow or too wide."""
     if wider:
         if correction is not None and correction.narrowed:
-            return "--method minmax", "its range was made smaller than what the float network reaches"
+            return (
+                "--method minmax",
+                "its range leaves out what is rare, which was judged better for all tensors together",
+            )
         return "", "numbers are beyond what calibration has seen: more or other samples in --data"
     if drift.kind.startswith("BatchNormalization"):
         return "--norm-method mse", "a smaller range for what a norm makes"

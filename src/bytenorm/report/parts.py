@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..onnx.apart import run_session
-from ..onnx.cutting import cut, feed
+from ..onnx.cutting import cut
 from ..onnx.graph import captured_by
 from ..onnx.runtime import session_for_a_pass
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
-    import onnx
     import onnxruntime
 
     from ..onnx.graph import Graph
@@ -38,7 +37,7 @@ class Parts:
 
     def __init__(self, graph: Graph, wanted: Sequence[Sequence[str]], what: str) -> None:
         self._graph, self._wanted, self._what = graph, wanted, what
-        self._parts: dict[int, tuple[onnx.ModelProto, onnxruntime.InferenceSession]] = {}
+        self._parts: dict[int, tuple[list[str], onnxruntime.InferenceSession]] = {}  # what each reads, and runs
         self._last = _last_readers(graph, wanted)
 
     def make(self, k: int, there: Mapping[str, np.ndarray]) -> Arrays:
@@ -48,9 +47,14 @@ class Parts:
             return {}
         if k not in self._parts:
             part = cut(self._graph, wanted, there)
-            self._parts[k] = part, session_for_a_pass(part, arena=False)
-        part, session = self._parts[k]
-        return dict(zip(wanted, run_session(session, wanted, feed(part, there), self._what), strict=True))
+            self._parts[k] = [value.name for value in part.graph.input], session_for_a_pass(part, arena=False)
+        read, session = self._parts[k]
+        made = run_session(session, wanted, {name: there[name] for name in read}, self._what)
+        return dict(zip(wanted, made, strict=True))
+
+    def forget(self) -> None:
+        """Let go of the memory that its sessions have."""
+        self._parts.clear()
 
     def next(self, k: int, there: Arrays) -> Arrays:
         """Return all that a part wants; put into `there` what later parts read, and take out what none does."""
