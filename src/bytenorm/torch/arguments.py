@@ -5,6 +5,7 @@ The usual call never comes here: the native code checks its numbers, and asks fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 from .. import _checks, _core
+from ..batch_norm import BatchNorm
 from ..dtypes import DType, qint8, quint8
 from ..tensor import QuantizedTensor
 
@@ -94,6 +96,11 @@ def on_the_cpu(tensor: torch.Tensor, name: str) -> None:
     """Refuse a tensor on another device, or one that is not strided."""
     if tensor.device.type != "cpu":
         raise TypeError(f"{name} must be in the memory of the CPU, got a tensor on {tensor.device}")
+    strided(tensor, name)
+
+
+def strided(tensor: torch.Tensor, name: str) -> None:
+    """Refuse a tensor that is not strided."""
     if tensor.layout is not torch.strided or tensor.is_nested:
         raise TypeError(f"{name} must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
 
@@ -133,6 +140,54 @@ def one_a_channel(vector: torch.Tensor, channels: int, name: str) -> None:
         vector.shape[0] == channels,
         lambda: f"x has {channels} channels on axis 1, but {name} has {vector.shape[0]} values",
     )
+
+
+def pieces(given: Sequence[torch.Tensor], scales: Sequence[float], zero_points: Sequence[int]) -> None:
+    """Refuse pieces of a concatenation without a quantization each."""
+    if not given:
+        raise ValueError("pieces must hold at least one tensor, got none")
+    for name, values in (("scales", scales), ("zero_points", zero_points)):
+        if len(values) != len(given):
+            raise ValueError(f"{name} must have one value for each of the {len(given)} pieces, got {len(values)}")
+
+
+def quantization(scale: float, zero_point: int, kind_: DType, name: str) -> None:
+    """Refuse a scale or a zero point of one of several inputs, "a", "b" or "pieces[i]"."""
+    _checks.scale(scale, f"{name}_scale" if name in "ab" else f"the scale of {name}")
+    _checks.zero_point(zero_point, kind_, f"{name}_zero_point" if name in "ab" else f"the zero point of {name}")
+
+
+def norm(
+    weight: Any, bias: Any, mean: Any, var: Any, eps: float, y_scale: float, y_zero_point: int,
+    output_dtype: torch.dtype, relu: bool,
+) -> BatchNorm:  # fmt: skip
+    """Return the norm of the arguments that the operators end with."""
+    kind_ = kind(output_dtype, "output_dtype")
+    _checks.scale(y_scale, "y_scale")
+    _checks.zero_point(y_zero_point, kind_, "y_zero_point")
+    vectors = (array(v, name) for v, name in zip((weight, bias, mean, var), VECTORS, strict=True))
+    return BatchNorm(
+        *vectors, eps=eps, output_scale=y_scale, output_zero_point=y_zero_point, output_dtype=kind_, relu=relu
+    )
+
+
+def concatenation(given: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """Return memory for the concatenation of pieces, its axes in memory in the order of the first piece's."""
+    first = given[0]
+    shape = [first.shape[0], sum(piece.shape[1] for piece in given), *first.shape[2:]]
+    return torch.empty_permuted(shape, axis_order(first), dtype=dtype, device=first.device)
+
+
+def axis_order(x: torch.Tensor) -> list[int]:
+    """Return the axes of a tensor in the order in which they lie in memory."""
+    axes = list(range(x.dim()))
+    last = [0, *axes[2:], 1]
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if x.is_contiguous():
+        return axes
+    if x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()]):
+        return last
+    return sorted(axes, key=x.stride, reverse=True)
 
 
 def array(value: Any, name: str) -> Any:

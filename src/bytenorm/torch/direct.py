@@ -59,5 +59,5 @@ def needs_dispatcher(x: object, *others: object) -> bool:
     )
     tensor: Any = x
     return _checks.is_a(x, torch.Tensor) and (
-        subclasses or tensor.is_meta or dispatch_modes is _a_mode or _interpreters() is not None
+        subclasses or not tensor.is_cpu or dispatch_modes is _a_mode or _interpreters() is not None
     )

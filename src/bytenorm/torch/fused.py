@@ -11,11 +11,9 @@ from typing import Any
 import torch
 
 from .. import _checks
-from ..batch_norm import BatchNorm
-from ..dtypes import DType
 from ..fused import add_batch_norm, concat_batch_norm
 from ..tensor import QuantizedTensor
-from . import arguments
+from . import arguments, devices
 from .direct import after_autograd, below_autograd
 
 _REST = (
@@ -33,15 +31,15 @@ def _concat(
     pieces: Sequence[torch.Tensor], scales: Sequence[float], zero_points: Sequence[int], *rest: Any
 ) -> torch.Tensor:
     """Compute the norm of the concatenation of `pieces` along axis 1."""
-    _check_pieces(pieces, scales, zero_points)
+    arguments.pieces(pieces, scales, zero_points)
     _check_gradients(rest)
     qs = [
         _quantized(piece, scale, zero_point, f"pieces[{i}]")
         for i, (piece, scale, zero_point) in enumerate(zip(pieces, scales, zero_points, strict=True))
     ]
-    norm = _norm(qs[0], rest)
+    norm = arguments.norm(*rest)
     _checks.norm_pieces(qs, 1, len(norm.mean))  # before memory is taken
-    y = _empty(pieces, rest[7])
+    y = arguments.concatenation(pieces, rest[7])
     concat_batch_norm(qs, norm, out=y.numpy())
     return y
 
@@ -60,58 +58,19 @@ def _add(
     """Compute the norm of a + b and the sum."""
     _check_gradients(rest)
     first, second = _quantized(a, a_scale, a_zero_point, "a"), _quantized(b, b_scale, b_zero_point, "b")
-    norm = _norm(first, rest)
+    norm = arguments.norm(*rest)
     y, total = add_batch_norm(first, second, norm, sum_scale=sum_scale, sum_zero_point=sum_zero_point)
     return _like(a, y), _like(a, total)
 
 
 def _quantized(x: torch.Tensor, scale: float, zero_point: int, name: str) -> QuantizedTensor:
     arguments.in_memory(x, name)
-    kind = arguments.kind(x.dtype, name)
-    _checks.scale(scale, f"{name}_scale" if name in "ab" else f"the scale of {name}")
-    _checks.zero_point(zero_point, kind, f"{name}_zero_point" if name in "ab" else f"the zero point of {name}")
+    arguments.quantization(scale, zero_point, arguments.kind(x.dtype, name), name)
     return QuantizedTensor(x.detach().resolve_neg().numpy(), scale, zero_point)
-
-
-def _norm(input: QuantizedTensor, rest: tuple[Any, ...]) -> BatchNorm:
-    weight, bias, mean, var, eps, y_scale, y_zero_point, output_dtype, relu = rest
-    kind: DType = arguments.kind(output_dtype, "output_dtype")
-    _checks.scale(y_scale, "y_scale")
-    _checks.zero_point(y_zero_point, kind, "y_zero_point")
-    vectors = (arguments.array(v, n) for v, n in zip((weight, bias, mean, var), arguments.VECTORS, strict=True))
-    return BatchNorm(
-        *vectors, eps=eps, output_scale=y_scale, output_zero_point=y_zero_point, output_dtype=kind, relu=relu
-    )
-
-
-def _check_pieces(pieces: Sequence[torch.Tensor], scales: Sequence[float], zero_points: Sequence[int]) -> None:
-    if not pieces:
-        raise ValueError("pieces must hold at least one tensor, got none")
-    for name, values in (("scales", scales), ("zero_points", zero_points)):
-        if len(values) != len(pieces):
-            raise ValueError(f"{name} must have one value for each of the {len(pieces)} pieces, got {len(values)}")
 
 
 def _check_gradients(rest: tuple[Any, ...]) -> None:
     arguments.gradients(**dict(zip(arguments.VECTORS, rest[:4], strict=True)))
-
-
-def _empty(pieces: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-    """Return memory for the concatenation, its axes in memory in the order of the first piece's."""
-    first = pieces[0]
-    shape = [first.shape[0], sum(piece.shape[1] for piece in pieces), *first.shape[2:]]
-    return torch.empty_permuted(shape, _order(first), dtype=dtype, device=first.device)
-
-
-def _order(x: torch.Tensor) -> list[int]:
-    axes = list(range(x.dim()))
-    last = [0, *axes[2:], 1]
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if x.is_contiguous():
-        return axes
-    if x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()]):
-        return last
-    return sorted(axes, key=x.stride, reverse=True)
 
 
 def _like(x: torch.Tensor, q: QuantizedTensor) -> torch.Tensor:
@@ -125,11 +84,11 @@ def _traced_concat(
     pieces: Sequence[torch.Tensor], scales: Sequence[float], zero_points: Sequence[int], *rest: Any
 ) -> torch.Tensor:
     """Say what the operator would return, for tensors without data; refuse what can be known to be wrong."""
-    _check_pieces(pieces, scales, zero_points)
+    arguments.pieces(pieces, scales, zero_points)
     _check_gradients(rest)
     first = pieces[0]
     for i, piece in enumerate(pieces):
-        _check_traced(piece, f"pieces[{i}]")
+        _check_traced(piece, f"pieces[{i}]", first.device)
         if piece.dtype != first.dtype:
             raise ValueError(f"pieces[{i}] must have the dtype of pieces[0], {first.dtype}, got {piece.dtype}")
         if piece.dim() != first.dim():
@@ -142,7 +101,7 @@ def _traced_concat(
                 ),
             )
     arguments.kind(rest[7], "output_dtype")
-    return _empty(pieces, rest[7])
+    return arguments.concatenation(pieces, rest[7])
 
 
 def _traced_add(
@@ -159,7 +118,7 @@ def _traced_add(
     """Say what the operator would return, for tensors without data; refuse what can be known to be wrong."""
     _check_gradients(rest)
     for name, x in (("a", a), ("b", b)):
-        _check_traced(x, name)
+        _check_traced(x, name, a.device)
     if b.dtype != a.dtype:
         raise ValueError(f"b must have the dtype of a, {a.dtype}, got {b.dtype}")
     if b.dim() != a.dim():
@@ -172,9 +131,10 @@ def _traced_add(
     return torch.empty_like(a, dtype=rest[7]), torch.empty_like(a)
 
 
-def _check_traced(x: torch.Tensor, name: str) -> None:
-    if x.device.type != "meta":
-        arguments.in_memory(x, name)
+def _check_traced(x: torch.Tensor, name: str, device: torch.device) -> None:
+    arguments.strided(x, name)
+    if x.device != device:
+        raise TypeError(f"{name} must be on {device} as the others, got a tensor on {x.device}")
     arguments.kind(x.dtype, name)
     arguments.norm_input(x, name)
 
@@ -196,6 +156,8 @@ for _schema, _on_cpu, _traced in ((_CONCAT, _concat, _traced_concat), (_ADD, _ad
     _name = _schema.partition("(")[0]
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout))
     _library.impl(_name, _on_cpu, "CPU")
+    for _key in devices.KEYS:
+        _library.impl(_name, getattr(devices, _name), _key)
     if below_autograd is not None and after_autograd is not None:
         _library.impl(_name, _where_gradients_are_recorded(_name), "Autograd", with_keyset=True)
     torch.library.register_fake(f"bytenorm::{_name}", _traced, lib=_library)

@@ -266,7 +266,7 @@ def _parameter(program: Program, node: Node | None, name: str) -> Tensor | None:
     if value.dtype != torch.float32:
         raise UnusableError(f"its {name} is {type_name(value.dtype)}")
     if value.device.type != "cpu":
-        raise UnusableError(f"it is on {value.device}, the operator runs on the CPU")
+        raise UnusableError(f"it is on {value.device}: lower the program on the CPU and move it then")
     return value.detach()
 
 

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from .. import _checks, _core
-from . import arguments
+from . import arguments, devices
 from .direct import after_autograd, below_autograd, dispatch_modes, needs_dispatcher, overridden, tracing_state
 
 _NAMES = arguments.Names("x", "x_scale", "x_zero_point", "y_scale", "y_zero_point")
@@ -50,7 +50,8 @@ def batch_norm(
     Parameters
     ----------
     x : torch.Tensor of uint8 or int8, at least 2-D, C channels on axis 1
-        The codes, on the CPU, with any strides. May be empty.
+        The codes, with any strides. May be empty. On the CPU kernels normalize them; on other devices torch's
+        own operators do, on integers that are proved to give the same codes, which is for correctness first.
     x_scale : float, or torch.Tensor of C real numbers
         The quantization step of `x` in real units, for the tensor or for each channel.
     x_zero_point : int, or torch.Tensor of C integers
@@ -79,7 +80,7 @@ def batch_norm(
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind or not on the CPU.
+        If an argument is of the wrong kind, or a parameter neither on the device of `x` nor on the CPU.
     ValueError
         If a value is out of range or shapes do not fit.
     RuntimeError
@@ -111,7 +112,7 @@ def batch_norm(
             )
     for name, tensor in {"x": x, "weight": weight, "bias": bias, "mean": mean, "var": var}.items():
         if tensor is not None and _checks.is_a(tensor, torch.Tensor) and tensor.is_nested:
-            arguments.on_the_cpu(tensor, name)  # its class does not know the operator, and says no more than that
+            arguments.strided(tensor, name)  # its class does not know the operator, and says no more than that
     if output_dtype is None:
         output_dtype = x.dtype
     per_channel = isinstance(x_scale, torch.Tensor) and x_scale.dim() > 0
@@ -224,8 +225,13 @@ def _traced(
     if isinstance(x_scale, torch.Tensor):
         tensors |= {"x_scale": x_scale, "x_zero_point": x_zero_point}
     for name, tensor in {"x": x, **tensors}.items():
-        if tensor is not None and x.device.type != "meta":
-            arguments.on_the_cpu(tensor, name)
+        if tensor is not None:
+            arguments.strided(tensor, name)
+            if tensor.device != x.device and tensor.device.type != "cpu":
+                where = (
+                    "in the memory of the CPU" if x.device.type == "cpu" else f"on {x.device} as x or on the CPU"
+                )
+                raise TypeError(f"{name} must be {where}, got a tensor on {tensor.device}")
         if tensor is not None and tensor is not x:
             arguments.one_a_channel(tensor, channels, name)
     return torch.empty_like(x, dtype=output_dtype)
@@ -238,6 +244,8 @@ _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=_TAGS)
     _library.impl(_name, _on_cpu, "CPU")
+    for _key in devices.KEYS:
+        _library.impl(_name, devices.batch_norm, _key)
     if (
         below_autograd is not None and after_autograd is not None
     ):  # without, the operator is called and refuses gradients as well
