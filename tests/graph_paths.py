@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,10 +114,10 @@ class Paths(Drawing):
             name = self.node("Clip", [real.name, *bounds], self.fresh("k"))
 
         def function(relaxed, x):
-            """Try limits at the codes beside them, too; 0 is a code."""
-            nudges = (0.0, -0.5 * real.step, 0.5 * real.step) if relaxed else (0.0,)
-            lows = {low + nudge for nudge in nudges if low != 0} or {low}
-            return [np.clip(x, *limits) for limits in itertools.product(lows, {high + nudge for nudge in nudges})]
+            """Try limits half a code lower and higher; 0 is a code. What they are lies between."""
+            off = 0.5 * real.step if relaxed else 0.0
+            ways = {(low + nudge if low else low, high + nudge) for nudge in (-off, off)}
+            return [np.clip(x, *limits) for limits in ways]
 
         return self.of_one(real, name, real.shape, function, max(real.low, low), min(real.high, high))
 
