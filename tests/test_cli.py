@@ -31,7 +31,7 @@ from bytenorm.cli.screen import as_size, for_json
 from bytenorm.onnx import inspection, quantization
 
 DIGITS = bno.digits_model()
-COMMANDS = ("inspect", "quantize", "lower", "compare", "bench", "report")
+COMMANDS = ("inspect", "quantize", "lower", "prepare", "restore", "compare", "bench", "report")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 TIMINGS = {"median_ms", "q1_ms", "q3_ms", "fastest_ms"}
 

@@ -26,6 +26,8 @@ examples:
   bytenorm inspect model.onnx
   bytenorm quantize model.onnx --data calibration/ -o model.int8.onnx
   bytenorm lower quantized.onnx -o model.int8.onnx
+  bytenorm prepare model.onnx -o prepared.onnx
+  bytenorm restore quantized.onnx -o model.int8.onnx
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm bench model.onnx model.int8.onnx
   bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 3 -o s.npz
@@ -106,6 +108,37 @@ LOWER_EPILOG = """\
 examples:
   bytenorm lower quantized.onnx -o model.int8.onnx
   bytenorm lower quantized.onnx --lowering exact -o model.int8.onnx
+"""
+
+PREPARE = """\
+Disguise the batch norms of a float model as layers, for any static quantizer;
+bytenorm restore undoes that in what the quantizer makes. Norms that the layer
+before them can take up are folded.
+"""
+PREPARE_EPILOG = """\
+--json:
+  model, output, size_before, size_after (bytes), and names of norms: folded,
+  disguised and left (as they are: their parameters are not constant, or not
+  float32)
+
+examples:
+  bytenorm prepare model.onnx -o prepared.onnx
+"""
+
+RESTORE = """\
+Turn the norms that bytenorm prepare disguised, in what a quantizer made of
+that model, into norms again, with their own parameters, and lower them. A norm
+whose disguise the quantizer took apart stays as it is and is listed with the
+reason.
+"""
+RESTORE_EPILOG = """\
+--json:
+  model, output, lowering, size_before, size_after (bytes), in_8_bits,
+  in_float, saturates and norms: see lower
+
+examples:
+  bytenorm restore quantized.onnx -o model.int8.onnx
+  bytenorm restore quantized.onnx --lowering qdq -o model.int8.onnx
 """
 
 COMPARE = """\
@@ -304,6 +337,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_lowering(made)
     _add_json(made)
 
+    _add_disguise(
+        command("prepare", "MODEL -o OUT", "make batch norms fit for any quantizer", PREPARE, PREPARE_EPILOG),
+        command("restore", "MODEL -o OUT", "undo that in a quantized model", RESTORE, RESTORE_EPILOG),
+    )
+
     made = command(
         "compare",
         "A B --data PATH",
@@ -462,6 +500,15 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def _add_disguise(prepare: argparse.ArgumentParser, restore: argparse.ArgumentParser) -> None:
+    prepare.add_argument("model", metavar="MODEL", help="an ONNX file, in float")
+    restore.add_argument("model", metavar="MODEL", help="an ONNX file, prepared and then quantized")
+    for parser in (prepare, restore):
+        _add_output(parser)
+        _add_json(parser)
+    _add_lowering(restore)
 
 
 def _add_lowering(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,8 @@ from .wording import naming
 if TYPE_CHECKING:
     import argparse
 
+    import onnx
+
     from .screen import Screen
 
 
@@ -28,7 +30,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     with naming(options.model), screen.progress() as progress:
         model = load_model(options.model)
         before = size_on_disk(options.model, model)
-        remarks = [free_initializers(model)]
+        remark = free_initializers(model)
         if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize takes those")
         refuse_lowered(model, "model")
@@ -37,22 +39,33 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         lowered, outcomes = lower_with_report(model, lowering=options.lowering, keep_int8=options.keep_int8)
         del model  # before the other one is written
         after = write(lowered, options.output, options.force)
-    made = fates(norms, outcomes)
     screen.line(f"{options.model}, lowered ({options.lowering})")
+    tell(options, screen, lowered, fates(norms, outcomes), (before, after), remark)
+
+
+def tell(
+    options: argparse.Namespace,
+    screen: Screen,
+    lowered: onnx.ModelProto,
+    made: list[Fate],
+    sizes: tuple[int, int],
+    remark: str,
+) -> None:
+    """Say what became of the norms of a model that was lowered and written."""
     counts = show(made, screen)
-    screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    screen.line(f"size: {as_size(sizes[0])} before, {as_size(sizes[1])} now")
     screen.line(f"written to {options.output}")
-    remarks.append(note(lowered, options.output))
-    for remark in filter(None, remarks):
-        screen.line(remark)
+    saturates = note(lowered, options.output)
+    for line in filter(None, (remark, saturates)):
+        screen.line(line)
     screen.result(
         model=options.model,
         output=options.output,
         lowering=options.lowering,
-        size_before=before,
-        size_after=after,
+        size_before=sizes[0],
+        size_after=sizes[1],
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
-        saturates=bool(remarks[-1]),
+        saturates=bool(saturates),
         norms=[{key: value for key, value in fate.to_dict().items() if key != "folds_into"} for fate in made],
     )

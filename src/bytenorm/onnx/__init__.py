@@ -17,6 +17,7 @@ from .accuracy import QuantizationWarning
 from .comparison import Comparison, OutputComparison, compare
 from .data import ImageInput
 from .digits import digits_model
+from .disguise import prepare, restore
 from .inspection import BatchNormInfo, Inspection, inspect
 from .lowering import LoweringWarning, lower
 from .runtime import custom_op_library, register, session
@@ -39,8 +40,10 @@ __all__ = [
     "digits_model",
     "inspect",
     "lower",
+    "prepare",
     "quantize",
     "register",
+    "restore",
     "session",
     "sums_saturate",
 ]

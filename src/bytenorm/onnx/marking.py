@@ -36,6 +36,14 @@ class Marks:
         self._norms: dict[str, Norm] = {}
         self._parameters: dict[str, Parameters] = {}
 
+    @classmethod
+    def of(cls, norms: Mapping[str, Norm]) -> Marks:
+        """Return marks that are set in a graph already, by the norms that they stand for."""
+        marks = cls()
+        marks._norms.update(norms)
+        marks._parameters.update((mark, norm.parameters) for mark, norm in norms.items() if norm.parameters)
+        return marks
+
     def set(self, graph: Graph, norm: Norm) -> None:
         """Write a norm as a depthwise convolution. A norm of vectors goes through a third axis."""
         assert norm.parameters is not None

