@@ -184,6 +184,50 @@ def test_a_quantized_model_in_place_of_the_float_one(images):
         gather(made, [{"image": images[:8]}], reference=made)
 
 
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        # The Relu is dropped, and its name goes to what is dequantized.
+        ("a = Add (x, x) r = Relu (a) y = Tanh (r)", "r"),
+        # One is dropped, and another reads what it made.
+        ("a = Add (x, x) r = Relu (a) c = Clip (r, lo, hi) y = Tanh (c)", "c"),
+        # The float network's activation has another reader, and stays.
+        ("c = BatchNormalization (x, w, b, b, v) r = Clip (c, lo, hi) n = Mul (r, c) y = Add (n, x)", "n"),
+    ],
+)
+def test_activations_that_were_dropped(form, text, name):
+    """The own share of such small steps is rounding: some 40 dB, and not the activation."""
+    network = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 17]> g (float[N, 3] x) => (float[N, 3] y)
+        <float[3] w = {{1.0, 2.0, 3.0}}, float[3] b = {{0.5, -0.5, 0.0}}, float[3] v = {{1.0, 4.0, 2.0}},
+         float lo = {{-0.5}}, float hi = {{0.75}}> {{ {text} }}"""
+    )
+    data = [{"x": np.random.default_rng(0).normal(0.2, 1, (200, 3)).astype(np.float32)}]
+    made = bno.quantize(network, data, quant_format=form, fast=True)
+    drift = {one.name: one for one in gather(made, data, reference=network).drift}
+    assert name in drift
+    assert not any(one.problem for one in drift.values())
+    assert min(one.own_snr_db for one in drift.values()) > 30
+
+
+def test_numbers_without_axes_and_a_norm_of_vectors():
+    network = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["": 17]> g (float[N, 3] x) => (float[N, 3] y)
+        <float[3] w = {1.0, 2.0, 3.0}, float[3] b = {0.5, -0.5, 0.0}, float[3] v = {1.0, 4.0, 2.0}> {
+            m = ReduceMax <keepdims = 0> (x)
+            n = BatchNormalization (x, w, b, b, v)
+            y = Add (n, m)
+        }"""
+    )
+    data = [{"x": np.random.default_rng(0).normal(0.2, 1, (200, 3)).astype(np.float32)}]
+    for form in ("QDQ", "QOperator"):
+        made = bno.quantize(network, data, quant_format=form, fast=True)
+        drift = gather(made, data, reference=network).drift
+        assert drift[-1].name == "y"
+        assert not any(one.problem for one in drift)
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,8 @@ class Codes:
 
     def numbers(self, array: np.ndarray, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
         """Return the numbers that codes stand for."""
-        return ((array.astype(np.float64) - self.zero_point) * self.scale).astype(dtype, copy=False)
+        # An array without axes would become a number of NumPy's.
+        return np.asarray((array.astype(np.float64) - self.zero_point) * self.scale, dtype)
 
 
 def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
@@ -86,10 +87,16 @@ def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
             scale, zero_point = (graph.constant(n) if n else np.zeros(1) for n in (scale_name, zero_name))
             if graph.constant(name) is not None:  # a weight
                 continue
+            behind = [r.output[0] for r in graph.readers(codes) if r.op_type == "DequantizeLinear"]
+            if name not in order:  # as where a norm of vectors was made one of images
+                name = next((tensor for tensor in behind if tensor in order), name)
             if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1:
                 alone[name] = "its scale and zero point are no constant numbers"
             elif name in order:
-                partner = _past_dropped(reference, name, there)
+                active = any(
+                    is_op(r, "Relu", "Clip") for tensor in (codes, *behind) for r in graph.readers(tensor)
+                )
+                partner = _past_dropped(reference, name, behind, there, active=active)
                 found.setdefault(partner, Codes(codes, float(scale.ravel()[0]), int(zero_point.ravel()[0])))
             else:
                 alone[name] = "the float network has no tensor of this name"
@@ -111,13 +118,25 @@ def _tensors(reference: Graph) -> Mapping[str, None]:
     return dict.fromkeys((*inputs, *(name for name in made if reference.constant(name) is None)))
 
 
-def _past_dropped(reference: Graph, name: str, there: set[str]) -> str:
-    """Return the activation's output where the quantizer has dropped it, since the range does its work."""
+def _past_dropped(reference: Graph, name: str, behind: list[str], there: set[str], *, active: bool) -> str:
+    """Return what activations make that the quantizer has dropped, since the range does their work.
+
+    Their names are gone then, or are what the codes are dequantized to, `behind` them. `active` says whether an
+    activation reads them in 8 bits.
+    """
+    chain: list[str] = []
     reader = reference.only_reader(name)
-    if reader is None or not is_op(reader, "Relu", "Clip"):
-        return name
-    after = reader.output[0]
-    return name if {after, after + CODES, after + OUTPUT, after + MADE} & there else after
+    while reader is not None and is_op(reader, "Relu", "Clip"):
+        chain.append(reader.output[0])
+        reader = reference.only_reader(chain[-1])
+    for after in chain:
+        if after in behind:
+            return after
+    for after in chain if not active else ():
+        if {after, after + CODES, after + OUTPUT, after + MADE} & there:
+            break
+        name = after
+    return name
 
 
 def _float_name(tensor: str) -> str:
