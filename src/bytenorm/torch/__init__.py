@@ -23,6 +23,7 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 13):
 
 from .dropin import quantized_batch_norm
 from .folding import fold_forward
+from .integers import to_integers
 from .legacy import from_legacy, to_legacy
 from .lowering import LoweringWarning, lower
 from .migration import load_legacy, migrate
@@ -51,6 +52,7 @@ __all__ = [
     "migrate",
     "quantized_batch_norm",
     "recalibrate",
+    "to_integers",
     "to_legacy",
     "to_onnx",
 ]
