@@ -302,15 +302,16 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--method",
         choices=["minmax", "entropy", "percentile", "best"],
-        help="how ranges of activations are chosen; best tries several on samples kept aside (default: minmax and "
-        "one percentile, the better one)",
+        help="how ranges of activations are chosen (calibrate_method in Python); best tries minmax, the "
+        "percentiles 99.999 and 99.99 and the least squared error on samples kept aside (default: minmax and the "
+        "percentile 99.999, the better one)",
     )
     made.add_argument(
         "--norm-method",
         choices=["mse", "minmax", "percentile", "entropy"],
-        help="how the output scales of norms are chosen, from exact counts of their inputs; taken if that brings "
-        "the outputs nearer to the float model's on samples kept aside, or if fewer than 8 samples cannot tell "
-        "(default: as --method)",
+        help="how the output scales of norms are chosen, from exact counts of their inputs (method in Python); no "
+        "other ranges are tried then; taken if that brings the outputs nearer to the float model's on samples "
+        "kept aside, or if fewer than 8 samples cannot tell (default: as --method)",
     )
     _add_steps(made)
     made.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
@@ -411,7 +412,9 @@ def _add_steps(made: argparse.ArgumentParser) -> None:
         "default, which neither of the next two goes with",
     )
     steps.add_argument(
-        "--fast", action="store_true", help="try nothing but --norm-method behind ONNX Runtime's quantizer"
+        "--fast",
+        action="store_true",
+        help="try nothing but --norm-method behind ONNX Runtime's quantizer: half the time, less accuracy",
     )
     steps.add_argument(
         "--data-statistics",
@@ -532,7 +535,9 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         + ("" if required else " (default: random numbers)"),
     )
     if required:
-        parser.add_argument("--limit", type=int, metavar="N", help="use the first N samples at most")
+        parser.add_argument(
+            "--limit", type=int, metavar="N", help="use the first N samples at most, as they are sorted"
+        )
     parser.add_argument(
         "--batch-axis",
         action="append",
