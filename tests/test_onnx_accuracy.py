@@ -11,7 +11,7 @@ from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.onnx import quantization
 from bytenorm.onnx.accuracy import complaints
-from bytenorm.onnx.comparison import Comparison, OutputComparison
+from bytenorm.onnx.comparison import Comparison, OutputComparison, compare
 from bytenorm.onnx.quantization import quantize_with_report
 
 
@@ -103,7 +103,7 @@ def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 12
     data = [{"x": np.concatenate([feeds["x"] for feeds in batches(12)])}]
-    report = quantize_with_report(model, data, compare=False)[1]
+    report = quantize_with_report(model, data, compare=False, fast=True)[1]
     assert report.comparison.samples == (12 if fixed else 4)
     assert (asked, report.alone) == ([], None)
     assert quantize_with_report(PLAIN, batches(1), compare=False)[1].comparison.samples == 2
@@ -116,8 +116,19 @@ def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, sample
     monkeypatch.setattr(
         quantization, "compare_models", lambda *args, **options: seen.append(real(*args, **options)) or seen[-1]
     )
-    bno.quantize(PLAIN, batches(12), compare=compare)
+    bno.quantize(PLAIN, batches(12), compare=compare, fast=True)
     assert [comparison.samples for comparison in seen] == [samples]
+
+
+def test_what_was_judged_tells_what_is_far_off(monkeypatch):
+    """The float network has run on the samples kept aside, and is not run again."""
+    monkeypatch.setattr(quantization, "compare_models", None)
+    made, report = quantize_with_report(PLAIN, batches(12), compare=False)
+    (output,) = report.comparison.outputs
+    assert report.comparison.samples == 6  # of 24, in one batch
+    aside = [{"x": np.concatenate([feeds["x"] for feeds in batches(12)])[3::4]}]
+    (wanted,) = compare(PLAIN, made, aside).outputs
+    assert output == wanted
 
 
 def test_a_candidate_that_is_infinite_is_kept():
