@@ -233,6 +233,14 @@ def choose_within(
     return _choice(output, smallest, arguments.method(method), kind, relu=relu, symmetric=False, percent=percent)
 
 
+def choose_for_numbers(numbers: Distribution, dtype: DType, method: Method, *, symmetric: bool) -> OutputQParams:
+    """Choose for numbers that no norm makes, as `choose_output_qparams` does."""
+    percent = arguments.percentile(PERCENTILE)
+    return _choice(
+        numbers, SMALLEST, arguments.method(method), dtype, relu=False, symmetric=symmetric, percent=percent
+    )
+
+
 def _choice(
     output: Distribution,
     smallest: float,

@@ -45,7 +45,7 @@ MOVERS = {
 
 @dataclass(frozen=True)
 class RecalibratedNorm:
-    """What a norm or a layer got from the data.
+    """What a norm, a layer or another activation got from the data.
 
     Attributes
     ----------
@@ -65,7 +65,8 @@ class RecalibratedNorm:
     problem : str
         Why its scale, or all of it, stays what it was; empty if nothing does that was to change.
     kind : str
-        ``"norm"``, or the operator of a layer: ``"conv2d"``, ``"linear"`` and so on.
+        ``"norm"``, the operator of a layer (``"conv2d"``, ``"linear"`` and so on), or ``"activation"``: what else
+        is quantized.
     """
 
     name: str
@@ -173,17 +174,17 @@ def _readers(norm: Node) -> tuple[Reader, ...]:
             if name in MOVERS:
                 pending.append((reader, coded))
             elif coded:
-                for one in _told(reader, value):
+                for one in told(reader, value):
                     if one.has() != now:
                         raise UnusableError(f"its codes are read with another scale, by {label(reader)}")
                     found[one] = None
                 if name == DEQUANTIZE:
-                    _require_all_codes(reader, dtype)
+                    require_all_codes(reader, dtype)
                     pending.append((reader, False))
             elif name == QUANTIZE:
                 again = Reader(reader, "scale", "zero_point", None)
                 if again.has() == now and arguments(reader)["dtype"] == dtype:
-                    _require_all_codes(reader, dtype)
+                    require_all_codes(reader, dtype)
                     found[again] = None
                     pending.append((reader, True))
     return tuple(found)
@@ -199,7 +200,7 @@ def _codes(norm: Node) -> list[Node]:
     return [user for user in norm.users if user.args[1] == 0]
 
 
-def _told(reader: Node, codes: Node) -> list[Reader]:
+def told(reader: Node, codes: Node) -> list[Reader]:
     """Return in which arguments a node is told the scale of codes that it reads."""
     name, given = operator_name(reader), arguments(reader)
     if reader.op == "output":
@@ -219,7 +220,8 @@ def _told(reader: Node, codes: Node) -> list[Reader]:
     return found
 
 
-def _require_all_codes(node: Node, dtype: torch.dtype) -> None:
+def require_all_codes(node: Node, dtype: torch.dtype) -> None:
+    """Raise the reason if a node quantizes, or dequantizes, to a part of the codes alone."""
     given, limits = arguments(node), torch.iinfo(dtype)
     lowest, highest = given["quant_min"], given["quant_max"]
     if (lowest, highest) != (limits.min, limits.max):
