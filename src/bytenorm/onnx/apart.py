@@ -134,7 +134,7 @@ def runner(
 
 def runner_for_a_pass(model: onnx.ModelProto) -> onnxruntime.InferenceSession | Apart:
     """Return what runs a model a few times, in another process if ONNX Runtime may die of it."""
-    return Apart(model, None) if may_be_fatal(model) else session_for_a_pass(model)
+    return Apart(model, None) if may_be_fatal(model) else session_for_a_pass(model, arena=True)
 
 
 def run_session(

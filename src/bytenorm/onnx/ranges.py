@@ -114,7 +114,7 @@ def _session(
     read = {name for node in model.graph.node for name in node.input}
     for tensor in [t for t in model.graph.initializer if t.name in replaced - read]:
         model.graph.initializer.remove(tensor)
-    return wanted, session_for_a_pass(model, optimized=False)
+    return wanted, session_for_a_pass(model, optimized=False, arena=True)
 
 
 def _add_ends(model: ModelProto, tensor: str, tensors: Container[str], types: dict[str, ValueInfoProto]) -> None:

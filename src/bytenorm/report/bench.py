@@ -173,7 +173,7 @@ class _Part:
         self._given = given
         self._read = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
         self.makes = [value.name for value in model.graph.output]
-        self._session = session_for_a_pass(model, arena=False)
+        self._session = session_for_a_pass(model)
 
     def kind(self, name: str) -> np.dtype[np.generic]:
         """Return the type of an input."""

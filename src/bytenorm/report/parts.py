@@ -47,7 +47,7 @@ class Parts:
             return {}
         if k not in self._parts:
             part = cut(self._graph, wanted, there)
-            self._parts[k] = [value.name for value in part.graph.input], session_for_a_pass(part, arena=False)
+            self._parts[k] = [value.name for value in part.graph.input], session_for_a_pass(part)
         read, session = self._parts[k]
         made = run_session(session, wanted, {name: there[name] for name in read}, self._what)
         return dict(zip(wanted, made, strict=True))
