@@ -99,7 +99,9 @@ def test_command(images, made, tmp_path, monkeypatch, capsys):
     assert keys <= words
     assert main([*given, "--force"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^outputs: \d+\.\d+ dB on 20 samples$", text, re.M)
+    assert re.search(
+        r"^outputs: \d+\.\d+ dB on 20 samples; \d+ of \d+ tensors were put in float, one by one$", text, re.M
+    )
     assert "taken: re-estimation: " in text
 
 

@@ -414,7 +414,8 @@ def _add_steps(made: argparse.ArgumentParser) -> None:
     steps.add_argument(
         "--fast",
         action="store_true",
-        help="try nothing but --norm-method behind ONNX Runtime's quantizer: half the time, less accuracy",
+        help="try nothing behind ONNX Runtime's quantizer that no other option asks for: half the time, less "
+        "accuracy",
     )
     steps.add_argument(
         "--data-statistics",

@@ -33,6 +33,13 @@ class Fate:
     pattern: str = ""
     unfused: str = ""
 
+    @classmethod
+    def of(cls, outcome: Outcome, channels: int | None) -> Fate:
+        """Return what became of a norm that was not folded."""
+        became = cls.IN_FLOAT if outcome.problem else cls.IN_8_BITS
+        about = {"problem": outcome.problem, "pattern": outcome.pattern, "unfused": outcome.unfused}
+        return cls(outcome.name, channels, became, **about)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         return asdict(self)
@@ -62,11 +69,8 @@ def fates(
     for norm in norms:
         if norm.name in folded:
             made.append(Fate(norm.name, norm.channels, Fate.FOLDED, folds_into=norm.folds_into))
-        elif norm.name in known and known[norm.name].problem:
-            made.append(Fate(norm.name, norm.channels, Fate.IN_FLOAT, problem=known[norm.name].problem))
         elif norm.name in known:
-            pattern, unfused = known[norm.name].pattern, known[norm.name].unfused
-            made.append(Fate(norm.name, norm.channels, Fate.IN_8_BITS, pattern=pattern, unfused=unfused))
+            made.append(Fate.of(known[norm.name], norm.channels))
         elif norm.runs_in == "8-bit":
             made.append(Fate(norm.name, norm.channels, Fate.IN_8_BITS))
         else:  # gone: ONNX Runtime found a way

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..onnx.recalibration import RecalibratedNorm
-    from ..onnx.tuning.steps import Step
+    from ..onnx.tuning.notes import Step
     from .screen import Screen
 
 

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     if found.drift:
         screen.table(STEPS, [_step(one) for one in found.drift])
     if found.findings is not None:
-        for line in _findings(found.findings):
+        for line in _findings(found.findings, len(found.drift)):
             screen.line(line)
     if found.correction is not None:
         for line in _correction(found.correction):
@@ -88,16 +88,19 @@ def _step(one: Drift) -> list[str]:
     return [one.name, one.kind, f"{one.snr_db:.2f}", f"{one.own_snr_db:.2f}", ""]
 
 
-def _findings(findings: Findings) -> Iterator[str]:
+def _findings(findings: Findings, tensors: int) -> Iterator[str]:
     n = findings.samples
-    yield f"outputs: {findings.snr_db:.2f} dB on {n} sample{'s' * (n != 1)}"
+    yield (
+        f"outputs: {findings.snr_db:.2f} dB on {n} sample{'s' * (n != 1)}; "
+        f"{findings.tried} of {tensors} tensors were put in float, one by one"
+    )
     for one in findings.found:
         yield f"{one.name}: in float the outputs would gain {one.float_gain_db:.2f} dB"
         yield f"  {one.cause}, {100 * one.share:.0f} % of its own error: {one.advice}"
         if one.option:
             yield f"  bytenorm quantize {one.option}: {one.option_gain_db:.2f} dB, in this tensor alone"
     if not findings.found:
-        yield f"no tensor costs the outputs a tenth of a decibel alone, of {findings.tried} that were tried"
+        yield "none of them costs the outputs a tenth of a decibel alone"
     for name, why in findings.problems:
         yield f"not tried in float: {name}: {why}"
 
@@ -108,7 +111,7 @@ def _correction(correction: Correction) -> Iterator[str]:
     for step in correction.steps:
         before, after = ("-" if db is None else f"{db:.2f}" for db in (step.before_db, step.after_db))
         what = "taken" if step.taken else "not taken"
-        yield f"{what}: {step.name}: {before} to {after} dB {step.problem}".rstrip()
+        yield f"{what}: {step.name}: {before} to {after} dB" + (f": {step.problem}" if step.problem else "")
 
 
 def _row(norm: NormReport) -> list[str]:

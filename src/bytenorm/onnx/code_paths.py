@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Graph, attribute, is_op, label, opset_of
-from .moves import axis_before
+from .graph import Graph, is_op, label, opset_of
+from .moves import KEEPING, MOVES, axis_before, axis_named
 from .norms import CHANNELS, QParams, activation_limits, qparams, quantized_input
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .norms import Norm
 
-MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 _CUTS, _SUMS = ("Relu", "Clip"), ("Add", "Sum")
 _OLDEST_ON_BYTES = 12  # opset, of MaxPool and Clip
 _MOST_PIECES, _MOST_CHANNELS = 1000, 2**20
@@ -53,7 +52,7 @@ class Path:
         return is_op(self.node, *_SUMS)
 
 
-class _None(Exception):  # noqa: N818 - no error: it carries the reason
+class _NoCodes(Exception):  # noqa: N818 - no error: it carries the reason
     """There are no codes; why."""
 
 
@@ -74,11 +73,11 @@ class CodePaths:
     def source(self, norm: Norm) -> tuple[QParams | None, str]:
         """Return the codes that a norm reads, by a path or as they are, or why there are none."""
         graph, maker = self._graph, self._graph.maker(norm.input)
-        if not is_op(maker, *MOVES, *_CUTS, *_SUMS, "Concat"):
+        if not is_op(maker, *KEEPING, *_CUTS, *_SUMS, "Concat"):
             return quantized_input(graph, norm)
         try:
             found = self._sum(norm.input) or self._codes(norm.input, CHANNELS, 0)
-        except _None as why:
+        except _NoCodes as why:
             return None, f"its input is not quantized: {why}"
         scale, zero_point = found.scale, found.zero_point
         if norm.channels is not None and not {scale.size, zero_point.size} <= {1, norm.channels}:
@@ -89,7 +88,7 @@ class CodePaths:
         """Say whether a tensor in float has codes of one scale."""
         try:
             return self._codes(tensor, None, 0).per_tensor
-        except _None:
+        except _NoCodes:
             return False
 
     def _codes(self, tensor: str, axis: int | None, depth: int) -> QParams:
@@ -97,47 +96,50 @@ class CodePaths:
         key = tensor, axis
         if key not in self._found:
             if depth > _DEEPEST:
-                raise _None("too many nodes are between it and its codes")
+                raise _NoCodes("too many nodes are between it and its codes")
             try:
                 self._found[key] = self._made(tensor, axis, depth + 1)
-            except _None as why:
+            except _NoCodes as why:
                 self._found[key] = str(why)
         found = self._found[key]
         if isinstance(found, str):
-            raise _None(found)
+            raise _NoCodes(found)
         return found
 
     def _made(self, tensor: str, axis: int | None, depth: int) -> QParams:
         node = self._graph.maker(tensor)
         if node is None:
-            raise _None(f"{tensor} is in float")
+            raise _NoCodes(f"{tensor} is in float")
         if is_op(node, "DequantizeLinear"):
             return self._dequantized(node, axis)
         if is_op(node, "Concat"):
             return self._joined(node, axis, depth)
         if is_op(node, *_CUTS):
             return self._cut(node, axis, depth)
-        if is_op(node, *MOVES) and tensor == node.output[0]:
+        if is_op(node, *KEEPING) and tensor == node.output[0]:
             return self._moved(node, axis, depth)
-        raise _None(f"the {node.op_type} {label(node)} is in float")
+        raise _NoCodes(f"the {node.op_type} {label(node)} is in float")
 
     def _dequantized(self, node: NodeProto, axis: int | None) -> QParams:
         q, problem = qparams(self._graph, node, 1, node.input[0], node.input[0])
         if q is None:
-            raise _None(problem)
-        if not q.per_tensor and self._along(node) != axis:
-            raise _None(f"{node.input[0]} is quantized along another axis than that of the channels")
+            raise _NoCodes(problem)
+        if not q.per_tensor and (axis is None or self._along(node) != axis):
+            raise _NoCodes(f"{node.input[0]} is quantized along another axis than that of the channels")
         return q
 
     def _moved(self, node: NodeProto, axis: int | None, depth: int) -> QParams:
         if is_op(node, "MaxPool"):
             self._require_bytes(node)
             if any(node.output[1:]):
-                raise _None(f"the MaxPool {label(node)} gives places, too")
+                raise _NoCodes(f"the MaxPool {label(node)} gives places, too")
             part = self._codes(node.input[0], axis, depth)
             if not part.per_tensor and axis != CHANNELS:
-                raise _None(f"the MaxPool {label(node)} takes the largest of numbers of several scales")
-            joins_channels = lambda joint: self._along(joint) == CHANNELS  # noqa: E731
+                raise _NoCodes(f"the MaxPool {label(node)} takes the largest of numbers of several scales")
+
+            def joins_channels(joint: NodeProto) -> bool:
+                return self._along(joint) == CHANNELS
+
             return _of_each(part, (node.output[0],), partial(_moved_by, node), joins_channels)
         before = None if axis is None else axis_before(self._graph, node, axis)
         return _moved_by(node, self._codes(node.input[0], before, depth), (node.output[0],))
@@ -145,17 +147,17 @@ class CodePaths:
     def _cut(self, node: NodeProto, axis: int | None, depth: int) -> QParams:
         limits = activation_limits(self._graph, node)
         if limits is None or limits[0] > limits[1]:
-            raise _None(f"the limits of the {node.op_type} {label(node)} are not constant, or in no order")
+            raise _NoCodes(f"the limits of the {node.op_type} {label(node)} are not constant, or in no order")
         part = self._codes(node.input[0], axis, depth)
         made = _of_each(part, (node.output[0],), partial(_cut_by, node, limits), lambda _joint: True)
         if made is not part:  # something is cut off
             self._require_bytes(node)
         return made
 
-    def _along(self, node: NodeProto) -> int:
-        """Return the axis of a Concat or DequantizeLinear; negative if nobody knows which it is."""
-        axis, shape = attribute(node, "axis", 1), self._graph.type_of(node.output[0])[1]
-        return axis + len(shape) if axis < 0 and shape is not None else axis
+    def _along(self, node: NodeProto) -> int | None:
+        """Return the axis of a Concat or DequantizeLinear; None if nobody knows which it is."""
+        shape = self._graph.type_of(node.output[0])[1]
+        return axis_named(node, None if shape is None else len(shape))
 
     def _joined(self, node: NodeProto, axis: int | None, depth: int) -> QParams:
         what, along = f"the Concat {label(node)}", self._along(node)
@@ -164,27 +166,27 @@ class CodePaths:
             return parts[0]
         if len({part.signed for part in parts}) > 1:
             self.mixes = True
-            raise _None(f"{what} joins uint8 and int8")
+            raise _NoCodes(f"{what} joins uint8 and int8")
         pieces = sum(1 if part.path is None else part.path.pieces for part in parts)
         path = Path(node, (node.output[0],), parts, off=max(map(_off, parts)), pieces=pieces)
         if all(part.per_tensor and part.equals(parts[0]) for part in parts):
             return replace(parts[0], codes="", path=path)
-        if along != axis:
-            raise _None(f"{what} joins codes of several scales along another axis than that of the channels")
+        if along is None or along != axis:
+            raise _NoCodes(f"{what} joins codes of several scales along another axis than that of the channels")
         sizes = [(self._graph.type_of(part)[1] or (None,) * (along + 1))[along] for part in node.input]
         scales, zero_points = [], []
         for part, size in zip(parts, sizes, strict=True):
             if size is None:
-                raise _None(f"{what} joins unknown numbers of channels")
+                raise _NoCodes(f"{what} joins unknown numbers of channels")
             scales.append(np.broadcast_to(part.scale.ravel(), size))
             zero_points.append(np.broadcast_to(part.zero_point.ravel(), size))
         if not 0 < sum(map(len, scales)) <= _MOST_CHANNELS:
-            raise _None(f"{what} joins {sum(map(len, scales))} channels")
+            raise _NoCodes(f"{what} joins {sum(map(len, scales))} channels")
         return QParams("", "", "", np.concatenate(scales), np.concatenate(zero_points), path)
 
     def _require_bytes(self, node: NodeProto) -> None:
         if opset_of(self._graph.model) < _OLDEST_ON_BYTES:
-            raise _None(f"the {node.op_type} {label(node)} works on bytes from opset {_OLDEST_ON_BYTES} on")
+            raise _NoCodes(f"the {node.op_type} {label(node)} works on bytes from opset {_OLDEST_ON_BYTES} on")
 
     # Sums
 
@@ -192,22 +194,22 @@ class CodePaths:
         """Return the sum that a tensor is, moved perhaps; None if it is none."""
         moves: list[NodeProto] = []
         node = self._graph.maker(tensor)
-        while node is not None and is_op(node, *MOVES) and node.op_type != "MaxPool":
+        while node is not None and is_op(node, *MOVES):
             moves.append(node)
             node = self._graph.maker(node.input[0])
         if node is None or not is_op(node, *_SUMS):
             return None
         what = f"the {node.op_type} {label(node)}"
         if len(node.input) != 2 or any(is_op(self._graph.maker(part), *_SUMS) for part in node.input):
-            raise _None(f"{what} is of one tensor, or of more than two that are not rounded in between")
+            raise _NoCodes(f"{what} is of one tensor, or of more than two that are not rounded in between")
         parts = [self._codes(part, None, len(moves)) for part in node.input]
         shapes = [self._graph.type_of(part)[1] for part in node.input]
         problem = unlike_shapes(*shapes)
         if problem:
-            raise _None(f"{what} reads {problem}")
+            raise _NoCodes(f"{what} reads {problem}")
         if len({part.signed for part in parts}) > 1:
             self.mixes = True
-            raise _None(f"{what} mixes uint8 and int8")
+            raise _NoCodes(f"{what} mixes uint8 and int8")
         for move in reversed(moves):
             parts = [_moved_by(move, part, (move.output[0], str(i))) for i, part in enumerate(parts)]
         path = Path(node, (tensor,), tuple(parts), off=sum(map(_off, parts)))
@@ -245,7 +247,7 @@ def _cut_by(node: NodeProto, limits: tuple[float, float], part: QParams, real: t
         with np.errstate(over="ignore"):
             code = np.clip(np.rint(limit / scale) + zero_point, lowest, lowest + 255)
         if np.any(code != code[0]):
-            raise _None(f"the {node.op_type} {label(node)} has limits of different codes in different channels")
+            raise _NoCodes(f"the {node.op_type} {label(node)} has limits of different codes in different channels")
         codes[i] = int(code[0])
         real_limit = ((code - zero_point).astype(np.float32) * part.scale.ravel()).astype(np.float64)
         off = max(off, float(np.max(np.abs(real_limit - limit))))

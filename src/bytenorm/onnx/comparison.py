@@ -362,3 +362,8 @@ def snr_db(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
     return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf
+
+
+def lowest_snr_db(outputs: Iterable[tuple[float, float]], *, default: float) -> float:
+    """Return the lowest ratio of outputs' energies and their errors'; an output of zeros does not count."""
+    return min((snr_db(signal, noise) for signal, noise in outputs if signal), default=default)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .code_paths import MOVES
 from .graph import Graph, attribute, is_op, label, opset_of
 from .last_axis import to_axis_1
+from .moves import KEEPING
 from .norms import Norm, activation_limits, find_norms, qparams
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _ways_to_codes(graph: Graph, tensor: str, moves: list[NodeProto]) -> list[No
 
 def _moves_bytes(graph: Graph, node: NodeProto) -> bool:
     """Say whether a node only moves numbers, bytes too."""
-    if not is_op(node, *MOVES):
+    if not is_op(node, *KEEPING):
         return False
     if node.op_type != "MaxPool":
         return True

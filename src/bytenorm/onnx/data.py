@@ -15,6 +15,7 @@ import onnx
 from .. import _checks, _npz
 from .._files import as_path, kind_of, require_file
 from .._npy import map_array, reading, size_of
+from ..calibration.judging import evenly
 from .batch_axes import BatchAxes, batch_axes_of, part_of, samples_in, size_of_batches
 from .model import InputInfo, input_infos, load_model
 
@@ -162,6 +163,18 @@ class Dataset:
         for batch in self:
             for i in range(self.count(batch)):
                 yield {name: part_of(array, self.batch_axes[name], i, i + 1) for name, array in batch.items()}
+
+    def spread(self, most: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yield so many samples at most, each as a batch, spread evenly over all.
+
+        Batches, where the model fixes how many samples one has: one at least.
+        """
+        alone = self.takes_any_number
+        count = self.samples if alone else len(self)
+        chosen = set(evenly(count, most if alone else max(1, most * count // self.samples)))
+        for i, batch in enumerate(self.one_by_one() if alone else self):
+            if i in chosen:
+                yield batch
 
     def __repr__(self) -> str:
         inputs = ", ".join(map(str, self.inputs))

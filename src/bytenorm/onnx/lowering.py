@@ -139,8 +139,7 @@ def lower_with_report(
     """Do as :func:`lower`, and say what became of the norms instead of warning."""
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
-    loaded = without_functions(load_model(model), DOMAIN)
-    warn_of_constants(free_initializers(loaded))
+    loaded = opened(model)
     graph = Graph(loaded)
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float (quantize() takes those)")
@@ -149,10 +148,21 @@ def lower_with_report(
     return loaded, lower_graph(graph, lowering, keep_int8=keep_int8)
 
 
-def warn_of_constants(note: str) -> None:
-    """Warn of inputs that are read as constants, in the name of the caller's caller's caller."""
+def opened(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
+    """Return a copy of a model without functions but ours, and warn of inputs that are read as constants.
+
+    In the name of the caller's caller's caller.
+    """
+    made = without_functions(load_model(model), DOMAIN)
+    warn_of_constants(made, 5)
+    return made
+
+
+def warn_of_constants(model: onnx.ModelProto, level: int) -> None:
+    """Warn of inputs that are read as constants, `level` calls up from the warning."""
+    note = free_initializers(model)
     if note:
-        warnings.warn(f"model: {note}", UserWarning, stacklevel=4)
+        warnings.warn(f"model: {note}", UserWarning, stacklevel=level)
 
 
 def check_lowering(lowering: str) -> None:

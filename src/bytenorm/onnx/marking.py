@@ -19,7 +19,7 @@ from .norms import PARAMETER_NAMES, qparams
 from .quantizer_names import NODE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from onnx import NodeProto
 
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from .norms import Norm, Parameters
 
 _PREFIX = "bytenorm.norm."
+
+
+def markable(norms: Iterable[Norm], folded: Iterable[Norm]) -> tuple[list[Norm], list[Norm]]:
+    """Return, of norms that are not folded, those that can be marked, and the others, which lowering reports."""
+    gone = {id(norm) for norm in folded}
+    left = [norm for norm in norms if id(norm) not in gone]
+    odd = [norm for norm in left if norm.parameters is None or not norm.in_float32]
+    return [norm for norm in left if norm.parameters is not None and norm.in_float32], odd
 
 
 class Marks:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Graph, int_list, is_op
+from .graph import Graph, attribute, int_list, is_op
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-_MOVES = ("Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten")
+MOVES = ("Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten")
+# What gives numbers that it reads, in another order or shape, or the largest of some: it does the same with codes.
+KEEPING = (*MOVES, "MaxPool")
 
 
 def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
@@ -29,7 +31,7 @@ def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
     int or None
         None if the node computes, or joins or splits axes, or if the shapes are not known that would tell.
     """
-    if not is_op(node, *_MOVES):
+    if not is_op(node, *MOVES):
         return None
     if node.op_type == "Identity":
         return axis
@@ -52,6 +54,12 @@ def axis_before(graph: Graph, node: NodeProto, axis: int) -> int | None:
     old, new_axes = ([i for i, n in enumerate(shape) if n != 1] for shape in (before, behind))
     same = [before[i] for i in old] == [behind[i] for i in new_axes] and sum(n is None for n in before) <= 1
     return old[new_axes.index(axis)] if same and axis in new_axes else None
+
+
+def axis_named(node: NodeProto, rank: int | None) -> int | None:
+    """Return the axis that an attribute names, not negative; None if that takes a rank that nobody knows."""
+    axis: int = attribute(node, "axis", 1)
+    return axis if axis >= 0 else None if rank is None else axis + rank
 
 
 def permutation(node: NodeProto, rank: int | None) -> list[int] | None:

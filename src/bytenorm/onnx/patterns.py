@@ -12,7 +12,7 @@ import bytenorm as bn
 from .code_paths import unlike_shapes
 from .every_code import every_code
 from .graph import Graph, attribute, int_list, is_op, label, what_feeds
-from .moves import permutation
+from .moves import axis_named, permutation
 from .norms import CHANNELS, QParams, qparams
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _unrounded_concatenation(graph: Graph, site: Site, joined: QParams, perm: tu
     while waiting:
         piece = waiting.pop()
         path = piece.path
-        if path is not None and is_op(path.node, "Concat") and _along(path.node, rank) == channels:
+        if path is not None and is_op(path.node, "Concat") and axis_named(path.node, rank) == channels:
             waiting += reversed(path.parts)
         else:
             pieces.append(piece)
@@ -176,12 +176,6 @@ def _unrounded_concatenation(graph: Graph, site: Site, joined: QParams, perm: tu
     if not all(piece.per_tensor for piece in pieces):
         raise _NotFused(f"{what} reads what is quantized per channel")
     return _concatenation(graph, site, tuple(pieces), perm, what)
-
-
-def _along(node: NodeProto, rank: int | None) -> int | None:
-    """Return the axis of a concatenation; None if it is not known."""
-    axis = attribute(node, "axis", 1)
-    return axis if axis >= 0 else None if rank is None else axis + rank
 
 
 def _behind_path(source: QParams, rank: int | None) -> tuple[QParams, tuple[int, ...]]:

@@ -15,7 +15,6 @@ from ..calibration.output_qparams import Method
 from .accuracy import complaints, is_doubtful, warn_of_accuracy
 from .comparison import Comparison, uncomparable
 from .comparison import compare as compare_models
-from .constant_inputs import free_initializers
 from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
 from .folding import fold
@@ -33,7 +32,7 @@ from .lowering import (
     warn_of,
     warn_of_constants,
 )
-from .marking import Marks
+from .marking import Marks, markable
 from .model import load_model, without_functions
 from .norms import Norm, find_norms
 from .recalibration import RecalibratedNorm, recalibrate
@@ -41,7 +40,8 @@ from .runtime_types import note_types
 from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
 from .tuning.judging import Samples, pick
-from .tuning.steps import RANGES, Step, Tuning
+from .tuning.notes import Step
+from .tuning.steps import RANGES, Tuning, Way
 from .unlike import unlike_statistics
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def quantize(
         training: for data unlike that of the training alone. It takes the network away from the float one; folded
         norms, and those that are written as arithmetic, keep what they have.
     fast : bool
-        Nothing but `method` is tried behind ONNX Runtime's quantizer: half the time, less accuracy.
+        Nothing is tried behind ONNX Runtime's quantizer that no other argument asks for: half the time, less
+        accuracy.
     nodes_to_exclude : sequence of str
         Names of nodes that stay in float; a node without one is called by its first output.
     limit : int, optional
@@ -273,12 +274,8 @@ def quantize_with_report(
     check_lowering(lowering)
     _check_choice("quant_format", quant_format, QuantFormat)
     _check_types(activation_type, weight_type)
-    for what, choice, kind in (
-        ("calibrate_method", calibrate_method, CalibrateMethod),
-        ("method", method, Method),
-    ):
-        if choice is not None:
-            _check_choice(what, choice, kind)
+    _check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
+    _check_choice("method", method, Method, optional=True)
     flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range, "compare": compare}
     for name, value in flags.items():
         _checks.flag(value, name)
@@ -286,7 +283,7 @@ def quantize_with_report(
     _check_names(nodes_to_exclude)
     original = load_model(model)
     prepared = _with_opset(without_functions(original, DOMAIN))
-    warn_of_constants(free_initializers(prepared))
+    warn_of_constants(prepared, 4)
     note_types(prepared)
     left_out = named_nodes(prepared, nodes_to_exclude)
     graph = Graph(prepared)
@@ -300,7 +297,7 @@ def quantize_with_report(
     unlike = unlike_statistics(graph, norms, data)
     excluded, included = _split(norms, left_out)
     folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
-    kept, odd = _without_odd(included, folded)
+    kept, odd = markable(included, folded)
     left_out += [node for n in (*excluded, *odd) for node in n.nodes]
     left_out += _makers_of_parameters(graph, odd)
     left_names = [with_name(graph, node) for node in left_out]
@@ -318,7 +315,9 @@ def quantize_with_report(
         "reduce_range": reduce_range,
         "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
     }
-    samples = _samples(data, calibrate_method, None if data_statistics else method, reestimate=reestimate)
+    judged = None if data_statistics else method
+    ranges = _ranges(calibrate_method, judged, reestimate=reestimate)
+    samples = pick(data) if ranges or judged or reestimate else Samples()
     quantizer = StaticQuantizer(
         prepared,
         borders,
@@ -332,15 +331,16 @@ def quantize_with_report(
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
     tuning = Tuning(quantizer, graph, original, samples, data.count, progress)
-    _take_steps(tuning, calibrate_method, None if data_statistics else method, reestimate=reestimate)
+    _take_steps(tuning, ranges, judged, reestimate=reestimate)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     tuning.note()
     outcomes = lower_graph(tuning.graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
-    comparison = None if compare else tuning.compare(made, JUDGED)
-    if comparison is None:
-        comparison = _compared(original, made, data if compare else data.first(JUDGED), stage(progress, "compare"))
+    few = None if compare else tuning.compare(made, JUDGED)
+    comparison = few or _compared(
+        original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
+    )
     doubtful = compare and is_doubtful(comparison)
     alone = _alone(original, data, options, left_names, progress) if doubtful else None
     return made, QuantizationReport(
@@ -357,21 +357,19 @@ def quantize_with_report(
     )
 
 
-def _samples(
-    data: Dataset, calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
-) -> Samples:
-    """Return the samples for steps, none where no step is tried."""
-    return pick(data) if reestimate or calibrate_method == "best" or method is not None else Samples()
-
-
-def _take_steps(
-    tuning: Tuning, calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
-) -> None:
-    """Try what is asked for, in the order in which one step builds on another."""
+def _ranges(
+    calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
+) -> tuple[Way, ...]:
+    """Return the ways to find ranges that are tried."""
     if calibrate_method == "best":
-        tuning.choose_ranges(RANGES)
-    elif calibrate_method is None and method is None and reestimate:
-        tuning.choose_ranges(RANGES[:1])
+        return RANGES
+    return RANGES[:1] if calibrate_method is None and method is None and reestimate else ()
+
+
+def _take_steps(tuning: Tuning, ranges: Sequence[Way], method: Method | None, *, reestimate: bool) -> None:
+    """Try what is asked for, in the order in which one step builds on another."""
+    if ranges:
+        tuning.choose_ranges(ranges)
     if method is not None:
         tuning.choose_norm_scales(method)
     if reestimate:
@@ -444,14 +442,6 @@ def _folded(
     return [*back, *forward], tuple(norm.name for norm in stayed)
 
 
-def _without_odd(norms: list[Norm], folded: list[Norm]) -> tuple[list[Norm], list[Norm]]:
-    """Return the norms that are not folded and get 8 bits, and those that cannot, which lowering reports."""
-    gone = {id(n) for n in folded}
-    left = [n for n in norms if id(n) not in gone]
-    odd = [n for n in left if n.parameters is None or not n.in_float32]
-    return [n for n in left if n.parameters is not None and n.in_float32], odd
-
-
 def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProto]:
     """Return the nodes that make parameters which are not constant: 8 bits for all channels would be too few."""
     tensors = dict.fromkeys(t for n in norms for node in n.nodes for t in node.input if t and t != n.input)
@@ -459,8 +449,8 @@ def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProt
     return [maker for maker in makers if maker is not None]
 
 
-def _check_choice(name: str, value: object, kind: Any) -> None:
-    if value not in get_args(kind):
+def _check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:
+    if value not in get_args(kind) and not (optional and value is None):
         raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
 
 

@@ -49,5 +49,6 @@ def unlike_statistics(graph: Graph, norms: list[Norm], data: Dataset) -> str:
     return (
         f"the data is unlike what the norm {norm.name} was trained on: on average over channels its input has "
         f"mean {mean.mean():.4g} and deviation {np.sqrt(variance).mean():.4g}, its statistics say "
-        f"{norm.parameters.input_mean.mean():.4g} and {expected.mean():.4g}"
+        f"{norm.parameters.input_mean.mean():.4g} and {expected.mean():.4g}; "
+        "are its numbers scaled as the network wants them?"
     )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from .code_paths import MOVES
 from .formats import has_operators_on_bytes
 from .graph import Graph, is_op
+from .moves import KEEPING
 from .norms import qparams
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def reached(graph: Graph, q: QParams) -> Reached:
             ):
                 found.clips.append(node)
                 waiting.append(node.output[0])
-            elif is_op(node, *MOVES) and node.input[0] == tensor and not any(node.output[1:]):
+            elif is_op(node, *KEEPING) and node.input[0] == tensor and not any(node.output[1:]):
                 waiting.append(node.output[0])
             else:
                 found.stubborn = found.stubborn or node

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from ..onnx.apart import run_session
-from ..onnx.comparison import candidate_order, snr_db
+from ..onnx.comparison import candidate_order, lowest_snr_db
 from ..onnx.cutting import cut
 from ..onnx.graph import Graph
 from ..onnx.runtime import session_for_a_pass
@@ -203,5 +203,5 @@ class _Errors:
 
     def snr_db(self) -> float:
         """Return the lowest SNR of the outputs; nan if there are none, or they are not finite."""
-        ratios = [snr_db(float(x), float(e)) for x, e in self._sums.values() if x and np.isfinite(x + e)]
-        return min(ratios, default=math.nan)
+        finite = [(float(x), float(e)) for x, e in self._sums.values() if np.isfinite(x + e)]
+        return lowest_snr_db(finite, default=math.nan)

@@ -6,26 +6,22 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..calibration.judging import evenly
 from .bench import Bench
 from .drawing import EXACT
 from .mending import in_float, mend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    import numpy as np
     import onnx
 
-    from ..onnx.data import Dataset
     from .accumulation import Accumulation, Drift
     from .correction import Correction
 
 FINDINGS = 3
 _SAMPLES = 256
-_ROOM = (
-    1 << 30
-)  # bytes of codes that may be made: by each tensor that is tried, and each sample, those of a network
+# Bytes of codes that may be made: by each tensor that is tried, and each sample, those of a network.
+_ROOM = 1 << 30
 _FEWEST = 4  # samples
 _WORTH = 0.1  # dB at the output; less is chance
 
@@ -113,7 +109,7 @@ def find(
         What corrected the model.
     """
     size = max(1, beside.bytes_of_a_sample)
-    batches = list(_spread(beside.data, max(_FEWEST, min(_SAMPLES, _ROOM // ((FINDINGS + 1) * size)))))
+    batches = list(beside.data.spread(max(_FEWEST, min(_SAMPLES, _ROOM // ((FINDINGS + 1) * size)))))
     samples = sum(map(beside.data.count, batches))
     bench = Bench(model, reference, beside, batches)
     most = max(FINDINGS, _ROOM // (samples * size))
@@ -131,16 +127,6 @@ def find(
             gain = gains[name]
         found.append(Finding(name, one.cause, one.share, one.option, one.advice, gains[name], gain))
     return Findings(bench.snr_db, samples, len(bench.tried), tuple(found), tuple(bench.problems.items()))
-
-
-def _spread(data: Dataset, most: int) -> Iterator[dict[str, np.ndarray]]:
-    """Yield samples spread over the data, or whole batches where the model wants so many."""
-    alone = data.takes_any_number
-    count = data.samples if alone else len(data)
-    chosen = set(evenly(count, most if alone else max(1, most * count // data.samples)))
-    for i, batch in enumerate(data.one_by_one() if alone else data):
-        if i in chosen:
-            yield batch
 
 
 def _candidates(drift: Sequence[Drift], last: set[str], most: int) -> list[str]:

@@ -10,29 +10,30 @@ import onnx
 from ..onnx.concat_function import CONCAT_INPUTS, CONCAT_OPERATOR
 from ..onnx.function import OPERATOR
 from ..onnx.graph import attribute, is_op
+from ..onnx.moves import KEEPING
 from ..onnx.sum_function import ADD_OPERATOR
+from .matching import SCALES, Codes
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..onnx.graph import Graph
-    from .matching import Codes
 
-_MOVES = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "Relu")
-# Operators on codes: the one in float; where codes, scale and zero point of an input begin; the output's scale.
-_ON_CODES: dict[str, tuple[str, tuple[int, ...], int]] = {
-    "QLinearConv": ("Conv", (0, 3), 6),
-    "QLinearMatMul": ("MatMul", (0, 3), 6),
-    "QGemm": ("Gemm", (0, 3), 7),
-    "QLinearAdd": ("Add", (0, 3), 6),
-    "QLinearMul": ("Mul", (0, 3), 6),
-    "QLinearSigmoid": ("Sigmoid", (0,), 3),
-    "QLinearLeakyRelu": ("LeakyRelu", (0,), 3),
-    "QLinearSoftmax": ("Softmax", (0,), 3),
-    "QLinearAveragePool": ("AveragePool", (0,), 3),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 3),
-    OPERATOR: ("BatchNormalization", (0,), 7),
-    ADD_OPERATOR: ("Add", (0, 3), 12),
+_MOVES = (*KEEPING, "Slice", "Relu")
+# Operators on codes: the one in float, and where codes, scale and zero point of an input begin.
+_ON_CODES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "QLinearConv": ("Conv", (0, 3)),
+    "QLinearMatMul": ("MatMul", (0, 3)),
+    "QGemm": ("Gemm", (0, 3)),
+    "QLinearAdd": ("Add", (0, 3)),
+    "QLinearMul": ("Mul", (0, 3)),
+    "QLinearSigmoid": ("Sigmoid", (0,)),
+    "QLinearLeakyRelu": ("LeakyRelu", (0,)),
+    "QLinearSoftmax": ("Softmax", (0,)),
+    "QLinearAveragePool": ("AveragePool", (0,)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
+    OPERATOR: ("BatchNormalization", (0,)),
+    ADD_OPERATOR: ("Add", (0, 3)),
 }
 _OF_CODES = {"channels_last", "opset", "relu", "with_sum", "exact_sum", "pool"}  # attributes
 
@@ -101,9 +102,9 @@ def _move(graph: Graph, node: NodeProto, tensor: str, numbers: str, moved: str, 
 def _write_out(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> None:
     """Replace an operator on codes by conversions and the operator in float."""
     if node.op_type in ("QLinearConcat", CONCAT_OPERATOR):
-        read, scale_at = _concatenated(graph, node, tensor, numbers)
+        read = _concatenated(graph, node, tensor, numbers)
     elif node.op_type in _ON_CODES:
-        read, scale_at = _computed(graph, node, tensor, numbers)
+        read = _computed(graph, node, tensor, numbers)
     else:
         raise NotPossible(f"{node.op_type} reads its codes")
     graph.remove(node)
@@ -111,14 +112,15 @@ def _write_out(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> None
         _quantize(graph, read, node.output[1], node.input[10], node.input[11])
     if node.op_type in (OPERATOR, CONCAT_OPERATOR, ADD_OPERATOR):
         read = _normed(graph, node, read)
+    scale_at = SCALES[node.op_type]
     if len(node.input) <= scale_at or not node.input[scale_at]:  # a QGemm that makes numbers
         graph.make("Identity", [read], node.output[0], node.name)
     else:
         _quantize(graph, read, node.output[0], *node.input[scale_at : scale_at + 2])
 
 
-def _computed(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> tuple[str, int]:
-    operator, places, scale_at = _ON_CODES[node.op_type]
+def _computed(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> str:
+    operator, places = _ON_CODES[node.op_type]
     pools = node.op_type in ("QLinearAveragePool", "QLinearGlobalAveragePool")
     if pools and attribute(node, "channels_last", 0):
         raise NotPossible(f"{node.op_type} with its channels last reads its codes")
@@ -133,7 +135,7 @@ def _computed(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> tuple
     if node.op_type in ("QLinearConv", "QGemm"):
         inputs += _bias(graph, node)
     if operator == "BatchNormalization":
-        return inputs[0], scale_at
+        return inputs[0]
     made = graph.new_name(f"{node.output[0]}/in float")
     plain = graph.make(operator, inputs, made, f"{node.name}/in float")
     plain.attribute.extend(a for a in node.attribute if a.name not in (*_OF_CODES, "epsilon"))
@@ -142,7 +144,7 @@ def _computed(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> tuple
         _quantize(graph, made, codes, node.input[10], node.input[11])
         graph.make("DequantizeLinear", [codes, node.input[10], node.input[11]], behind, f"{node.name}/rounded")
         made = behind
-    return made, scale_at
+    return made
 
 
 def _read(graph: Graph, node: NodeProto, at: int) -> str:
@@ -176,16 +178,16 @@ def _bias(graph: Graph, node: NodeProto) -> list[str]:
     return [graph.add_constant(f"{node.input[at]}/numbers", (bias.astype(np.float64) * step).astype(np.float32))]
 
 
-def _concatenated(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> tuple[str, int]:
+def _concatenated(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> str:
     if node.op_type == "QLinearConcat":
-        pieces, axis, scale_at = list(node.input[2::3]), attribute(node, "axis", 0), 0
+        pieces, axis = list(node.input[2::3]), attribute(node, "axis", 0)
         places = {name: node.input[2 + 3 * i + 1 : 2 + 3 * i + 3] for i, name in enumerate(pieces)}
         quantizations = [[graph.constant(n) for n in places[name]] for name in pieces]
     else:
         if attribute(node, "pool", 0):
             raise NotPossible("a norm that is averaged by its own operator reads its codes")
         pieces = list(node.input[len(CONCAT_INPUTS) :])
-        axis, scale_at = -1 if attribute(node, "channels_last", 0) else 1, 4
+        axis = -1 if attribute(node, "channels_last", 0) else 1
         both = [graph.constant(node.input[CONCAT_INPUTS.index(n)]) for n in ("x_scales", "x_zero_points")]
         if both[0] is None or both[1] is None:
             raise NotPossible(f"the scales of {node.op_type} are not constant")
@@ -201,7 +203,7 @@ def _concatenated(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> t
             inputs.append(_dequantized(graph, name, float(np.ravel(scale)[0]), int(np.ravel(zero_point)[0])))
     made = graph.new_name(f"{node.output[0]}/in float")
     graph.make("Concat", inputs, made, f"{node.name}/in float", axis=axis)
-    return made, scale_at
+    return made
 
 
 def _dequantized(graph: Graph, codes: str, scale: float, zero_point: int) -> str:

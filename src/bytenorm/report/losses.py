@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .drawing import EXACT, draw_drift
+from .tables import foldable
 from .wording import as_uri, decibels, text
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _CAUSES = {
     "mean": "means of channels that are moved",
     "weights": "8-bit weights and arithmetic",
 }
-_LONG = 40  # rows; a longer table is closed until somebody opens it
 
 
 def losses(report: Report) -> str:
@@ -68,8 +68,8 @@ def _findings(report: Report) -> str:
     listed = f"<ol>{''.join(items)}</ol>" if items else "<p>None costs a tenth of a decibel alone.</p>"
     problems = "".join(f"<li><code>{text(name)}</code>: {text(why)}</li>" for name, why in findings.problems)
     return f"""<p>The outputs have <b>{decibels(findings.snr_db)} dB</b> against the float network's, on {n}
-sample{"s" * (n != 1)}. {findings.tried} tensors were put in float, one by one, and the rest run on from there.
-These cost the outputs most; an option's gain is that of this tensor alone.</p>
+sample{"s" * (n != 1)}. {findings.tried} of {len(report.drift)} tensors were put in float, one by one, and the
+rest run on from there. These of them cost the outputs most; an option's gain is that of this tensor alone.</p>
 {listed}
 {f"<details><summary>Not tried in float</summary><ul>{problems}</ul></details>" if problems else ""}"""
 
@@ -79,21 +79,11 @@ def _gain(value: float) -> str:
 
 
 def _table(report: Report) -> str:
-    head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
-    rows = "\n".join(_row(one, i) for i, one in enumerate(report.drift, 1))
-    return f"""<details{" open" * (len(report.drift) <= _LONG)}>
-<summary>All {len(report.drift)} tensors</summary>
-<div class="wide" role="region" aria-label="Tensors in the network's order" tabindex="0">
-<table>
-<caption>What the own error is made of: rounding to the codes, numbers beyond their range, means of channels that
-are moved, and what 8-bit weights and arithmetic do beside.</caption>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</div>
-</details>"""
+    rows = [_row(one, i) for i, one in enumerate(report.drift, 1)]
+    caption = """What the own error is made of: rounding to the codes, numbers beyond their range, means of
+channels that are moved, and what 8-bit weights and arithmetic do beside."""
+    about = "Tensors in the network's order"
+    return foldable(f"All {len(rows)} tensors", _COLUMNS, rows, caption=caption, about=about)
 
 
 def _row(one: Drift, number: int) -> str:

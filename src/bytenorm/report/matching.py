@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 Unmatched = tuple[tuple[str, str], ...]
 
-# Where operators on codes name the scale and the zero point of what they make.
-_PLACES = {
-    "QuantizeLinear": (1, 2),
-    "QLinearConv": (6, 7),
-    "QLinearMatMul": (6, 7),
-    "QLinearBatchNormalization": (7, 8),
-    "QLinearAdd": (6, 7),
-    "QLinearMul": (6, 7),
-    "QGemm": (7, 8),
-    "QLinearConcat": (0, 1),
-    "QLinearConcatBatchNormalization": (4, 5),
-    "QLinearAddBatchNormalization": (12, 13),
-    "QLinearGlobalAveragePool": (3, 4),
-    "QLinearAveragePool": (3, 4),
-    "QLinearSigmoid": (3, 4),
-    "QLinearLeakyRelu": (3, 4),
-    "QLinearSoftmax": (3, 4),
-    "QLinearReduceMean": (3, 4),
-    "QLinearWhere": (7, 8),
+# Where operators on codes name the scale of what they make; the zero point is behind it.
+SCALES = {
+    "QuantizeLinear": 1,
+    "QLinearConv": 6,
+    "QLinearMatMul": 6,
+    "QLinearBatchNormalization": 7,
+    "QLinearAdd": 6,
+    "QLinearMul": 6,
+    "QGemm": 7,
+    "QLinearConcat": 0,
+    "QLinearConcatBatchNormalization": 4,
+    "QLinearAddBatchNormalization": 12,
+    "QLinearGlobalAveragePool": 3,
+    "QLinearAveragePool": 3,
+    "QLinearSigmoid": 3,
+    "QLinearLeakyRelu": 3,
+    "QLinearSoftmax": 3,
+    "QLinearReduceMean": 3,
+    "QLinearWhere": 7,
 }
 
 
@@ -76,7 +76,7 @@ def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
     found: dict[str, Codes] = {}
     alone: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op_type not in _PLACES and node.op_type.startswith(("QLinear", "QGemm")):
+        if node.op_type not in SCALES and node.op_type.startswith(("QLinear", "QGemm")):
             alone[node.output[0]] = f"where {node.op_type} says what its codes stand for is not known"
         for made, scale_name, zero_name in _eight_bit(node):
             codes = _past_moves(graph, made)
@@ -158,6 +158,6 @@ def _quantizes(node: NodeProto) -> bool:
 
 def _eight_bit(node: NodeProto) -> Iterator[tuple[str, str, str]]:
     """Yield what a node makes in 8 bits: codes, scale, zero point."""
-    scale, zero_point = _PLACES.get(node.op_type, (0, 0))
-    if zero_point and len(node.input) > scale:
-        yield node.output[0], node.input[scale], node.input[zero_point] if len(node.input) > zero_point else ""
+    at = SCALES.get(node.op_type)
+    if at is not None and len(node.input) > at:
+        yield node.output[0], node.input[at], node.input[at + 1] if len(node.input) > at + 1 else ""

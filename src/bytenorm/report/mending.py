@@ -60,9 +60,8 @@ def in_float(bench: Bench, drift: Drift, before: Mending) -> Mending:
     why = before.advice
     if before.change is not None:
         why = f"{before.option or 'more samples'} would bring less than a tenth of a decibel here"
-    return Mending(
-        before.cause, before.share, _excluded(nodes), f"{why}: what makes it and what reads it in float", None
-    )
+    advice = f"{why}: leave what makes it and what reads it in float"
+    return Mending(before.cause, before.share, _excluded(nodes), advice, None)
 
 
 def _mean(bench: Bench, drift: Drift, correction: Correction | None) -> Mending:

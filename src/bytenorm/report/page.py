@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .corrections import corrections
 from .drawing import draw_channels, draw_input, draw_output
 from .losses import losses
+from .tables import table
 from .wording import as_uri, decibels, percent, text
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ COLUMNS = (
     "clipped %",
     "best scale brings, dB",
 )
+_QUANTIZATION = ("output", "scale", "zero point", "from", "to", "clipped %", "mean squared error")
 
 
 def page(report: Report, *, model: str, data: str, progress: Callable[[str, int, int], None] | None = None) -> str:
@@ -86,19 +88,11 @@ sample{"s" * (report.samples != 1)} of <code>{text(data)}</code>. Made by byteno
 def _overview(report: Report) -> str:
     if not report.norms:
         return ""
-    head = "".join(f'<th scope="col">{column}</th>' for column in COLUMNS)
-    rows = "\n".join(_row(norm, i + 1) for i, norm in enumerate(report.norms))
+    rows = [_row(norm, i + 1) for i, norm in enumerate(report.norms)]
+    caption = "The lowest signal-to-noise ratio first."
     return f"""<section aria-labelledby="norms">
 <h2 id="norms">The norms by damage</h2>
-<div class="wide" role="region" aria-labelledby="norms" tabindex="0">
-<table>
-<caption>The lowest signal-to-noise ratio first.</caption>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</div>
+{table(COLUMNS, rows, caption=caption, about="#norms")}
 </section>"""
 
 
@@ -178,25 +172,21 @@ def _section(norm: NormReport, number: int) -> str:
         f'<figure><img src="{as_uri(svg)}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
         for svg, caption, alt in pictures
     )
+    this = (
+        f'<tr><th scope="row">this model</th><td>{norm.scale:.6g}</td><td>{norm.zero_point}</td><td>{low:.4g}</td>'
+        f"<td>{high:.4g}</td><td>{percent(norm.clipped)}</td><td>{norm.mse:.4g}</td></tr>"
+    )
+    best = (
+        f'<tr><th scope="row">best scale</th><td>{norm.best_scale:.6g}</td><td>{norm.best_zero_point}</td>'
+        f"<td>{best_low:.4g}</td><td>{best_high:.4g}</td><td>{percent(norm.best_clipped)}</td>"
+        f"<td>{norm.best_mse:.4g}</td></tr>"
+    )
     return f"""<section aria-labelledby="norm-{number}">
 <h2 id="norm-{number}">{name}</h2>
 <p>{written}, {norm.channels} channel{"s" * (norm.channels != 1)}, {norm.statistics.count * norm.channels:,} codes;
 SNR {decibels(norm.snr_db)} dB, the lowest in channel {worst}:
 {decibels(float(norm.channel_snr_db[worst]))} dB.</p>
-<div class="wide" role="region" aria-label="Quantizations of {name}" tabindex="0">
-<table>
-<thead><tr><th scope="col">output</th><th scope="col">scale</th><th scope="col">zero point</th>
-<th scope="col">from</th><th scope="col">to</th><th scope="col">clipped %</th>
-<th scope="col">mean squared error</th></tr></thead>
-<tbody>
-<tr><th scope="row">this model</th><td>{norm.scale:.6g}</td><td>{norm.zero_point}</td><td>{low:.4g}</td>
-<td>{high:.4g}</td><td>{percent(norm.clipped)}</td><td>{norm.mse:.4g}</td></tr>
-<tr><th scope="row">best scale</th><td>{norm.best_scale:.6g}</td><td>{norm.best_zero_point}</td>
-<td>{best_low:.4g}</td><td>{best_high:.4g}</td><td>{percent(norm.best_clipped)}</td>
-<td>{norm.best_mse:.4g}</td></tr>
-</tbody>
-</table>
-</div>
+{table(_QUANTIZATION, (this, best), about=f"Quantizations of {norm.name}")}
 <div class="pictures">
 {figures}
 </div>

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import Node
 
 from .graph import arguments, label, operator_name, original
 from .qparams import UnusableError, is_dequantize
-from .sites import DEQUANTIZE, MOVERS, NORMS, QUANTIZE, Reader, find_site, require_all_codes, told
+from .sites import DEQUANTIZE, MOVERS, NORMS, QUANTIZE, Reader, find_site, require_all_codes, told_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .graph import Program
 
 # What else gives only numbers that it was given, or zeros: of several tensors, or as several.
@@ -65,9 +63,8 @@ def find_activations(program: Program) -> list[Activation]:
         and node not in of_norms
         and arguments(node)["dtype"] in (torch.uint8, torch.int8)
     ]
-    same: dict[Node, Node] = {
-        writer: writer for writer in writers
-    }  # another one of the same codes, nearer to the first
+    # Of each another one of the same codes, nearer to the first.
+    same: dict[Node, Node] = {writer: writer for writer in writers}
 
     def first(writer: Node) -> Node:
         while same[writer] is not writer:
@@ -135,7 +132,7 @@ def _read(writer: Node) -> tuple[list[Reader], list[Node]]:
             if name in MOVERS or (not coded and (name in _JOINING or reader.target is operator.getitem)):
                 pending.append((reader, coded))
             elif coded:
-                found += _told(reader, value, now, given["dtype"])
+                found += told_alike(reader, value, now, given["dtype"])
                 if name == DEQUANTIZE:
                     pending.append((reader, False))
             elif reader.op == "output":
@@ -147,15 +144,6 @@ def _read(writer: Node) -> tuple[list[Reader], list[Node]]:
             elif _has_bias_in_codes(reader):
                 raise UnusableError(f"the bias of {label(reader)} is in codes of its scale")
     return found, again
-
-
-def _told(reader: Node, value: Node, now: Any, dtype: torch.dtype) -> Iterator[Reader]:
-    for one in told(reader, value):
-        if one.has() != now:
-            raise UnusableError(f"its codes are read with another scale, by {label(reader)}")
-        yield one
-    if operator_name(reader) == DEQUANTIZE:
-        require_all_codes(reader, dtype)
 
 
 def _source(node: Node) -> Node:

@@ -174,12 +174,8 @@ def _readers(norm: Node) -> tuple[Reader, ...]:
             if name in MOVERS:
                 pending.append((reader, coded))
             elif coded:
-                for one in told(reader, value):
-                    if one.has() != now:
-                        raise UnusableError(f"its codes are read with another scale, by {label(reader)}")
-                    found[one] = None
+                found.update(dict.fromkeys(told_alike(reader, value, now, dtype)))
                 if name == DEQUANTIZE:
-                    require_all_codes(reader, dtype)
                     pending.append((reader, False))
             elif name == QUANTIZE:
                 again = Reader(reader, "scale", "zero_point", None)
@@ -200,7 +196,17 @@ def _codes(norm: Node) -> list[Node]:
     return [user for user in norm.users if user.args[1] == 0]
 
 
-def told(reader: Node, codes: Node) -> list[Reader]:
+def told_alike(reader: Node, codes: Node, now: tuple[Any, Any], dtype: torch.dtype) -> list[Reader]:
+    """Return in which arguments a node is told the scale of codes; raise the reason if it is told another one."""
+    found = _told(reader, codes)
+    if any(one.has() != now for one in found):
+        raise UnusableError(f"its codes are read with another scale, by {label(reader)}")
+    if operator_name(reader) == DEQUANTIZE:
+        require_all_codes(reader, dtype)
+    return found
+
+
+def _told(reader: Node, codes: Node) -> list[Reader]:
     """Return in which arguments a node is told the scale of codes that it reads."""
     name, given = operator_name(reader), arguments(reader)
     if reader.op == "output":

@@ -15,6 +15,7 @@ import numpy as np
 from ...calibration.output_qparams import covering
 from ..cutting import cut, feed
 from ..graph import is_op
+from ..moves import KEEPING
 from ..runtime import session_for_a_pass
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _PART = 1 << 16  # numbers of a tensor that are counted in a batch: every k-th, 
 # Of fewer numbers nobody can tell which are rare: the network's last layers keep the range that they have.
 _FEWEST = 20_000
 # What keeps the quantization of what it reads.
-_KEEPING = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Relu", "Clip", "Identity")
+_KEEPING = (*KEEPING, "Relu", "Clip")
 _SHRINKS = np.linspace(0.2, 1.0, 81)  # of each end of a range, for the least error
 
 

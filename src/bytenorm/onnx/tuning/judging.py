@@ -10,7 +10,7 @@ import numpy as np
 
 from ...calibration.judging import EVERY, FEWEST, MOST, as_table, evenly, shortage, squared_errors
 from ..apart import run_session, runner_for_a_pass
-from ..comparison import Differences, snr_db
+from ..comparison import Differences, lowest_snr_db
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,54 +45,27 @@ class Samples:
 
 def pick(data: Dataset) -> Samples:
     """Choose the samples for steps and for judging them."""
-    if not data.takes_any_number:
-        return _pick_batches(data)
-    room, taken = _ROOM, 0
-    chosen: set[int] = set()
+    first = next(data.one_by_one() if data.takes_any_number else iter(data))
+    rows, size = data.count(first), _bytes(first)
+    most = max(FEWEST, 2 * rows, min(MOST, _ROOM * rows // max(1, size)))
+    # Every fourth is kept aside; of a few batches that cannot be divided, the last one.
+    every = min(EVERY, max(2, min(data.samples, most) // rows))
+    room, samples = _ROOM, 0
     parts: tuple[list[Batch], list[Batch]] = ([], [])
-    for i, sample in enumerate(data.one_by_one()):
-        size = _bytes(sample)
-        if not i:
-            chosen = set(evenly(data.samples, _most(size)))
-        if i not in chosen:
-            continue
-        room -= size
-        if room < 0 and taken >= FEWEST:  # samples may be of different sizes
+    for i, batch in enumerate(data.spread(most)):
+        room -= _bytes(batch)
+        if room < 0 and samples >= FEWEST and parts[1]:  # they may be of different sizes
             break
-        parts[taken % EVERY == EVERY - 1].append(sample)
-        taken += 1
-    measured, aside = (_joined(part, data) for part in parts)
-    return Samples(measured, aside, _spread(parts[0]), taken, taken == data.samples)
-
-
-def _pick_batches(data: Dataset) -> Samples:
-    """Choose among batches of a size that the model tells."""
-    rows = max(1, data.samples // max(1, len(data)))
-    chosen: set[int] = set()
-    parts: tuple[list[Batch], list[Batch]] = ([], [])
-    room, taken, samples = _ROOM, 0, 0
-    for i, batch in enumerate(data):
-        size = _bytes(batch)
-        if not i:
-            chosen = set(evenly(len(data), max(2, _most(size // rows) // rows)))
-        if i not in chosen:
-            continue
-        room -= size
-        if room < 0 and samples >= FEWEST and parts[1]:
-            break
-        parts[taken % EVERY == min(EVERY, max(2, len(chosen))) - 1].append(batch)
-        taken += 1
+        parts[i % every == every - 1].append(batch)
         samples += data.count(batch)
-    return Samples(*parts, _spread(parts[0]), samples, taken == len(data))
+    few = _spread(parts[0])
+    if data.takes_any_number:
+        parts = _joined(parts[0], data), _joined(parts[1], data)
+    return Samples(*parts, few, samples, samples == data.samples)
 
 
 def _bytes(batch: Mapping[str, np.ndarray]) -> int:
     return sum(array.nbytes for array in batch.values())
-
-
-def _most(size: int) -> int:
-    """Return how many samples of so many bytes are used."""
-    return max(FEWEST, min(MOST, _ROOM // max(1, size)))
 
 
 def _spread(batches: Sequence[Batch]) -> list[Batch]:
@@ -180,6 +153,4 @@ class Judge:
             return None
         energy = np.sum([[np.sum(np.asarray(x, np.float64) ** 2) for x in row] for row in self._wanted], axis=0)
         noise = errors.sum(axis=0)
-        return min(
-            (snr_db(e, n) for e, n in zip(energy.tolist(), noise.tolist(), strict=True) if e), default=math.inf
-        )
+        return lowest_snr_db(zip(energy.tolist(), noise.tolist(), strict=True), default=math.inf)

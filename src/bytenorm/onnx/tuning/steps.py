@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -17,6 +16,7 @@ from . import judging
 from .clipping import Distribution, chosen_qparams, distributions
 from .correction import Correction, correct
 from .norm_scales import choose_norm_scales
+from .notes import Step, write_note
 from .rescaling import activations, set_qparams
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _NO_NEARER = "it does not bring the outputs nearer to the float network's"
 _BY_CHANCE = "it brings the outputs no nearer to the float network's than chance may"
 REESTIMATION = "re-estimation"
-NOTE = "bytenorm.correction"  # what a model's metadata calls the steps that were tried
 # Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
 Range = tuple[float, float]
 Way = tuple[str, Callable[[Distribution], Range]]
@@ -45,35 +44,6 @@ RANGES: tuple[Way, ...] = (
 # that may not be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others
 # lost 1.8 dB.
 SURE_OF_RANGES = 2.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """What was tried to bring the 8-bit network nearer to the float one.
-
-    Attributes
-    ----------
-    name : str
-    taken : bool
-        Whether the network has it.
-    problem : str
-        Why it was not tried, or is not taken, or is taken though nothing judged it; else empty.
-    before_db, after_db : float or None
-        The lowest SNR of the outputs on the samples kept aside, without and with it; None where it was not tried.
-    corrections : tuple of Correction
-        What a re-estimation that is taken changed.
-    """
-
-    name: str
-    taken: bool
-    problem: str = ""
-    before_db: float | None = None
-    after_db: float | None = None
-    corrections: tuple[Correction, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
 
 
 class Tuning:
@@ -158,10 +128,7 @@ class Tuning:
     def note(self) -> None:
         """Write into the model's metadata what was taken, for those who ask later; nothing if nothing was."""
         if any(step.taken for step in self._tried):
-            steps = [step.to_dict() for step in self._tried]
-            corrections = [one for step in steps for one in step.pop("corrections")]
-            found = {"version": 1, "samples": self._samples.count, "steps": steps, "corrections": corrections}
-            self.graph.model.metadata_props.add(key=NOTE, value=json.dumps(found))
+            write_note(self.graph.model, self._samples.count, self._tried)
 
     def choose_ranges(self, ways: Sequence[Way]) -> None:
         """Try smaller ranges of activations, found in each of these ways."""
