@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm._files import replacing
-from bytenorm.torch import LoweringWarning, lower, to_onnx
+from bytenorm.torch import LoweringWarning, lower, recalibrate, to_onnx
 from bytenorm.torch.norms import find_norms
 from digits import Images, Labels, load_digits
 from train_digits import Network, onnx_layer
@@ -60,12 +60,13 @@ BATCH_IS_FREE = {"image": {0: torch.export.Dim("batch", min=2)}}
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result; `milliseconds` by the size of the batch, empty if not measured."""
+    """One line of the result; `snr_db` None for the float network, `milliseconds` by batch size, if measured."""
 
     network: str
     errors: int
     norms_in_float: int
     norms_in_8_bits: int
+    snr_db: float | None = None
     milliseconds: dict[int, float] = field(default_factory=dict)
 
 
@@ -131,14 +132,32 @@ def measure(modules: dict[str, torch.fx.GraphModule], images: Tensor, rounds: in
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compare(compare_speed: bool) -> tuple[list[Row], torch.fx.GraphModule]:
+def calibration_images(train_images: Images, draw: int | None) -> Tensor:
+    """Return the first images, or others of the first 3,000, drawn with a seed."""
+    chosen = np.arange(CALIBRATION_IMAGES)
+    if draw is not None:
+        chosen = np.random.default_rng(draw).permutation(3000)[:CALIBRATION_IMAGES]
+    return torch.from_numpy(train_images[chosen])
+
+
+def snr_db(network: nn.Module, module: nn.Module, images: Images) -> float:
+    """Return how far a network's outputs are from the float one's, in decibels."""
+    with torch.no_grad():
+        wanted, made = (one(torch.from_numpy(images)).double() for one in (network, module))
+    return float(10 * torch.log10(wanted.square().sum() / (wanted - made).square().sum()))
+
+
+def compare(compare_speed: bool, re_calibrate: bool, draw: int | None) -> tuple[list[Row], torch.fx.GraphModule]:
     """Quantize the network without and with its norms; return the rows of the table and the lowered network."""
     train_images, _, test_images, labels = load_digits()
-    calibration = torch.from_numpy(train_images[:CALIBRATION_IMAGES])
+    calibration = calibration_images(train_images, draw)
     network = digits_network()
     alone = quantize(network, calibration, norms=False)
     lowered = lower(quantize(network, calibration, norms=True))
-    modules = {"8-bit, as torchao does it": alone, "8-bit, norms lowered": lowered}
+    modules = {"8-bit, by torchao": alone, "8-bit, norms lowered": lowered}
+    if re_calibrate:
+        better, _ = recalibrate(lowered, [calibration], reestimate=True, reference=network)
+        modules["8-bit, re-calibrated"] = better
     times: dict[int, dict[str, float]] = {}
     for batch in BATCHES if compare_speed else ():
         torch._dynamo.reset()  # a shape of its own for each
@@ -149,7 +168,8 @@ def compare(compare_speed: bool) -> tuple[list[Row], torch.fx.GraphModule]:
     for name, module in modules.items():
         wrong = int(np.count_nonzero(classes(module, test_images) != labels))
         milliseconds = {batch: taken[name] for batch, taken in times.items()}
-        rows.append(Row(name, wrong, norms_in_float(module), norms_in_8_bits(module), milliseconds))
+        snr = snr_db(network, module, test_images)
+        rows.append(Row(name, wrong, norms_in_float(module), norms_in_8_bits(module), snr, milliseconds))
     return rows, lowered
 
 
@@ -169,15 +189,24 @@ def table(rows: list[Row]) -> Table:
     batches = rows[-1].milliseconds
     made = Table(title="1,000 held-out digits")
     made.add_column("")
-    for column in ("errors", "norms in float", "norms in 8 bits", *(f"ms, batch of {batch}" for batch in batches)):
+    for column in (
+        "errors",
+        "norms in float",
+        "norms in 8 bits",
+        "SNR dB",
+        *(f"ms, batch of {batch}" for batch in batches),
+    ):
         made.add_column(column, justify="right")
     for row in rows:
         counts = row.errors, row.norms_in_float, row.norms_in_8_bits
-        made.add_row(row.network, *map(str, counts), *(f"{ms:.2f}" for ms in row.milliseconds.values()))
+        snr = "" if row.snr_db is None else f"{row.snr_db:.1f}"
+        made.add_row(row.network, *map(str, counts), snr, *(f"{ms:.2f}" for ms in row.milliseconds.values()))
     return made
 
 
-def run(output: Path | None, compare_speed: bool, results: Path | None) -> bool:
+def run(
+    output: Path | None, compare_speed: bool, results: Path | None, *, re_calibrate: bool, draw: int | None
+) -> bool:
     """Do it all; return whether the ONNX model gives the same classes."""
     torch.set_num_threads(1)
     bn.set_num_threads(1)
@@ -188,7 +217,7 @@ def run(output: Path | None, compare_speed: bool, results: Path | None) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch and torchao, of their own code
         warnings.simplefilter("default", LoweringWarning)
-        rows, lowered = compare(compare_speed)
+        rows, lowered = compare(compare_speed, re_calibrate, draw)
         same = same_in_onnx_runtime(lowered, output)
 
     console = Console(highlight=False)
@@ -213,13 +242,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the ONNX model to this file")
     parser.add_argument("--time", action="store_true", help="also compile both networks and time them")
+    parser.add_argument(
+        "--recalibrate", action="store_true", help="also bring the lowered network nearer to the float one (10 s)"
+    )
+    parser.add_argument(
+        "--draw", type=int, metavar="SEED", help="calibrate with other images, drawn from the first 3,000"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     options = parser.parse_args(arguments)
     for option, path in (("--output", options.output), ("--json", options.json)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             print(f"quantize_digits_torch: {option}: {path} is no place for a file", file=sys.stderr)
             return 2
-    return 0 if run(options.output, options.time, options.json) else 1
+    same = run(options.output, options.time, options.json, re_calibrate=options.recalibrate, draw=options.draw)
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

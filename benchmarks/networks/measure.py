@@ -31,6 +31,10 @@ PEERS: dict[str, Make] = {
     "OpenVINO, NNCF": openvino_peer.nncf,
     "OpenVINO, NNCF on ONNX": openvino_peer.nncf_onnx,
 }
+ELSEWHERE: dict[str, Make] = {  # bytenorm's models in another runtime
+    "OpenVINO, bytenorm portable": openvino_peer.portable,
+    "OpenVINO, bytenorm qdq": openvino_peer.qdq,
+}
 CLOSE = 1e-3  # of the largest logit: how far two float32 computations of a network may be apart
 
 Progress = Callable[[str], None]
@@ -136,10 +140,10 @@ def snr_db(wanted: Array, got: Array) -> list[float]:
 
 
 def _gather(network: Network, progress: Progress) -> tuple[dict[str, Entry], list[tuple[str, str]]]:
-    """Return the contestants that are ready, and who is not and why: a peer may be missing, nobody else."""
+    """Return the contestants that are ready, and who is not and why: only other runtimes may be missing."""
     entries: dict[str, Entry] = {}
     missing: list[tuple[str, str]] = []
-    for name, make in (NEEDED | PEERS).items():
+    for name, make in (NEEDED | PEERS | ELSEWHERE).items():
         progress(name)
         try:
             entry = make(network)

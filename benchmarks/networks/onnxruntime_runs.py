@@ -40,9 +40,14 @@ def fused(network: Network) -> Entry:
     return _lowered(network, "fused")
 
 
-def _lowered(network: Network, lowering: Lowering) -> Entry:
+def bytenorm_model(network: Network, lowering: Lowering) -> ModelProto:
+    """Return what bytenorm makes of a network."""
     feeds = [{network.model.graph.input[0].name: image[np.newaxis]} for image in network.calibration]
-    return _entry(network, bno.quantize(network.model, feeds, lowering=lowering, reduce_range=bno.sums_saturate()))
+    return bno.quantize(network.model, feeds, lowering=lowering, reduce_range=bno.sums_saturate())
+
+
+def _lowered(network: Network, lowering: Lowering) -> Entry:
+    return _entry(network, bytenorm_model(network, lowering))
 
 
 def _entry(network: Network, model: ModelProto) -> Entry:

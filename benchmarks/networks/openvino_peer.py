@@ -1,4 +1,4 @@
-"""OpenVINO, one thread: on the stock quantizer's model, and on what its own quantizer, NNCF, makes of the float.
+"""OpenVINO, one thread: on the stock quantizer's model, on what its own, NNCF, makes of the float, and on ours.
 
 ``python -m benchmarks.networks.openvino_peer MODEL`` compiles a model and runs it once. Every model goes through
 that in a process of its own first, for OpenVINO can end a process instead of raising an error.
@@ -26,6 +26,7 @@ from bytenorm import onnx as bno
 from ..runner import ROOT
 from .entry import Array, Entry
 from .network import Network
+from .onnxruntime_runs import bytenorm_model
 
 CONFIG = {
     "INFERENCE_NUM_THREADS": 1,
@@ -37,10 +38,17 @@ CONFIG = {
 
 def stock_qdq(network: Network) -> Entry:
     """Return the stock quantizer's model, read by OpenVINO."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "stock.onnx")
-        onnx.save(network.stock, path)
-        return _entry(network, path)
+    return _written(network, network.stock)
+
+
+def portable(network: Network) -> Entry:
+    """Return bytenorm's model in standard operators, read by OpenVINO."""
+    return _written(network, bytenorm_model(network, "portable"))
+
+
+def qdq(network: Network) -> Entry:
+    """Return bytenorm's model whose norms are in float between conversions, read by OpenVINO."""
+    return _written(network, bytenorm_model(network, "qdq"))
 
 
 def nncf(network: Network) -> Entry:
@@ -56,9 +64,13 @@ def nncf(network: Network) -> Entry:
 
 def nncf_onnx(network: Network) -> Entry:
     """Return the float model, quantized by NNCF as an ONNX model and then read by OpenVINO."""
+    return _written(network, _nncf_quantized(network.model, network))
+
+
+def _written(network: Network, model: onnx.ModelProto) -> Entry:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "quantized.onnx")
-        onnx.save(_nncf_quantized(network.model, network), path)
+        path = Path(folder, "model.onnx")
+        onnx.save(model, path)
         return _entry(network, path)
 
 
