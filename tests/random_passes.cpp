@@ -10,13 +10,13 @@
 #include <thread>
 #include <vector>
 
-#include "../native/batch_norm/add.hpp"
-#include "../native/batch_norm/average.hpp"
-#include "../native/batch_norm/concat.hpp"
-#include "../native/batch_norm/element.hpp"
-#include "../native/batch_norm/pool.hpp"
-#include "../native/batch_norm/segment.hpp"
-#include "../native/dispatch.hpp"
+#include "../native/kernels/dispatch.hpp"
+#include "../native/kernels/scalar/average.hpp"
+#include "../native/kernels/scalar/element.hpp"
+#include "../native/passes/add.hpp"
+#include "../native/passes/average_pool.hpp"
+#include "../native/passes/concat.hpp"
+#include "../native/passes/segment.hpp"
 #include "../native/statistics/statistics.hpp"
 
 using namespace bytenorm;

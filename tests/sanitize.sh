@@ -37,11 +37,11 @@ for set in $(build/sanitize/random_passes); do
 done
 
 # What files of an instruction set share with others, the linker takes from any of them.
-if nm -C --defined-only $(find build/sanitize -name '*avx*.o') | grep ' [WVu] ' | grep -v DW.ref; then
+if nm -C --defined-only $(find build/sanitize -path '*avx*' -name '*.o') | grep ' [WVu] ' | grep -v DW.ref; then
     echo "code of an instruction set that other files may get"
     exit 1
 fi
 
 echo "thread sanitizer"
-${CXX:-c++} -std=c++17 -O1 -g -fsanitize=thread tests/threads_race.cpp native/threads.cpp -o build/sanitize/threads_race -pthread
+${CXX:-c++} -std=c++17 -O1 -g -fsanitize=thread tests/threads_race.cpp native/core/threads.cpp -o build/sanitize/threads_race -pthread
 build/sanitize/threads_race

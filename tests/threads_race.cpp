@@ -1,5 +1,5 @@
-// The pool of native/threads.cpp from several threads at once, for the thread sanitizer: tests/sanitize.sh builds
-// and runs it. Ends with 1 if a unit of work was done twice or not at all, or an exception was lost.
+// The pool of native/core/threads.cpp from several threads at once, for the thread sanitizer: tests/sanitize.sh
+// builds and runs it. Ends with 1 if a unit of work was done twice or not at all, or an exception was lost.
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "../native/threads.hpp"
+#include "../native/core/threads.hpp"
 
 namespace {
 

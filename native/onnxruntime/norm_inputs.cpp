@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "../batch_norm/valid.hpp"
 #include "attributes.hpp"
+#include "fold/valid.hpp"
 #include "status.hpp"
 
 namespace bytenorm::ort {

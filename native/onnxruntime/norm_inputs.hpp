@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "../batch_norm/fold.hpp"
 #include "abi.hpp"
+#include "fold/fold.hpp"
 #include "tensor.hpp"
 
 namespace bytenorm::ort {

@@ -5,9 +5,9 @@
 #include <mutex>
 #include <string>
 
-#include "../batch_norm/add.hpp"
 #include "attributes.hpp"
 #include "norm_inputs.hpp"
+#include "passes/add.hpp"
 #include "session_threads.hpp"
 #include "shape_inference.hpp"
 #include "status.hpp"

@@ -4,8 +4,8 @@
 #include <mutex>
 #include <string>
 
-#include "../batch_norm/apply.hpp"
 #include "norm_inputs.hpp"
+#include "passes/single.hpp"
 #include "session_threads.hpp"
 #include "shape_inference.hpp"
 #include "status.hpp"

@@ -6,10 +6,10 @@
 #include <mutex>
 #include <string>
 
-#include "../batch_norm/concat.hpp"
-#include "../batch_norm/pool.hpp"
 #include "attributes.hpp"
 #include "norm_inputs.hpp"
+#include "passes/average_pool.hpp"
+#include "passes/concat.hpp"
 #include "session_threads.hpp"
 #include "shape_inference.hpp"
 #include "status.hpp"

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "../dispatch.hpp"
+#include "kernels/dispatch.hpp"
 #include "qlinear_add_batch_norm.hpp"
 #include "qlinear_batch_norm.hpp"
 #include "qlinear_concat_batch_norm.hpp"

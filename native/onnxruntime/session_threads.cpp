@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../first_failure.hpp"
+#include "core/first_failure.hpp"
 #include "status.hpp"
 
 namespace bytenorm::ort {

@@ -1,8 +1,8 @@
 // The threads of the session that runs an operator, for a pass over an array.
 #pragma once
 
-#include "../threads.hpp"
 #include "abi.hpp"
+#include "core/threads.hpp"
 
 namespace bytenorm::ort {
 

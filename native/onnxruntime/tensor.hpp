@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <string>
 
-#include "../layout.hpp"
 #include "abi.hpp"
+#include "core/layout.hpp"
 
 namespace bytenorm::ort {
 

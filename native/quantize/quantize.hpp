@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../layout.hpp"
+#include "core/layout.hpp"
 
 namespace bytenorm {
 

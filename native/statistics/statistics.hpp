@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "../layout.hpp"
+#include "core/layout.hpp"
 
 namespace bytenorm {
 

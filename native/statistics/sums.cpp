@@ -1,7 +1,7 @@
 // The sums of an array's channels: kernels over planes and rows, and whatever has other strides made planes of.
 #include <numeric>
 
-#include "../dispatch.hpp"
+#include "kernels/dispatch.hpp"
 #include "walk.hpp"
 
 namespace bytenorm {

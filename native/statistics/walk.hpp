@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "../threads.hpp"
+#include "core/threads.hpp"
 #include "statistics.hpp"
 
 namespace bytenorm {

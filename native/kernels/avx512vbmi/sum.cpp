@@ -1,0 +1,12 @@
+// The sum of two codes, avx512vbmi.
+#include "kernels/arithmetic/sum.hpp"
+#include "kernels/list.hpp"
+#include "simd/avx512.hpp"
+
+namespace bytenorm {
+
+void Sum_integer_avx512vbmi(const Sum& s) {
+    run_sum<Avx512>(s);
+}
+
+}  // namespace bytenorm

@@ -1,0 +1,31 @@
+// The norm of a concatenation, averaged over 2x2 pixels: two rows of it are averaged while they are in the first
+// cache, and never written anywhere else.
+#pragma once
+
+#include <vector>
+
+#include "single.hpp"
+
+namespace bytenorm {
+
+// Arrays of images without gaps, of one number of images, height and width.
+struct PooledPiece {
+    const uint8_t* x;
+    int64_t channels;
+};
+struct PooledArrays {
+    std::vector<PooledPiece> pieces;  // none without channels
+    uint8_t* y;                       // of half the height and width, rounded down
+    int64_t images, height, width;
+    bool channels_last;
+
+    int64_t channels() const;
+};
+
+Plan choose_pooled(const PooledArrays& arrays, Use use);
+
+// An average is that of the codes as numbers, rounded half to even.
+void apply_pooled(const Plan& plan, const Folded& folded, const PooledArrays& arrays,
+                  const Threads& threads = own_threads());
+
+}  // namespace bytenorm

@@ -1,0 +1,31 @@
+// One stretch of a pass: the kernel that a plan names, over planes or rows that lie at even distances.
+#pragma once
+
+#include "single.hpp"
+
+namespace bytenorm {
+
+// Outputs beyond any cache are stored past it; below, whoever reads the result next finds it there.
+int64_t stream_from();
+int64_t set_stream_from(int64_t bytes);  // for tests, whose arrays are small; returns what was before
+
+// `p` says where the planes are; `channel` is that of the first one.
+void planes_segment(const Plan& plan, const Folded& folded, Planes& p, int64_t channel);
+
+// `apply` for a layout of planes that has some of the channels: `first_channel` and those after it.
+void apply_planes(const Plan& plan, const Folded& folded, const Layout& layout, int64_t first_channel,
+                  const Threads& threads);
+
+// Rows of one folded norm. Where both arithmetics are needed they take turns.
+struct RowWalk {
+    const Folded& folded;
+    const PackedRows& packed;
+    int64_t size;  // of the whole pass: what is larger than the caches is walked in another order
+    bool stream;
+
+    // `lanes` of each pixel, beginning with that of `first_lane`: a multiple of the kernel's width.
+    void operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t first_lane, int64_t lanes,
+                    int64_t x_stride, int64_t y_stride) const;
+};
+
+}  // namespace bytenorm

@@ -1,0 +1,205 @@
+#include "single.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/dispatch.hpp"
+#include "segment.hpp"
+
+namespace bytenorm {
+namespace {
+
+// Bytes a channel from which preparing pays when the parameters are used once. Measured; docs/kernels.md.
+constexpr int64_t once_table = 512;         // a table costs some 35 ns a channel
+constexpr int64_t once_table_scalar = 256;  // in scalar code exactly the map of 256 bytes
+constexpr int64_t once_integer = 16384;     // fitting integers costs 0.6 us a channel
+
+// Planes this short share a table among images; more images for those below a vector.
+constexpr int64_t share_up_to = 512;
+constexpr int64_t share_of(int64_t length) {
+    return length < 64 ? 8 : 4;
+}
+
+constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KiB of parameters, 96 where some are fp32
+
+class Pass {
+  public:
+    Pass(const Plan& plan, const Folded& folded, const Layout& layout, const Threads& threads,
+         int64_t first_channel)
+        : plan_(plan),
+          folded_(folded),
+          layout_(layout),
+          threads_(threads),
+          first_channel_(first_channel),
+          stream_(layout.size >= stream_from()) {}
+
+    void run() {
+        if (layout_.size == 0) return;
+        switch (plan_.kernel) {
+            case Plan::planes_table:
+            case Plan::planes_fp32:
+            case Plan::planes_integer:
+                return run_planes();
+            case Plan::rows_fp32:
+            case Plan::rows_integer:
+                return run_rows();
+            case Plan::strided_table:
+                return run_strided();
+        }
+    }
+
+  private:
+    void run_planes() {
+        // Images side by side share a channel's parameters: a table of 256 bytes costs more to load than a small
+        // plane to look up. So the loop around the channels is walked in groups, the rest of it by itself.
+        const Loop last = layout_.outer[layout_.outers - 1];
+        if (layout_.outers >= 2 && last.channel_step == 1 && layout_.inner.n < share_up_to) {
+            const int64_t share = share_of(layout_.inner.n);
+            Layout groups = layout_;
+            Loop& around = groups.outer[groups.outers - 2];
+            const Loop image = around;
+            around.n = image.n / share, around.x_stride *= share, around.y_stride *= share;
+            if (around.n > 0) walk_planes(groups, share, image);
+            if (image.n % share == 0) return;
+            Layout rest = layout_;
+            rest.x += around.n * around.x_stride, rest.y += around.n * around.y_stride;
+            rest.outer[rest.outers - 2].n = 1;
+            return walk_planes(rest, image.n % share, image);
+        }
+        walk_planes(layout_, 1, Loop{1, 0, 0, 0});
+    }
+
+    void walk_planes(const Layout& layout, int64_t images, const Loop& image) {
+        const int64_t planes = layout.outer_size(), length = layout.inner.n;
+        // Few long planes are cut into pieces, so that every thread gets as much.
+        int64_t pieces = 1;
+        const int most = threads_.most();
+        if (planes < 4 * most && length >= 65536 && most > 1) pieces = length / 16384;
+        const int64_t piece = (length / pieces + 63) / 64 * 64;
+        const Loop& last = layout.outer[layout.outers - 1];
+        Planes common{};
+        common.x_stride = last.x_stride, common.y_stride = last.y_stride, common.channel_step = last.channel_step;
+        common.images = images, common.x_image = image.x_stride, common.y_image = image.y_stride;
+        common.conversion = folded_.conversion();
+        common.stream = stream_;
+        auto body = [&](int64_t begin, int64_t end) {
+            Planes p = common;
+            if (pieces == 1) {
+                p.length = length;
+                for_each_run(layout, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t c, int64_t count) {
+                    p.x = x, p.y = y, p.count = count;
+                    planes_segment(plan_, folded_, p, first_channel_ + c);
+                });
+                return;
+            }
+            while (begin < end) {  // neighbouring pieces of one plane go together
+                const int64_t plane = begin / pieces, first = begin % pieces;
+                const int64_t behind = std::min(pieces, first + end - begin);
+                const int64_t start = std::min(first * piece, length);
+                p.count = 1;
+                p.length = (behind == pieces ? length : std::min(behind * piece, length)) - start;
+                for_each_run(layout, plane, plane + 1, [&](const uint8_t* x, uint8_t* y, int64_t c, int64_t) {
+                    p.x = x + start, p.y = y + start;
+                    planes_segment(plan_, folded_, p, first_channel_ + c);
+                });
+                begin += behind - first;
+            }
+        };
+        threads_.run(planes * pieces, planes * images * length, body);
+    }
+
+    void run_rows() {
+        const bool integer = plan_.kernel == Plan::rows_integer;
+        const int64_t channels = layout_.inner.n, pixels = layout_.outer_size();
+        int64_t lanes = channels;
+        const PackedRows* packed = &folded_.rows(integer);
+        const int width = integer ? packed->kernels->rows_integer_width : rows_fp32_width;
+
+        // Few or odd channels leave much of each vector empty. Where pixels touch, whole groups of them make
+        // rows that fill it, as long as the group's parameters are worth writing out.
+        const Loop& loop = layout_.outer[layout_.outers - 1];
+        const int64_t padded = (channels + width - 1) / width * width;
+        const int64_t group = std::lcm(channels, static_cast<int64_t>(width));
+        PackedRows side_by_side;
+        if (20 * channels < 17 * padded && loop.x_stride == channels && loop.y_stride == channels &&
+            group <= longest_lanes && loop.n * channels >= 8 * group) {
+            side_by_side = folded_.pack(group, integer);
+            packed = &side_by_side;
+            lanes = group;
+        }
+        const RowWalk walk{folded_, *packed, layout_.size, stream_};
+        auto body = [&](int64_t begin, int64_t end) {
+            for_each_run(layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t, int64_t count) {
+                if (lanes == channels) return walk(x, y, count, 0, lanes, loop.x_stride, loop.y_stride);
+                const int64_t together = lanes / channels, groups = count / together, rest = count % together;
+                walk(x, y, groups, 0, lanes, lanes, lanes);
+                if (rest) walk(x + groups * lanes, y + groups * lanes, 1, 0, rest * channels, 0, 0);
+            });
+        };
+        threads_.run(pixels, layout_.size, body);
+    }
+
+    void run_strided() {
+        const Loop& inner = layout_.inner;
+        const Loop& loop = layout_.outer[layout_.outers - 1];
+        auto body = [&](int64_t begin, int64_t end) {
+            for_each_run(layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t channel, int64_t count) {
+                kernels().strided_table({x, y, count, loop.x_stride, loop.y_stride, loop.channel_step, inner.n,
+                                         inner.x_stride, inner.y_stride, inner.channel_step,
+                                         folded_.table() + 256 * (first_channel_ + channel)});
+            });
+        };
+        // A table lookup an element takes some ten times as long as copying it.
+        threads_.run(layout_.outer_size(), 10 * layout_.size, body);
+    }
+
+    const Plan& plan_;
+    const Folded& folded_;
+    const Layout& layout_;
+    const Threads& threads_;
+    const int64_t first_channel_;
+    const bool stream_;
+};
+
+}  // namespace
+
+Plan choose(const Layout& layout, int64_t channels, Use use) {
+    const KernelTable& k = kernels();
+    const bool often = use == Use::often;
+    const int64_t bytes = layout.size / std::max<int64_t>(channels, 1);  // a channel
+    if (layout.kind == Layout::planes) {
+        if (k.planes_table) return {often || bytes >= once_table ? Plan::planes_table : Plan::planes_fp32};
+        if (k.planes_integer) return {often || bytes >= once_integer ? Plan::planes_integer : Plan::planes_fp32};
+        return {often || bytes >= once_table_scalar ? Plan::strided_table : Plan::planes_fp32};
+    }
+    if (layout.kind == Layout::rows && k.rows_integer)
+        return {often || bytes >= once_integer ? Plan::rows_integer : Plan::rows_fp32};
+    return {Plan::strided_table};
+}
+
+void prepare(const Plan& plan, Folded& folded) {
+    switch (plan.kernel) {
+        case Plan::planes_fp32:
+            return;
+        case Plan::planes_table:
+        case Plan::strided_table:
+            return folded.prepare_table();
+        case Plan::planes_integer:
+            return folded.prepare_integer();
+        case Plan::rows_fp32:
+            return folded.prepare_rows(false);
+        case Plan::rows_integer:
+            return folded.prepare_rows(true);
+    }
+}
+
+void apply(const Plan& plan, const Folded& folded, const Layout& layout, const Threads& threads) {
+    Pass(plan, folded, layout, threads, 0).run();
+}
+
+void apply_planes(const Plan& plan, const Folded& folded, const Layout& layout, int64_t first_channel,
+                  const Threads& threads) {
+    Pass(plan, folded, layout, threads, first_channel).run();
+}
+
+}  // namespace bytenorm
