@@ -81,7 +81,8 @@ def _remove_unfinished() -> None:
             _unfinished.pop().unlink(missing_ok=True)
 
 
-os.register_at_fork(after_in_child=_unfinished.clear)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_unfinished.clear)
 
 
 @contextmanager
@@ -109,6 +110,8 @@ def replacing(target: Path, label: str) -> Iterator[BinaryIO]:
 
 
 def _be_like(target: Path, file: int) -> None:
+    if not hasattr(os, "fchown"):  # Windows: the folder says who may do what
+        return
     with suppress(OSError):  # there may be none
         old = target.stat()
         if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
@@ -120,7 +123,7 @@ def _be_like(target: Path, file: int) -> None:
 def _sync_folder(folder: Path) -> None:
     """Have a new name on the disk, too, where the file system can do that."""
     with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(folder, os.O_RDONLY)  # Windows opens none
         try:
             os.fsync(handle)
         finally:

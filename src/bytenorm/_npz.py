@@ -6,8 +6,6 @@ and no more of them is unpacked than is asked for.
 
 from __future__ import annotations
 
-import os
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from ._machine import memory
 from ._npy import NUMBERS, header, reading, size_of
 
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others have memory of their own
@@ -142,9 +141,9 @@ def _skip(file: IO[bytes], n: int) -> None:
 
 def _filled(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return an array that is read from a file; what the computer cannot hold is not begun with."""
-    wanted, memory = size_of(shape, dtype), _memory()
-    if wanted > memory:
-        raise ValueError(f"it has {wanted} bytes, more than this computer's memory, {memory}")
+    wanted, there_is = size_of(shape, dtype), memory()
+    if wanted > there_is:
+        raise ValueError(f"it has {wanted} bytes, more than this computer's memory, {there_is}")
     array = np.empty(shape, dtype)
     flat = array.reshape(-1).view(np.uint8) if wanted else np.empty(0, np.uint8)
     done = 0
@@ -155,11 +154,3 @@ def _filled(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndar
         flat[done : done + len(some)] = np.frombuffer(some, np.uint8)
         done += len(some)
     return array
-
-
-def _memory() -> int:
-    """Return the bytes of the computer's memory, or as many as can be addressed."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return sys.maxsize

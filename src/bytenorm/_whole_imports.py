@@ -1,13 +1,10 @@
 """NumPy and the extension module, imported without an interrupt in between: NumPy makes an ImportError of one."""
 
-import signal
+from ._signals import blocked
 
-_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-try:
+with blocked("SIGINT"):
     import numpy
 
     from . import _core
-finally:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _before)  # and now it comes
 
 __all__ = ["_core", "numpy"]

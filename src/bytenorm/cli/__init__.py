@@ -26,7 +26,7 @@ from .arguments import parse
 from .interrupts import ENDING, Ended, came, ending, held, too_late
 from .screen import Screen, one_line
 
-FAULT, BAD, SIGNALLED = 1, 2, 128
+FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
 ONNX = ("onnx", ("onnx", "onnxruntime", "rich"))  # the extra, and what it brings
 EXTRAS = {"calibrate": ("dask", ("rich",))}  # of commands that need another; workers need the rest
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
@@ -95,7 +95,7 @@ def _code(error: BaseException, with_traceback: bool) -> int:
         _complain(ENDING[number], with_traceback)
         return SIGNALLED + number
     if isinstance(error, BrokenPipeError):  # who read the output has seen enough
-        return SIGNALLED + signal.SIGPIPE
+        return SIGNALLED + PIPE
     if not isinstance(error, Exception):
         raise error
     text = "not enough memory" if isinstance(error, MemoryError) else _text(error)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
+from .._machine import cpus
 from ..onnx.apart import require_survival
 from ..onnx.batch_axes import batch_axes_of, size_of_batches
 from ..onnx.model import InputInfo, input_infos, load_model
@@ -32,7 +32,7 @@ DROPPED = 3
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Time models side by side."""
     with naming(), screen.progress(live=False) as progress:
-        available = len(os.sched_getaffinity(0))
+        available = cpus()
         if not 1 <= options.threads <= available:
             raise ValueError(f"threads must be 1 to {available}, as this machine has, got {options.threads}")
         progress("opening", 0, 0)

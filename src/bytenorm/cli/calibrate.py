@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from .._files import kind_of
+from .._machine import cpus
 from ..calibration.files import Reading, count_here
 from ..dtypes import qint8, quint8
 from . import require_extra
@@ -133,7 +134,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[Client]:
         with connected(options.scheduler) as client:
             yield client
         return
-    workers = len(os.sched_getaffinity(0)) if options.workers is None else options.workers
+    workers = cpus() if options.workers is None else options.workers
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
     with ExitStack() as stack:

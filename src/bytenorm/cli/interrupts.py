@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -10,7 +11,10 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+from .._signals import Alarm, blocked
+
+_ENDING = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+ENDING = {signal.Signals[name]: said for name, said in _ENDING.items() if hasattr(signal, name)}
 AGAIN = 0.02  # seconds, after which a signal that had to wait is tried again
 
 
@@ -23,10 +27,11 @@ class Ended(KeyboardInterrupt):
 
 
 class _Waiting:
-    """The signal that has come, if one has, and what it has to wait for."""
+    """The signal that has come, if one has, what it has to wait for, and what then calls for it."""
 
     number: int | None = None
     held = 0
+    alarm = Alarm()
 
 
 @contextmanager
@@ -44,17 +49,17 @@ def ending(*, ignored_afterwards: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Waiting.number, _Waiting.held = None, 0
-    numbers = [n for n in ENDING if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
-    before = {n: signal.signal(n, _handle) for n in (*numbers, signal.SIGALRM)}
+    _Waiting.number, _Waiting.held, _Waiting.alarm = None, 0, Alarm()
+    numbers = [n for n in ENDING if ENDING[n] != "hung up" or signal.getsignal(n) is not signal.SIG_IGN]
+    if _Waiting.alarm.number is not None:
+        numbers.append(_Waiting.alarm.number)
+    before = {n: signal.signal(n, _handle) for n in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, _say_nothing_of_signals
     try:
         yield
     finally:
         too_late()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        # Drops one that is on its way to another thread, which would end the process there.
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        _Waiting.alarm.stop()
         sys.unraisablehook = hook
         for number, handler in before.items():
             after = signal.SIG_IGN if ignored_afterwards and number in ENDING else handler
@@ -78,10 +83,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
     one in a finalizer is lost; one in what the first has set going would keep that from cleaning up.
     """
     if _Waiting.number is None:
-        if number == signal.SIGALRM:
+        if number == _Waiting.alarm.number:
             return
         _Waiting.number = number
-        signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+        _Waiting.alarm.start(number, AGAIN)
     if _Waiting.held == 0 and not _cleaning_up() and not _importing(frame):
         raise Ended(_Waiting.number)
 
@@ -124,11 +129,9 @@ def held(*, from_children: bool = False) -> Iterator[None]:
         if not from_children:
             yield
             return
-        resource_tracker.ensure_running()  # which, started with the first process, would unblock them again
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-        try:
+        if os.name == "posix":  # started with the first process, it would unblock them again
+            resource_tracker.ensure_running()
+        with blocked("SIGINT", "SIGHUP"):
             yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     finally:
         _Waiting.held -= 1

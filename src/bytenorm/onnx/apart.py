@@ -90,7 +90,7 @@ class Apart:
             pickle.dump(question, self._process.stdin, protocol=5)
             self._process.stdin.flush()
             answer, error = pickle.load(self._process.stdout)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+        except (EOFError, OSError, pickle.UnpicklingError):
             raise ValueError(
                 f"ONNX Runtime {onnxruntime.__version__} ended its process ({self._end()}): "
                 "it is known to do so in an 8-bit Add or Mul of an empty tensor"
@@ -109,7 +109,7 @@ class Apart:
             if pipe is not None and not pipe.closed:
                 try:
                     pipe.close()
-                except BrokenPipeError:  # what it was told it had not read
+                except OSError:  # what it was told it had not read
                     continue
         self._process.wait()
 
