@@ -161,6 +161,11 @@ class RandomNetwork(Nodes):
             names = [self.value(v) for v in (gain, shift, r.normal(0, 0.5, c), r.uniform(0.3, 2, c))]
             return self.op("BatchNormalization", [x, *names], shape)
         column = (c, *[1] * (len(shape) - 1))
+        if len(shape) > 1 and self.chance(
+            0.3
+        ):  # of the last axis, as dense and recurrent layers of Keras have them
+            c = shape[-1]
+            gain, shift, column = r.uniform(0.5, 1.5, c), r.normal(0, 0.6, c), (c,)
         scaling, shifting = str(r.choice(["Mul", "Div"])), str(r.choice(["Add", "Sub"]))
         x = self.op(scaling, [x, self.value((gain if scaling == "Mul" else 1 / gain).reshape(column))], shape)
         return self.op(shifting, [x, self.value((shift if shifting == "Add" else -shift).reshape(column))], shape)

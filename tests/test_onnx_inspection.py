@@ -100,13 +100,19 @@ def test_every_way_to_write_a_norm(rng, nodes):
 
 
 X = "(float[2, 3, 4, 5] x) => (float[2, 3, 4, 5] y)"
+LAYER_NORM = (
+    "m = ReduceMean<axes = [-1]>(x) c = Sub(x, m) q = Mul(c, c) v = ReduceMean<axes = [-1]>(q) d = Sqrt(v)"
+    " n = Div(c, d)"
+)
 TOKENS = "(float[2, 4, 3] x) => (float[2, 4, 3] y)"
 
 NO_NORM = {
-    "the last axis, as in a layer norm": (f"{TOKENS} {{ a = Mul(x, w) y = Add(a, b) }}", {"w": W, "b": B}),
-    "the last axis with all its axes": (
-        f"{TOKENS} {{ a = Mul(x, w) y = Add(a, b) }}", {"w": W.reshape(1, 1, 3), "b": B.reshape(1, 1, 3)},
+    "the end of a layer norm": (f"{TOKENS} {{ {LAYER_NORM} a = Mul(n, w) y = Add(a, b) }}", {"w": W, "b": B}),
+    "the end of one that multiplies": (
+        f"{TOKENS} {{ {LAYER_NORM} k = Reciprocal(d) p = Mul(k, c) a = Mul(p, w) y = Add(a, b) }}",
+        {"w": W.reshape(1, 1, 3), "b": B.reshape(1, 1, 3)},
     ),
+    "several axes": (f"{TOKENS} {{ a = Mul(x, w) y = Add(a, b) }}", {"w": W, "b": f32(1, 2, 3, 4).reshape(4, 1)}),
     "the batch": (f"{X} {{ a = Mul(x, w) y = Add(a, b) }}", {"w": column(2, 3).T[..., None], "b": column(*B)}),
     "all of a map": (f"{X} {{ a = Mul(x, w) y = Add(a, b) }}", {"w": np.ones((3, 4, 5), "f"), "b": column(*B)}),
     "two numbers": (f"{X} {{ a = Mul(x, w) y = Add(a, b) }}", {"w": np.float32(2), "b": f32(3)}),

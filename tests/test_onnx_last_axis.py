@@ -7,6 +7,7 @@ import pytest
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.quantization import quantize_with_report
 
 LOWERINGS = ["portable", "exact", "fused"]
 SHAPES = {3: (4, 64, 3), 4: (4, 8, 8, 3), 5: (4, 4, 4, 4, 3)}
@@ -96,3 +97,69 @@ def test_of_a_sum_and_a_concatenation():
             constants=", int64[2] sizes = {1, 2}",
         )
         check(model, 3, "fused", [("", pattern)])
+
+
+IN_FLOAT = {
+    "a dense layer": ("m = MatMul (x, k) d = Add (m, b) n = Mul (d, w) p = Add (n, b3) y = Relu (p)", "p", True),
+    "one behind its activation": (
+        "m = MatMul (x, k) d = Relu (m) n = Mul (d, w) p = Add (n, b) y = Tanh (p)",
+        "p",
+        False,
+    ),
+    "one before a layer": ("d = Relu (x) n = Mul (w, d) p = Sub (n, b3) y = MatMul (p, k)", "p", True),
+    "a recurrent layer": (
+        "t = Transpose <perm = [1, 0, 2]> (x) h, g, c = LSTM <hidden_size = 3> (t, lw, lr) s = Squeeze (h, one)"
+        "d = Transpose <perm = [1, 0, 2]> (s) n = Mul (d, w) p = Add (n, b) y = Relu (p)",
+        "p",
+        False,
+    ),
+}
+
+
+def in_float(nodes):
+    rng = np.random.default_rng(0)
+    made = onnx.parser.parse_model(f"""
+        <ir_version: 9, opset_import: ["": 17]> g (float[N, 9, 3] x) => (float[N, 9, 3] y)
+        <float[3] w = {{1.0, -0.5, 0.7}}, float[3] b = {{0.5, 1.0, 0.2}}, float[1, 1, 3] b3 = {{0.1, 1.0, -0.2}},
+         int64[1] one = {{1}}> {{ {nodes} }}""")
+    read = {tensor for node in made.graph.node for tensor in node.input}
+    for name, shape in {"k": (3, 3), "lw": (1, 12, 3), "lr": (1, 12, 3)}.items():
+        if name not in read:
+            continue
+        value = rng.normal(0, 0.6, shape).astype(np.float32)
+        made.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    for node in made.graph.node:
+        node.name = f"node {node.output[0]}"
+    return made, [{"x": rng.normal(size=(16, 9, 3)).astype(np.float32)}]
+
+
+@pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("what", IN_FLOAT)
+def test_quantize_finds_them(what, quant_format):
+    nodes, name, folds = IN_FLOAT[what]
+    model, data = in_float(nodes)
+    assert [(n.name, bool(n.folds_into)) for n in bno.inspect(model).norms] == [(f"node {name}", folds)]
+    (want,) = ort.InferenceSession(model.SerializeToString()).run(None, data[0])
+    for lowering in LOWERINGS:
+        made, report = quantize_with_report(model, data, lowering=lowering, quant_format=quant_format, fast=True)
+        assert report.folded == (f"node {name}",) * folds
+        assert [(o.name, o.problem) for o in report.outcomes] == [(f"node {name}", "")] * (not folds)
+        if folds:
+            assert not any(node.op_type == "Transpose" for node in made.graph.node)
+        (got,) = bno.session(made).run(None, data[0])
+        assert 10 * np.log10(np.sum(want**2) / np.sum((want - got) ** 2)) > 30
+
+
+def test_an_excluded_one_stays_where_it_is():
+    model, data = in_float(IN_FLOAT["one behind its activation"][0])
+    made, report = quantize_with_report(model, data, nodes_to_exclude=["node n"], fast=True)
+    assert report.outcomes == () and not any(node.op_type == "Transpose" for node in made.graph.node)
+    assert {"Mul", "Add"} <= {node.op_type for node in made.graph.node}
+
+
+def test_prepare_disguises_them():
+    model, data = in_float(IN_FLOAT["one behind its activation"][0])
+    made = bno.prepare(model)
+    assert [node.attribute[0].i for node in made.graph.node if node.op_type == "Conv"] == [3]
+    want, got = (ort.InferenceSession(m.SerializeToString()).run(None, data[0])[0] for m in (model, made))
+    np.testing.assert_allclose(want, got, rtol=1e-5, atol=1e-5)

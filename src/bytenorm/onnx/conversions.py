@@ -14,19 +14,23 @@ from .moves import KEEPING
 from .norms import Norm, activation_limits, find_norms, qparams
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from onnx import NodeProto
 
 _OLDEST_CONVERSIONS, _OLDEST_PER_CHANNEL = 10, 13  # opsets
 _OLDEST_POOL_OF_BYTES = 12
 
 
-def unify(graph: Graph) -> Graph:
+def unify(graph: Graph, apart: Container[str] = ()) -> Graph:
     """Bring the conversions of a graph to the spelling in which norms are found.
 
     Parameters
     ----------
     graph : Graph
         Its model is changed in place. Of no use any more.
+    apart : container of str, optional
+        Labels of nodes that get no Transposes around them.
 
     Returns
     -------
@@ -36,7 +40,7 @@ def unify(graph: Graph) -> Graph:
     _drop_stated_types(graph)
     changed = _make_standard(graph)
     changed = _merge(graph) or changed
-    if to_axis_1(graph):
+    if to_axis_1(graph, apart):
         changed = True
         graph.finish()
         graph = Graph(graph.model)

@@ -12,6 +12,7 @@ from .. import _checks
 from .folding import fold
 from .graph import Graph, attribute, is_op
 from .inspection import is_quantized
+from .last_axis import cancel_transposes, float_to_axis_1
 from .lowering import (
     IR_VERSION,
     Lowering,
@@ -19,7 +20,7 @@ from .lowering import (
     check_lowering,
     lower_graph,
     opened,
-    refuse_lowered,
+    require_float,
     warn_of,
 )
 from .marking import Marks, markable
@@ -81,14 +82,14 @@ def prepare_with_report(
 ) -> tuple[onnx.ModelProto, dict[str, list[str]]]:
     """Do as :func:`prepare`, and return the names of norms: ``folded``, ``disguised`` and ``left``."""
     made = opened(model)
-    refuse_lowered(made, "model")
     if any(entry.key == PREPARED for entry in made.metadata_props):
         raise ValueError("model: it is prepared already")
     graph = Graph(made)
-    if is_quantized(graph):
-        raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
+    require_float(graph)
+    graph = float_to_axis_1(graph)
     norms = find_norms(graph)
     folded = fold(graph, norms)
+    cancel_transposes(graph)
     kept, left = markable(norms, folded)
     if not kept:
         raise ValueError(f"model: it has no batch norm to disguise ({len(folded)} fold into layers)")

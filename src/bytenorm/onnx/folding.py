@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Graph, attribute, is_op, label
+from .graph import Graph, attribute, is_op, label, what_feeds
 from .moves import axis_before
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]
     if is_op(maker, "DequantizeLinear") or norm.written.startswith("QLinear") or norm.lowered:
         return None, "it reads 8-bit data"
     if not is_op(maker, *LAYERS):
-        return None, f"it reads the {maker.op_type} {label(maker)}"
+        fed = what_feeds(graph, norm.input)  # beyond the Transposes that last_axis.py puts there
+        return None, "it reads an input of the model" if fed.startswith("input ") else f"it reads the {fed}"
     name = f"the {maker.op_type} {label(maker)}"
     if norm.parameters is None:
         return None, norm.problem

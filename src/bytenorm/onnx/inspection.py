@@ -12,6 +12,7 @@ from .folding import layer_to_fold_into
 from .folding_forward import WayForward, way_forward
 from .function import DOMAIN
 from .graph import Graph, label, opset_of, what_feeds
+from .last_axis import float_to_axis_1
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .patterns import find_patterns
@@ -188,6 +189,8 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     opset, ir_version = opset_of(model), model.ir_version
     note = free_initializers(model)
     graph = unify(Graph(model))
+    if not is_quantized(graph):
+        graph = float_to_axis_1(graph)
     paths = CodePaths(graph)
     norms = find_norms(graph, source=paths.source)
     if paths.mixes:  # as when it is lowered

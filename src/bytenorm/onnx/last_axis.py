@@ -6,85 +6,119 @@ codes then, and ONNX Runtime's optimizer cancels those that meet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 from .channels_last import to_last
 from .code_paths import CodePaths
-from .graph import Graph, is_op
-from .norms import activation_limits, qparams
+from .graph import Graph, is_op, label
+from .moves import permutation
+from .norms import activation_limits, qparams, written_out
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from collections.abc import Callable, Container
 
-    from .graph import Array
-
-_SCALING, _SHIFTING = ("Mul", "Div"), ("Add", "Sub")
+    from .norms import Norm
 
 
-@dataclass
-class _Chain:
-    """Arithmetic with constants, in order; `constants` are its vectors: the node, which input, and the value."""
-
-    nodes: list[NodeProto] = field(default_factory=list)
-    constants: list[tuple[NodeProto, int, Array]] = field(default_factory=list)
-    in_bytes: bool = False
-
-    def is_norm(self) -> bool:
-        """Say whether it scales and shifts the channels of one axis."""
-        ops = {node.op_type.removeprefix("QLinear") for node in self.nodes}
-        return bool(self.constants and ops & set(_SCALING) and ops & set(_SHIFTING))
-
-
-def to_axis_1(graph: Graph) -> bool:
+def to_axis_1(graph: Graph, apart: Container[str] = ()) -> bool:
     """Put Transposes around the norms of the last axis that read and make 8-bit numbers.
 
     Parameters
     ----------
     graph : Graph
         Changed in place.
+    apart : container of str, optional
+        Labels of nodes that stay where they are.
 
     Returns
     -------
     bool
         Whether there was any.
     """
+    paths = CodePaths(graph)  # what is put before a norm here changes none of those before it
+
+    def runs_in_8_bits(norm: Norm) -> bool:
+        if norm.written.startswith("QLinear"):
+            return True
+        return paths.is_per_tensor(norm.input) and _is_quantized(graph, norm.output)
+
+    return _move(graph, apart, runs_in_8_bits)
+
+
+def float_to_axis_1(graph: Graph, apart: Container[str] = ()) -> Graph:
+    """Put Transposes around the norms of the last axis of a model in float.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its model is changed in place. Of no use any more.
+    apart : container of str, optional
+        Labels of nodes that stay where they are.
+
+    Returns
+    -------
+    Graph
+        Of the same model.
+    """
+
+    def is_in_float32(norm: Norm) -> bool:
+        return graph.type_of(norm.input)[0] == TensorProto.FLOAT
+
+    if not _move(graph, apart, is_in_float32):
+        return graph
+    graph.finish()
+    return Graph(graph.model)
+
+
+def cancel_transposes(graph: Graph) -> None:
+    """Take out Transposes that undo the one before them, as are left where a norm is gone from between.
+
+    Parameters
+    ----------
+    graph : Graph
+        Changed in place; the caller finishes it.
+    """
+    for node in graph.nodes:
+        before = graph.maker(node.input[0]) if is_op(node, "Transpose") else None
+        if before is None or not is_op(before, "Transpose") or graph.is_read_elsewhere(node.output[0]):
+            continue
+        shape = graph.type_of(before.input[0])[1]
+        there, back = (permutation(one, None if shape is None else len(shape)) for one in (before, node))
+        if there and back and len(there) == len(back) and all(there[i] == at for at, i in enumerate(back)):
+            graph.remove(node)
+            graph.redirect(node.output[0], before.input[0])
+
+
+def _move(graph: Graph, apart: Container[str], is_wanted: Callable[[Norm], bool]) -> bool:
+    """Put Transposes around wanted norms of the last axis; say whether there was any."""
     done: set[int] = set()
     changed = False
-    paths = CodePaths(graph)  # what is put before a norm here changes none of those before it
     for node in graph.nodes:
-        data = _data_of(graph, node)
-        if id(node) in done or data is None or not _is_8_bit(paths, node, data):
+        norm = written_out(graph, node, axis=-1) if id(node) not in done else None
+        shape = graph.type_of(norm.input)[1] if norm is not None else None
+        if norm is None or shape is None or len(shape) < 3:
             continue
-        chain = _chain(graph, node)
-        done.update(id(n) for n in chain.nodes)
-        if chain.is_norm() and (chain.in_bytes or _is_quantized(graph, chain.nodes[-1].output[0])):
-            _transpose(graph, chain, data, len(graph.type_of(data)[1] or ()))
+        done.update(id(n) for n in norm.nodes)
+        if any(label(n) in apart for n in norm.nodes):
+            continue
+        if is_wanted(norm) and not _ends_layer_norm(graph, norm.input):
+            _transpose(graph, norm, len(shape))
             changed = True
     return changed
 
 
-def _operands(node: NodeProto) -> tuple[int, int] | None:
-    """Return which inputs of a node are its operands."""
-    if is_op(node, *_SCALING, *_SHIFTING):
-        return 0, 1
-    if node.domain == "com.microsoft" and node.op_type in ("QLinearMul", "QLinearAdd") and len(node.input) > 6:
-        return 0, 3
-    return None
-
-
-def _data_of(graph: Graph, node: NodeProto) -> str | None:
-    """Return the one operand of a node that is not constant."""
-    variable = [node.input[i] for i in _operands(node) or () if graph.constant(node.input[i]) is None]
-    return variable[0] if len(variable) == 1 else None
-
-
-def _is_8_bit(paths: CodePaths, node: NodeProto, data: str) -> bool:
-    if node.op_type.startswith("QLinear"):
-        return True
-    return paths.is_per_tensor(data)
+def _ends_layer_norm(graph: Graph, tensor: str) -> bool:
+    """Say whether a tensor is one divided by a number of its own for each place: gain and shift of that follow."""
+    maker = graph.maker(tensor)
+    while is_op(maker, "QuantizeLinear", "DequantizeLinear") and maker is not None:
+        maker = graph.maker(maker.input[0])
+    if maker is None or not is_op(maker, "Div", "Mul"):
+        return False
+    shapes = [graph.type_of(operand)[1] for operand in maker.input if graph.constant(operand) is None]
+    return len(shapes) == 2 and any(shape is not None and shape[-1:] == (1,) for shape in shapes)
 
 
 def _is_quantized(graph: Graph, tensor: str) -> bool:
@@ -96,58 +130,24 @@ def _is_quantized(graph: Graph, tensor: str) -> bool:
     return q is not None and q.per_tensor
 
 
-def _chain(graph: Graph, first: NodeProto) -> _Chain:
-    """Follow arithmetic on the last axis, over pairs of conversions, as far as each has one reader."""
-    chain = _Chain(in_bytes=first.op_type.startswith("QLinear"))
-    node: NodeProto | None = first
-    while node is not None:
-        data = _data_of(graph, node)
-        shape = graph.type_of(data)[1] if data is not None else None
-        if data is None or shape is None or len(shape) < 3:
-            break
-        if chain.in_bytes != node.op_type.startswith("QLinear"):
-            break
-        at = next(i for i in _operands(node) or () if node.input[i] != data)
-        value = graph.constant(node.input[at])
-        assert value is not None
-        if value.ndim > len(shape) or (value.size > 1 and value.shape[-1] != value.size):
-            break
-        if value.size > 1:
-            if shape[-1] not in (None, value.size):
-                break
-            chain.constants.append((node, at, value))
-        chain.nodes.append(node)
-        node = _follower(graph, node)
-    return chain
-
-
-def _follower(graph: Graph, node: NodeProto) -> NodeProto | None:
-    """Return the one reader of what a node makes, over a pair of conversions that stands for no Relu."""
-    made, behind = node.output[0], graph.only_reader(node.output[0])
-    if node.op_type.startswith("QLinear"):
-        q, _ = qparams(graph, node, 6, made, "")
-    elif behind is not None and is_op(behind, "QuantizeLinear"):
-        q, _ = qparams(graph, behind, 1, behind.output[0], "")
-        pair = graph.only_reader(behind.output[0])
-        behind = (
-            graph.only_reader(pair.output[0]) if pair is not None and is_op(pair, "DequantizeLinear") else None
-        )
-    else:
-        return behind
-    return behind if q is not None and q.per_tensor and 0 not in q.range() else None
-
-
-def _transpose(graph: Graph, chain: _Chain, data: str, rank: int) -> None:
-    first, last = chain.nodes[0], chain.nodes[-1]
+def _transpose(graph: Graph, norm: Norm, rank: int) -> None:
+    first, last = norm.nodes[0], norm.nodes[-1]
     to_first = [int(axis) for axis in np.argsort(to_last(rank))]
-    moved = graph.new_name(f"{data}/channels_first")
-    graph.make("Transpose", [data], moved, f"{data}/to_channels_first", perm=to_first)
-    graph.set_input(first, list(first.input).index(data), moved)
-    for node, at, value in chain.constants:
-        column = value.reshape(-1, *[1] * (rank - 2))
-        graph.set_input(node, at, graph.add_constant(f"{node.input[at]}/column", column))
-    made = last.output[0]
+    moved = graph.new_name(f"{norm.input}/channels_first")
+    graph.make("Transpose", [norm.input], moved, f"{norm.input}/to_channels_first", perm=to_first)
+    graph.set_input(first, list(first.input).index(norm.input), moved)
+    for node in norm.nodes:
+        for at, tensor in enumerate(node.input):
+            value = graph.constant(tensor)
+            if value is not None and value.size > 1:
+                column = value.reshape(-1, *[1] * (rank - 2))
+                graph.set_input(node, at, graph.add_constant(f"{tensor}/column", column))
+    for node in (*norm.nodes, *norm.between):
+        for made in node.output:
+            if made != norm.output:
+                graph.forget_type(made)
     graph.remove(last)
-    last.output[0] = graph.new_name(f"{made}/channels_first")
+    last.name = last.name or graph.new_node_name(label(last))
+    last.output[0] = graph.new_name(f"{norm.output}/channels_first")
     graph.add(last)
-    graph.make("Transpose", [last.output[0]], made, f"{made}/to_channels_last", perm=to_last(rank))
+    graph.make("Transpose", [last.output[0]], norm.output, f"{norm.output}/to_channels_last", perm=to_last(rank))

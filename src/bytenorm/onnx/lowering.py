@@ -178,12 +178,20 @@ def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
             raise ValueError(f"{argument}: its norms are lowered already ({entry.value!r})")
 
 
+def require_float(graph: Graph) -> None:
+    """Refuse a model that is lowered or quantized already."""
+    refuse_lowered(graph.model, "model")
+    if is_quantized(graph):
+        raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
+
+
 def lower_graph(
     graph: Graph, lowering: Lowering, excluded: Container[str] = (), *, keep_int8: bool = False
 ) -> list[Outcome]:
     """Lower every norm of a graph that can be, finish the graph and say what became of each.
 
-    Norms whose names are `excluded` stay as they are; int8 activations become uint8 unless `keep_int8`.
+    Norms whose names are `excluded`, and those of the last axis that have such nodes, stay as they are; int8
+    activations become uint8 unless `keep_int8`.
 
     Raises
     ------
@@ -192,7 +200,7 @@ def lower_graph(
     """
     # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
     faulty = bool(_fault(graph.model))
-    graph = unify(graph)
+    graph = unify(graph, excluded)
     paths = CodePaths(graph)
     norms = _to_lower(graph, paths)
     signed = any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target))

@@ -209,7 +209,7 @@ def find_norms(graph: Graph, apart: Container[str] = (), source: Source | None =
     for node in graph.nodes:
         if id(node) in taken:
             continue
-        norm = _written_out(graph, node, apart) or _standard(graph, node) or _lowered(graph, node)
+        norm = written_out(graph, node, apart) or _standard(graph, node) or _lowered(graph, node)
         if norm is not None:
             taken.update(id(n) for n in norm.nodes)
             if not norm.lowered:
@@ -310,13 +310,30 @@ class _Step:
     norm: Norm | None = None  # what a BatchNormalization is by itself
 
 
-def _written_out(graph: Graph, node: NodeProto, apart: Container[str]) -> Norm | None:
+def written_out(graph: Graph, node: NodeProto, apart: Container[str] = (), axis: int = CHANNELS) -> Norm | None:
+    """Return the norm that begins with a node of arithmetic; None if none does.
+
+    Parameters
+    ----------
+    graph : Graph
+        Not changed.
+    node : NodeProto
+    apart : container of str, optional
+        Labels of nodes that a BatchNormalization beside them is not one norm with.
+    axis : int, optional
+        That of the channels, -1 for the last one.
+
+    Returns
+    -------
+    Norm or None
+        Without what surrounds it.
+    """
     steps: list[_Step] = []
     between: list[NodeProto] = []
     following: NodeProto | None = node
     conversions: list[NodeProto] = []
     while following is not None:
-        step = _step(graph, following)
+        step = _step(graph, following, axis)
         if step is None or len({s.channels for s in (*steps, step)} - {1}) > 1:
             break
         if steps and any(s.norm for s in (*steps, step)):
@@ -410,9 +427,9 @@ def _stands_for_relu(q: QParams, source: QParams | None, steps: list[_Step]) -> 
     return bool((low == 0 and np.min(ends) < -half) or (high == 0 and np.max(ends) > half))
 
 
-def _step(graph: Graph, node: NodeProto) -> _Step | None:
+def _step(graph: Graph, node: NodeProto, axis: int) -> _Step | None:
     scales: tuple[int | None, int | None] = (None, None)
-    norm = _standard(graph, node)
+    norm = _standard(graph, node) if axis == CHANNELS else None
     if norm is not None:
         if norm.parameters is None or norm.channels is None:
             return None
@@ -436,7 +453,7 @@ def _step(graph: Graph, node: NodeProto) -> _Step | None:
         return None
     if op == "Div" and (at == 1 or not np.all(value)):
         return None
-    vector = _per_channel(value, graph.type_of(data)[1])
+    vector = _per_channel(value, graph.type_of(data)[1], axis)
     if vector is None or not np.all(np.isfinite(vector)):
         return None
     one, zero = np.ones(1), np.zeros(1)
@@ -459,9 +476,9 @@ def _quantized_constant(graph: Graph, node: NodeProto, first: int) -> npt.NDArra
 
 
 def _per_channel(
-    value: npt.NDArray[np.generic], shape: tuple[int | None, ...] | None
+    value: npt.NDArray[np.generic], shape: tuple[int | None, ...] | None, axis: int
 ) -> npt.NDArray[np.float64] | None:
-    """Return a constant as a vector if it has one number, or one for each of the channels of axis 1."""
+    """Return a constant as a vector if it has one number, or one for each of the channels of an axis."""
     numbers = np.asarray(value, np.float64)
     if shape is not None and numbers.ndim > len(shape):  # the result has more axes
         return None
@@ -471,7 +488,7 @@ def _per_channel(
     if rank < 2 or numbers.ndim > rank or (shape is None and numbers.ndim < 3):
         return None
     padded = (1,) * (rank - numbers.ndim) + numbers.shape
-    if padded[1] != numbers.size or (shape is not None and shape[1] not in (None, numbers.size)):
+    if padded[axis] != numbers.size or (shape is not None and shape[axis] not in (None, numbers.size)):
         return None
     return numbers.reshape(-1)
 

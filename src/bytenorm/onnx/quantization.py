@@ -21,14 +21,14 @@ from .folding import fold
 from .folding_judgement import fold_where_weights_hold
 from .function import DOMAIN
 from .graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
-from .inspection import is_quantized
+from .last_axis import cancel_transposes, float_to_axis_1
 from .lowering import (
     IR_VERSION,
     Lowering,
     Outcome,
     check_lowering,
     lower_graph,
-    refuse_lowered,
+    require_float,
     warn_of,
     warn_of_constants,
 )
@@ -276,27 +276,25 @@ def quantize_with_report(
     _check_types(activation_type, weight_type)
     _check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
     _check_choice("method", method, Method, optional=True)
-    flags = {"keep_int8": keep_int8, "per_channel": per_channel, "reduce_range": reduce_range, "compare": compare}
-    for name, value in flags.items():
-        _checks.flag(value, name)
+    _check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
     reestimate = _is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
     _check_names(nodes_to_exclude)
     original = load_model(model)
-    prepared = _with_opset(without_functions(original, DOMAIN))
-    warn_of_constants(prepared, 4)
-    note_types(prepared)
+    prepared = _opened(original)
     left_out = named_nodes(prepared, nodes_to_exclude)
     graph = Graph(prepared)
+    apart = {label(node) for node in left_out}
     tell_nodes_apart(original.graph)
-    refuse_lowered(prepared, "model")
-    if is_quantized(graph):
-        raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
+    require_float(graph)
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
 
-    norms = find_norms(graph, {label(node) for node in left_out})
+    graph = float_to_axis_1(graph, apart)
+    left_out = [node for node in graph.nodes if label(node) in apart]
+    norms = find_norms(graph, apart)
     unlike = unlike_statistics(graph, norms, data)
     excluded, included = _split(norms, left_out)
     folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
+    cancel_transposes(graph)
     kept, odd = markable(included, folded)
     left_out += [node for n in (*excluded, *odd) for node in n.nodes]
     left_out += _makers_of_parameters(graph, odd)
@@ -336,7 +334,7 @@ def quantize_with_report(
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     tuning.note()
-    outcomes = lower_graph(tuning.graph, lowering, {n.name for n in excluded}, keep_int8=keep_int8)
+    outcomes = lower_graph(tuning.graph, lowering, {*(n.name for n in excluded), *apart}, keep_int8=keep_int8)
     few = None if compare else tuning.compare(made, JUDGED)
     comparison = few or _compared(
         original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
@@ -447,6 +445,19 @@ def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProt
     tensors = dict.fromkeys(t for n in norms for node in n.nodes for t in node.input if t and t != n.input)
     makers = [graph.maker(tensor) for tensor in tensors if graph.constant(tensor) is None]
     return [maker for maker in makers if maker is not None]
+
+
+def _opened(original: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model as it is quantized; warn in the name of the caller's caller's caller."""
+    prepared = _with_opset(without_functions(original, DOMAIN))
+    warn_of_constants(prepared, 5)
+    note_types(prepared)
+    return prepared
+
+
+def _check_flags(**flags: object) -> None:
+    for name, value in flags.items():
+        _checks.flag(value, name)
 
 
 def _check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:
