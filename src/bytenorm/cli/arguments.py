@@ -163,19 +163,24 @@ examples:
 BENCH = """\
 Time models side by side: they take turns in one process, so that a slow
 moment of the machine hits all of them. The time of the batch norms and the
-number of Transposes are from ONNX Runtime's profile of other runs.
+number of Transposes are from ONNX Runtime's profile of other runs. With
+--runtime openvino each model takes turns in OpenVINO, too, in a process of its
+own; one that OpenVINO does not run, or dies of, is listed with the reason.
 """
 BENCH_EPILOG = """\
 --json:
-  onnxruntime, threads, batch, data (null: random numbers), and models: each
-  with model, median_ms, q1_ms, q3_ms, fastest_ms, runs, speed (the first
-  model's median over its own) and profile: total_ms, norms_ms, norms_share,
-  norms, transposes_ms, transposes, by_op (milliseconds by operator)
+  onnxruntime, openvino (versions; null: not asked, or it ran none), threads,
+  batch, data (null: random numbers), and models, once a runtime: each with
+  model, runtime, median_ms, q1_ms, q3_ms, fastest_ms, runs, speed (the first
+  model's median over its own; all null where it did not run), problem (why)
+  and profile (null in OpenVINO): total_ms, norms_ms, norms_share, norms,
+  transposes_ms, transposes, by_op (milliseconds by operator)
 
 examples:
   bytenorm bench model.onnx model.int8.onnx
   bytenorm bench stock.onnx model.int8.onnx --data calibration.npz \\
       --repeats 100 --threads 4
+  bytenorm bench model.onnx portable.onnx qdq.onnx --runtime openvino
 """
 
 CALIBRATE = """\
@@ -362,6 +367,12 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=int, metavar="N", help="samples in a run, where the model leaves it open (default: 1)"
     )
     made.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
+    made.add_argument(
+        "--runtime",
+        choices=["onnxruntime", "openvino"],
+        default="onnxruntime",
+        help="openvino: in OpenVINO, too (pip install 'bytenorm[openvino]'; default: onnxruntime alone)",
+    )
     long = made.add_mutually_exclusive_group()
     long.add_argument(
         "--seconds", type=float, default=3.0, metavar="S", help="how long for each model (default: 3)"

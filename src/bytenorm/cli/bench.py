@@ -11,8 +11,19 @@ from .._machine import cpus
 from ..onnx.apart import require_survival
 from ..onnx.batch_axes import batch_axes_of, size_of_batches
 from ..onnx.model import InputInfo, input_infos, load_model
+from ..onnx.openvino_runs import InOpenVINO
 from ..onnx.runtime import session
-from ..onnx.timing import Profile, Timing, measure, profile, random_feeds, session_options
+from ..onnx.timing import (
+    Profile,
+    Timing,
+    Turn,
+    in_onnxruntime,
+    measure_turns,
+    profile,
+    random_feeds,
+    session_options,
+)
+from . import require_extra
 from .samples import given_axes, samples
 from .wording import naming
 
@@ -27,74 +38,112 @@ if TYPE_CHECKING:
 PROFILED_SECONDS = 1.0  # a model, about
 FEWEST_PROFILED, MOST_PROFILED = 3, 20
 DROPPED = 3
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+IN_OPENVINO = "in OpenVINO"
 
 
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Time models side by side."""
+    if options.runtime == OPENVINO:
+        require_extra(OPENVINO, [OPENVINO])
     with naming(), screen.progress(live=False) as progress:
         available = cpus()
         if not 1 <= options.threads <= available:
             raise ValueError(f"threads must be 1 to {available}, as this machine has, got {options.threads}")
         progress("opening", 0, 0)
         feeds, batch = _feeds(options)
-        labels = _labels(options.models)
+        paths = dict(zip(_labels(options.models), options.models, strict=True))
         for path in options.models:
             require_survival(path, feeds, session_options(options.threads))
-        sessions = {
-            label: session(path, session_options(options.threads))
-            for label, path in zip(labels, options.models, strict=True)
-        }
-        timings = measure(
-            sessions,
-            feeds,
+        turns: dict[tuple[str, str], Turn] = {}
+        for label, path in paths.items():
+            made = session(path, session_options(options.threads))
+            turns[label, ONNXRUNTIME] = in_onnxruntime(made, feeds, label)
+        problems, version = (
+            _add_openvino(turns, paths, feeds, options) if options.runtime == OPENVINO else ({}, None)
+        )
+        timings = measure_turns(
+            turns,
             repeats=options.repeats,
             seconds=options.seconds,
             dropped=DROPPED,
             progress=lambda done, whole: progress("timing", done, whole),
         )
-        del sessions
+        del turns, made
         profiles = {}
-        for done, (label, path) in enumerate(zip(labels, options.models, strict=True)):
-            progress("profiling", done, len(labels))
-            fitting = int(1e3 * PROFILED_SECONDS / timings[label].median_ms)
+        for done, (label, path) in enumerate(paths.items()):
+            progress("profiling", done, len(paths))
+            fitting = int(1e3 * PROFILED_SECONDS / timings[label, ONNXRUNTIME].median_ms)
             runs = max(FEWEST_PROFILED, min(MOST_PROFILED, fitting))
-            profiles[label] = profile(path, feeds, threads=options.threads, runs=runs, dropped=DROPPED)
-    first = timings[labels[0]]
+            profiles[label, ONNXRUNTIME] = profile(
+                path, feeds, threads=options.threads, runs=runs, dropped=DROPPED
+            )
+    first = next(iter(timings.values()))
+    asked = [(label, runtime) for label in paths for runtime in dict.fromkeys((ONNXRUNTIME, options.runtime))]
     columns = ["model", "median ms", "quartiles", "speed", "norms ms", "of all", "Transposes"]
-    screen.table(columns, [_row(label, timings[label], first, profiles[label]) for label in labels])
+    screen.table(columns, [_row(key, timings[key], first, profiles.get(key)) for key in asked if key in timings])
+    for label, problem in problems.items():
+        screen.line(f"{label} {IN_OPENVINO}: {problem}")
     threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
     fed = options.data if options.data is not None else "random inputs"
+    there = "" if version is None else f"; OpenVINO {version}, a process for each model"
     screen.line(
         f"{threads}, batch {batch}, {fed}, {first.runs} runs each; norms and Transposes from the profile, "
-        f"ONNX Runtime {onnxruntime.__version__}"
+        f"ONNX Runtime {onnxruntime.__version__}{there}"
     )
     screen.result(
         onnxruntime=onnxruntime.__version__,
+        openvino=version,
         threads=options.threads,
         batch=batch,
         data=options.data,
         models=[
             {
-                "model": path,
-                **timings[label].to_dict(),
-                "speed": first.median_ms / timings[label].median_ms,
-                "profile": profiles[label].to_dict(),
+                "model": paths[key[0]],
+                "runtime": key[1],
+                **_figures(timings.get(key), first),
+                "profile": profiles[key].to_dict() if key in profiles else None,
+                "problem": problems[key[0]] if key not in timings else "",
             }
-            for label, path in zip(labels, options.models, strict=True)
+            for key in asked
         ],
     )
 
 
-def _row(label: str, timing: Timing, first: Timing, where: Profile) -> list[str]:
+def _add_openvino(
+    turns: dict[tuple[str, str], Turn],
+    paths: Mapping[str, str],
+    feeds: Mapping[str, np.ndarray],
+    options: argparse.Namespace,
+) -> tuple[dict[str, str], str | None]:
+    """Add each model's turn in OpenVINO; return by label why there is none, and OpenVINO's version."""
+    problems, version = {}, None
+    for label, path in paths.items():
+        try:
+            made = InOpenVINO(path, feeds, options.threads)
+        except ValueError as error:
+            problems[label] = str(error)
+        else:
+            turns[label, OPENVINO], version = made.timed, made.version
+    return problems, version
+
+
+def _row(key: tuple[str, str], timing: Timing, first: Timing, where: Profile | None) -> list[str]:
+    label, runtime = key
     return [
-        label,
+        label if runtime == ONNXRUNTIME else f"{label} {IN_OPENVINO}",
         _ms(timing.median_ms),
         f"{_ms(timing.q1_ms)} to {_ms(timing.q3_ms)}",
         f"{first.median_ms / timing.median_ms:.2f}x",
-        _ms(where.norms_ms),
-        f"{where.norms_share:.1%}",
-        str(where.transposes),
+        *([_ms(where.norms_ms), f"{where.norms_share:.1%}", str(where.transposes)] if where else ["-"] * 3),
     ]
+
+
+def _figures(timing: Timing | None, first: Timing) -> dict[str, float | None]:
+    """Return what JSON has of a timing: the same keys with None where there is none."""
+    speed = None if timing is None else first.median_ms / timing.median_ms
+    values = (timing or first).to_dict()
+    return {name: None if timing is None else value for name, value in values.items()} | {"speed": speed}
 
 
 def _ms(milliseconds: float) -> str:

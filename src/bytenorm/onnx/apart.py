@@ -9,19 +9,16 @@ run here: a process takes half a second to start.
 from __future__ import annotations
 
 import os
-import pickle
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnxruntime
 
 from .graph import is_op
+from .other_process import OtherProcess, ProcessEndedError
 from .runtime import custom_op_library, ready, session, session_for_a_pass
 from .soundness import Part, parts
 from .weightless import inferred_graph
@@ -33,7 +30,6 @@ _PASSED = (
     "intra_op_num_threads", "inter_op_num_threads", "graph_optimization_level", "execution_mode",
     "enable_cpu_mem_arena", "enable_mem_pattern", "enable_mem_reuse", "use_deterministic_compute",
 )  # fmt: skip
-_PROCESS = Path(__file__).with_name("apart_process.py")
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,7 @@ class Apart:
 
     def __init__(self, model_or_path: Model, sess_options: onnxruntime.SessionOptions | None = None) -> None:
         options = {} if sess_options is None else {name: _plain(getattr(sess_options, name)) for name in _PASSED}
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", str(_PROCESS)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._process = OtherProcess("onnxruntime")
         with ready(model_or_path, sess_options) as source:
             inputs, outputs = self._ask((sys.path, custom_op_library(), source, options))
         self._inputs, self._outputs = [End(*end) for end in inputs], [End(*end) for end in outputs]
@@ -84,38 +77,13 @@ class Apart:
         return made
 
     def _ask(self, question: object) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            pickle.dump(question, self._process.stdin, protocol=5)
-            self._process.stdin.flush()
-            answer, error = pickle.load(self._process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
+            return self._process.ask(question)
+        except ProcessEndedError as end:
             raise ValueError(
-                f"ONNX Runtime {onnxruntime.__version__} ended its process ({self._end()}): "
+                f"ONNX Runtime {onnxruntime.__version__} ended its process ({end}): "
                 "it is known to do so in an 8-bit Add or Mul of an empty tensor"
             ) from None
-        if error:
-            raise ValueError(error)
-        return answer
-
-    def _end(self) -> str:
-        code = self._process.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-    def close(self) -> None:
-        """End the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                try:
-                    pipe.close()
-                except OSError:  # what it was told it had not read
-                    continue
-        self._process.wait()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_process"):
-            self.close()
 
 
 def _plain(value: Any) -> Any:

@@ -12,11 +12,11 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
@@ -32,6 +32,9 @@ from .runtime import session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Turn = Callable[[], float]
+Name = TypeVar("Name", bound=Hashable)
 
 FEWEST_ROUNDS = 5
 _ONLY_FATAL = 4  # what ONNX Runtime has to say otherwise is in its exceptions
@@ -258,16 +261,45 @@ def measure(
     >>> took["float"].runs
     5
     """
+    turns = {name: in_onnxruntime(made, feeds, name) for name, made in sessions.items()}
+    return measure_turns(turns, repeats=repeats, seconds=seconds, dropped=dropped, seed=seed, progress=progress)
+
+
+def in_onnxruntime(made: onnxruntime.InferenceSession, feeds: Mapping[str, Any], what: str) -> Turn:
+    """Return a session's turn: a run that does not count, then the seconds of one that does.
+
+    The session runs once here; `what` is what a ValueError calls the model.
+    """
+    run_session(made, None, feeds, what)
+    run, clock = made.run, time.perf_counter
+
+    def turn() -> float:
+        run(None, feeds)
+        begin = clock()
+        run(None, feeds)
+        return clock() - begin
+
+    return turn
+
+
+def measure_turns(
+    turns: Mapping[Name, Turn],
+    *,
+    repeats: int | None = None,
+    seconds: float = 3.0,
+    dropped: int = 3,
+    seed: int = 0,
+    progress: Callable[[float, float], None] | None = None,
+) -> dict[Name, Timing]:
+    """Do as :func:`measure` with whatever runs models: each turn returns the seconds of the run that counts."""
     repeats = None if repeats is None else _at_least_one(repeats, "repeats")
     seconds = _checks.real(seconds, "seconds")
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be positive and finite, got {seconds}")
-    for name, made in sessions.items():
-        run_session(made, None, feeds, name)
-    taken: dict[str, list[float]] = {name: [] for name in sessions}
-    order = list(sessions)
+    taken: dict[Name, list[float]] = {name: [] for name in turns}
+    order = list(turns)
     shuffle = random.Random(seed).shuffle
-    limit = seconds * len(sessions)
+    limit = seconds * len(turns)
     rounds, begin = 0, time.perf_counter()
     with _without_collections():
         for turn in range(dropped + repeats if repeats is not None else 2**62):
@@ -275,13 +307,9 @@ def measure(
                 begin = time.perf_counter()
             shuffle(order)
             for name in order:
-                run = sessions[name].run
-                run(None, feeds)
-                start = time.perf_counter()
-                run(None, feeds)
-                end = time.perf_counter()
+                took = turns[name]()
                 if turn >= dropped:
-                    taken[name].append(end - start)
+                    taken[name].append(took)
             rounds = max(0, turn + 1 - dropped)
             gone = time.perf_counter() - begin if rounds else 0.0
             if progress is not None:
