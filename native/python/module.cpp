@@ -49,4 +49,5 @@ NB_MODULE(_core, module) {
     bind_quantize(module);
     bind_statistics(module);
     bind_kernels(module);
+    bind_fits(module);
 }

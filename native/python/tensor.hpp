@@ -39,5 +39,6 @@ void bind_batch_norm(nb::module_& module);
 void bind_quantize(nb::module_& module);
 void bind_statistics(nb::module_& module);
 void bind_kernels(nb::module_& module);
+void bind_fits(nb::module_& module);
 
 }  // namespace bytenorm

@@ -149,6 +149,15 @@ def run_kernel(
     stream: bool = False,
     tile: int = 0,
 ) -> bool: ...
+def fit_words(
+    slope: np.ndarray,
+    intercept: np.ndarray,
+    zero_point: np.ndarray,
+    input_signed: bool,
+    output_signed: bool,
+    relu: bool,
+    output_zero_point: int,
+) -> list[tuple[int, int, int, int, bool]]: ...
 def run_average_kernel(arithmetic: str, isa: str, x: np.ndarray, y: np.ndarray) -> None: ...
 def run_sum_kernel(
     arithmetic: str,
