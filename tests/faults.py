@@ -146,7 +146,7 @@ def inflict(place: Place, name: str, kind: str, rng: random.Random) -> tuple[str
     """Run a command with a fault; return how it ended and what is wrong with that, nothing if nothing is."""
     seconds, memory, size = place.undisturbed(name)
     place.clean(name)
-    line, environment, limits = [sys.executable, "-m", "bytenorm.cli", *place.line(name)], place.environment, {}
+    line, environment, limits = [sys.executable, "-m", "bytenorm", *place.line(name)], place.environment, {}
     if kind == "full disk":
         limits[resource.RLIMIT_FSIZE] = rng.randrange(2 * size)
     elif kind == "no memory":

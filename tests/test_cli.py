@@ -189,11 +189,26 @@ def test_version(output):
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("frobnicate", "invalid choice: 'frobnicate'"),
+        ("frobnicate", "invalid choice: 'frobnicate': inspect, quantize, "),
+        ("quantise m --data d -o o", "invalid choice: 'quantise': did you mean quantize? (see bytenorm --help)"),
+        ("--frob inspect m", "unrecognized arguments: --frob (see bytenorm --help)"),
+        ("--json inspect m", "--json goes behind the command, as in bytenorm inspect ... --json"),
+        ("inspect m --version", "--version goes in front of the command (see bytenorm inspect --help)"),
         ("inspect", "required: MODEL (see bytenorm inspect --help)"),
-        ("inspect a b", "unrecognized arguments: b"),
+        ("inspect a b", "unrecognized arguments: b (see bytenorm inspect --help)"),
         ("inspect a --verbose", "unrecognized arguments: --verbose"),
-        ("inspect a --js", "unrecognized arguments: --js"),
+        ("inspect a --js", "--js: did you mean --json? (see bytenorm inspect --help)"),
+        ("quantize m --dta d -o o", "--dta: did you mean --data? (see bytenorm quantize --help)"),
+        ("quantize m --data=d --norm=mse -o o", "--norm: did you mean --norm-method?"),
+        ("compare a b --limt 3", "--limt: did you mean --limit?"),
+        ("lower m -output o", "-output: did you mean --output?"),
+        ("calibrate --data d --scale 1 --zero-point 0 -o o --schedule x", "did you mean --scheduler?"),
+        ("inspect -", "MODEL must be a path, got '-': standard input is not read"),
+        ("quantize m --data - -o o", "--data must be a path, got '-'"),
+        ("lower m -o -", "-o/--output must be a path, got '-'"),
+        ("compare a - --data d", "B must be a path, got '-'"),
+        ("bench a -", "MODEL must be a path, got '-'"),
+        ("report m --data d --float - -o o", "--float must be a path, got '-'"),
         (
             "quantize a --data b -o c --fail-below nan",
             "argument --fail-below: must be a number of decibels, got 'nan'",
@@ -211,7 +226,7 @@ def test_version(output):
         ("quantize m --data d -o o --mean red", "argument --mean: invalid float value: 'red'"),
         ("quantize m --data d -o o --exclude", "argument --exclude: expected one argument"),
         ("lower m", "required: -o/--output"),
-        ("lower m -o o --data d", "unrecognized arguments: --data d"),
+        ("lower m -o o --data d", "unrecognized arguments: --data (see bytenorm lower --help)"),
         ("compare a --data d", "required: B"),
         ("compare a b", "required: --data"),
         ("bench", "required: MODEL"),
@@ -879,8 +894,9 @@ def test_a_fault_is_one_line(error, run, monkeypatch):
     assert ", in fail\n" in err
 
 
-def test_traceback_of_bad_input(run):
-    code, out, err = run("inspect", "missing", "--traceback")
+@pytest.mark.parametrize("line", ["inspect missing --traceback", "--traceback inspect missing"])
+def test_traceback_of_bad_input(line, run):
+    code, out, err = run(*line.split())
     assert (code, out) == (2, "")
     assert err.startswith("Traceback (most recent call last):\n")
     assert err.endswith("\nbytenorm: error: model 'missing' does not exist\n")
@@ -974,7 +990,7 @@ def test_images_without_pillow(place, complaint, monkeypatch):
 def process(*arguments, **options):
     """Run the command as a user does, in a pipe unless told otherwise."""
     environment = {**os.environ, "COLUMNS": "", "FORCE_COLOR": "1"}  # a pipe stays plain whatever rich may think
-    command = [sys.executable, "-m", "bytenorm.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "bytenorm", *map(str, arguments)]
     wanted = {"capture_output": True, "text": True, "timeout": 60, "env": environment} | options
     return subprocess.run(command, check=False, **wanted)
 
@@ -1076,7 +1092,7 @@ def test_an_output_that_is_full():
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams(closed):
     done = subprocess.run(
-        f"{shlex.quote(sys.executable)} -m bytenorm.cli inspect {shlex.quote(DIGITS)} {closed}",
+        f"{shlex.quote(sys.executable)} -m bytenorm inspect {shlex.quote(DIGITS)} {closed}",
         shell=True,
         capture_output=True,
         text=True,
@@ -1097,7 +1113,7 @@ def on_terminal(width, *arguments, **environment):
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
         environment.setdefault(name, None)
     variables = {**os.environ, "TERM": "xterm-256color", **environment}
-    command = [sys.executable, "-m", "bytenorm.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "bytenorm", *map(str, arguments)]
     with subprocess.Popen(
         command,
         stdin=theirs,

@@ -230,7 +230,7 @@ def test_many_files_get_workers(place, output, monkeypatch):
 
 
 def test_a_cluster_of_its_own(place):
-    command = [sys.executable, "-m", "bytenorm.cli", "calibrate", "--data", "codes", *QUANTIZATION]
+    command = [sys.executable, "-m", "bytenorm", "calibrate", "--data", "codes", *QUANTIZATION]
     command += ["--workers", "1", "--memory-limit", "300MB", "-o", "s.npz", "--json"]
     temporary = place / "temporary"
     temporary.mkdir()
@@ -250,7 +250,7 @@ def test_a_cluster_of_its_own(place):
 
 
 def test_an_interrupt_ends_it_and_its_workers(place):
-    command = [sys.executable, "-m", "bytenorm.cli", "calibrate", "--data", "codes", *QUANTIZATION, "-o", "s.npz"]
+    command = [sys.executable, "-m", "bytenorm", "calibrate", "--data", "codes", *QUANTIZATION, "-o", "s.npz"]
     command += ["--workers", "2"]
     temporary = place / "temporary"
     temporary.mkdir()

@@ -6,9 +6,9 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .. import __version__
+from .usage import Parser, parse_known
 
 DESCRIPTION = """\
 Batch norms in 8 bits for ONNX models: find them, convert them, see what it
@@ -248,26 +248,18 @@ concatenation or the sum that it reads, for ONNX Runtime 1.18 or newer; qdq: a n
 conversions, for runtimes that make it 8-bit themselves, as OpenVINO does"""
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line for an error, as for all others."""
-
-    def error(self, message: str) -> NoReturn:
-        text = " ".join(message.split())
-        sys.stderr.write(f"bytenorm: error: {text} (see {self.prog} --help)\n")
-        raise SystemExit(2)
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments; raises SystemExit after help, version or an error."""
-    parser = _parser()
+    parser, commands = _parser()
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
-    return parser.parse_args(argv)
+    return parse_known(parser, commands, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the program and those of its commands."""
+    parser = Parser(
         prog="bytenorm",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -275,10 +267,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bytenorm {__version__}")
+    _add_traceback(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, usage: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = commands.add_parser(
+    def command(name: str, usage: str, summary: str, description: str, epilog: str) -> Parser:
+        made: Parser = commands.add_parser(
             name,
             usage=f"bytenorm {name} {usage} [options]",
             help=summary,
@@ -398,7 +391,7 @@ def _parser() -> argparse.ArgumentParser:
             REPORT_EPILOG,
         )
     )
-    return parser
+    return parser, commands.choices
 
 
 def _add_report(made: argparse.ArgumentParser) -> None:
@@ -507,6 +500,10 @@ def _decibels(text: str) -> float:
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    _add_traceback(parser)
+
+
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--traceback", action="store_true", help="show where an error was raised, for a report of it"
     )

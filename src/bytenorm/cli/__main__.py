@@ -1,5 +1,0 @@
-"""``python -m bytenorm.cli``."""
-
-from . import command
-
-command()
