@@ -369,6 +369,8 @@ def test_quantize_as_json(made, place, output, capsys):
         "pattern": "",
         "unfused": "",
     }
+    assert found["few"].startswith("5 samples calibrated the model, and a comparison on the same tells little")
+    assert found["method"] == "minmax"
     compared = bno.compare(DIGITS, "made.onnx", made / "data.npz", limit=5)
     assert found["comparison"]["outputs"][0]["snr_db"] == pytest.approx(compared.outputs[0].snr_db)
     named = documented(capsys, "quantize") | documented(capsys, "compare")

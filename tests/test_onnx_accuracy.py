@@ -66,10 +66,10 @@ def test_the_quantizer_alone_is_asked_only_in_doubt(monkeypatch):
     asked = []
     real = quantization.quantize_alone
     monkeypatch.setattr(quantization, "quantize_alone", lambda *args: asked.append(1) or real(*args))
-    report = quantize_with_report(PLAIN, batches())[1]
+    report = quantize_with_report(PLAIN, batches(), compare=True)[1]
     assert (asked, report.alone) == ([], None)
     monkeypatch.setattr("bytenorm.onnx.accuracy.DOUBTFUL", 200)
-    report = quantize_with_report(PLAIN, batches())[1]
+    report = quantize_with_report(PLAIN, batches(), compare=True)[1]
     assert asked == [1]
     # Its norm is in float, on 8-bit numbers, and rounded: as here, but for a step now and then.
     assert abs(report.alone.outputs[0].snr_db - report.comparison.outputs[0].snr_db) < 3
@@ -78,7 +78,7 @@ def test_the_quantizer_alone_is_asked_only_in_doubt(monkeypatch):
         raise ValueError("model: ONNX Runtime's quantizer failed: it is tired")
 
     monkeypatch.setattr(quantization, "quantize_alone", fails)
-    assert quantize_with_report(PLAIN, batches())[1].alone is None
+    assert quantize_with_report(PLAIN, batches(), compare=True)[1].alone is None
 
 
 def test_a_warning_for_each(monkeypatch):
@@ -103,10 +103,10 @@ def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 12
     data = [{"x": np.concatenate([feeds["x"] for feeds in batches(12)])}]
-    report = quantize_with_report(model, data, compare=False, fast=True)[1]
+    report = quantize_with_report(model, data, fast=True)[1]
     assert report.comparison.samples == (12 if fixed else 4)
     assert (asked, report.alone) == ([], None)
-    assert quantize_with_report(PLAIN, batches(1), compare=False)[1].comparison.samples == 2
+    assert quantize_with_report(PLAIN, batches(1))[1].comparison.samples == 2
 
 
 @pytest.mark.parametrize(("compare", "samples"), [(False, 4), (True, 24)])
@@ -123,7 +123,7 @@ def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, sample
 def test_what_was_judged_tells_what_is_far_off(monkeypatch):
     """The float network has run on the samples kept aside, and is not run again."""
     monkeypatch.setattr(quantization, "compare_models", None)
-    made, report = quantize_with_report(PLAIN, batches(12), compare=False)
+    made, report = quantize_with_report(PLAIN, batches(12))
     (output,) = report.comparison.outputs
     assert report.comparison.samples == 6  # of 24, in one batch
     aside = [{"x": np.concatenate([feeds["x"] for feeds in batches(12)])[3::4]}]
@@ -142,7 +142,7 @@ def test_sizes_that_depend_on_the_data():
     with warnings.catch_warnings():
         warnings.simplefilter("error", bno.QuantizationWarning)
         bno.quantize(SIZES, batches())
-    _, report = quantize_with_report(SIZES, batches(20))
+    _, report = quantize_with_report(SIZES, batches(20), compare=True)
     y, n = report.comparison.outputs
     assert y.snr_db > 25
     assert "has shape (4, " in n.problem
@@ -153,7 +153,7 @@ def test_a_comparison_that_fails_costs_nothing(monkeypatch):
         raise ValueError("candidate: ONNX Runtime cannot run it: no memory")
 
     monkeypatch.setattr(quantization, "compare_models", fails)
-    made, report = quantize_with_report(SIZES, batches())
+    made, report = quantize_with_report(SIZES, batches(), compare=True)
     onnx.checker.check_model(made)
     assert [(one.name, one.problem) for one in report.comparison.outputs] == [
         (name, "candidate: ONNX Runtime cannot run it: no memory") for name in "yn"

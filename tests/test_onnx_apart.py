@@ -139,7 +139,8 @@ def test_quantize_says_so_and_keeps_the_model(rng):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", None])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
     )  # fmt: skip
-    made, report = quantize_with_report(helper.make_model(graph, ir_version=8, opset_imports=OPSETS[:1]), fed(rng))
+    model = helper.make_model(graph, ir_version=8, opset_imports=OPSETS[:1])
+    made, report = quantize_with_report(model, fed(rng), compare=True)
     assert "Mul" in {n.op_type for n in made.graph.node}
     (output,) = report.comparison.outputs
     assert "ended its process" in output.problem or len(os.sched_getaffinity(0)) == 1

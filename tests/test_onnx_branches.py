@@ -33,6 +33,6 @@ def test_what_a_branch_reads(rng, quant_format, captured):
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "none"))
     # Both branches run: no range of what comes behind them begins at 0, and does a Relu's work.
     x = rng.normal(size=(8, 3, 8, 8)).astype(np.float32)
-    _, report = quantize_with_report(model, [{"x": x}, {"x": -x}], quant_format=quant_format)
+    _, report = quantize_with_report(model, [{"x": x}, {"x": -x}], quant_format=quant_format, compare=True)
     (output,) = report.comparison.outputs
     assert output.snr_db > 25

@@ -351,10 +351,11 @@ def test_models_beyond_one_message(limited, tmp_path, lowering):
     assert (tmp_path / "float.onnx").stat().st_size < LIMIT
     assert len(bno.inspect(tmp_path / "float.onnx").norms) == 4
     for source in (made, tmp_path / "float.onnx"):
-        small, report = quantize_with_report(source, data, lowering=lowering)
+        small, report = quantize_with_report(source, data, lowering=lowering, compare=True)
         assert [o.problem for o in report.outcomes[:3]] == [""] * 3
         assert report.comparison.outputs[0].snr_db > 20
-    small, report = quantize_with_report(made, data, quant_format="QOperator", method="mse", lowering=lowering)
+    options = {"quant_format": "QOperator", "method": "mse", "lowering": lowering, "compare": True}
+    small, report = quantize_with_report(made, data, **options)
     assert report.comparison.outputs[0].snr_db > 20
     save_model(small, tmp_path / "small.onnx")
     assert bno.compare(tmp_path / "float.onnx", tmp_path / "small.onnx", data).outputs == report.comparison.outputs

@@ -339,7 +339,8 @@ def linear(rng, gain):
 def test_a_norm_stays_where_weights_cannot_hold_its_gains(rng, gain, folds, quant_format, per_channel):
     """A channel that is always 0 has a variance of 0 and a large gain: beside it other weights have no step."""
     made, data = linear(rng, gain), [{"x": rng.normal(size=(64, 8)).astype(np.float32)}]
-    result, report = quantize_with_report(made, data, quant_format=quant_format, per_channel=per_channel)
+    options = {"quant_format": quant_format, "per_channel": per_channel, "compare": True}
+    result, report = quantize_with_report(made, data, **options)
     assert (report.folded, report.stayed) == ((("n",), ()) if folds else ((), ("n",)))
     assert len(bno.inspect(result).norms) == (not folds)
     assert report.comparison.outputs[0].snr_db > 25

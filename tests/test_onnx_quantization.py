@@ -164,7 +164,8 @@ def split():
 def test_digits(split, lowering, quant_format):
     images, _, test_images, labels = split
     data = [{"image": images[i : i + 20]} for i in range(0, 200, 20)]
-    made, report = quantize_with_report(bno.digits_model(), data, lowering=lowering, quant_format=quant_format)
+    options = {"lowering": lowering, "quant_format": quant_format, "compare": True}
+    made, report = bno.quantize_with_report(bno.digits_model(), data, **options)
     onnx.checker.check_model(made, full_check=True)
     assert_8_bit(made, 9, lowering)
     assert (
@@ -493,9 +494,8 @@ def test_nodes_to_exclude():
 def test_the_report():
     model = classifier(4)
     stages = []
-    made, report = quantize_with_report(
-        model, batches(), nodes_to_exclude=["norm1"], progress=lambda *stage: stages.append(stage)
-    )
+    options = {"nodes_to_exclude": ["norm1"], "compare": True}
+    made, report = quantize_with_report(model, batches(), progress=lambda *stage: stages.append(stage), **options)
     assert report.folded == ("foldable",)
     assert [(o.name, o.problem) for o in report.outcomes] == [("norm1", "it is excluded"), ("norm4", "")]
     (output,) = report.comparison.outputs

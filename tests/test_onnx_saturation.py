@@ -395,7 +395,7 @@ def test_commands_tell(monkeypatch, capsys, tmp_path, data, answer):
 
 def test_reports_do_not_depend_on_the_cpu(data):
     """The comparison is that of exact sums; tests/test_onnx_recalibration.py has the statistics that norms get."""
-    made, report = quantize_with_report(DIGITS, data, lowering="exact")
+    made, report = quantize_with_report(DIGITS, data, lowering="exact", compare=True)
     want = [exact_session(onnx.load(DIGITS)).run(None, batch)[0].astype(np.float64) for batch in data]
     got = [exact_session(made).run(None, batch)[0].astype(np.float64) for batch in data]
     error = np.concatenate(want) - np.concatenate(got)

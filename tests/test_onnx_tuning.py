@@ -233,6 +233,42 @@ def test_too_few_samples_are_named():
     assert {step.problem for step in report.steps} == {"7 samples of data: 8 are needed to judge it"}
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"reestimate": True}, "re-estimation"),
+        ({"calibrate_method": "best"}, "ranges"),
+    ],
+)
+def test_what_was_asked_for_and_cannot_be_tried_is_warned_of(options, name):
+    said = f"^{name}: not taken: 7 samples of data: 8 are needed to judge it$"
+    with pytest.warns(bno.QuantizationWarning, match=said):
+        bno.quantize(network(), [{"x": samples()[0]["x"][:7]}], **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"method": "mse"}, "norm scales by mse"), ({"data_statistics": True}, "statistics of the data")],
+)
+def test_a_network_without_norms_that_stay_is_told_so(options, name):
+    _, report = bno.quantize_with_report(network(), samples(), nodes_to_exclude=["norm"], **options)
+    (step,) = [step for step in report.steps if step.name == name]
+    assert (step.taken, step.problem) == (False, "no norm of the network stays: all are folded, or in float")
+
+
+def test_the_report_says_which_ranges_are_taken(monkeypatch):
+    def ranges(**options):
+        return bno.quantize_with_report(network(), samples(64), **options)[1].ranges
+
+    assert ranges(fast=True) == "minmax"
+    assert ranges(fast=True, calibrate_method="entropy") == "entropy"
+    monkeypatch.setattr(steps, "is_better", lambda *_: True)
+    assert ranges() == "percentile 99.999"
+    assert ranges(calibrate_method="best") == "least squared error"
+    monkeypatch.setattr(steps, "is_better", lambda *_: False)
+    assert ranges(calibrate_method="best") == "minmax"
+
+
 def test_one_batch_that_cannot_be_divided_is_named():
     model = network()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8

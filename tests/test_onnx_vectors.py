@@ -46,7 +46,7 @@ def network(rng, *, relu, ends):
 def test_no_reshape_is_left(rng, ends, relu, options):
     model = network(rng, relu=relu, ends=ends)
     data = rng.normal(size=(64, 8)).astype(np.float32)
-    made, report = quantize_with_report(model, [{"x": data}], lowering="fused", **options)
+    made, report = quantize_with_report(model, [{"x": data}], lowering="fused", compare=True, **options)
     assert [o.problem for o in report.outcomes] == [""] * len(report.outcomes)
     assert [o.pattern for o in report.outcomes] == (["add"] if ends == "middle" else ["single"] * 2)
     assert "Reshape" not in [node.op_type for node in made.graph.node]

@@ -296,7 +296,17 @@ def test_public_names():
     assert shown == set(bn.__all__) - {"__version__"}
 
 
-ONNX_CONTRACT = ["compare", "custom_op_library", "inspect", "lower", "quantize", "register", "session"]
+ONNX_CONTRACT = [
+    "QuantizationReport",
+    "compare",
+    "custom_op_library",
+    "inspect",
+    "lower",
+    "quantize",
+    "quantize_with_report",
+    "register",
+    "session",
+]
 
 
 def test_public_names_of_the_onnx_part():

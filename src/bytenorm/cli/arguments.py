@@ -65,19 +65,21 @@ to the float model's on a quarter of the samples, which is kept aside.
 """
 QUANTIZE_EPILOG = """\
 --json:
-  model, output, lowering, format, activations, weights, method, norm_method,
+  model, output, lowering, format, activations, weights, method (how the
+  ranges were found that are taken, such as "percentile 99.999"), norm_method,
   fast, data_statistics, per_channel, reduce_range, samples, size_before,
   size_after (bytes), folded, in_8_bits, in_float, comparison (see compare),
   alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
   only if an output has less than 20 dB), far (what is far from the float
   model), stayed (norms that could not go into the layer behind them), weak
   (nodes that stay in float because they only lose in 8 bits), unlike (how far
-  the data is from what the network was trained on, or empty), not_excluded
-  (nodes that ONNX Runtime's preparation left out), norms: each with name,
-  channels, became ("folded", "8-bit" or "float"), folds_into, problem,
-  pattern and unfused (see inspect; empty unless --lowering is fused; with qdq
-  the pattern is "qdq"); steps: what was tried, each with name, taken, problem,
-  before_db, after_db and corrections (name, kind, moved, stretched); and, with
+  the data is from what the network was trained on, or empty), few (that so
+  few samples tell little of others, or empty), not_excluded (nodes that ONNX
+  Runtime's preparation left out), norms: each with name, channels, became
+  ("folded", "8-bit" or "float"), folds_into, problem, pattern and unfused
+  (see inspect; empty unless --lowering is fused; with qdq the pattern is
+  "qdq"); steps: what was tried, each with name, taken, problem, before_db,
+  after_db and corrections (name, kind, moved, stretched); and, with
   --norm-method or --data-statistics, recalibrated: norms, each with name,
   method, reestimated, scale, zero_point, clipped (a share), mse; saturates:
   whether the model computes wrong numbers on this CPU with ONNX Runtime's

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     counts = show(became, screen)
     screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
     if report.unlike:
-        screen.line(report.unlike)
+        screen.line(f"warning: {report.unlike}")
     for name in report.stayed:
         screen.line(f"not folded: {name}, whose gains 8-bit weights of the layer behind it cannot hold")
     for name in report.weak:
@@ -87,6 +87,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     if not options.no_compare:
         screen.line("the 8-bit model against the float one, on the calibration data:")
         compare.show(report.comparison, screen)
+        if report.few:
+            screen.line(f"warning: {report.few}")
     lowest = LOWEST if options.fail_below is None else options.fail_below
     far = complaints(report.comparison, report.alone, lowest)
     for text in far:
@@ -106,7 +108,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         format=options.format,
         activations=options.activations,
         weights=options.weights,
-        method=options.method or "minmax",
+        method=report.ranges,
         norm_method=options.norm_method,
         fast=options.fast,
         data_statistics=options.data_statistics,
@@ -124,6 +126,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         stayed=list(report.stayed),
         weak=list(report.weak),
         unlike=report.unlike,
+        few=report.few,
         not_excluded=list(report.gone),
         saturates=bool(remark),
         norms=[fate.to_dict() for fate in became],

@@ -24,7 +24,7 @@ from .runtime import custom_op_library, register, session
 from .saturation import SaturationWarning, sums_saturate
 
 if _TYPE_CHECKING:
-    from .quantization import quantize
+    from .quantization import QuantizationReport, quantize, quantize_with_report
 
 __all__ = [
     "BatchNormInfo",
@@ -33,6 +33,7 @@ __all__ = [
     "Inspection",
     "LoweringWarning",
     "OutputComparison",
+    "QuantizationReport",
     "QuantizationWarning",
     "SaturationWarning",
     "compare",
@@ -42,6 +43,7 @@ __all__ = [
     "lower",
     "prepare",
     "quantize",
+    "quantize_with_report",
     "register",
     "restore",
     "session",
@@ -50,7 +52,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _Any:
-    if name != "quantize":  # which brings ONNX Runtime's quantizer in
+    if name not in ("QuantizationReport", "quantize", "quantize_with_report"):  # which bring in its quantizer
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_import_module(".quantization", __name__), name)
 

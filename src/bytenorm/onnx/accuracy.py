@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from ..calibration.judging import FEWEST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -52,6 +54,16 @@ def _complaint(out: OutputComparison, alone: OutputComparison | None, lowest: fl
     if reaches > out.snr_db:
         text += f", ONNX Runtime's quantizer alone reaches {reaches:.1f} dB"
     return text
+
+
+def too_few_to_compare(samples: int) -> str:
+    """Say what so few samples tell of a model that they calibrated; empty if they are enough."""
+    if samples >= FEWEST:
+        return ""
+    return (
+        f"{samples} sample{'s' * (samples != 1)} calibrated the model, and a comparison on the same tells little "
+        "of others: calibrate with thirty or more, and compare on samples that calibrated nothing"
+    )
 
 
 def warn_of_accuracy(texts: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from onnxruntime import quantization as ort_quantization
 
 from .. import _checks
 from ..calibration.output_qparams import Method
-from .accuracy import complaints, is_doubtful, warn_of_accuracy
+from .accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
 from .comparison import Comparison, uncomparable
 from .comparison import compare as compare_models
 from .data import Dataset, ImageInput, open_data
@@ -41,7 +41,7 @@ from .saturation import warn_of_saturation
 from .static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
 from .tuning.judging import Samples, pick
 from .tuning.notes import Step
-from .tuning.steps import RANGES, Tuning, Way
+from .tuning.steps import DATA_STATISTICS, NO_RANGES, RANGES, REESTIMATION, Tuning, Way, norm_scales
 from .unlike import unlike_statistics
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ class QuantizationReport:
     unlike : str
         How far the data is from what the network's first norm was trained on, with the means and deviations of
         both, if one is more than 20 times as wide as the other; else empty.
+    ranges : str
+        How the ranges of activations were found: ``"minmax"``, ``"percentile"`` or ``"entropy"`` by ONNX Runtime,
+        or the way of the step that is taken, such as ``"percentile 99.999"``.
+    few : str
+        What is to be said of a comparison on fewer than 8 samples, which are those that calibrated; else empty.
     """
 
     folded: tuple[str, ...]
@@ -97,6 +102,8 @@ class QuantizationReport:
     stayed: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
     unlike: str = ""
+    ranges: str = "minmax"
+    few: str = ""
 
 
 def quantize(
@@ -180,7 +187,8 @@ def quantize(
         None for an input that goes to every batch as it is.
     compare : bool
         Whether the result is compared with the float model on all calibration data, which takes about half as
-        long as all the rest; else on 4 samples. What it warns of is below; :func:`compare` gives the figures.
+        long as all the rest; else on 4 samples. What it warns of is below; :func:`quantize_with_report` returns
+        the figures.
 
     Returns
     -------
@@ -194,10 +202,11 @@ def quantize(
         If the model has inputs with values of their own, which a caller may replace: they become constants.
     QuantizationWarning
         For each output that has less than 10 dB of the float model's, or that is NaN or infinite where the float
-        model's is a number; for each node to be excluded that ONNX Runtime's preparation left out; and if the data
-        is more than 20 times as wide, or as narrow, as the statistics of the network's first norm say. With
-        `compare` also for each that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it, which
-        is run, and takes about as long again, only if an output has less than 20 dB.
+        model's is a number; for each node to be excluded that ONNX Runtime's preparation left out; for what an
+        argument asks for and cannot be tried, as with fewer than 8 samples; and if the data is more than 20 times
+        as wide, or as narrow, as the statistics of the network's first norm say. With `compare` also for each
+        output that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it, which is run, and takes
+        about as long again, only if an output has less than 20 dB.
     SaturationWarning
         If the model computes wrong numbers on this CPU in a session with ONNX Runtime's defaults.
 
@@ -238,6 +247,14 @@ def quantize(
     )
     warn_of(list(report.outcomes))
     warn_of_accuracy([report.unlike] if report.unlike else [])
+    asked = {
+        NO_RANGES: calibrate_method == "best",
+        norm_scales(method): method is not None,
+        REESTIMATION: reestimate is True,
+        DATA_STATISTICS: data_statistics,
+    }
+    untried = (step for step in report.steps if not step.taken and step.before_db is None)
+    warn_of_accuracy(f"{one.name}: not taken: {one.problem}" for one in untried if asked.get(one.name))
     warn_of_accuracy(complaints(report.comparison, report.alone))
     warn_of_accuracy(f"nodes_to_exclude: ONNX Runtime's preparation left {name!r} out" for name in report.gone)
     warn_of_saturation(made)
@@ -264,12 +281,43 @@ def quantize_with_report(
     limit: int | None = None,
     images: ImageInput | None = None,
     batch_axes: BatchAxes | None = None,
-    compare: bool = True,
+    compare: bool = False,
     progress: Progress | None = None,
 ) -> tuple[onnx.ModelProto, QuantizationReport]:
-    """Do as :func:`quantize`, and say what happened instead of warning.
+    """Make an 8-bit model as :func:`quantize` does, and return what happened instead of warning of it.
 
-    `progress` is called with the stage, how much of it is done, and how much there is.
+    Parameters
+    ----------
+    model, calibration_data : as for :func:`quantize`
+    lowering, quant_format, activation_type, weight_type, keep_int8, per_channel, reduce_range : as for `quantize`
+    calibrate_method, method, reestimate, data_statistics, fast, nodes_to_exclude : as for `quantize`
+    limit, images, batch_axes : as for `quantize`
+    compare : bool
+        Whether the report's `comparison` is on all calibration data, as for :func:`quantize`; else on 4 samples.
+    progress : callable, optional
+        Called with the stage, how much of it is done, and how much there is.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+    report : QuantizationReport
+        Which norms were folded and which stay, what was tried and taken, and the figures of the comparison.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`quantize`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> batch = {"image": np.random.default_rng(0).random((16, 1, 28, 28), dtype=np.float32)}
+    >>> small, report = bno.quantize_with_report(bno.digits_model(), [batch], compare=True)
+    >>> report.comparison.samples, report.comparison.outputs[0].snr_db > 20
+    (16, True)
+    >>> [(step.name, step.taken) for step in report.steps]
+    [('ranges by percentile 99.999', False), ('re-estimation', True)]
     """
     check_lowering(lowering)
     _check_choice("quant_format", quant_format, QuantFormat)
@@ -329,7 +377,7 @@ def quantize_with_report(
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
     tuning = Tuning(quantizer, graph, original, samples, data.count, progress)
-    _take_steps(tuning, ranges, judged, reestimate=reestimate)
+    _take_steps(tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
@@ -352,6 +400,8 @@ def quantize_with_report(
         stayed=stayed,
         weak=quantizer.weak,
         unlike=unlike,
+        ranges=tuning.ranges or ("minmax" if calibrate_method in (None, "best") else calibrate_method),
+        few=too_few_to_compare(data.samples),
     )
 
 
@@ -364,11 +414,26 @@ def _ranges(
     return RANGES[:1] if calibrate_method is None and method is None and reestimate else ()
 
 
-def _take_steps(tuning: Tuning, ranges: Sequence[Way], method: Method | None, *, reestimate: bool) -> None:
-    """Try what is asked for, in the order in which one step builds on another."""
+def _take_steps(
+    tuning: Tuning,
+    ranges: Sequence[Way],
+    method: Method | None,
+    *,
+    reestimate: bool,
+    given: Sequence[RecalibratedNorm] | None,
+) -> None:
+    """Try what is asked for, in the order in which one step builds on another.
+
+    `given` is what norms got with statistics of the data, their scales by `method` among it; None without these.
+    """
     if ranges:
         tuning.choose_ranges(ranges)
-    if method is not None:
+    if given is not None:
+        if not any(norm.reestimated for norm in given):
+            tuning.leave(DATA_STATISTICS)
+        if method is not None and not given:
+            tuning.leave(norm_scales(method))
+    elif method is not None:
         tuning.choose_norm_scales(method)
     if reestimate:
         tuning.reestimate()

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 _NO_NEARER = "it does not bring the outputs nearer to the float network's"
 _BY_CHANCE = "it brings the outputs no nearer to the float network's than chance may"
+_NO_NORM = "no norm of the network stays: all are folded, or in float"
 REESTIMATION = "re-estimation"
+DATA_STATISTICS = "statistics of the data"
+NO_RANGES = "ranges"  # where none of the ways to find some can be tried
+_BY = f"{NO_RANGES} by "
 # Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
 Range = tuple[float, float]
 Way = tuple[str, Callable[[Distribution], Range]]
@@ -44,6 +48,11 @@ RANGES: tuple[Way, ...] = (
 # that may not be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others
 # lost 1.8 dB.
 SURE_OF_RANGES = 2.0
+
+
+def norm_scales(method: Method | None) -> str:
+    """Return what the step is called that chooses scales of norms."""
+    return f"norm scales by {method}"
 
 
 class Tuning:
@@ -97,6 +106,12 @@ class Tuning:
         """Those that were tried, in that order."""
         return tuple(self._tried)
 
+    @property
+    def ranges(self) -> str:
+        """The way by which the ranges were found that are taken; empty where they are as they were."""
+        taken = [step.name.removeprefix(_BY) for step in self._tried if step.taken and step.name.startswith(_BY)]
+        return taken[-1] if taken else ""
+
     def _look(self) -> str:
         """Measure what there is; say why nothing can be judged, empty if it can."""
         samples = self._samples
@@ -130,9 +145,13 @@ class Tuning:
         if any(step.taken for step in self._tried):
             write_note(self.graph.model, self._samples.count, self._tried)
 
+    def leave(self, name: str) -> None:
+        """Put down that a step for norms is not tried, since there are none."""
+        self._tried.append(Step(name, False, _NO_NORM))
+
     def choose_ranges(self, ways: Sequence[Way]) -> None:
         """Try smaller ranges of activations, found in each of these ways."""
-        if self._refuses("ranges"):
+        if self._refuses(NO_RANGES):
             return
         few, float_graph = self._samples.few, self._quantizer.float_graph
         known = activations(self._plain)
@@ -144,14 +163,16 @@ class Tuning:
                     found.update(distributions(float_graph, known, map(self._quantizer.feed, few)))
                 set_qparams(graph, chosen_qparams(float_graph, known, found, way), float_graph.constant)
 
-            self._try(f"ranges by {name}", change, self._plain, sure=SURE_OF_RANGES)
+            self._try(f"{_BY}{name}", change, self._plain, sure=SURE_OF_RANGES)
 
     def choose_norm_scales(self, method: Method) -> None:
         """Try scales of norms' outputs that fit what the norms read; nobody asks for them but by name.
 
         So where nothing can be judged, they are taken as they are, of all samples.
         """
+        name = norm_scales(method)
         if not self._quantizer.norms:
+            self.leave(name)
             return
         made: list[RecalibratedNorm] = []
 
@@ -159,7 +180,6 @@ class Tuning:
             report = stage(self._progress, "steps: run")
             made[:] = choose_norm_scales(graph, self._quantizer, samples.measured, method, progress=report)
 
-        name = f"norm scales by {method}"
         if self._is_refused():
             self._take_unjudged(name, change)
         else:
