@@ -67,9 +67,9 @@ nb::object batch_norm_once(nb::handle input, nb::handle weight, nb::handle bias,
                               b.data,
                               m.data,
                               v.data,
-                              static_cast<float>(PyFloat_AS_DOUBLE(eps.ptr())),
-                              PyFloat_AS_DOUBLE(output_scale.ptr())};
-    if (overflow || PyFloat_AS_DOUBLE(eps.ptr()) < 0.0 || !valid_zero_point(zero_point, output_is_signed) ||
+                              static_cast<float>(PyFloat_AsDouble(eps.ptr())),
+                              PyFloat_AsDouble(output_scale.ptr())};
+    if (overflow || PyFloat_AsDouble(eps.ptr()) < 0.0 || !valid_zero_point(zero_point, output_is_signed) ||
         !valid_scale(norm.output_scale) || !valid_parameters(norm))
         return nb::none();
 
@@ -194,7 +194,7 @@ class Operator {
                 return nb::none();
             int overflow = 0;
             call.sum.zero_point = PyLong_AsLongLongAndOverflow(sum_zero_point.ptr(), &overflow);
-            call.sum.scale = PyFloat_AS_DOUBLE(sum_scale.ptr());
+            call.sum.scale = PyFloat_AsDouble(sum_scale.ptr());
             if (overflow || !valid_scale(call.sum.scale) || !valid_zero_point(call.sum.zero_point, sum_is_signed))
                 return nb::none();
         }

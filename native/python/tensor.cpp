@@ -67,7 +67,7 @@ void construct(Tensor* self, nb::object data, nb::object scale, nb::object zero_
 
 nb::object make_tensor(nb::object data, nb::object scale, nb::object zero_point) {
     InputQuantization q{};
-    q.scale = PyFloat_AS_DOUBLE(scale.ptr());
+    q.scale = PyFloat_AsDouble(scale.ptr());
     q.zero_point = PyLong_AsLongLong(zero_point.ptr());
     nb::object made = nb::inst_alloc(tensor_type), owner = owner_of(as_array(data));
     new (nb::inst_ptr<Tensor>(made)) Tensor{

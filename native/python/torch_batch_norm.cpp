@@ -23,7 +23,7 @@ int64_t integer(nb::handle object) {
 
 double real(nb::handle object) {
     require(PyFloat_CheckExact(object.ptr()));
-    return PyFloat_AS_DOUBLE(object.ptr());
+    return PyFloat_AsDouble(object.ptr());
 }
 
 // A number each, or an array of float64 and one of int64, a number a channel.

@@ -33,10 +33,10 @@ nb::object get(nb::handle tensor, PyObject* name) {
     return checked(PyObject_GetAttr(tensor.ptr(), name));
 }
 nb::object call(nb::handle tensor, PyObject* name) {
-    return checked(PyObject_CallMethodNoArgs(tensor.ptr(), name));
+    return checked(PyObject_CallMethodObjArgs(tensor.ptr(), name, nullptr));
 }
 nb::object call_own(nb::handle tensor, PyObject* method) {
-    return checked(PyObject_CallOneArg(method, tensor.ptr()));
+    return checked(PyObject_CallFunctionObjArgs(method, tensor.ptr(), nullptr));
 }
 
 TorchView::Dtype dtype_of(nb::handle dtype) {
@@ -54,10 +54,10 @@ TorchView::Dtype dtype_of(const dlpack::Tensor& tensor) {
 }
 
 int read_tuple(const nb::object& tuple, int64_t* values) {
-    require(PyTuple_Check(tuple.ptr()) && PyTuple_GET_SIZE(tuple.ptr()) <= max_dims);
-    const int n = static_cast<int>(PyTuple_GET_SIZE(tuple.ptr()));
+    require(PyTuple_Check(tuple.ptr()) && PyTuple_Size(tuple.ptr()) <= max_dims);
+    const int n = static_cast<int>(PyTuple_Size(tuple.ptr()));
     for (int d = 0; d < n; ++d) {
-        PyObject* item = PyTuple_GET_ITEM(tuple.ptr(), d);
+        PyObject* item = PyTuple_GetItem(tuple.ptr(), d);
         require(PyLong_Check(item));
         values[d] = PyLong_AsLongLong(item);
         if (values[d] == -1 && PyErr_Occurred()) nb::raise_python_error();
