@@ -1,9 +1,11 @@
 """What only some systems have is not needed."""
 
 import os
+import re
 import sys
+from pathlib import Path
 
-from bytenorm import _machine
+from bytenorm import _core, _machine
 
 # What the package uses of these where it is there; Windows has none of it.
 OF_POSIX = {
@@ -81,3 +83,12 @@ def test_the_machine_is_asked_where_it_tells(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert _machine.cpus() == 1
+
+
+def test_instruction_sets_are_those_that_the_system_lists():
+    """Our own question to the processor, beside Linux's: a set of which a part is missing is none."""
+    flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    needs = {"scalar": set(), "avx2": {"avx2", "fma"}}
+    needs["avx512"] = needs["avx2"] | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
+    needs["avx512vbmi"] = needs["avx512"] | {"avx512vbmi", "avx512_vnni"}
+    assert _core.isas() == [name for name, wanted in needs.items() if wanted <= flags]

@@ -30,6 +30,8 @@ constexpr int spins_before_sleep = 2000;  // some 50 us: longer than the gap bet
 void pause_cpu() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");  // some 20 cycles; `yield` does nothing on most cores
 #else
     std::this_thread::yield();
 #endif

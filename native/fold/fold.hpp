@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "kernels/structs.hpp"
@@ -13,7 +13,7 @@ namespace bytenorm {
 
 template <class T>
 struct FreeAligned {
-    void operator()(T* p) const { std::free(p); }
+    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
 };
 template <class T>
 using AlignedArray = std::unique_ptr<T[], FreeAligned<T>>;
@@ -21,8 +21,7 @@ using AlignedArray = std::unique_ptr<T[], FreeAligned<T>>;
 template <class T>
 AlignedArray<T> aligned_array(int64_t n) {  // zeroed, on a cache line; throws std::bad_alloc
     const size_t bytes = (static_cast<size_t>(n) * sizeof(T) + 64) / 64 * 64;
-    void* p = std::aligned_alloc(64, bytes);
-    if (!p) throw std::bad_alloc();
+    void* p = ::operator new(bytes, std::align_val_t{64});  // std::aligned_alloc is not everywhere
     __builtin_memset(p, 0, bytes);
     return AlignedArray<T>(static_cast<T*>(p));
 }

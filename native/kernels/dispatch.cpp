@@ -8,6 +8,9 @@
 #include <string>
 
 #include "list.hpp"
+#if defined(BYTENORM_X86)
+#include "cpu.hpp"
+#endif
 
 namespace bytenorm {
 namespace {
@@ -16,19 +19,16 @@ std::atomic<const KernelTable*> selected{nullptr};
 
 bool supported(Isa isa) {
 #if defined(BYTENORM_X86)
-    // __builtin_cpu_supports asks for the operating system's support of the registers too.
+    static const Cpu cpu;
     switch (isa) {
         case Isa::scalar:
             return true;
         case Isa::avx2:
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+            return cpu.avx2();
         case Isa::avx512:
-            return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
-                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                   __builtin_cpu_supports("avx512dq");
+            return cpu.avx512();
         case Isa::avx512vbmi:
-            return supported(Isa::avx512) && __builtin_cpu_supports("avx512vbmi") &&
-                   __builtin_cpu_supports("avx512vnni");
+            return cpu.avx512vbmi();
     }
 #endif
     return isa == Isa::scalar;

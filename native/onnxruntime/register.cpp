@@ -79,7 +79,13 @@ OrtStatus* register_operators(OrtSessionOptions* options, const OrtApiBase* base
 }  // namespace
 }  // namespace bytenorm::ort
 
-extern "C" __attribute__((visibility("default"))) bytenorm::ort::OrtStatus* RegisterCustomOps(
-    bytenorm::ort::OrtSessionOptions* options, const bytenorm::ort::OrtApiBase* base) {
+#if defined(_WIN32)
+#define BYTENORM_EXPORT __declspec(dllexport)
+#else
+#define BYTENORM_EXPORT __attribute__((visibility("default")))
+#endif
+
+extern "C" BYTENORM_EXPORT bytenorm::ort::OrtStatus* RegisterCustomOps(bytenorm::ort::OrtSessionOptions* options,
+                                                                       const bytenorm::ort::OrtApiBase* base) {
     return bytenorm::ort::register_operators(options, base);
 }

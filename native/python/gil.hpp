@@ -6,7 +6,6 @@
 #include <exception>
 
 #if defined(__GLIBC__)
-#include <cxxabi.h>
 #include <unistd.h>
 #endif
 
@@ -19,7 +18,7 @@ inline void take_gil(PyThreadState* state) {
 #if defined(__GLIBC__)
     try {
         PyEval_RestoreThread(state);
-    } catch (abi::__forced_unwind&) {
+    } catch (...) {  // it throws nothing else, and what it throws has a name in libstdc++ alone
         for (;;) pause();
     }
 #else
