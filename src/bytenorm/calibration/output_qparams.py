@@ -217,7 +217,12 @@ def choose_output_qparams(
 
 
 def choose_within(
-    norm: BatchNorm, statistics: ChannelStatistics, limits: tuple[float, float], method: Method
+    norm: BatchNorm,
+    statistics: ChannelStatistics,
+    limits: tuple[float, float],
+    method: Method,
+    *,
+    symmetric: bool = False,
 ) -> OutputQParams:
     """Choose for the output of a norm and of an activation behind it that keeps it within limits.
 
@@ -230,7 +235,8 @@ def choose_within(
     output, smallest = _output((norm.weight, norm.bias, norm.mean, norm.var, norm.eps), gathered, relu=relu)
     output = Distribution.of(np.clip(output.values, *limits), output.weights)
     percent = arguments.percentile(PERCENTILE)
-    return _choice(output, smallest, arguments.method(method), kind, relu=relu, symmetric=False, percent=percent)
+    chosen = arguments.method(method)
+    return _choice(output, smallest, chosen, kind, relu=relu, symmetric=symmetric, percent=percent)
 
 
 def choose_for_numbers(numbers: Distribution, dtype: DType, method: Method, *, symmetric: bool) -> OutputQParams:

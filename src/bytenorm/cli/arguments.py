@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -320,13 +321,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         action="store_true",
         help="7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums saturate",
     )
-    made.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="NODE",
-        help="name of a node that stays in float; may be given again",
-    )
+    _add_quantizers_own(made)
     _add_judgement(made)
     _add_json(made)
 
@@ -429,6 +424,50 @@ def _add_steps(made: argparse.ArgumentParser) -> None:
         help="give norms the mean and variance of the data in place of re-estimation: only for data unlike that "
         "of the training",
     )
+
+
+def _add_quantizers_own(made: argparse.ArgumentParser) -> None:
+    """Add which nodes get 8 bits, and what else ONNX Runtime's quantizer knows."""
+    made.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NODE",
+        help="name of a node that stays in float; may be given again",
+    )
+    of_quantizer = made.add_argument_group(
+        "of ONNX Runtime's quantizer",
+        "Its op_types_to_quantize, nodes_to_quantize and extra_options: docs/onnx.md.",
+    )
+    of_quantizer.add_argument(
+        "--only-type",
+        action="append",
+        metavar="TYPE",
+        help="type of nodes that get 8 bits, and no others do; BatchNormalization stands for norms, however they "
+        "are written; may be given again",
+    )
+    of_quantizer.add_argument(
+        "--only",
+        action="append",
+        metavar="NODE",
+        help="name of a node that gets 8 bits, and no others do; may be given again",
+    )
+    of_quantizer.add_argument(
+        "--extra-option",
+        action="append",
+        default=[],
+        type=_extra_option,
+        metavar="NAME=VALUE",
+        help='such as ActivationSymmetric=true; the value is JSON: true, 0.1, ["Conv"]; may be given again',
+    )
+
+
+def _extra_option(text: str) -> tuple[str, object]:
+    name, found, value = text.partition("=")
+    try:
+        return name, json.loads(value if found else "")
+    except (ValueError, RecursionError):
+        raise argparse.ArgumentTypeError(f"wanted NAME=VALUE with a value in JSON, got {text!r}") from None
 
 
 def _add_judgement(made: argparse.ArgumentParser) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from onnxruntime.quantization import QuantType
+
 from ..onnx.accuracy import LOWEST, complaints
 from ..onnx.constant_inputs import free_initializers
 from ..onnx.graph import Graph
@@ -65,6 +67,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             data_statistics=options.data_statistics,
             fast=options.fast,
             nodes_to_exclude=options.exclude,
+            nodes_to_quantize=options.only,
+            op_types_to_quantize=options.only_type,
+            extra_options=_with_types(dict(options.extra_option)),
             compare=not options.no_compare,
             progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
         )
@@ -137,6 +142,22 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         sys.stderr.write(f"bytenorm: far from the float model: {one_line('; '.join(far))}\n")
         return FAR
     return 0
+
+
+def _with_types(extra: dict[str, object]) -> dict[str, object]:
+    """Return extra options with types of tensors, which JSON has by name, as the quantizer takes them."""
+    tensors = extra.get("TensorQuantOverrides")
+    for listed in tensors.values() if isinstance(tensors, dict) else ():
+        for said in listed if isinstance(listed, list) else ():
+            name = said.get("quant_type") if isinstance(said, dict) else None
+            if isinstance(name, str):
+                if name not in QuantType.__members__:
+                    known = ", ".join(QuantType.__members__)
+                    raise ValueError(
+                        f"--extra-option: TensorQuantOverrides: quant_type: there are {known}, got {name!r}"
+                    )
+                said["quant_type"] = QuantType[name]
+    return extra
 
 
 def _told(step: Step) -> str:

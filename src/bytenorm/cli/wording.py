@@ -17,6 +17,9 @@ OPTIONS = {
     "seconds": "--seconds",
     "repeats": "--repeats",
     "nodes_to_exclude": "--exclude",
+    "nodes_to_quantize": "--only",
+    "op_types_to_quantize": "--only-type",
+    "extra_options": "--extra-option",
 }
 
 # Nothing that a valid model leads to: what raises one has a fault.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .graph import Graph, attribute, is_op, label, opset_of
 from .last_axis import to_axis_1
 from .moves import KEEPING
@@ -38,7 +40,7 @@ def unify(graph: Graph, apart: Container[str] = ()) -> Graph:
         Of the same model.
     """
     _drop_stated_types(graph)
-    changed = _make_standard(graph)
+    changed = make_standard(graph)
     changed = _merge(graph) or changed
     if to_axis_1(graph, apart):
         changed = True
@@ -64,8 +66,8 @@ def _drop_stated_types(graph: Graph) -> None:
                 node.attribute.remove(stated)
 
 
-def _make_standard(graph: Graph) -> bool:
-    """Write ONNX Runtime's own 8-bit conversions as the standard ones, which say the same.
+def make_standard(graph: Graph) -> bool:
+    """Write ONNX Runtime's own conversions of 8 bits, and of biases, as the standard ones, which say the same.
 
     It has its own for types that the standard operators did not know; some quantizers then use them for all.
     """
@@ -74,7 +76,10 @@ def _make_standard(graph: Graph) -> bool:
         if node.domain != "com.microsoft" or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         q, _ = qparams(graph, node, 1, node.output[0] if node.op_type == "QuantizeLinear" else node.input[0], "")
-        if q is not None and opset >= (_OLDEST_CONVERSIONS if q.per_tensor else _OLDEST_PER_CHANNEL):
+        bias = graph.constant(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        of_bias = bias is not None and bias.dtype == np.int32
+        oldest = _OLDEST_CONVERSIONS if q is not None and q.per_tensor else _OLDEST_PER_CHANNEL
+        if (of_bias or q is not None) and opset >= oldest:
             node.domain, changed = "", True
     return changed
 

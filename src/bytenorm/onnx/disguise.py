@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
+from .conversions import make_standard
 from .folding import fold
 from .graph import Graph, attribute, is_op
 from .inspection import is_quantized
@@ -165,6 +166,9 @@ def restore_with_report(
     graph = Graph(made)
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float: quantize what prepare() made")
+    if make_standard(graph):
+        graph.finish()
+        graph = Graph(made)
     taken_apart = {mark: problem for mark in norms if (problem := _problem(graph, mark, norms[mark]))}
     Marks.of({mark: norm for mark, norm in norms.items() if mark not in taken_apart}).lift(graph)
     graph.finish()

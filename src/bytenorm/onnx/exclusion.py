@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
 
 
-def named_nodes(model: onnx.ModelProto, names: Collection[str]) -> list[NodeProto]:
+def named_nodes(
+    model: onnx.ModelProto, names: Collection[str], argument: str = "nodes_to_exclude"
+) -> list[NodeProto]:
     """Return the nodes of a model's main graph that messages call by one of these names.
 
     Raises
@@ -35,7 +37,7 @@ def named_nodes(model: onnx.ModelProto, names: Collection[str]) -> list[NodeProt
     known = {label(node) for part in all_graphs(model.graph) for node in part.node}
     for name in names:
         if name not in known:
-            raise ValueError(f"nodes_to_exclude: the model has no node {name!r}")
+            raise ValueError(f"{argument}: the model has no node {name!r}")
     return [node for node in model.graph.node if label(node) in names]
 
 
@@ -118,7 +120,8 @@ def lost_activations(graph: Graph, made: onnx.ModelProto) -> list[NodeProto]:
         if not there & {tensor, tensor + OUTPUT} or f"{tensor}_scale" not in values:
             tensor = node.input[0]
         scale, zero_point = (values.get(f"{tensor}_{what}") for what in ("scale", "zero_point"))
-        if scale is not None and zero_point is not None and not _stands_for(limits, scale, zero_point):
+        # Without a quantization of its own, as where the outputs of such nodes are not wanted, nothing is left.
+        if scale is None or zero_point is None or not _stands_for(limits, scale, zero_point):
             lost.append(node)
     return lost
 

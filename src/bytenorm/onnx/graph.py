@@ -53,6 +53,11 @@ def is_op(node: NodeProto | None, *ops: str) -> bool:
     return node is not None and node.domain in ("", "ai.onnx") and node.op_type in ops
 
 
+def is_conversion(node: NodeProto | None, *ops: str) -> bool:
+    """Say whether a node is a standard one of these, or ONNX Runtime's own, which says the same."""
+    return node is not None and node.op_type in ops and node.domain in ("", "ai.onnx", "com.microsoft")
+
+
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Yield the graphs in a node's attributes: the branches of an If, the body of a Loop."""
     for a in node.attribute:

@@ -14,7 +14,7 @@ from onnxruntime.quantization import CalibrationMethod, calibrate
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def measure_by_histograms(
-    model: Path, reader: Callable[[], Any], method: CalibrationMethod, file: Path, *, large: bool
+    model: Path,
+    reader: Callable[[], Any],
+    method: CalibrationMethod,
+    file: Path,
+    extra_options: Mapping[str, Any],
+    *,
+    large: bool,
 ) -> None:
     """Write the ranges of tensors to a file, as ONNX Runtime's quantizer reads them.
 
@@ -37,6 +43,8 @@ def measure_by_histograms(
         Percentile or Entropy.
     file : path
         What is written.
+    extra_options : dict
+        Of the calibrator.
     large : bool
         Whether the network is too large for one file.
     """
@@ -46,6 +54,7 @@ def measure_by_histograms(
         augmented_model_path=str(model.with_name("augmented.onnx")),
         calibrate_method=method,
         use_external_data_format=large,
+        extra_options=dict(extra_options),
     )
     collector = calibrate.HistogramCollector(
         calibrator.method,

@@ -38,9 +38,16 @@ def markable(norms: Iterable[Norm], folded: Iterable[Norm]) -> tuple[list[Norm],
 
 
 class Marks:
-    """The norms of one graph as convolutions: made by :meth:`set`, undone by :meth:`lift`."""
+    """The norms of one graph as convolutions: made by :meth:`set`, undone by :meth:`lift`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    operator : {"Conv", "ConvTranspose"}, optional
+        Of single pixels and one channel a group both compute the same.
+    """
+
+    def __init__(self, operator: str = "Conv") -> None:
+        self._operator = operator
         self._norms: dict[str, Norm] = {}
         self._parameters: dict[str, Parameters] = {}
 
@@ -76,7 +83,7 @@ class Marks:
             graph.make("Reshape", [norm.input, there], x, f"{mark}/there")
             graph.make("Reshape", [made, back], end, f"{mark}/back")
         constants = _add_constants(graph, mark, norm.parameters, spatial)
-        graph.make("Conv", [x, *constants], y, mark, group=channels, kernel_shape=spatial)
+        graph.make(self._operator, [x, *constants], y, mark, group=channels, kernel_shape=spatial)
 
     @property
     def norms(self) -> Mapping[str, Norm]:

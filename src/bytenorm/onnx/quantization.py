@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,10 +13,12 @@ from onnxruntime import quantization as ort_quantization
 from .. import _checks
 from ..calibration.output_qparams import Method
 from .accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
+from .chosen_nodes import ChosenNodes
 from .comparison import Comparison, uncomparable
 from .comparison import compare as compare_models
 from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
+from .extra_options import ExtraOptions, check_extra_options
 from .folding import fold
 from .folding_judgement import fold_where_weights_hold
 from .function import DOMAIN
@@ -123,6 +125,9 @@ def quantize(
     data_statistics: bool = False,
     fast: bool = False,
     nodes_to_exclude: Sequence[str] = (),
+    nodes_to_quantize: Sequence[str] | None = None,
+    op_types_to_quantize: Sequence[str] | None = None,
+    extra_options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     images: ImageInput | None = None,
     batch_axes: BatchAxes | None = None,
@@ -178,6 +183,15 @@ def quantize(
         accuracy.
     nodes_to_exclude : sequence of str
         Names of nodes that stay in float; a node without one is called by its first output.
+    nodes_to_quantize : sequence of str, optional
+        Names of the only nodes that get 8 bits.
+    op_types_to_quantize : sequence of str, optional
+        The only types of nodes of the model that get 8 bits. ``"BatchNormalization"`` stands for norms, however
+        they are written. Norms that nobody asks for are folded where they can be, and stay in float otherwise.
+    extra_options : dict, optional
+        Those of ONNX Runtime's ``quantize_static``, such as ``{"ActivationSymmetric": True}``. Refused are those
+        that cannot be honoured here, that the format or another argument makes void, and unknown ones: see
+        docs/onnx.md.
     limit : int, optional
         Use so many samples at most.
     images : ImageInput, optional
@@ -240,6 +254,9 @@ def quantize(
         data_statistics=data_statistics,
         fast=fast,
         nodes_to_exclude=nodes_to_exclude,
+        nodes_to_quantize=nodes_to_quantize,
+        op_types_to_quantize=op_types_to_quantize,
+        extra_options=extra_options,
         limit=limit,
         images=images,
         batch_axes=batch_axes,
@@ -278,6 +295,9 @@ def quantize_with_report(
     data_statistics: bool = False,
     fast: bool = False,
     nodes_to_exclude: Sequence[str] = (),
+    nodes_to_quantize: Sequence[str] | None = None,
+    op_types_to_quantize: Sequence[str] | None = None,
+    extra_options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     images: ImageInput | None = None,
     batch_axes: BatchAxes | None = None,
@@ -290,7 +310,8 @@ def quantize_with_report(
     ----------
     model, calibration_data : as for :func:`quantize`
     lowering, quant_format, activation_type, weight_type, keep_int8, per_channel, reduce_range : as for `quantize`
-    calibrate_method, method, reestimate, data_statistics, fast, nodes_to_exclude : as for `quantize`
+    calibrate_method, method, reestimate, data_statistics, fast : as for `quantize`
+    nodes_to_exclude, nodes_to_quantize, op_types_to_quantize, extra_options : as for `quantize`
     limit, images, batch_axes : as for `quantize`
     compare : bool
         Whether the report's `comparison` is on all calibration data, as for :func:`quantize`; else on 4 samples.
@@ -327,31 +348,25 @@ def quantize_with_report(
     _check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
     reestimate = _is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
     _check_names(nodes_to_exclude)
+    extra = check_extra_options(
+        extra_options,
+        quant_format=quant_format,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        per_channel=per_channel,
+        calibrate_method=calibrate_method,
+        method=method,
+    )
     original = load_model(model)
     prepared = _opened(original)
+    asked = ChosenNodes.of(prepared, op_types_to_quantize, nodes_to_quantize, nodes_to_exclude)
     left_out = named_nodes(prepared, nodes_to_exclude)
     graph = Graph(prepared)
     apart = {label(node) for node in left_out}
     tell_nodes_apart(original.graph)
     require_float(graph)
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
-
-    graph = float_to_axis_1(graph, apart)
-    left_out = [node for node in graph.nodes if label(node) in apart]
-    norms = find_norms(graph, apart)
-    unlike = unlike_statistics(graph, norms, data)
-    excluded, included = _split(norms, left_out)
-    folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
-    cancel_transposes(graph)
-    kept, odd = markable(included, folded)
-    left_out += [node for n in (*excluded, *odd) for node in n.nodes]
-    left_out += _makers_of_parameters(graph, odd)
-    left_names = [with_name(graph, node) for node in left_out]
-    marks = Marks()
-    for norm in kept:
-        marks.set(graph, norm)
-    borders = _borders(graph, kept, left_out)
-    graph.finish()
+    plan = _plan(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
 
     options = {
         "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
@@ -362,15 +377,17 @@ def quantize_with_report(
         "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
     }
     judged = None if data_statistics else method
-    ranges = _ranges(calibrate_method, judged, reestimate=reestimate)
+    ranges = _ranges(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
     samples = pick(data) if ranges or judged or reestimate else Samples()
     quantizer = StaticQuantizer(
         prepared,
-        borders,
-        marks,
-        left_names,
+        plan.borders,
+        plan.marks,
+        plan.left_out,
         data,
         options,
+        extra=extra,
+        asked=asked,
         watched=None if samples.shortage or not reestimate else samples,
         chosen=method is not None,
         progress=progress,
@@ -382,27 +399,91 @@ def quantize_with_report(
     made.ir_version = max(IR_VERSION, original.ir_version)
     _drop_unused_domains(made)
     tuning.note()
-    outcomes = lower_graph(tuning.graph, lowering, {*(n.name for n in excluded), *apart}, keep_int8=keep_int8)
+    outcomes = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
+    extra.spell(made)
     few = None if compare else tuning.compare(made, JUDGED)
     comparison = few or _compared(
         original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
     )
     doubtful = compare and is_doubtful(comparison)
-    alone = _alone(original, data, options, left_names, progress) if doubtful else None
+    alone = _alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
     return made, QuantizationReport(
-        folded=tuple(norm.name for norm in folded),
+        folded=plan.folded,
         outcomes=tuple(outcomes),
         comparison=comparison,
         recalibrated=chosen or tuning.recalibrated,
         alone=alone,
-        gone=quantizer.gone,
+        gone=tuple(name for name in quantizer.gone if name in plan.told),
         steps=tuning.steps,
-        stayed=stayed,
+        stayed=plan.stayed,
         weak=quantizer.weak,
-        unlike=unlike,
+        unlike=plan.unlike,
         ranges=tuning.ranges or ("minmax" if calibrate_method in (None, "best") else calibrate_method),
         few=too_few_to_compare(data.samples),
     )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What becomes of the nodes of a float graph before it is quantized.
+
+    Attributes
+    ----------
+    marks : Marks
+        Of the norms that get 8 bits.
+    borders : set of str
+        The tensors around these and around the nodes that stay in float.
+    left_out : list of str
+        The names of the nodes that stay in float.
+    told : set of str
+        Those of them that the caller named.
+    excluded, folded, stayed : names of norms
+    unlike : str
+    """
+
+    marks: Marks
+    borders: set[str]
+    left_out: list[str]
+    told: set[str]
+    excluded: set[str]
+    folded: tuple[str, ...]
+    stayed: tuple[str, ...]
+    unlike: str
+
+
+def _plan(
+    graph: Graph,
+    data: Dataset,
+    apart: set[str],
+    asked: ChosenNodes,
+    extra: ExtraOptions,
+    *,
+    per_channel: bool,
+    reduce_range: bool,
+) -> _Plan:
+    """Fold norms of a float graph, and disguise those that get 8 bits; nodes of the names `apart` get none."""
+    graph = float_to_axis_1(graph, apart)
+    left_out = [node for node in graph.nodes if label(node) in apart]
+    norms = find_norms(graph, apart)
+    unlike = unlike_statistics(graph, norms, data)
+    excluded, included = _split(norms, left_out)
+    folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
+    cancel_transposes(graph)
+    kept, odd = markable(included, folded)
+    told = {with_name(graph, node) for node in left_out}
+    excluded += [norm for norm in kept if not asked.has_norm(norm)]
+    kept = [norm for norm in kept if asked.has_norm(norm)]
+    left_out = [*left_out, *asked.others(graph, kept)]
+    left_out += [node for n in (*excluded, *odd) for node in n.nodes]
+    left_out += _makers_of_parameters(graph, odd)
+    left_names = [with_name(graph, node) for node in left_out]
+    marks = Marks("ConvTranspose" if "Conv" in extra.without_output else "Conv")
+    for norm in kept:
+        marks.set(graph, norm)
+    borders = _borders(graph, kept, left_out)
+    graph.finish()
+    names = tuple(norm.name for norm in folded)
+    return _Plan(marks, borders, left_names, told, {n.name for n in excluded}, names, stayed, unlike)
 
 
 def _ranges(
@@ -465,13 +546,14 @@ def _alone(
     original: onnx.ModelProto,
     data: Dataset,
     options: dict[str, Any],
+    extra: ExtraOptions,
     excluded: list[str],
     progress: Progress | None,
 ) -> Comparison | None:
     """Compare what ONNX Runtime's quantizer alone makes of a model; None if it makes nothing that can be run."""
     prepared = _with_opset(without_functions(original, DOMAIN))
     try:
-        made = quantize_alone(prepared, data, {**options, "nodes_to_exclude": excluded}, progress)
+        made = quantize_alone(prepared, data, {**options, "nodes_to_exclude": excluded}, progress, extra)
         return compare_models(original, made, data, progress=stage(progress, "alone: compare"))
     except (ValueError, RuntimeError):
         return None

@@ -132,7 +132,8 @@ def choose(
     """Choose the quantization of a norm's output, and of the activations right behind it."""
     name = quantizer.norms[mark].name
     try:
-        best = choose_within(operator, statistics, quantizer.limits(mark), method)
+        limits, symmetric = quantizer.limits(mark), quantizer.symmetric
+        best = choose_within(operator, statistics, limits, method, symmetric=symmetric)
     except ValueError as error:
         raise ValueError(f"method: the norm {name}: {error}") from None
     return RecalibratedNorm(name, method, False, *best, clipped=best.clipped, mse=best.mse)

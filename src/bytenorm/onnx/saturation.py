@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from .graph import Graph, attribute, is_op, label
+from .graph import Graph, attribute, is_conversion, is_op, label
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -104,10 +104,10 @@ def _weight_codes(graph: Graph, node: NodeProto) -> Array | None:
     if not is_op(node, "Conv", "Gemm", "MatMul"):
         return None
     before, weight = (graph.maker(tensor) for tensor in node.input[:2])
-    if before is None or weight is None or not all(is_op(n, "DequantizeLinear") for n in (before, weight)):
+    if before is None or weight is None or not all(is_conversion(n, "DequantizeLinear") for n in (before, weight)):
         return None
     if len(before.input) > 2 and not _is_unsigned(graph, before.input[2]):
-        behind = [reader for reader in graph.readers(node.output[0]) if is_op(reader, "QuantizeLinear")]
+        behind = [reader for reader in graph.readers(node.output[0]) if is_conversion(reader, "QuantizeLinear")]
         if not all(_becomes_unsigned(graph, n) for n in (graph.maker(before.input[0]), *behind)):
             return None  # and so the layer runs in float
     return graph.constant(weight.input[0])
@@ -120,9 +120,9 @@ def _is_unsigned(graph: Graph, zero_point: str) -> bool:
 
 def _becomes_unsigned(graph: Graph, node: NodeProto | None) -> bool:
     """Say whether ONNX Runtime makes the int8 codes of a QuantizeLinear uint8: if only its own kind reads them."""
-    if node is None or not is_op(node, "QuantizeLinear") or graph.is_read_elsewhere(node.output[0]):
+    if node is None or not is_conversion(node, "QuantizeLinear") or graph.is_read_elsewhere(node.output[0]):
         return False
-    return all(is_op(reader, "DequantizeLinear") for reader in graph.readers(node.output[0]))
+    return all(is_conversion(reader, "DequantizeLinear") for reader in graph.readers(node.output[0]))
 
 
 def saturation(

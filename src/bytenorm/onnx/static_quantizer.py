@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import logging
@@ -19,8 +20,11 @@ from onnx import helper
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
+from .conversions import make_standard
 from .exclusion import lost_activations, needed_activations, with_name
+from .extra_options import ExtraOptions
 from .graph import Graph, is_op, label
 from .histograms import measure_by_histograms
 from .model import fits_one_file, save_model
@@ -69,6 +73,10 @@ class StaticQuantizer:
         What ranges are measured on.
     options : dict
         Of ``quantize_static``.
+    extra : ExtraOptions, optional
+        The `extra_options` among these.
+    asked : ChosenNodes, optional
+        What was asked for by name or type: it is quantized even where it only loses in 8 bits.
     watched : Samples, optional
         Of the data: those on which the moments that corrections want are measured, along with the ranges.
     chosen : bool
@@ -91,10 +99,13 @@ class StaticQuantizer:
         data: Dataset,
         options: Mapping[str, Any],
         *,
+        extra: ExtraOptions | None = None,
+        asked: ChosenNodes | None = None,
         watched: Samples | None = None,
         chosen: bool = False,
         progress: Progress | None,
     ) -> None:
+        self._extra, asked = extra or ExtraOptions(), asked or ChosenNodes()
         self._marks, self._data, self._options, self._progress = marks, data, dict(options), progress
         self._overrides: dict[str, list[dict[str, Any]]] = {}
         self._ranges: bytes | None = None
@@ -120,9 +131,10 @@ class StaticQuantizer:
         # A mark is lifted again, so its weight may have one scale: the quantizer takes 0.1 ms for each. In
         # QOperator format it asks for an axis.
         self._per_tensor = bool(self._options.get("per_channel")) and quant_format == "QDQ"
-        make_layers_plain(graph, excluded, split_groups=quant_format == "QDQ")
+        make_layers_plain(graph, {*excluded, *marks.norms}, split_groups=quant_format == "QDQ")
         needed = needed_activations(graph, marks.norms, quant_format, chosen=chosen)
-        weak = [node for node in squashing_ends(graph) if node.name not in excluded]
+        ends = [node for node in squashing_ends(graph) if node.name not in excluded]
+        weak = [node for node in ends if not asked.names_it(node)]
         self.weak = tuple(f"{node.op_type} {label(node)}" for node in weak)
         left = [*(node for node in graph.nodes if node.name in excluded), *needed, *weak]
         names = [with_name(graph, node) for node in left]
@@ -132,6 +144,59 @@ class StaticQuantizer:
         self._options["nodes_to_exclude"] = [self._clashes.renamed_node(name) for name in names]
         self._graph = Graph(prepared)
         self._lifted: dict[str, str] = {}  # the marks, by what the norms of the last run make
+        self._said = self._of_tensors()  # what is said of single tensors, in the quantizer's names
+        self.said = {*self._extra.overrides, *(name for names in self._said for name in names)}
+        if chosen and (both := [name for mark in marks.norms for name in self.outputs(mark) if name in self.said]):
+            raise ValueError(f"extra_options: TensorQuantOverrides[{both[0]!r}] says what method chooses")
+
+    def _of_tensors(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+        """Return what TensorQuantOverrides say, by the tensors that they are said of.
+
+        All that has the quantization of a norm's output gets it, whichever is named.
+
+        Raises
+        ------
+        ValueError
+            If the network has no such tensor.
+        """
+        named = {name for node in self._graph.nodes for name in (*node.input, *node.output)}
+        together = [tuple(self.outputs(mark)) for mark in self.norms]
+        found = {}
+        for tensor in self._extra.overrides:
+            name = self._clashes.renamed(tensor)
+            if name not in named:
+                raise ValueError(
+                    f"extra_options: TensorQuantOverrides[{tensor!r}]: there is no such tensor once norms are "
+                    "folded or disguised and ONNX Runtime has prepared the model"
+                )
+            said = self._extra.override(tensor, constant=self._graph.constant(name) is not None)
+            found[next((names for names in together if name in names), (name,))] = said
+        return found
+
+    def _require_taken(self, made: onnx.ModelProto) -> None:
+        """Require that the quantizer gave each tensor that something is said of a scale."""
+        there = {tensor.name for tensor in made.graph.initializer}
+        for names in self._said:
+            if not any(f"{name}_scale" in there for name in names):
+                raise ValueError(
+                    f"extra_options: TensorQuantOverrides[{names[0]!r}]: the quantizer gives it no scale of its "
+                    "own: it leaves it in float, gives it that of another tensor, or drops what is behind it"
+                )
+
+    @property
+    def quantizes_biases(self) -> bool:
+        """Whether layers have biases in 32 bits."""
+        return bool(self._extra.values.get("QuantizeBias", True))
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether zero points of activations are in the middle of the codes."""
+        return bool(self._extra.values.get("ActivationSymmetric"))
+
+    @property
+    def qparams(self) -> Callable[..., tuple[float, int]] | None:
+        """From a range to a scale and a zero point; None: those that cover it with all codes."""
+        return self._extra.qparams if self._extra.shape_qparams else None
 
     def outputs(self, mark: str) -> list[str]:
         """Return what has the quantization of a norm's output: what a mark makes, and activations behind it.
@@ -238,14 +303,10 @@ class StaticQuantizer:
             {info.name: self._clashes.renamed(info.name) for info in self._data.inputs},
             one_by_one=method != METHODS["minmax"],
         )
+        self._extra.require_batches(len(reader))
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
             before, behind, ranges = (Path(folder, name) for name in ("prepared.onnx", "8bit.onnx", "ranges.json"))
-            options: dict[str, Any] = {**self._options}
-            overrides = {**self._overrides}
-            if self._per_tensor:
-                overrides.update((weight, [{}]) for weight in self._marks.weights(self._graph))
-            if overrides:
-                options["extra_options"] = {"TensorQuantOverrides": overrides}
+            options = self._all_options()
             if _takes_ranges():
                 options["calibration_cache_path"] = ranges
                 if self._ranges is not None:
@@ -256,10 +317,11 @@ class StaticQuantizer:
                 minmax = method == METHODS["minmax"]
                 if not _takes_ranges():
                     options = options if minmax else _by_strides(options)
-                elif self._ranges is None and minmax:
+                elif self._ranges is None and minmax and not self._extra.want_the_calibrator:
                     self._measure(before, reader, ranges)
-                elif self._ranges is None:
-                    measure_by_histograms(before, reader.again, method, ranges, large=_large(self._graph.model))
+                elif self._ranges is None and not minmax:
+                    large, of_calibrator = _large(self._graph.model), self._extra.of_calibrator()
+                    measure_by_histograms(before, reader.again, method, ranges, of_calibrator, large=large)
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
             except Exception as error:
                 if reader.error is not None:
@@ -275,13 +337,29 @@ class StaticQuantizer:
         twice = twice_defined(made.graph)
         if twice:
             raise ValueError(f"model: ONNX Runtime's quantizer defines the tensor {twice!r} twice")
+        self._require_taken(made)
         for value in [v for v in made.graph.output if v.name in self._held]:
             made.graph.output.remove(value)
         self._clashes.undo(made)
         graph = Graph(made)
+        if make_standard(graph):
+            graph.finish()
+            graph = Graph(made)
         nodes = self._marks.lift(graph)
         self._lifted = {node.output[0]: mark for mark, node in nodes.items()}
         return graph, nodes
+
+    def _all_options(self) -> dict[str, Any]:
+        """Return what ONNX Runtime's quantizer is called with."""
+        constants = {tensor.name for tensor in self._graph.model.graph.initializer}
+        extra, overrides = self._extra.handed(constants), {**self._overrides}
+        extra.pop("TensorQuantOverrides", None)
+        if self._per_tensor:
+            overrides.update((weight, [{}]) for weight in self._marks.weights(self._graph))
+        overrides.update((name, copy.deepcopy(said)) for names, said in self._said.items() for name in names)
+        if overrides:
+            extra["TensorQuantOverrides"] = overrides
+        return {**self._options, "extra_options": extra}
 
     def _measure(self, model: Path, reader: _Reader, file: Path) -> None:
         """Find the ranges of tensors, and the moments that are wanted."""
@@ -297,7 +375,11 @@ class StaticQuantizer:
 
 
 def quantize_alone(
-    model: onnx.ModelProto, data: Dataset, options: Mapping[str, Any], progress: Progress | None
+    model: onnx.ModelProto,
+    data: Dataset,
+    options: Mapping[str, Any],
+    progress: Progress | None,
+    extra: ExtraOptions | None = None,
 ) -> onnx.ModelProto:
     """Return what ONNX Runtime's quantizer makes of a float model, behind its own preparation.
 
@@ -317,12 +399,15 @@ def quantize_alone(
             large = _large(model)
             save_model(model, before)
             quant_pre_process(before, prepared, skip_symbolic_shape=True, save_as_external_data=large)
-            made = {**options, "use_external_data_format": large}
+            extra = extra or ExtraOptions()
+            constants = {tensor.name for tensor in model.graph.initializer}
+            made = {**options, "use_external_data_format": large, "extra_options": extra.handed(constants)}
             if not minmax and not _takes_ranges():
                 made = _by_strides(made)
             elif not minmax:
                 method = options["calibrate_method"]
-                measure_by_histograms(Path(prepared), reader.again, method, Path(ranges), large=large)
+                found, of_calibrator = Path(ranges), extra.of_calibrator()
+                measure_by_histograms(Path(prepared), reader.again, method, found, of_calibrator, large=large)
                 made["calibration_cache_path"] = ranges
             ort_quantization.quantize_static(prepared, behind, reader, **made)
             return onnx.load_model(behind)

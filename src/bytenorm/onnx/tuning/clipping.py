@@ -116,6 +116,7 @@ def chosen_qparams(
     known: Mapping[str, ActivationQParams],
     found: Mapping[str, Distribution],
     way: Callable[[Distribution], Range],
+    qparams: Callable[..., tuple[float, int]] | None = None,
 ) -> dict[str, tuple[float, int]]:
     """Return scales and zero points for ranges found in a way.
 
@@ -130,7 +131,11 @@ def chosen_qparams(
     found : mapping of str to Distribution
     way : callable
         From a distribution to a range.
+    qparams : callable, optional
+        From the ends of a range to a scale and a zero point, where those that cover it with all codes are not
+        wanted; takes `signed`.
     """
+    covered = qparams or _covering
     ranges = {name: q.range() for name, q in known.items()}
     chosen = {name: way(distribution) for name, distribution in found.items()}
     ranges.update(chosen)
@@ -146,7 +151,7 @@ def chosen_qparams(
             else:
                 del chosen[output]
                 ranges[output] = known[output].range()
-    return {name: _covering(*ends, signed=known[name].signed) for name, ends in chosen.items()}
+    return {name: covered(*ends, signed=known[name].signed) for name, ends in chosen.items()}
 
 
 def _covering(low: float, high: float, *, signed: bool) -> tuple[float, int]:

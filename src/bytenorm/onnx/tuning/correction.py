@@ -78,6 +78,7 @@ def correct(
     batches: Sequence[Batch],
     *,
     known: Mapping[str, Moments] | None = None,
+    quantized_biases: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Correction, ...]:
     """Correct the norms and layers of an 8-bit graph, in place.
@@ -98,6 +99,8 @@ def correct(
     known : mapping of str to Moments, optional
         What is known of tensors of `reference` on these batches, and on others after them. What is missing is
         measured.
+    quantized_biases : bool
+        Whether a layer without a bias gets one in 32 bits, not in float.
     progress : callable, optional
         Called with how many steps are done, and how many there are.
 
@@ -111,7 +114,7 @@ def correct(
         other = counterpart(norm.nodes[0]) if _can_be_corrected(norm) else None
         if other is not None:
             norms[norm.output], means[norm.output] = norm, other.input[0]
-    for layer in find_layers(graph):
+    for layer in find_layers(graph, quantized_biases=quantized_biases):
         other = counterpart(layer.node)
         if other is not None:
             made = layer.node.output[0]

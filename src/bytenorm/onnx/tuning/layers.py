@@ -36,9 +36,9 @@ class Layer:
     operator : str
         What it computes, in float.
     weight, bias : array
-        In real units, as they are in 8 bits; the bias in int32.
+        In real units, as they are in 8 bits; the bias in int32, or in float.
     steps : array
-        The scale of the bias, one number or one a channel.
+        The scale of the bias, one number or one a channel; of one in float 1.
     """
 
     node: onnx.NodeProto
@@ -90,6 +90,8 @@ class Layer:
 
     def add_to_bias(self, graph: Graph, change: np.ndarray) -> bool:
         """Add to the bias, in real units; say whether it could be: int32 holds it and is not what it was."""
+        if self.bias.dtype == np.float32:
+            return self._add_in_float(graph, change)
         steps = np.rint(change / self.steps)
         value = self.bias.astype(np.float64) + steps
         limits = np.iinfo(np.int32)
@@ -108,11 +110,24 @@ class Layer:
         graph.set_input(self.node, 2, numbers)
         return True
 
+    def _add_in_float(self, graph: Graph, change: np.ndarray) -> bool:
+        with np.errstate(over="ignore"):
+            value = (self.bias.astype(np.float64) + change).astype(np.float32)
+        if not np.isfinite(value).all() or np.array_equal(value, self.bias):
+            return False
+        graph.set_input(self.node, 2, graph.add_constant(f"{self.node.name}/bias/corrected", value))
+        return True
 
-def find_layers(graph: Graph) -> Iterator[Layer]:
-    """Yield the layers of an 8-bit graph whose bias can be corrected."""
+
+def find_layers(graph: Graph, *, quantized_biases: bool = True) -> Iterator[Layer]:
+    """Yield the layers of an 8-bit graph whose bias can be corrected.
+
+    A layer without a bias may get one in 32 bits, or, without `quantized_biases`, in float.
+    """
     for node in graph.nodes:
         layer = _between_conversions(graph, node) or _on_codes(graph, node)
+        if layer is not None and not quantized_biases and not any(layer.node.input[2:]):
+            layer = replace(layer, bias=layer.bias.astype(np.float32), steps=np.ones(1))
         if layer is not None and np.all(np.isfinite(layer.steps)) and np.all(layer.steps > 0):
             yield layer
 
@@ -149,6 +164,8 @@ def _with_bias(graph: Graph, layer: Layer, name: str) -> Layer | None:
         steps = np.zeros(0) if scale is None else scale.astype(np.float64).ravel()
     else:
         codes, steps = graph.constant(name), layer.steps
+    if codes is not None and codes.dtype == np.float32 and codes.size == channels and maker is None:
+        return replace(layer, bias=codes.ravel(), steps=np.ones(1))
     if codes is None or codes.dtype != np.int32 or codes.size != channels or steps.size not in (1, channels):
         return None
     return replace(layer, bias=codes.ravel(), steps=steps)

@@ -199,7 +199,7 @@ def _widen(graph: Graph, layer: _Layer, values: dict[str, Array], constants: Con
         ratio = ratio.max(initial=1)
     if (ratio <= 1.0001).all():
         return
-    if graph.constant(layer.weight) is None:
+    if graph.initializer(layer.weight) is None:  # of another activation, or in float before a QuantizeLinear
         raise ValueError(f"qparams: the bias {layer.bias!r} would not fit 32 bits")
     weight, zero = _float(graph, layer.weight, constants), _value(graph, layer.weight_zero_point, values)
     wider = np.asarray(step * ratio, step.dtype).reshape(step.shape)

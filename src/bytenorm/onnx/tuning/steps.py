@@ -155,13 +155,15 @@ class Tuning:
             return
         few, float_graph = self._samples.few, self._quantizer.float_graph
         known = activations(self._plain)
+        free = {name: q for name, q in known.items() if name not in self._quantizer.said}
         found: dict[str, Distribution] = {}
         for name, way in ways:
 
             def change(graph: Graph, _: Samples, way: Callable[[Distribution], Range] = way) -> None:
                 if not found:
-                    found.update(distributions(float_graph, known, map(self._quantizer.feed, few)))
-                set_qparams(graph, chosen_qparams(float_graph, known, found, way), float_graph.constant)
+                    found.update(distributions(float_graph, free, map(self._quantizer.feed, few)))
+                chosen = chosen_qparams(float_graph, known, found, way, self._quantizer.qparams)
+                set_qparams(graph, chosen, float_graph.constant)
 
             self._try(f"{_BY}{name}", change, self._plain, sure=SURE_OF_RANGES)
 
@@ -201,6 +203,7 @@ class Tuning:
                     self._quantizer.feed,
                     samples.measured,
                     known=self._quantizer.moments,
+                    quantized_biases=self._quantizer.quantizes_biases,
                     progress=None if report is None else lambda done, whole: report("steps: correct", done, whole),
                 )
             )
