@@ -447,6 +447,7 @@ def test_compare_as_json(made, output, capsys):
         "reference_saturates": False,
         "candidate_saturates": False,
         "samples": 6,
+        "skipped": [],
         "outputs": [
             {
                 "name": "logits",
@@ -504,7 +505,7 @@ def test_bench_on_data(made, output):
     arguments = ["bench", made / "portable.onnx", "--data", made / "data.npz", "--repeats", 1]
     assert f"batch 4, {made}/data.npz, 1 runs each" in output(*arguments, "--batch", 4)
     found = as_json(output(*arguments, "--json"))
-    assert (found["batch"], found["data"]) == (1, str(made / "data.npz"))
+    assert (found["batch"], found["data"]) == (1, [str(made / "data.npz")])
     assert as_json(output("bench", DIGITS, "--seconds", 1e-6, "--json"))["models"][0]["runs"] == 5
 
 
@@ -520,6 +521,39 @@ def test_bench_on_images_makes_batches_of_them(place, output, complaint):
     assert complaint(*arguments, "open.onnx", "--batch", 3) == (
         "--data 'pictures' has samples of several shapes for 'x': (1, 28, 28), (1, 40, 40)"
     )
+
+
+def test_several_paths_and_folders_by_class(place, made, output, complaint):
+    """And the models may stand behind them, as behind one path."""
+    rng = np.random.default_rng(3)
+    for name in ("pictures/cat/a.png", "pictures/dog/b.png", "more/c.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(name)
+    for name in ("pictures/labels.csv", "pictures/dog/.hidden", "more/x.txt", "more/y.txt", "more/z.txt"):
+        Path(name).write_text("foreign")
+    skipped = "skipped, of no known kind: 'pictures/labels.csv', 'more/x.txt', 'more/y.txt' and 1 more"
+    for line in (
+        f"compare {DIGITS} {made}/portable.onnx --data pictures more",
+        f"compare --data pictures more {DIGITS} {made}/portable.onnx",
+        f"compare {DIGITS} --data pictures more {made}/portable.onnx",
+        f"compare --data pictures {DIGITS} {made}/portable.onnx --data more/*",
+    ):
+        lines = output(*line.split()).splitlines()
+        assert (lines[0], lines[-1]) == (skipped, "on 3 samples")
+        found = as_json(output(*line.split(), "--json"))
+        assert len(found["skipped"]) == 4
+        assert found["samples"] == 3
+    found = as_json(output("bench", DIGITS, "--data", "pictures/*/*.png", "--repeats", 1, "--json"))
+    assert (found["data"], found["skipped"]) == (["pictures/*/*.png"], [])
+    report = ("report", made / "portable.onnx", "--data", "more/c.png", "pictures", "-o", "page.html", "--json")
+    assert as_json(output(*report))["samples"] == 3
+    assert "more/c.png, pictures" in Path("page.html").read_text()
+    assert complaint("compare", DIGITS, DIGITS, "--data", "more", "more/c.png").startswith(
+        "--data 'more/c.png' is named twice"
+    )
+    for data in ("more/*", "more", "mo*"):
+        line = ("quantize", DIGITS, "--data", data, "-o", "more/c.png", "--force")
+        assert complaint(*line) == "output 'more/c.png' is a file of the data"
 
 
 def test_bench_takes_the_batch_of_the_model(place, output, complaint):
@@ -553,7 +587,7 @@ def bad(made, place):
     samples = np.load(made / "data.npz")["image"]
     np.savez("nan.npz", image=np.where(samples > 0.5, np.float32(np.nan), samples))
     np.savez("double.npz", image=samples.astype(np.float64))
-    np.savez("names.npz", picture=samples)
+    np.savez("names.npz", picture=samples, label=samples)
     np.savez("none.npz", image=samples[:0])
     (place / "damaged.npz").write_bytes((made / "data.npz").read_bytes()[:5000])
     return place
@@ -579,13 +613,16 @@ Q = "quantize {digits} -o out.onnx --data "
         ("quantize missing.onnx -o out.onnx --data {data}", "model 'missing.onnx' does not exist"),
         ("quantize {stock} -o out.onnx --data {data}", "model '{stock}' is quantized: bytenorm lower takes those"),
         ("quantize {portable} -o out.onnx --data {data}", "model '{portable}': its norms are lowered already"),
-        ("quantize other.onnx -o out.onnx --data {data}", "--data '{data}': 'x' is missing, 'image' is unknown"),
+        (
+            "quantize other.onnx -o out.onnx --data {data}",
+            "--data '{data}': input 'x' must fit 'x' (float32 [?, 3]), got shape",
+        ),
         (Q + "missing", "--data 'missing' does not exist"),
         (Q + "folder", "--data 'folder' is a folder without files"),
         (Q + "text.onnx", "--data 'text.onnx' is of no known kind"),
         (Q + "nan.npz", "--data 'nan.npz': input 'image' holds nan at "),
         (Q + "double.npz", "--data 'double.npz': input 'image' must be float32, got float64"),
-        (Q + "names.npz", "--data 'names.npz': 'image' is missing, 'picture' is unknown"),
+        (Q + "names.npz", "--data 'names.npz': 'image' is missing, 'picture' is unknown, 'label'"),
         (Q + "none.npz", "--data 'none.npz': input 'image' is empty"),
         (Q + "damaged.npz", "--data 'damaged.npz' cannot be read as a .npz file"),
         (Q + "{data} --limit 0", "--limit must be at least 1, got 0"),

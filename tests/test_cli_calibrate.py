@@ -111,11 +111,23 @@ def test_it_writes_what_one_core_finds(place, output, data):
     assert sorted(path.name for path in place.iterdir()) == ["codes", "s.npz"]
 
 
+def test_folders_in_folders_and_foreign_files(place, output):
+    for name in ("codes/0.npy", "codes/1.npy"):
+        Path("codes/inner").mkdir(exist_ok=True)
+        Path(name).rename(f"codes/inner/{Path(name).name}")
+    want = held(*(np.load(path) for path in Path("codes").rglob("*.npy")))
+    Path("codes/inner/notes.txt").write_text("foreign")
+    out = output("--data", "codes", *QUANTIZATION, "-o", "s.npz")
+    assert ChannelStatistics.load("s.npz") == want
+    assert out.startswith("skipped, of no known kind: 'codes/inner/notes.txt'\n3 files, ")
+
+
 def test_as_json(place, output, client, capsys):
     found = json.loads(output("--data", "codes", *QUANTIZATION, "-o", "s.npz", "--json"))
     want = held(*saved())
     assert found == {
         "data": ["codes"],
+        "skipped": [],
         "output": "s.npz",
         "files": 3,
         "size": sum(array.nbytes for array in saved()),
@@ -308,7 +320,6 @@ def bad(place):
     Path("empty").mkdir()
     Path("mixed").mkdir()
     Path("mixed/notes.txt").write_text("notes")
-    npy("mixed/a.npy", np.zeros((2, 4), np.uint8))
     Path("there.npz").write_bytes(b"precious")
     Path("link.npy").symlink_to("good.npy")
     return place

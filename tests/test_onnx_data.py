@@ -2,6 +2,7 @@ import io
 import itertools
 import math
 import os
+import re
 import sys
 import zipfile
 
@@ -332,7 +333,7 @@ def test_items_that_do_not_fit(item, shown):
         assert shown in message_of(lambda: open_data(iter(given), OPEN))
 
 
-@pytest.mark.parametrize("item", [None, 3, rows(4), (rows(4), 1), [rows(4)], "x", torch.ones(3)])
+@pytest.mark.parametrize("item", [None, 3, rows(4), (rows(4), 1), [rows(4)], b"x", torch.ones(3)])
 def test_items_that_are_no_dicts(item):
     text = message_of(lambda: open_data([item], OPEN, argument="data"), TypeError)
     assert text == f"data[0] must be a dict of arrays for 'x' (float32 [?, 3]), got {type(item).__name__}"
@@ -506,9 +507,29 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / ".hidden").touch()
     assert message_of(lambda: open_data(tmp_path, OPEN)).endswith("is a folder without files")
     (tmp_path / "inner").mkdir()
+    assert message_of(lambda: open_data(tmp_path, OPEN)).endswith("is a folder without files")
+    (tmp_path / "inner" / "again").symlink_to(tmp_path)
     np.save(path, rows(3))
-    text = message_of(lambda: open_data(tmp_path, OPEN))
-    assert text == f"calibration_data {str(tmp_path / 'inner')!r} is a folder: a file is wanted"
+    assert "leads in a circle: " in message_of(lambda: open_data(tmp_path, OPEN))
+    assert "fits no file" in message_of(lambda: open_data(tmp_path / "*.npz", OPEN))
+    assert "is named twice" in message_of(lambda: open_data([path, str(path)], OPEN))
+
+
+def test_folders_of_folders_take_turns(tmp_path):
+    """The first files are of all classes, where there is a folder for each."""
+    for number, name in enumerate(["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "z"]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / f"{name}.npy", np.full((1, 3), number, np.float32))
+
+    def read(data, limit=None):
+        return [int(batch["x"][0, 0]) for batch in open_data(data, OPEN, limit=limit)]
+
+    assert read(tmp_path) == [5, 0, 3, 1, 4, 2]
+    assert read(tmp_path, limit=3) == [5, 0, 3]
+    assert read(tmp_path / "*" / "*.npy") == [0, 1, 2, 3, 4]
+    assert read(tmp_path / "*o*") == read(tmp_path / "dog") == [3, 4]
+    assert read([tmp_path / "z.npy", str(tmp_path / "cat")]) == [5, 0, 1, 2]
+    assert read((tmp_path / "**" / "1.npy",)) == [1, 4]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.npy.gz", "README.md", "a.pt", "a.gif", "Thumbs.db"])
@@ -516,9 +537,51 @@ def test_unknown_files(tmp_path, name):
     np.save(tmp_path / "a.npy", rows(3))
     (tmp_path / name).write_text("?")
     kinds = "npy, npz, bmp, jpeg, jpg, png, tif, tiff, webp"
-    wanted = f"data {str(tmp_path / name)!r} is of no known kind: {kinds} are wanted"
-    assert message_of(lambda: open_data(tmp_path, OPEN, argument="data", limit=1)) == wanted
-    assert message_of(lambda: open_data(tmp_path / name, OPEN, argument="data")) == wanted
+    foreign = str(tmp_path / name)
+    wanted = f"data {foreign!r} is of no known kind: {kinds} are wanted"
+    for given in (tmp_path, tmp_path / "*"):
+        with pytest.warns(UserWarning, match=re.escape(f"data: skipped, of no known kind: {foreign!r}")):
+            data = open_data(given, OPEN, argument="data", limit=2)
+        assert (data.samples, data.skipped, data.first(1).skipped) == (2, (foreign,), (foreign,))
+    for given in (tmp_path / name, [tmp_path / "a.npy", tmp_path / name]):
+        assert message_of(lambda given=given: open_data(given, OPEN, argument="data")) == wanted
+    (tmp_path / "a.npy").unlink()
+    assert message_of(lambda: open_data(tmp_path, OPEN, argument="data")) == wanted
+
+
+def test_how_arrays_are_mended(tmp_path):
+    """The message ends with code that makes the array fit."""
+    image, open_image = model(x=("N", 3, 5, 4)), model(x=("N", 3, "h", "w"))
+    grey, last = model(x=("N", 1, 5, 4)), model(x=("N", 5, 4, 3))
+    ids = model(x=[TensorProto.INT64, ("N", 4)])
+    for wanted, shape, dtype, mend in [
+        (image, (3, 5, 4), "f4", "array[np.newaxis]"),
+        (image, (7, 5, 4, 3), "f4", "np.moveaxis(array, -1, 1)"),
+        (last, (7, 3, 5, 4), "f4", "np.moveaxis(array, 1, -1)"),
+        (grey, (7, 5, 4), "f4", "array[:, np.newaxis]"),
+        (image, (7, 3, 5, 4), "f8", "array.astype(np.float32)"),
+        (open_image, (7, 3, 5, 4), "f2", "array.astype(np.float32)"),
+        (open_image, (7, 3, 5, 4), "u1", "array.astype(np.float32), normalized as in the training"),
+        (ids, (7, 4), "i4", "array.astype(np.int64)"),
+        (ids, (4,), "i8", "array[np.newaxis]"),
+    ]:
+        array = np.ones(shape, dtype)
+        np.savez(tmp_path / "a.npz", array)
+        for given in (tmp_path / "a.npz", [{"x": array}]):
+            text = message_of(lambda given=given, wanted=wanted: open_data(given, wanted))
+            assert text.endswith(f": {mend}")
+        made = eval(mend.removesuffix(", normalized as in the training"), {"np": np, "array": array})
+        assert len(open_data([{"x": made}], wanted)) == 1
+    for shape, dtype in [((7, 3, 5, 5), "f4"), ((5, 4), "f4"), ((7, 3, 5, 4), "c8"), ((7, 3, 5, 4), "U3")]:
+        text = message_of(lambda shape=shape, dtype=dtype: open_data([{"x": np.ones(shape, dtype)}], image))
+        assert not text.endswith(")") or "got shape" in text
+
+
+def test_an_archive_of_one_array(tmp_path):
+    """For a model of one input its name tells nothing."""
+    np.savez(tmp_path / "a.npz", rows(3))
+    (batch,) = open_data(tmp_path / "a.npz", OPEN)
+    np.testing.assert_array_equal(batch["x"], rows(3))
 
 
 def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
@@ -683,10 +746,10 @@ def test_damage_inside_is_found_while_reading(tmp_path):
 
 
 def test_files_are_checked_as_arrays_are(tmp_path):
-    np.savez(tmp_path / "a.npz", y=rows(3))
+    np.savez(tmp_path / "a.npz", y=rows(3), z=rows(3))
     name = f"calibration_data {str(tmp_path / 'a.npz')!r}"
     text = message_of(lambda: open_data(tmp_path / "a.npz", OPEN))
-    assert text == f"{name}: 'x' is missing, 'y' is unknown; {WANTED}"
+    assert text == f"{name}: 'x' is missing, 'y' is unknown, 'z' is unknown; {WANTED}"
     np.savez(tmp_path / "a.npz")
     assert "'x' is missing" in message_of(lambda: open_data(tmp_path / "a.npz", OPEN))
     np.savez(tmp_path / "a.npz", x=rows(3).astype(np.float64))

@@ -68,7 +68,8 @@ QUANTIZE_EPILOG = """\
 --json:
   model, output, lowering, format, activations, weights, method (how the
   ranges were found that are taken, such as "percentile 99.999"), norm_method,
-  fast, data_statistics, per_channel, reduce_range, samples, size_before,
+  fast, data_statistics, per_channel, reduce_range, samples, skipped (files of
+  no known kind), size_before,
   size_after (bytes), folded, in_8_bits, in_float, comparison (see compare),
   alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
   only if an output has less than 20 dB), far (what is far from the float
@@ -150,7 +151,8 @@ from those of the first.
 """
 COMPARE_EPILOG = """\
 --json:
-  reference, candidate, samples, and outputs: each with name, snr_db, cosine,
+  reference, candidate, samples, skipped (files of no known kind), and
+  outputs: each with name, snr_db, cosine,
   top1_agreement, max_abs_error, worst_sample, worst_sample_snr_db, problem
   (why the output cannot be compared, or ""; the numbers are null then), broken
   (the candidate's is NaN or infinite, the reference's is a number); an
@@ -173,7 +175,8 @@ own; one that OpenVINO does not run, or dies of, is listed with the reason.
 BENCH_EPILOG = """\
 --json:
   onnxruntime, openvino (versions; null: not asked, or it ran none), threads,
-  batch, data (null: random numbers), and models, once a runtime: each with
+  batch, data (null: random numbers), with data skipped (files of no known
+  kind), and models, once a runtime: each with
   model, runtime, median_ms, q1_ms, q3_ms, fastest_ms, runs, speed (the first
   model's median over its own; all null where it did not run), problem (why)
   and profile (null in OpenVINO): total_ms, norms_ms, norms_share, norms,
@@ -194,10 +197,11 @@ number of workers, and also if some of them die while they count.
 """
 CALIBRATE_EPILOG = """\
 --json:
-  data, output, files, size (bytes), dtype (of the codes), channels, axis,
-  scale, zero_point, workers (null: the command itself counted), scheduler
-  (null: none that was there), count (values of each channel), and, one number
-  a channel: minimum and maximum (as codes), mean and var (in real units)
+  data, skipped (files of no known kind), output, files, size (bytes), dtype
+  (of the codes), channels, axis, scale, zero_point, workers (null: the
+  command itself counted), scheduler (null: none that was there), count (values
+  of each channel), and, one number a channel: minimum and maximum (as codes),
+  mean and var (in real units)
 
 examples:
   bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
@@ -217,8 +221,9 @@ norm and layer by layer. The page is one file that needs nothing else.
 """
 REPORT_EPILOG = """\
 --json:
-  model, output, data, samples, norms: each with name, written, activation,
-  channels, codes (how many were measured), snr_db, worst_channel,
+  model, output, data, skipped (files of no known kind), samples, norms: each
+  with name, written, activation, channels, codes (how many were measured),
+  snr_db, worst_channel,
   worst_channel_snr_db, mse, clipped (0 to 1), scale, zero_point, best_scale,
   best_zero_point, best_mse, best_clipped, gain_db; and left_out: each with
   name and problem. An snr_db is null where there is no error (mse 0), or
@@ -493,6 +498,7 @@ def _add_calibrate(made: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         nargs="+",
+        action="extend",
         metavar="PATH",
         help=".npy files, folders of these, or patterns such as 'codes/*.npy'",
     )
@@ -580,9 +586,11 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--data",
         required=required,
+        nargs="+",
+        action="extend",
         metavar="PATH",
-        help=".npz with arrays by input name, .npy, an image, or a folder of these"
-        + ("" if required else " (default: random numbers)"),
+        help=".npz with arrays by input name, .npy, images, folders of these, whose folders take turns, or "
+        "patterns such as 'photos/*/*.png'" + ("" if required else " (default: random numbers)"),
     )
     if required:
         parser.add_argument(

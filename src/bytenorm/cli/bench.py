@@ -24,7 +24,7 @@ from ..onnx.timing import (
     session_options,
 )
 from . import require_extra
-from .samples import given_axes, samples
+from .samples import given_axes, named, samples
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         if not 1 <= options.threads <= available:
             raise ValueError(f"threads must be 1 to {available}, as this machine has, got {options.threads}")
         progress("opening", 0, 0)
-        feeds, batch = _feeds(options)
+        feeds, batch = _feeds(options, screen)
         paths = dict(zip(_labels(options.models), options.models, strict=True))
         for path in options.models:
             require_survival(path, feeds, session_options(options.threads))
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     for label, problem in problems.items():
         screen.line(f"{label} {IN_OPENVINO}: {problem}")
     threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
-    fed = options.data if options.data is not None else "random inputs"
+    fed = named(options.data) if options.data is not None else "random inputs"
     there = "" if version is None else f"; OpenVINO {version}, a process for each model"
     screen.line(
         f"{threads}, batch {batch}, {fed}, {first.runs} runs each; norms and Transposes from the profile, "
@@ -155,7 +155,7 @@ def _labels(paths: Sequence[str]) -> list[str]:
     return [path if (n := paths[:i].count(path)) == 0 else f"{path} ({n + 1})" for i, path in enumerate(paths)]
 
 
-def _feeds(options: argparse.Namespace) -> tuple[dict[str, np.ndarray], int]:
+def _feeds(options: argparse.Namespace, screen: Screen) -> tuple[dict[str, np.ndarray], int]:
     """Return one batch that fits all models, and its size."""
     feeds: dict[str, np.ndarray] = {}
     batch = 0
@@ -164,13 +164,13 @@ def _feeds(options: argparse.Namespace) -> tuple[dict[str, np.ndarray], int]:
         with naming(path):
             infos = input_infos(model)
             if i == 0:
-                feeds, batch = _feeds_of(options, model, infos)
+                feeds, batch = _feeds_of(options, model, infos, screen)
         _require_fitting(feeds, infos, path)
     return feeds, batch
 
 
 def _feeds_of(
-    options: argparse.Namespace, model: onnx.ModelProto, infos: Sequence[InputInfo]
+    options: argparse.Namespace, model: onnx.ModelProto, infos: Sequence[InputInfo], screen: Screen
 ) -> tuple[dict[str, np.ndarray], int]:
     fixed = size_of_batches(infos, batch_axes_of(infos, given_axes(options)))
     if options.batch is not None and options.batch < 1:
@@ -180,7 +180,7 @@ def _feeds_of(
         raise ValueError(f"model {path!r} takes {fixed} samples at a time, got --batch {options.batch}")
     batch = fixed or options.batch or 1
     if options.data is not None:
-        return _real(options, model, batch), batch
+        return _real(options, model, batch, screen), batch
     if (options.mean, options.std, options.scale) != (None, None, None):
         raise ValueError("images must come with --data")
     try:
@@ -189,11 +189,13 @@ def _feeds_of(
         raise ValueError(str(error).replace("real data is wanted", "--data is wanted")) from None
 
 
-def _real(options: argparse.Namespace, model: onnx.ModelProto, batch: int) -> dict[str, np.ndarray]:
+def _real(
+    options: argparse.Namespace, model: onnx.ModelProto, batch: int, screen: Screen
+) -> dict[str, np.ndarray]:
     """Return the first samples of the data as one batch."""
-    data = samples(options, model, batch)
+    data, label = samples(options, model, batch, screen), f"--data {named(options.data)!r}"
     if data.samples < batch:
-        raise ValueError(f"--data {options.data!r} has {data.samples} samples, a batch has {batch}")
+        raise ValueError(f"{label} has {data.samples} samples, a batch has {batch}")
     parts = list(data)
     feeds = {}
     for name, first in parts[0].items():
@@ -204,7 +206,7 @@ def _real(options: argparse.Namespace, model: onnx.ModelProto, batch: int) -> di
         shapes = {part[name].shape[:axis] + part[name].shape[axis + 1 :] for part in parts}
         if len(shapes) > 1:
             listed = ", ".join(map(str, sorted(shapes)))
-            raise ValueError(f"--data {options.data!r} has samples of several shapes for {name!r}: {listed}")
+            raise ValueError(f"{label} has samples of several shapes for {name!r}: {listed}")
         feeds[name] = np.concatenate([part[name] for part in parts], axis)
     return feeds
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import glob
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from .._files import kind_of
+from .._given_files import given_files
 from .._machine import cpus
 from ..calibration.files import Reading, count_here
 from ..dtypes import qint8, quint8
@@ -45,7 +43,9 @@ T = TypeVar("T")
 
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Gather the statistics of files."""
-    paths = _paths(options.data)
+    given = given_files(options.data, [".npy"], "--data")
+    paths = list(map(str, given.paths))
+    screen.skipped(list(map(str, given.skipped)))
     require_output(options.output, options.force, data=paths)
     how = Reading(_one_or_all(options.scale), _one_or_all(options.zero_point), options.axis, DTYPES[options.dtype])
     with naming(**NAMES), screen.progress() as progress:
@@ -152,41 +152,3 @@ def _memory(text: str | None) -> int | str:
         return int(parse_bytes(text))
     except ValueError:
         raise ValueError(f"--memory-limit must be a size such as 1GB, got {text!r}") from None
-
-
-def _paths(data: Sequence[str]) -> list[str]:
-    """Return the files that are named, those of folders and patterns in the order of their names.
-
-    Raises
-    ------
-    ValueError
-        If a folder is empty, a pattern fits nothing, or a file is named twice.
-    """
-    paths: list[str] = []
-    for text in data:
-        label = _label(text)
-        if not text or "\0" in text:
-            raise ValueError(f"--data must be a path, got {text!r}")
-        kind = kind_of(Path(text), label)
-        if kind == "folder":
-            named = sorted(str(path) for path in Path(text).iterdir() if not path.name.startswith("."))
-            if not named:
-                raise ValueError(f"{label} is a folder without files")
-            foreign = [path for path in named if not path.lower().endswith(".npy")]
-            if foreign:
-                raise ValueError(f"{_label(foreign[0])} is of no known kind: npy is wanted")
-        elif kind == "nothing" and glob.has_magic(text):
-            named = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (Path.glob takes no pattern from the root)
-            if not named:
-                raise ValueError(f"{label} fits no file")
-        else:
-            named = [text]
-        paths += named
-    seen: dict[str, str] = {}
-    for path in paths:
-        real = os.path.realpath(path)
-        if real in seen:
-            also = f", as {seen[real]!r} too" if seen[real] != path else ""
-            raise ValueError(f"{_label(path)} is named twice{also}: it would be counted twice")
-        seen[real] = path
-    return paths

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     with naming(**names), screen.progress() as progress:
         reference = load_model(options.reference)
         remarks = [note(reference, options.reference), note(load_model(options.candidate), options.candidate)]
-        data = samples(options, reference, options.limit)
+        data = samples(options, reference, options.limit, screen)
         del reference
         found = compare(
             options.reference,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._files import as_path, require_place, same_file
+from .._given_files import what_is_read
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +29,7 @@ def require_output(
     model : str, optional
         The model that is read.
     data : sequence of str, optional
-        Files and folders that are read.
+        Files, folders and patterns that are read.
     makes_model : bool, optional
         The output is a model, whose tensors may need a second file.
 
@@ -72,11 +73,10 @@ def _refuse_what_is_read(path: Path, label: str, model: str | None, data: Sequen
 
         if any(same_file(path, file) for file in external_files(Path(model))):
             raise ValueError(f"{label} is a file with tensors of the model")
-    for read in map(Path, data):
-        if same_file(path, read):
-            raise ValueError(f"{label} is the data")
-        if os.path.isdir(read) and any(same_file(path, file) for file in read.iterdir()):  # noqa: PTH112 (as above)
-            raise ValueError(f"{label} is a file of the data")
+    if any(same_file(path, Path(read)) for read in data):
+        raise ValueError(f"{label} is the data")
+    if any(same_file(path, file) for file in what_is_read(data)):
+        raise ValueError(f"{label} is a file of the data")
 
 
 def write(model: onnx.ModelProto, output: str, force: bool) -> int:

@@ -13,7 +13,7 @@ from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model
 from ..report import gather, page
 from .places import require_output
-from .samples import samples
+from .samples import named, samples
 from .screen import as_size
 from .wording import naming
 
@@ -34,7 +34,7 @@ COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Write a page about what the norms of a quantized model lose."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model, data=[options.data])
+    require_output(options.output, options.force, model=options.model, data=options.data)
     with (
         naming(options.model, data="--data", reference=f"--float {options.float!r}"),
         screen.progress() as progress,
@@ -42,9 +42,9 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         model = load_model(options.model)
         if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize makes an 8-bit one of it first")
-        data = samples(options, model, options.limit)
+        data = samples(options, model, options.limit, screen)
         found = gather(model, data, reference=options.float, progress=progress)
-        text = page(found, model=options.model, data=options.data, progress=progress).encode()
+        text = page(found, model=options.model, data=named(options.data), progress=progress).encode()
         with replacing(Path(options.output), f"output {options.output!r}") as file:
             file.write(text)
     screen.line(f"{options.model}, on {found.samples} sample{'s' * (found.samples != 1)}")

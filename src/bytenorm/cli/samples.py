@@ -8,14 +8,24 @@ from ..onnx.data import Dataset, ImageInput, open_data
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     import onnx
 
+    from .screen import Screen
 
-def samples(options: argparse.Namespace, model: onnx.ModelProto, limit: int | None) -> Dataset:
-    """Return the data of the options for a model."""
+
+def samples(options: argparse.Namespace, model: onnx.ModelProto, limit: int | None, screen: Screen) -> Dataset:
+    """Return the data of the options for a model; what is skipped of it is shown."""
     images, axes = _images(options), given_axes(options)
-    return open_data(options.data, model, limit=limit, images=images, batch_axes=axes, argument="--data")
+    data = open_data(options.data, model, limit=limit, images=images, batch_axes=axes, argument="--data")
+    screen.skipped(data.skipped)
+    return data
+
+
+def named(data: Sequence[str]) -> str:
+    """Return the paths of --data as one text."""
+    return ", ".join(data)
 
 
 def given_axes(options: argparse.Namespace) -> dict[str, int | None] | None:

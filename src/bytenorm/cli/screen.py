@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from .._given_files import told_of_skipped
+
 Progress = Callable[[str, float, float], None]
 
 REDRAW = 0.1  # seconds
@@ -54,12 +56,21 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
+        self._skipped: Sequence[str] | None = None
+        self._untold = ""
         self._rich = sys.stdout.isatty()
+
+    def skipped(self, paths: Sequence[str]) -> None:
+        """Take the files that are not read, which are named in front of the next line: progress is drawn now."""
+        self._skipped = paths
+        if paths:
+            self._untold = told_of_skipped(paths)
 
     def line(self, text: str = "") -> None:
         """Write a line, if it is for people."""
         if self._as_json:
             return
+        self._tell()
         if self._rich:
             _rich_line(one_line(text))
         else:
@@ -69,6 +80,7 @@ class Screen:
         """Write a table, if it is for people."""
         if self._as_json:
             return
+        self._tell()
         cells = [[one_line(cell) for cell in row] for row in rows]
         if self._rich:
             _rich_table(columns, cells)
@@ -80,7 +92,14 @@ class Screen:
     def result(self, **values: Any) -> None:
         """Write what came out as one JSON object, if it is for programs."""
         if self._as_json:
+            if self._skipped is not None:
+                values["skipped"] = list(self._skipped)
             _write(json.dumps(for_json(values), indent=2, allow_nan=False) + "\n")
+
+    def _tell(self) -> None:
+        text, self._untold = self._untold, ""
+        if text:
+            self.line(text)
 
     @contextmanager
     def progress(self, *, live: bool = True) -> Iterator[Progress]:

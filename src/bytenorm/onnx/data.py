@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import onnx
 
 from .. import _checks, _npz
-from .._files import as_path, kind_of, require_file
+from .._given_files import GivenFiles, given_files, told_of_skipped
 from .._npy import map_array, reading, size_of
 from ..calibration.judging import evenly
 from .batch_axes import BatchAxes, batch_axes_of, part_of, samples_in, size_of_batches
+from .mending import as_wanted, fits, with_axes
 from .model import InputInfo, input_infos, load_model
 
 LARGEST_BATCH = 32  # samples, where the model leaves it open
@@ -104,6 +106,8 @@ class Dataset:
         The axis of each input that counts samples; None for one that goes to every batch as it is.
     samples : int
         The number of samples in a pass.
+    skipped : tuple of str
+        Files of no known kind that lie between those that are read.
 
     Examples
     --------
@@ -125,6 +129,7 @@ class Dataset:
         self._checks = checks
         self.inputs, self.batch_axes = checks.inputs, checks.axes
         self.samples = sum(used for _, used, _ in plan)
+        self.skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return sum(-(-used // at_once) for _, used, at_once in self._plan)
@@ -184,7 +189,9 @@ class Dataset:
         """Return the same data with fewer samples."""
         most = self._checks.limit(limit)
         plan = [(rows, now, size) for (rows, _, size), now in _up_to(most, self._plan, lambda entry: entry[1])]
-        return Dataset(self._items, plan, self._checks)
+        made = Dataset(self._items, plan, self._checks)
+        made.skipped = self.skipped
+        return made
 
 
 def open_data(
@@ -206,11 +213,13 @@ def open_data(
 
     Parameters
     ----------
-    data : iterable of dict, path, or Dataset
+    data : iterable of dict, path, list of paths, or Dataset
         Dicts of arrays by input name. One that can be gone through only once (a generator) is kept in memory,
-        as far as `limit` wants it. Or a file: `.npz` with arrays by input name, `.npy` for a model with one input,
-        an image (bmp, jpeg, jpg, png, tif, tiff, webp) for a model with one input of images, NCHW or NHWC with
-        1 or 3 channels, float32 or uint8. Or a folder of such files, sorted by name, hidden ones left out.
+        as far as `limit` wants it. Or a file: `.npz` with arrays by input name, `.npy` or an `.npz` with one array
+        for a model with one input, an image (bmp, jpeg, jpg, png, tif, tiff, webp) for a model with one input of
+        images, NCHW or NHWC with 1 or 3 channels, float32 or uint8. Or a folder of such files and folders, which
+        take turns: sorted by name, hidden ones left out. Or a pattern, such as ``photos/*/*.png``. Files of no
+        known kind are skipped in folders and patterns, with a UserWarning; `Dataset.skipped` names them.
     model : onnx.ModelProto or path
         The model that is fed.
     limit : int, optional
@@ -260,8 +269,15 @@ def open_data(
     if batch_axes is None and isinstance(data, Dataset) and data.inputs == inputs:
         batch_axes = data.batch_axes
     checks = _Checks(inputs, batch_axes, argument)
-    if isinstance(data, (str, os.PathLike)):
-        return _dataset(_files(data, checks, images), checks, limit, keep=True)
+    given = [data] if isinstance(data, (str, os.PathLike)) else data
+    if _are_paths(given):
+        files = given_files(given, ARRAYS + IMAGES, argument)
+        label = f"{argument} {os.fspath(given[0])!r}" if len(given) == 1 else argument
+        made = _dataset(_files(files, checks, images, label), checks, limit, keep=True)
+        made.skipped = tuple(map(os.fspath, files.skipped))
+        if made.skipped:
+            warnings.warn(f"{argument}: {told_of_skipped(made.skipped)}", stacklevel=2)
+        return made
     if images is not None:
         raise ValueError(f"images is for files of images, {argument} is {type(data).__name__}")
     if isinstance(data, Dataset) and (data.inputs, data.batch_axes) == (checks.inputs, checks.axes):
@@ -274,6 +290,12 @@ def open_data(
         raise TypeError(f"{wanted}, got {type(data).__name__}")
     keep = isinstance(data, (list, tuple, Iterator))
     return _dataset(_Dicts(data, checks), checks, limit, keep=keep)
+
+
+def _are_paths(data: object) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
+    return (
+        isinstance(data, list | tuple) and bool(data) and all(isinstance(one, str | os.PathLike) for one in data)
+    )
 
 
 def _dataset(items: Iterable[_Item], checks: _Checks, limit: int | None, *, keep: bool) -> Dataset:
@@ -354,17 +376,12 @@ class _Checks:
             shape, dtype = layouts[info.name]
             which = f"{label}: input {info.name!r}"
             if dtype != info.dtype:
-                raise ValueError(f"{which} must be {info.dtype}, got {dtype}")
+                raise ValueError(f"{which} must be {info.dtype}, got {dtype}{as_wanted(dtype, info.dtype)}")
             axis = self.axes[info.name]
-            fits = len(shape) == len(info.shape) and all(
-                want in (None, n) or i == axis for i, (n, want) in enumerate(zip(shape, info.shape, strict=True))
-            )
-            if not fits:
-                hint = (
-                    " (it goes to every batch as it is: batch_axes tells otherwise)"
-                    if axis is None and shape
-                    else ""
-                )
+            if not fits(shape, info, axis):
+                hint = with_axes(shape, info, axis)
+                if axis is None and shape and not hint:
+                    hint = " (it goes to every batch as it is: batch_axes tells otherwise)"
                 raise ValueError(f"{which} must fit {info}, got shape {shape}{hint}")
             if 0 in shape:
                 raise ValueError(f"{which} is empty, got shape {shape}")
@@ -426,28 +443,12 @@ class _Dicts:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def _files(data: str | os.PathLike[str], checks: _Checks, images: ImageInput | None) -> Iterator[_Item]:
-    """Return the items of a file or a folder."""
-    path = as_path(data, checks.argument, "a path")
-    label = f"{checks.argument} {str(path)!r}"
-    paths = [path]
-    if kind_of(path, label) == "folder":
-        try:
-            paths = sorted(found for found in path.iterdir() if not found.name.startswith("."))
-        except OSError as error:
-            raise ValueError(f"{label} cannot be read: {error.strerror}") from None
-        if not paths:
-            raise ValueError(f"{label} is a folder without files")
-    for found in paths:
-        which = f"{checks.argument} {str(found)!r}"
-        require_file(found, which)
-        if found.suffix.lower() not in ARRAYS + IMAGES:
-            kinds = ", ".join(kind.removeprefix(".") for kind in ARRAYS + IMAGES)
-            raise ValueError(f"{which} is of no known kind: {kinds} are wanted")
-    if images is not None and not any(_is_image(found) for found in paths):
+def _files(files: GivenFiles, checks: _Checks, images: ImageInput | None, label: str) -> Iterator[_Item]:
+    """Return the items of files."""
+    if images is not None and not any(_is_image(found) for found in files.paths):
         raise ValueError(f"images is for files of images, {label} has none")
-    reader = _ImageReader(checks, images or ImageInput()) if any(map(_is_image, paths)) else None
-    return _file_items(paths, checks, reader)
+    reader = _ImageReader(checks, images or ImageInput()) if any(map(_is_image, files.paths)) else None
+    return _file_items(files.paths, checks, reader)
 
 
 def _is_image(path: Path) -> bool:
@@ -467,8 +468,9 @@ def _file_items(paths: list[Path], checks: _Checks, reader: _ImageReader | None)
             continue
         _require_whole(waiting, checks)
         if path.suffix.lower() == ".npz":
-            layouts = {n: (at.shape, at.dtype) for n, at in _npz_layouts(path, label).items()}
-            yield checks.item(label, layouts, partial(_read_npz, path, label))
+            named = partial(_npz_layouts, path, label, checks.inputs)
+            layouts = {n: (at.shape, at.dtype) for n, at in named().items()}
+            yield checks.item(label, layouts, partial(_read_npz, path, label, named))
             continue
         if len(checks.inputs) != 1:
             wanted = ", ".join(map(str, checks.inputs))
@@ -490,15 +492,17 @@ def _map_npy(path: Path, label: str, name: str) -> dict[str, np.ndarray]:
     return {name: map_array(path, label)}
 
 
-def _npz_layouts(path: Path, label: str) -> dict[str, _npz.Layout]:
+def _npz_layouts(path: Path, label: str, inputs: Sequence[InputInfo]) -> dict[str, _npz.Layout]:
+    """Return what a file holds by input name; where there is one of both, the array's own name tells nothing."""
     with reading(label, "a .npz file"):
-        return _npz.layouts(path)
+        found = _npz.layouts(path)
+    return {inputs[0].name: next(iter(found.values()))} if len(found) == len(inputs) == 1 else found
 
 
-def _read_npz(path: Path, label: str) -> dict[str, Array]:
+def _read_npz(path: Path, label: str, named: Callable[[], dict[str, _npz.Layout]]) -> dict[str, Array]:
     """Return the arrays of a file; what has rows is unpacked when these are wanted."""
     found: dict[str, Array] = {}
-    for name, layout in _npz_layouts(path, label).items():
+    for name, layout in named().items():
         if layout.shape:
             found[name] = _npz.Rows(path, layout, label)
         else:
