@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from exact_sums import exact_session
+from norm_models import Nodes
 from onnx import numpy_helper, parser
 from onnxruntime import quantization
 
@@ -375,6 +376,38 @@ def test_stock_models_beyond_one_message_are_lowered(limited, tmp_path):
     lowered = bno.lower(tmp_path / "stock.onnx", lowering="exact")
     assert sum(node.op_type == "QLinearBatchNormalization" for node in lowered.graph.node) >= 3
     assert bno.compare(stock, lowered, data).outputs[0].snr_db > 30
+
+
+# --- weights that are stored in 8 bits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_weights_that_are_only_stored_in_8_bits(folds, rounded):
+    """A DequantizeLinear of a constant leaves the network one in float."""
+    n, rng = Nodes(), np.random.default_rng(6)
+    x = n.input("x", np.float32, ["n", 3, 6, 6])
+    steps = n.quantization("w", rng.uniform(0.002, 0.004, 4), np.zeros(4, np.int8))
+    codes = n.constant("codes", rng.integers(-127, 128, (4, 3, 3, 3)), np.int8)
+    if rounded:
+        real = n.constant("real", rng.normal(0, 0.2, (4, 3, 3, 3)), np.float32)
+        codes = n.node("QuantizeLinear", [real, *steps], "made", axis=0)
+    weight = n.node("DequantizeLinear", [codes, *steps], "weight", axis=0)
+    last = n.node("Conv", [x, weight], "conv")
+    last = last if folds else n.node("Relu", [last], "relu")
+    vectors = [n.constant(f"v{i}", rng.uniform(0.5, 1.5, 4), np.float32) for i in range(4)]
+    n.output(n.node("BatchNormalization", [last, *vectors], "norm"), np.float32, ["n", 4, 4, 4])
+    model, data = n.model(), [{"x": rng.normal(size=(8, 3, 6, 6)).astype(np.float32)}]
+    found = bno.inspect(model)
+    assert not found.quantized and len(found.foldable) == folds
+    for quant_format in ("QDQ", "QOperator"):
+        made, report = quantize_with_report(model, data, quant_format=quant_format, fast=True)
+        assert (len(report.folded), [o.problem for o in report.outcomes]) == (folds, [""] * (not folds))
+        assert bno.compare(model, made, data).outputs[0].snr_db > 30
+    if not folds:
+        assert any(node.op_type == "Conv" and node.attribute for node in bno.prepare(model).graph.node)
+    with pytest.raises(ValueError, match="got one in float"):
+        bno.lower(model)
 
 
 # --- what the onnx package carries ------------------------------------------------------------------------------

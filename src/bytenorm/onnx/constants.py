@@ -21,14 +21,23 @@ _KNOWN_BY_INFERENCE = 1024  # elements; a longer tensor is no shape, and its num
 
 # What is computed. Nothing that draws random numbers, runs subgraphs, or takes longer than its size tells.
 COMPUTED = frozenset((
-    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Exp",
-    "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual",
-    "Identity", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Pow",
-    "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "Shape", "Sigmoid", "Sign", "Size", "Slice",
-    "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
+    "Cast", "CastLike", "Ceil", "Celu", "Clip", "Concat", "ConstantOfShape", "Cos", "Cosh", "CumSum",
+    "DepthToSpace", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten",
+    "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "Greater", "GreaterOrEqual", "HardSigmoid",
+    "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log",
+    "LogSoftmax", "LpNormalization", "MatMul", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not",
+    "OneHot", "Or", "PRelu", "Pad", "Pow", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Selu", "Shape", "Sigmoid", "Sign", "Sin",
+    "Sinh", "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze",
+    "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
 ))  # fmt: skip
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+# Where the evaluator goes through numbers one by one it takes some 100 times as long; a product of matrices takes
+# as long as its factors are. So each takes more of the room that there is.
+_ONE_BY_ONE, _SLOWER = ("Erf", "Gelu", "GatherND", "ScatterElements", "ScatterND", "OneHot"), 64
+_PRODUCTS, _PER_BYTE = ("MatMul", "Gemm"), 16
 
 
 def is_computed(node: NodeProto) -> bool:
@@ -38,8 +47,10 @@ def is_computed(node: NodeProto) -> bool:
     return node.domain in ("", "ai.onnx") and node.op_type in COMPUTED
 
 
-def outputs_of(node: NodeProto, values: Sequence[Array | None], opset: int, room: int) -> dict[str, Array]:
-    """Return what a node makes of constants, by name of its outputs.
+def outputs_of(
+    node: NodeProto, values: Sequence[Array | None], opset: int, room: int
+) -> tuple[dict[str, Array], int]:
+    """Return what a node makes of constants, by name of its outputs, and how much of the room that takes.
 
     Parameters
     ----------
@@ -56,17 +67,31 @@ def outputs_of(node: NodeProto, values: Sequence[Array | None], opset: int, room
     -------
     dict of array
         Nothing where the node does not fit what it reads, or makes more than there is room for.
+    int
+        In bytes; 0 for a conversion, which makes at most four times what it reads.
     """
     try:
         if node.op_type in CONVERSIONS:
             made = _converted(node, [*values, None, None][:3])
-            return {} if made is None else {node.output[0]: made}
+            return ({} if made is None else {node.output[0]: made}), 0
         return _evaluated(node, values, opset, room)
     except Exception:  # the evaluator has no class of its own for nodes that do not fit
-        return {}
+        return {}, 0
 
 
-def _evaluated(node: NodeProto, values: Sequence[Array | None], opset: int, room: int) -> dict[str, Array]:
+def _price(node: NodeProto, read: list[Array], size: int) -> int:
+    """Return how much room a node takes whose outputs have a size in bytes."""
+    if node.op_type in _ONE_BY_ONE:
+        return _SLOWER * max(size, *(value.nbytes for value in read))
+    if node.op_type in _PRODUCTS:
+        shared = int(read[0].shape[0 if any(a.name == "transA" and a.i for a in node.attribute) else -1])
+        return size + int(read[0].size) * int(read[1].size) // max(shared, 1) // _PER_BYTE
+    return size
+
+
+def _evaluated(
+    node: NodeProto, values: Sequence[Array | None], opset: int, room: int
+) -> tuple[dict[str, Array], int]:
     """Run one node in ONNX's reference evaluator, after its type inference has told the size of what it makes."""
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 (a tenth of a second that most models do without)
 
@@ -85,15 +110,16 @@ def _evaluated(node: NodeProto, values: Sequence[Array | None], opset: int, room
     for value_info in shape_inference.infer_shapes(model, data_prop=True).graph.output:
         tensor = value_info.type.tensor_type
         if not all(d.HasField("dim_value") for d in tensor.shape.dim) or not tensor.HasField("shape"):
-            return {}
+            return {}, 0
         itemsize = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
         size += math.prod(d.dim_value for d in tensor.shape.dim) * itemsize
-    if size > room:
-        return {}
+    price = _price(node, list(read.values()), size)
+    if price > room:
+        return {}, 0
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         made = ReferenceEvaluator(model).run(outputs, read)
-    return {name: np.asarray(value) for name, value in zip(outputs, made, strict=True)}
+    return {name: np.asarray(value) for name, value in zip(outputs, made, strict=True)}, price
 
 
 def _converted(node: NodeProto, values: Sequence[Array | None]) -> Array | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
-from .conversions import make_standard
+from .conversions import float_constants, make_standard
 from .folding import fold
 from .graph import Graph, attribute, is_op
 from .inspection import is_quantized
@@ -87,7 +87,7 @@ def prepare_with_report(
         raise ValueError("model: it is prepared already")
     graph = Graph(made)
     require_float(graph)
-    graph = float_to_axis_1(graph)
+    graph = float_to_axis_1(float_constants(graph))
     norms = find_norms(graph)
     folded = fold(graph, norms)
     cancel_transposes(graph)

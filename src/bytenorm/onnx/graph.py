@@ -8,7 +8,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .constant_inputs import replaceable
-from .constants import CONVERSIONS, LARGEST, are_real, array_of, constant_value, dense, is_computed, outputs_of
+from .constants import LARGEST, are_real, array_of, constant_value, dense, is_computed, outputs_of
 from .weightless import inferred_types
 
 if TYPE_CHECKING:
@@ -202,9 +202,8 @@ class Graph:
         elif node is not None and is_computed(node) and tensor not in self.inputs:
             values = [self._arrays.get(t) for t in node.input]
             if all(v is not None or not t for v, t in zip(values, node.input, strict=True)):
-                made = outputs_of(node, values, opset_of(self.model), self._room)
-                if node.op_type not in CONVERSIONS:  # these make at most four times what they read
-                    self._room -= sum(value.nbytes for value in made.values())
+                made, price = outputs_of(node, values, opset_of(self.model), self._room)
+                self._room -= price
         self._arrays.update((n, value) for n, value in made.items() if value is not None and are_real(value))
         if tensor not in self._arrays:
             self._variable.add(tensor)

@@ -30,7 +30,7 @@ def measure_by_histograms(
     extra_options: Mapping[str, Any],
     *,
     large: bool,
-) -> None:
+) -> dict[str, tuple[float, float]]:
     """Write the ranges of tensors to a file, as ONNX Runtime's quantizer reads them.
 
     Parameters
@@ -47,6 +47,11 @@ def measure_by_histograms(
         Of the calibrator.
     large : bool
         Whether the network is too large for one file.
+
+    Returns
+    -------
+    dict
+        By tensor, its smallest and its largest value; one with an infinite value is not in the file.
     """
     calibrator = calibrate.create_calibrator(
         model,
@@ -67,13 +72,21 @@ def measure_by_histograms(
     calibrator.collector = collector
     tensors = sorted(calibrator.tensors_to_calibrate)
     counts = {tensor: _Counts(calibrator.num_bins, magnitudes=calibrator.symmetric) for tensor in tensors}
-    for see in (_Counts.find_ends, _Counts.count):
+
+    def go_through(see: Callable[[_Counts, Array], None]) -> None:
         samples = reader()
         while feed := samples.get_next():
             for tensor, values in zip(tensors, calibrator.infer_session.run(tensors, feed), strict=True):
                 see(counts[tensor], values)
+
+    go_through(_Counts.find_ends)
+    ranges = {tensor: counted.ends() for tensor, counted in counts.items()}
+    tensors = [tensor for tensor in tensors if np.isfinite(ranges[tensor]).all()]
+    counts = {tensor: counts[tensor] for tensor in tensors}
+    go_through(_Counts.count)
     collector.histogram_dict = {tensor: counted.as_collected() for tensor, counted in counts.items()}
     calibrate.save_tensors_data(calibrator.compute_data(), file)
+    return ranges
 
 
 class _Counts:
@@ -106,6 +119,11 @@ class _Counts:
                 least = np.minimum(least, self._of_magnitudes[0])
                 most = np.maximum(most, self._of_magnitudes[1])
             self._of_magnitudes = least, most
+
+    def ends(self) -> tuple[float, float]:
+        """Return the smallest and the largest value of all samples."""
+        low, high = self._ends or (0.0, 0.0)
+        return float(low), float(high)
 
     def count(self, values: Array) -> None:
         """Count the values of one sample."""

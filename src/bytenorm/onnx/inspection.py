@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from .code_paths import CodePaths
 from .constant_inputs import free_initializers
-from .conversions import unify
+from .conversions import float_constants, unify
 from .folding import layer_to_fold_into
 from .folding_forward import WayForward, way_forward
 from .function import DOMAIN
-from .graph import Graph, label, opset_of, what_feeds
+from .graph import Graph, is_op, label, opset_of, what_feeds
 from .last_axis import float_to_axis_1
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
@@ -106,7 +106,7 @@ class Inspection:
         In the order of the graph.
     opset, ir_version : int
     quantized : bool
-        Whether any tensor of the model is quantized.
+        Whether any tensor of the model is quantized, constants apart.
     note : str
         Which inputs have values of their own, which a caller may replace; they are read as constants.
     """
@@ -190,7 +190,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     note = free_initializers(model)
     graph = unify(Graph(model))
     if not is_quantized(graph):
-        graph = float_to_axis_1(graph)
+        graph = float_to_axis_1(float_constants(graph))
     paths = CodePaths(graph)
     norms = find_norms(graph, source=paths.source)
     if paths.mixes:  # as when it is lowered
@@ -218,8 +218,25 @@ _QUANTIZED = (
 
 
 def is_quantized(graph: Graph) -> bool:
-    """Say whether anything in a graph is quantized."""
-    return any(n.op_type in _QUANTIZED or n.op_type.startswith("QLinear") for n in graph.nodes)
+    """Say whether anything in a graph is quantized but constants, which some models only store in 8 bits."""
+    for node in graph.nodes:
+        if node.op_type not in _QUANTIZED and not node.op_type.startswith("QLinear"):
+            continue
+        if not is_op(node, "QuantizeLinear", "DequantizeLinear") or not _is_stored(graph, node.input[0]):
+            return True
+    return False
+
+
+def _is_stored(graph: Graph, tensor: str) -> bool:
+    """Say whether a tensor is a constant of the model, rounded perhaps."""
+    maker = graph.maker(tensor)
+    if maker is not None and is_op(maker, "QuantizeLinear"):
+        return _is_stored_as_it_is(graph, maker.input[0])
+    return _is_stored_as_it_is(graph, tensor)
+
+
+def _is_stored_as_it_is(graph: Graph, tensor: str) -> bool:
+    return graph.initializer(tensor) is not None or is_op(graph.maker(tensor), "Constant")
 
 
 def _is_lowerable(norm: Norm) -> bool:

@@ -16,6 +16,7 @@ from .accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accur
 from .chosen_nodes import ChosenNodes
 from .comparison import Comparison, uncomparable
 from .comparison import compare as compare_models
+from .conversions import float_constants
 from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
 from .extra_options import ExtraOptions, check_extra_options
@@ -83,7 +84,8 @@ class QuantizationReport:
     stayed : tuple of str
         Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
     weak : tuple of str
-        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output.
+        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output; a
+        mask that hides numbers behind very large ones, and the Softmax that reads it; and around infinite values.
     unlike : str
         How far the data is from what the network's first norm was trained on, with the means and deviations of
         both, if one is more than 20 times as wide as the other; else empty.
@@ -462,7 +464,7 @@ def _plan(
     reduce_range: bool,
 ) -> _Plan:
     """Fold norms of a float graph, and disguise those that get 8 bits; nodes of the names `apart` get none."""
-    graph = float_to_axis_1(graph, apart)
+    graph = float_to_axis_1(float_constants(graph), apart)
     left_out = [node for node in graph.nodes if label(node) in apart]
     norms = find_norms(graph, apart)
     unlike = unlike_statistics(graph, norms, data)

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import helper
 from onnxruntime import quantization as ort_quantization
+from onnxruntime.quantization import calibrate
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .chosen_nodes import ChosenNodes
@@ -33,7 +34,7 @@ from .plain_layers import make_layers_plain
 from .quantizer_names import NODE
 from .ranges import measure
 from .tuning.moments import all_that_are_corrected
-from .weak_spots import squashing_ends
+from .weak_spots import around, masks, squashing_ends, without_range
 
 if TYPE_CHECKING:
     from ..calibration.moments import Moments
@@ -105,7 +106,7 @@ class StaticQuantizer:
         chosen: bool = False,
         progress: Progress | None,
     ) -> None:
-        self._extra, asked = extra or ExtraOptions(), asked or ChosenNodes()
+        self._extra, self._asked = extra or ExtraOptions(), asked or ChosenNodes()
         self._marks, self._data, self._options, self._progress = marks, data, dict(options), progress
         self._overrides: dict[str, list[dict[str, Any]]] = {}
         self._ranges: bytes | None = None
@@ -134,7 +135,7 @@ class StaticQuantizer:
         make_layers_plain(graph, {*excluded, *marks.norms}, split_groups=quant_format == "QDQ")
         needed = needed_activations(graph, marks.norms, quant_format, chosen=chosen)
         ends = [node for node in squashing_ends(graph) if node.name not in excluded]
-        weak = [node for node in ends if not asked.names_it(node)]
+        weak = [node for node in ends if not self._asked.names_it(node)]
         self.weak = tuple(f"{node.op_type} {label(node)}" for node in weak)
         left = [*(node for node in graph.nodes if node.name in excluded), *needed, *weak]
         names = [with_name(graph, node) for node in left]
@@ -317,11 +318,8 @@ class StaticQuantizer:
                 minmax = method == METHODS["minmax"]
                 if not _takes_ranges():
                     options = options if minmax else _by_strides(options)
-                elif self._ranges is None and minmax and not self._extra.want_the_calibrator:
-                    self._measure(before, reader, ranges)
-                elif self._ranges is None and not minmax:
-                    large, of_calibrator = _large(self._graph.model), self._extra.of_calibrator()
-                    measure_by_histograms(before, reader.again, method, ranges, of_calibrator, large=large)
+                elif self._ranges is None and not (minmax and self._extra.want_the_calibrator):
+                    self._leave(self._measure(before, reader, ranges, method), ranges, before)
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
             except Exception as error:
                 if reader.error is not None:
@@ -361,17 +359,43 @@ class StaticQuantizer:
             extra["TensorQuantOverrides"] = overrides
         return {**self._options, "extra_options": extra}
 
-    def _measure(self, model: Path, reader: _Reader, file: Path) -> None:
-        """Find the ranges of tensors, and the moments that are wanted."""
+    def _measure(
+        self, model: Path, reader: _Reader, file: Path, method: ort_quantization.CalibrationMethod
+    ) -> dict[str, tuple[float, float]]:
+        """Find the ranges of tensors, and the moments that are wanted; return the ends of each tensor."""
+        if method != METHODS["minmax"]:
+            large, of_calibrator = _large(self._graph.model), self._extra.of_calibrator()
+            return measure_by_histograms(model, reader.again, method, file, of_calibrator, large=large)
         samples, norms = self._watched, self._marks.norms
         batches = iter(reader.get_next, None)
         if samples is None:
             measure(model, batches, norms, file)
-            return
-        first = [*samples.measured, *samples.aside] if samples.whole else samples.measured
-        watched = _counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
-        watch = all_that_are_corrected(self._graph, norms)
-        self.moments = measure(model, batches, norms, file, watch, watched, whole=samples.whole)
+        else:
+            first = [*samples.measured, *samples.aside] if samples.whole else samples.measured
+            watched = _counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
+            watch = all_that_are_corrected(self._graph, norms)
+            self.moments = measure(model, batches, norms, file, watch, watched, whole=samples.whole)
+        found = calibrate.load_tensors_data(file)
+        ends = {tensor: [float(np.ravel(end)[0]) for end in of.range_value] for tensor, of in found.items()}
+        return {tensor: (low, high) for tensor, (low, high) in ends.items()}
+
+    def _leave(self, ranges: Mapping[str, tuple[float, float]], file: Path, model: Path) -> None:
+        """Leave in float what cannot be in 8 bits by its range.
+
+        What has no range is taken out of a file of ranges, and the file of a model gets the names of what is left.
+        """
+        endless = without_range(ranges)
+        if endless:
+            found = calibrate.load_tensors_data(file)
+            left = {tensor: of for tensor, of in found.items() if tensor not in endless}
+            calibrate.save_tensors_data(calibrate.TensorsData(found.calibration_method, left), file)
+        hiding = [node for node in masks(self._graph, ranges) if not self._asked.names_it(node)]
+        known = self._options["nodes_to_exclude"]
+        nodes = {id(node): node for node in (*around(self._graph, endless), *hiding) if node.name not in known}
+        if nodes:
+            self.weak += tuple(f"{node.op_type} {label(node)}" for node in nodes.values())
+            known += [with_name(self._graph, node) for node in nodes.values()]
+            save_model(self._graph.model, model, force=True)
 
 
 def quantize_alone(
