@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from onnxruntime.quantization import CalibrationDataReader
 from PIL import Image
 
 from bytenorm.onnx.data import Dataset, ImageInput, open_data
@@ -175,6 +176,92 @@ def test_several_passes(kind):
     one, two = iter(data), iter(data)
     for first, second in zip(one, two, strict=True):
         np.testing.assert_array_equal(first["x"], second["x"])
+
+
+class Reader(CalibrationDataReader):
+    """As ONNX Runtime's documentation writes one: it fills one array again and again, and ends with None."""
+
+    def __init__(self, batches):
+        self.batches, self.left, self.taken = batches, iter(batches), 0
+        self.array = np.empty_like(batches[0]["x"])
+
+    def get_next(self):
+        batch = next(self.left, None)
+        if batch is None:
+            return None
+        self.taken += 1
+        self.array[...] = batch["x"]
+        return {"x": self.array}
+
+
+class Rewinding(Reader):
+    def rewind(self):
+        self.left = iter(self.batches)
+
+
+class Plain:
+    """Not derived of anything."""
+
+    def __init__(self, batches):
+        self.left = iter(batches)
+
+    def get_next(self):
+        return next(self.left, {})
+
+
+@pytest.mark.parametrize("room", [0, 100, 1 << 20])
+@pytest.mark.parametrize("kind", [Reader, Rewinding, Plain, iter])
+def test_readers_of_the_quantizer(kind, room, monkeypatch, tmp_path):
+    monkeypatch.setattr("bytenorm.onnx.passes.IN_MEMORY", room)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    source = kind(items())
+    data = open_data(source, OPEN)
+    assert not list(tmp_path.iterdir())  # a file without a name
+    for _ in range(3):
+        assert sizes(data) == [4] * 5
+        np.testing.assert_array_equal(joined(data), rows(20))
+    if kind is Reader:
+        assert source.taken == 5
+    if kind is Rewinding:
+        assert source.taken == 35
+        assert data.first(6).samples == 6
+        first = iter(data)
+        next(first)
+        assert sizes(data) == [4] * 5
+        text = message_of(lambda: list(first))
+        assert text == "calibration_data: the reader was rewound in the middle of a pass"
+    limited = open_data(kind(items()), OPEN, limit=7)
+    assert sizes(limited) == sizes(limited) == [4, 3]
+
+
+def test_readers_with_nothing_or_too_little():
+    with pytest.raises(ValueError, match=r"^calibration_data holds no samples$"):
+        open_data(Plain([]), OPEN)
+    source = Rewinding(items())
+    data = open_data(source, OPEN)
+    source.batches = items(3)
+    assert message_of(lambda: list(data)).startswith("calibration_data has fewer samples in a later pass")
+    source.batches = [{"x": rows(4)}, {"x": np.full((4, 3), np.nan, np.float32)}]
+    assert message_of(lambda: list(data)) == "calibration_data[1]: input 'x' holds nan at [0, 0]"
+
+
+def test_no_room_for_what_comes_once(monkeypatch, tmp_path):
+    monkeypatch.setattr("bytenorm.onnx.passes.IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    text = message_of(lambda: open_data(iter(items()), OPEN))
+    assert text.startswith("calibration_data comes once: what is more than the 0 MiB that are kept")
+
+
+def test_inputs_of_several_types_in_a_file(monkeypatch):
+    monkeypatch.setattr("bytenorm.onnx.passes.IN_MEMORY", 0)
+    rng = np.random.default_rng(4)
+    wants = model(x=("n", 2), b=[INT64, ["n"]], c=[TensorProto.FLOAT16, []])
+    batch = {"x": rng.normal(size=(3, 2)).astype(np.float32), "b": np.arange(3), "c": np.float16(2.5)}
+    for _ in range(2):
+        (got,) = open_data(iter([batch]), wants)
+        for name, array in got.items():
+            np.testing.assert_array_equal(array, batch[name])
+            assert array.dtype == np.asarray(batch[name]).dtype
 
 
 def test_what_can_be_gone_through_again_is_not_kept():

@@ -380,6 +380,12 @@ def test_activations_that_nothing_limits_stay():
     assert snr(model, made, batches(count=8)) > 25
 
 
+def test_a_reader_of_the_quantizer_is_data():
+    """Read once, though samples are needed for ranges, for judging and for the comparison."""
+    data = batches(count=8)
+    assert bno.quantize(network(), Reader(data)) == bno.quantize(network(), data)
+
+
 # --- which nodes -------------------------------------------------------------------------------------------------
 
 

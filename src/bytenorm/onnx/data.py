@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
@@ -17,6 +17,7 @@ from .. import _checks, _npz
 from .._given_files import GivenFiles, given_files, told_of_skipped
 from .._npy import map_array, reading, size_of
 from ..calibration.judging import evenly
+from . import passes
 from .batch_axes import BatchAxes, batch_axes_of, part_of, samples_in, size_of_batches
 from .mending import as_wanted, fits, with_axes
 from .model import InputInfo, input_infos, load_model
@@ -213,9 +214,12 @@ def open_data(
 
     Parameters
     ----------
-    data : iterable of dict, path, list of paths, or Dataset
-        Dicts of arrays by input name. One that can be gone through only once (a generator) is kept in memory,
-        as far as `limit` wants it. Or a file: `.npz` with arrays by input name, `.npy` or an `.npz` with one array
+    data : iterable of dict, CalibrationDataReader, path, list of paths, or Dataset
+        Dicts of arrays by input name. One that can be gone through only once (a generator) is copied as far as
+        `limit` wants it: 256 MiB stay in memory, the rest goes to a temporary file. Or a reader as ONNX Runtime's
+        quantizer takes it, with `get_next`: with a method `rewind`, too, each pass begins with that and nothing is
+        kept; without, it is read once, from where it is, and copied.
+        Or a file: `.npz` with arrays by input name, `.npy` or an `.npz` with one array
         for a model with one input, an image (bmp, jpeg, jpg, png, tif, tiff, webp) for a model with one input of
         images, NCHW or NHWC with 1 or 3 channels, float32 or uint8. Or a folder of such files and folders, which
         take turns: sorted by name, hidden ones left out. Or a pattern, such as ``photos/*/*.png``. Files of no
@@ -282,14 +286,17 @@ def open_data(
         raise ValueError(f"images is for files of images, {argument} is {type(data).__name__}")
     if isinstance(data, Dataset) and (data.inputs, data.batch_axes) == (checks.inputs, checks.axes):
         return data._limited(limit)
+    if passes.is_reader(data):
+        data = passes.batches_of(data, argument)
     wanted = f"{argument} must be dicts of arrays by input name or a path"
     if isinstance(data, (Mapping, np.ndarray)):
         hint = "[data]" if isinstance(data, Mapping) else "[{" + repr(checks.inputs[0].name) + ": data}]"
         raise TypeError(f"{wanted}, got one {type(data).__name__}: put it into a list, {hint}")
     if isinstance(data, (bytes, bytearray, memoryview)) or not isinstance(data, Iterable):
         raise TypeError(f"{wanted}, got {type(data).__name__}")
-    keep = isinstance(data, (list, tuple, Iterator))
-    return _dataset(_Dicts(data, checks), checks, limit, keep=keep)
+    if isinstance(data, Iterator):
+        return _dataset(_Dicts(data, checks), checks, limit, keep=True, once=passes.Kept())
+    return _dataset(_Dicts(data, checks), checks, limit, keep=isinstance(data, (list, tuple)))
 
 
 def _are_paths(data: object) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
@@ -298,12 +305,16 @@ def _are_paths(data: object) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
     )
 
 
-def _dataset(items: Iterable[_Item], checks: _Checks, limit: int | None, *, keep: bool) -> Dataset:
-    """Go through the items once for their numbers of rows; `keep` what is there once only."""
+def _dataset(
+    items: Iterable[_Item], checks: _Checks, limit: int | None, *, keep: bool, once: passes.Kept | None = None
+) -> Dataset:
+    """Go through the items once for their numbers of rows; `keep` them, and what comes `once` only as a copy."""
     plan, kept = [], []
     for item, used in _up_to(checks.limit(limit), items, lambda item: item.rows):
         plan.append((item.rows, used, item.at_once))
-        if keep:
+        if once is not None:
+            kept.append(replace(item, load=once.keep(item.load(), checks.argument)))
+        elif keep:
             kept.append(item)
     return Dataset(kept if keep else items, plan, checks)
 

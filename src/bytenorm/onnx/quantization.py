@@ -145,9 +145,10 @@ def quantize(
     ----------
     model : onnx.ModelProto or path
         In float. Not changed.
-    calibration_data : iterable of dict, or path
+    calibration_data : iterable of dict, CalibrationDataReader, or path
         Inputs by name, or a `.npz` or `.npy` file, an image, or a folder of these; see :func:`compare`, which
-        takes the same.
+        takes the same. A `CalibrationDataReader` of ONNX Runtime begins anew by its `rewind`, if it has one; else
+        it is read once and copied: 256 MiB stay in memory, the rest goes to a temporary file.
     lowering : {"portable", "exact", "fused", "qdq"}
         See :func:`lower`.
     quant_format : {"QDQ", "QOperator"}
