@@ -17,6 +17,7 @@
 #include "../native/passes/average_pool.hpp"
 #include "../native/passes/concat.hpp"
 #include "../native/passes/segment.hpp"
+#include "../native/passes/single.hpp"
 #include "../native/statistics/statistics.hpp"
 
 using namespace bytenorm;

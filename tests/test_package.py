@@ -249,13 +249,19 @@ def test_show_config():
     assert config["compiler"]
 
 
+LAYOUTS = {
+    *("planes", "rows", "joined", "strided"), *("sum", "exactsum", "average"), *("quantize", "dequantize"),
+    *("planesums", "rowsums"),
+}  # fmt: skip
+
+
 def test_each_kernel_is_named_once():
     kernels = bn.show_config()["kernels"]
     assert len(set(kernels)) == len(kernels) > 0
     for kernel in kernels:
         layout, arithmetic, isa = kernel.split(" ")
-        assert layout in {"planes", "rows", "joined", "strided", "sum", "exactsum", "average"}
-        assert arithmetic in {"table", "fp32", "fp64", "integer"}
+        assert layout in LAYOUTS
+        assert arithmetic in {"table", "fp32", "fp64", "integer32", "bytes"}
         assert isa in ISAS
 
 

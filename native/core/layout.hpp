@@ -32,6 +32,12 @@ struct Layout {
     }
 };
 
+// Whether a row of so many lanes leaves at most 15 % of its vectors empty. Else pixels that touch are better
+// walked side by side, as one row.
+constexpr bool fills_vectors(int64_t lanes, int64_t width) {
+    return 20 * lanes >= 17 * ((lanes + width - 1) / width * width);
+}
+
 // Drops axes of length 1, walks axes reversed in both arrays forwards, orders them by y's strides, and, if
 // `join`, joins neighbours that one loop covers.
 Layout analyse(const uint8_t* x, const int64_t* x_strides, uint8_t* y, const int64_t* y_strides,

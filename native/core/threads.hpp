@@ -20,6 +20,12 @@ inline int64_t part_of(int64_t units, int64_t part, int64_t parts) {
     return static_cast<int64_t>(static_cast<__int128>(units) * part / parts);
 }
 
+// Few long runs of bytes are cut into pieces, so that every thread gets as much: into how many each.
+constexpr int64_t long_run = 65536;
+inline int64_t pieces_of(int64_t runs, int64_t bytes, int most_threads) {
+    return most_threads > 1 && runs < 4 * most_threads && bytes >= long_run ? bytes / 16384 : 1;
+}
+
 // Runs body(begin, end) over [0, units), split evenly over as many threads as `bytes` of work deserve.
 // A call that finds the pool busy, or whose threads cannot be started, runs alone. The first exception of a body
 // comes out when all threads have left it.

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "integer32_fit.hpp"
-#include "kernels/dispatch.hpp"
 
 namespace bytenorm {
 
@@ -49,6 +48,26 @@ bool Folded::finite() const {
     return check == 0.0f;
 }
 
+void Folded::prepare(Arithmetic arithmetic) {
+    if (arithmetic == Arithmetic::table) prepare_table();
+    if (arithmetic == Arithmetic::integer32) prepare_integer32();
+}
+
+void Folded::prepare_rows(Arithmetic arithmetic) {
+    prepare(arithmetic);
+    auto& rows = rows_[static_cast<int>(arithmetic)];
+    if (!rows) rows = std::make_unique<PackedRows>(pack(channels_, arithmetic));
+}
+
+ChannelParams Folded::from(int64_t channel) const {
+    ChannelParams p{};
+    p.real = {slope_.get() + channel, intercept_.get() + channel, zero_point_.get() + channel};
+    if (table_) p.table = table(channel);
+    if (integer32_proved_)
+        p.integer = {multiplier_.get() + channel, addend_.get() + channel, shift_.get() + channel};
+    return p;
+}
+
 void Folded::prepare_table() {
     if (table_) return;
     auto table = aligned_array<uint8_t>(256 * channels_);
@@ -58,63 +77,59 @@ void Folded::prepare_table() {
     p.x = bytes, p.y = table.get();
     p.count = channels_, p.length = 256;
     p.x_stride = 0, p.y_stride = 256, p.channel_step = 1, p.images = 1;
-    p.real = real(), p.conversion = conversion_;
-    kernels().planes_fp32(p);
+    p.params.real = real(), p.conversion = conversion_;
+    kernel<Planes>(Arithmetic::fp32)(p);
     table_ = std::move(table);
 }
 
-void Folded::prepare_integer() {
-    if (proved_) return;
+void Folded::prepare_integer32() {
+    if (integer32_proved_) return;
     auto multiplier = aligned_array<int32_t>(channels_), addend = aligned_array<int32_t>(channels_),
          shift = aligned_array<int32_t>(channels_);
     auto proved = aligned_array<bool>(channels_);
+    bool all = true;
     uint8_t bytes[256], wanted[256];
     for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i ^ (conversion_.input_signed ? 128 : 0));
     for (int64_t c = 0; c < channels_; ++c) {
         Planes p{};
         p.x = bytes, p.y = wanted;
         p.count = 1, p.length = 256, p.images = 1;
-        p.real = {slope_.get() + c, intercept_.get() + c, zero_point_.get() + c};
+        p.params.real = {slope_.get() + c, intercept_.get() + c, zero_point_.get() + c};
         p.conversion = conversion_;
-        kernels().planes_fp32(p);
+        kernel<Planes>(Arithmetic::fp32)(p);
         const IntegerFit fit = fit_integer(slope_[c], intercept_[c], zero_point_[c], conversion_, wanted);
         multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift;
-        proved[c] = fit.proved;
+        proved[c] = fit.proved, all = all && fit.proved;
     }
     multiplier_ = std::move(multiplier), addend_ = std::move(addend), shift_ = std::move(shift);
-    proved_ = std::move(proved);
+    integer32_proved_ = std::move(proved), all_integer32_ = all;
 }
 
-void Folded::prepare_rows(bool integer) {
-    if (integer) prepare_integer();
-    if (!rows_[integer]) rows_[integer] = std::make_unique<PackedRows>(pack(channels_, integer));
-}
-
-PackedRows Folded::pack(int64_t lanes, bool integer) const {
+// A block is computed by the first arithmetic that all of its channels are proved for.
+PackedRows Folded::pack(int64_t lanes, Arithmetic wanted) const {
     PackedRows packed{};
     packed.kernels = &kernels();
-    const int width = packed.kernels->rows_integer_width;
-    if (integer) {
-        if (width == 64)
-            packed.wide = pack_integer<64>(lanes, channels_, this->integer());
+    const int width = packed.kernels->get<Rows>(wanted).width();
+    const auto all_proved = [&](Arithmetic arithmetic, int64_t start, int64_t end) {
+        if (proves_all(arithmetic)) return true;
+        for (int64_t lane = start; lane < end; ++lane)
+            if (!proves(arithmetic, lane % channels_)) return false;
+        return true;
+    };
+    for (int64_t start = 0; start < lanes; start += width) {
+        const int64_t end = std::min(start + width, lanes);
+        Arithmetic arithmetic = wanted;
+        while (!all_proved(arithmetic, start, end)) arithmetic = behind(arithmetic);
+        if (!packed.runs.empty() && packed.runs.back().arithmetic == arithmetic)
+            packed.runs.back().lanes += end - start;
         else
-            packed.narrow = pack_integer<32>(lanes, channels_, this->integer());
-        // A block walks in integers only if each of its channels is proved.
-        for (int64_t start = 0; start < lanes; start += width) {
-            const int64_t end = std::min(start + width, lanes);
-            bool all = true;
-            for (int64_t lane = start; lane < end; ++lane) all = all && proved(lane % channels_);
-            if (!packed.runs.empty() && packed.runs.back().integer == all)
-                packed.runs.back().lanes += end - start;
-            else
-                packed.runs.push_back({start, end - start, all});
-        }
-    } else {
-        packed.runs.push_back({0, lanes, false});
+            packed.runs.push_back({start, end - start, arithmetic});
     }
+    const ChannelParams params = from(0);
     for (const RowRun& run : packed.runs) {
-        if (run.integer || packed.real) continue;
-        packed.real = pack_real<32>(lanes, channels_, real());
+        auto& blocks = packed.blocks[static_cast<int>(run.arithmetic)];
+        const int of = packed.kernels->get<Rows>(run.arithmetic).width();
+        if (!blocks) blocks = pack_blocks(run.arithmetic, of, lanes, channels_, params);
     }
     return packed;
 }

@@ -2,29 +2,12 @@
 // intercept, and from these, when a kernel wants them, tables, proved integers, and blocks of lanes.
 #pragma once
 
-#include <cstdint>
 #include <memory>
-#include <new>
-#include <vector>
 
-#include "kernels/structs.hpp"
+#include "core/memory.hpp"
+#include "packed.hpp"
 
 namespace bytenorm {
-
-template <class T>
-struct FreeAligned {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-template <class T>
-using AlignedArray = std::unique_ptr<T[], FreeAligned<T>>;
-
-template <class T>
-AlignedArray<T> aligned_array(int64_t n) {  // zeroed, on a cache line; throws std::bad_alloc
-    const size_t bytes = (static_cast<size_t>(n) * sizeof(T) + 64) / 64 * 64;
-    void* p = ::operator new(bytes, std::align_val_t{64});  // std::aligned_alloc is not everywhere
-    __builtin_memset(p, 0, bytes);
-    return AlignedArray<T>(static_cast<T*>(p));
-}
 
 // How the input's bytes stand for numbers; `scales` and `zero_points` are null unless per channel.
 struct InputQuantization {
@@ -45,49 +28,6 @@ struct NormParameters {
     double output_scale;
 };
 
-// Lane i belongs to channel i % channels.
-template <int W>
-AlignedArray<ParamBlock<W>> pack_real(int64_t lanes, int64_t channels, const FloatParams& p) {
-    auto blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
-    for (int64_t lane = 0, c = 0; lane < lanes; ++lane, c = c + 1 == channels ? 0 : c + 1) {
-        ParamBlock<W>& block = blocks[static_cast<size_t>(lane / W)];
-        const int slot = real_slot<W>(static_cast<int>(lane % W));
-        __builtin_memcpy(&block.first[slot], p.slope + c, 4);
-        __builtin_memcpy(&block.second[slot], p.intercept + c, 4);
-        __builtin_memcpy(&block.third[slot], p.zero_point + c, 4);
-    }
-    return blocks;
-}
-template <int W>
-AlignedArray<ParamBlock<W>> pack_integer(int64_t lanes, int64_t channels, const IntegerParams& p) {
-    auto blocks = aligned_array<ParamBlock<W>>((lanes + W - 1) / W);
-    for (int64_t lane = 0, c = 0; lane < lanes; ++lane, c = c + 1 == channels ? 0 : c + 1) {
-        ParamBlock<W>& block = blocks[static_cast<size_t>(lane / W)];
-        const int in_block = static_cast<int>(lane % W), slot = integer_slot<W>(in_block);
-        block.first[slot] = integer_factor(in_block, p.multiplier[c]);
-        block.second[slot] = p.addend[c];
-        block.third[slot] = integer_count(in_block, p.shift[c]);
-    }
-    return blocks;
-}
-
-// The channels from `first_lane` on, `lanes` of them, that one arithmetic walks.
-struct RowRun {
-    int64_t first_lane, lanes;
-    bool integer;
-};
-
-struct KernelTable;
-
-// Parameters of neighbouring lanes, packed as a row kernel reads them.
-struct PackedRows {
-    const KernelTable* kernels;           // for these they are packed: another set has other widths
-    AlignedArray<ParamBlock<64>> wide;    // integer, kernels of 64 bytes
-    AlignedArray<ParamBlock<32>> narrow;  // integer, kernels of 32 bytes
-    AlignedArray<ParamBlock<32>> real;    // fp32, where a run needs it
-    std::vector<RowRun> runs;
-};
-
 class Folded {
   public:
     Folded(const NormParameters& norm, const InputQuantization& input, const Conversion& conversion);
@@ -100,33 +40,49 @@ class Folded {
     bool finite() const;  // every slope and intercept is
     FloatParams real() const { return {slope_.get(), intercept_.get(), zero_point_.get()}; }
 
-    // Each builds what it names on its first call, which must not run beside another call; const access is
-    // free for all threads afterwards.
-    void prepare_table();
-    void prepare_integer();
-    void prepare_rows(bool integer);
+    // Each builds what it names on its first call. No two of them at once; beside passes they may run, for what
+    // they write no pass reads that was planned before.
+    void prepare(Arithmetic arithmetic);       // the parameters of channels
+    void prepare_rows(Arithmetic arithmetic);  // and those of rows
 
-    bool has_table() const { return table_ != nullptr; }
-    bool has_integer() const { return proved_ != nullptr; }
-    bool has_rows(bool integer) const { return rows_[integer] != nullptr; }
-    const uint8_t* table() const { return table_.get(); }
-    IntegerParams integer() const { return {multiplier_.get(), addend_.get(), shift_.get()}; }
-    bool proved(int64_t channel) const { return proved_[static_cast<size_t>(channel)]; }
-    const PackedRows& rows(bool integer) const { return *rows_[integer]; }
+    ChannelParams from(int64_t channel) const;  // of this channel and those after it
+    const uint8_t* table(int64_t channel) const { return table_.get() + 256 * channel; }
+    const PackedRows& rows(Arithmetic arithmetic) const { return *rows_[static_cast<int>(arithmetic)]; }
+
+    // What computes a channel where `wanted` was prepared: that, or what is behind it if it is not proved.
+    Arithmetic arithmetic_of(int64_t channel, Arithmetic wanted) const {
+        while (!proves(wanted, channel)) wanted = behind(wanted);
+        return wanted;
+    }
+    // How many channels from this one on, `most` at most, it computes as well.
+    int64_t alike(int64_t channel, int64_t most, Arithmetic wanted) const {
+        if (proves_all(wanted)) return most;
+        const Arithmetic arithmetic = arithmetic_of(channel, wanted);
+        int64_t n = 1;
+        while (n < most && arithmetic_of(channel + n, wanted) == arithmetic) ++n;
+        return n;
+    }
 
     // Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side.
-    PackedRows pack(int64_t lanes, bool integer) const;
+    PackedRows pack(int64_t lanes, Arithmetic wanted) const;
 
   private:
     void allocate();
+    void prepare_table();
+    void prepare_integer32();
+    bool proves_all(Arithmetic arithmetic) const { return arithmetic != Arithmetic::integer32 || all_integer32_; }
+    bool proves(Arithmetic arithmetic, int64_t channel) const {
+        return proves_all(arithmetic) || integer32_proved_[static_cast<size_t>(channel)];
+    }
 
     int64_t channels_;
     Conversion conversion_;
     AlignedArray<float> slope_, intercept_, zero_point_;
     AlignedArray<uint8_t> table_;
     AlignedArray<int32_t> multiplier_, addend_, shift_;
-    AlignedArray<bool> proved_;
-    std::unique_ptr<PackedRows> rows_[2];
+    AlignedArray<bool> integer32_proved_;
+    bool all_integer32_ = false;
+    std::unique_ptr<PackedRows> rows_[arithmetics];
 };
 
 }  // namespace bytenorm

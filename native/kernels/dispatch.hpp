@@ -1,47 +1,63 @@
 // Which kernels this process runs: chosen once, when the module is imported or the operators are registered.
 #pragma once
 
-#include <vector>
-
+#include "arithmetic.hpp"
+#include "core/isa.hpp"
 #include "quantize/quantize.hpp"
 #include "statistics/statistics.hpp"
 #include "structs.hpp"
 
 namespace bytenorm {
 
-enum class Isa { scalar, avx2, avx512, avx512vbmi };
+// A kernel of one layout; none is false.
+template <class Run>
+struct Kernel {
+    void (*function)(const Run&) = nullptr;
+    Isa isa = Isa::scalar;  // the one it is compiled for
 
-const char* isa_name(Isa isa);
-std::vector<Isa> available_isas();  // what this CPU and this build can run, slowest first
-
-// The best kernel of each kind for one instruction set; null where the set has none.
-struct KernelTable {
-    Isa isa;
-    void (*planes_table)(const Planes&);
-    void (*planes_fp32)(const Planes&);  // never null
-    void (*planes_integer)(const Planes&);
-    void (*rows_fp32)(const Rows&);  // null: use strided_table
-    void (*rows_integer)(const Rows&);
-    int rows_integer_width;
-    void (*joined_fp32)(const Joined&);  // null where rows_fp32 is
-    void (*joined_integer)(const Joined&);
-    int joined_integer_parts;                 // arrays from which a vector may be put together; fp32: from one
-    void (*sum_table)(const Sum&);            // never null
-    void (*sum_integer)(const Sum&);          // null: use sum_table
-    void (*exact_sum_fp64)(const ExactSum&);  // never null
-    void (*exact_sum_fp32)(const ExactSum&);  // null: use exact_sum_fp64
-    void (*strided_table)(const Strided&);    // never null
-    void (*average)(const Average&);          // never null
-    bool (*quantize)(const QuantizeRun&);
-    void (*dequantize)(const DequantizeRun&);
-    void (*plane_sums)(const PlaneSums&);
-    void (*row_sums)(const RowSums&);
-    int row_sums_width;
+    explicit operator bool() const { return function; }
+    void operator()(const Run& run) const { function(run); }
+    int width() const { return traits(isa).width; }
 };
 
-constexpr int rows_fp32_width = 32;  // there is one fp32 row kernel, see docs/kernels.md
+template <class Run>
+struct KernelsOf {
+    Kernel<Run> kernels[arithmetics];
+};
+
+// The best kernels for one instruction set. Each has these: Strided in tables, Planes in fp32, Sum in tables,
+// ExactSum in fp64, Average, Quantize, Dequantize, PlaneSums, RowSums.
+class KernelTable : KernelsOf<Planes>,
+                    KernelsOf<Rows>,
+                    KernelsOf<Joined>,
+                    KernelsOf<Strided>,
+                    KernelsOf<Sum>,
+                    KernelsOf<ExactSum>,
+                    KernelsOf<Average>,
+                    KernelsOf<Quantize>,
+                    KernelsOf<Dequantize>,
+                    KernelsOf<PlaneSums>,
+                    KernelsOf<RowSums> {
+  public:
+    explicit KernelTable(Isa isa);
+
+    Isa isa() const { return isa_; }
+
+    template <class Run>
+    const Kernel<Run>& get(Arithmetic arithmetic) const {
+        return KernelsOf<Run>::kernels[static_cast<int>(arithmetic)];
+    }
+
+  private:
+    Isa isa_;
+};
 
 const KernelTable& kernels();  // stays what it is when another is selected
+
+template <class Run>
+const Kernel<Run>& kernel(Arithmetic arithmetic) {
+    return kernels().get<Run>(arithmetic);
+}
 
 // Selects the table of an instruction set by name; throws std::invalid_argument unless it is available.
 void select_kernels(const char* name);

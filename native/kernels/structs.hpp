@@ -35,6 +35,13 @@ struct IntegerParams {
     const int32_t* shift;
 };
 
+// The parameters of channels, from some channel on; null what is not prepared.
+struct ChannelParams {
+    const uint8_t* table;  // 256 bytes a channel
+    FloatParams real;
+    IntegerParams integer;
+};
+
 // Channels first: `count` planes of `length` contiguous bytes, each of one channel, in each of `images` images.
 struct Planes {
     const uint8_t* x;
@@ -43,15 +50,13 @@ struct Planes {
     int64_t x_stride, y_stride;        // bytes from one plane to the next
     int64_t channel_step;              // 1: the next plane is of the next channel, 0: of the same
     int64_t images, x_image, y_image;  // how many planes share a channel's parameters, bytes between these
-    const uint8_t* table;              // 256 bytes a channel; from the first plane's channel, like the two below
-    FloatParams real;
-    IntegerParams integer;
+    ChannelParams params;              // from the first plane's channel
     Conversion conversion;
     bool stream;  // store past the cache: for outputs larger than any cache
 };
 
 // Channels last: `pixels` rows of `lanes` contiguous bytes. Lane i has the parameters of entry i of `blocks`,
-// an array of ParamBlock<W>, W being the kernel's width.
+// blocks as the kernel's arithmetic has them, each of the kernel's width.
 struct Rows {
     const uint8_t* x;
     uint8_t* y;
@@ -70,16 +75,16 @@ struct JoinedPart {
     int64_t x_stride;
 };
 struct Joined {
-    const JoinedPart* parts;  // a vector of lanes may lie in no more parts than the kernel's `most_parts`
+    const JoinedPart* parts;  // a vector of lanes may lie in no more parts than `most_parts` of the kernel's set
     uint8_t* y;
     int64_t pixels, lanes, y_stride;
     const void* blocks;  // as for Rows, from the first lane
     Conversion conversion;
 };
 
-// code = whole + (((fraction + low . [u, v]) >> 15) + high . [u, v]) >> high_shift, saturated, where u and v are
-// the codes counted from the smallest. With `ties`, one less where nothing is shifted out and the result of the
-// shift is odd or, `odd` being 1, even. sum_fit.hpp finds these.
+// code = whole + ((((fraction + low . [u, v]) >> 15) + high . [u, v]) >> high_shift), saturated, where u and v are
+// the codes counted from the smallest. With `ties`, one less where neither shift drops a bit that is set and the
+// result of the second is odd or, `odd` being 1, even. sum_fit.hpp finds these.
 struct SumInteger {
     int16_t high_a, high_b, low_a, low_b, whole;
     int32_t fraction;
@@ -140,26 +145,24 @@ struct alignas(64) ParamBlock {
     int32_t first[W], second[W], third[W];
 };
 
-// Where a lane's parameters lie in a block. Each file of a set has these functions to itself: of ones that files
-// share the linker keeps one, which may be that of another set.
+// Where the parameters of a lane lie in a block of `width`. Each file of a set has these functions to itself: of
+// ones that files share the linker keeps one, which may be that of another set.
 namespace {
 
-// fp32: the bytes of a 128-bit lane go four by four.
-template <int W>
-constexpr int real_slot(int lane) {
-    return lane % 16 / 4 * (W / 4) + lane / 16 * 4 + lane % 4;
+// fp32, and the sums of statistics: the bytes of a 128-bit lane go four by four.
+constexpr int real_slot(int width, int lane) {
+    return lane % 16 / 4 * (width / 4) + lane / 16 * 4 + lane % 4;
 }
 
 // Integers: the bytes of a 128-bit lane go even, odd, even, odd: the even and the odd ones of its first half,
 // then of its second. A pair of bytes shares a dword: the odd one lies in its upper half.
-template <int W>
-constexpr int integer_slot(int lane) {
-    return (lane % 16 / 8 * 2 + lane % 2) * (W / 4) + lane / 16 * 4 + lane % 8 / 2;
+constexpr int integer_slot(int width, int lane) {
+    return (lane % 16 / 8 * 2 + lane % 2) * (width / 4) + lane / 16 * 4 + lane % 8 / 2;
 }
-inline int32_t integer_factor(int lane, int32_t multiplier) {  // in the half of the dword that holds the byte
+constexpr int32_t integer_factor(int lane, int32_t multiplier) {  // in the half of the dword that holds the byte
     return lane % 2 ? static_cast<int32_t>(static_cast<uint32_t>(multiplier) << 16) : multiplier & 0xffff;
 }
-inline int32_t integer_count(int lane, int32_t shift) {  // right for even, left for odd bytes
+constexpr int32_t integer_count(int lane, int32_t shift) {  // right for even, left for odd bytes
     return lane % 2 ? 16 - shift : shift;
 }
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "kernels/dispatch.hpp"
 #include "segment.hpp"
+#include "single.hpp"
 
 namespace bytenorm {
 namespace {
@@ -13,10 +13,8 @@ constexpr int64_t tile_bytes = 8192;  // of the sum, beside as much of a, b and 
 void call(Sum& run, const SumFold& sum, bool is_signed) {
     run.table = sum.table(), run.integer = sum.integer(), run.is_signed = is_signed;
     const bool touch = run.n == 1 || (run.a_step == 1 && run.b_step == 1 && run.y_step == 1);
-    if (touch && sum.proved() && kernels().sum_integer)
-        kernels().sum_integer(run);
-    else
-        kernels().sum_table(run);
+    const Kernel<Sum>& integer = kernel<Sum>(Arithmetic::integer32);
+    (touch && sum.proved() && integer ? integer : kernel<Sum>(Arithmetic::table))(run);
 }
 
 // Codes that are not kept take the place of their norm, which is then computed there.
@@ -78,33 +76,18 @@ class AddPass {
     void run() {
         if (layout_.size == 0) return;
         if (alike(arrays_)) {
-            switch (plan_.kernel) {
-                case Plan::planes_table:
-                case Plan::planes_fp32:
-                case Plan::planes_integer:
-                    if (layout_.inner.n < 65536 || layout_.outer_size() >= 4 * threads_.most())
-                        return run_planes();
-                    break;
-                case Plan::rows_fp32:
-                case Plan::rows_integer:
-                    if (fills_vectors()) return run_rows();
-                    break;
-                case Plan::strided_table:
-                    break;
-            }
+            const Loop& inner = layout_.inner;
+            if (plan_.loops == Layout::planes && pieces_of(layout_.outer_size(), inner.n, threads_.most()) == 1)
+                return run_planes();
+            if (plan_.loops == Layout::rows && fills_vectors(inner.n, row_width())) return run_rows();
         }
         add_all();
         apply(plan_, folded_, layout_, threads_);
     }
 
   private:
-    // `apply` puts pixels of few or odd channels side by side.
-    bool fills_vectors() const {
-        const bool integer = plan_.kernel == Plan::rows_integer;
-        const KernelTable& packed_for = *folded_.rows(integer).kernels;
-        const int64_t width = integer ? packed_for.rows_integer_width : rows_fp32_width, lanes = layout_.inner.n;
-        return 20 * lanes >= 17 * ((lanes + width - 1) / width * width);
-    }
+    // Where a row does not fill vectors of this width, `apply` puts pixels side by side.
+    int row_width() const { return folded_.rows(plan_.arithmetic).kernels->get<Rows>(plan_.arithmetic).width(); }
 
     // `n` codes from the one at `s` in the sum on.
     void add(const uint8_t* s, int64_t n) const {
@@ -117,7 +100,7 @@ class AddPass {
     }
 
     void run_rows() {
-        const RowWalk walk{folded_, folded_.rows(plan_.kernel == Plan::rows_integer), tile_bytes, false};
+        const RowWalk walk{folded_, folded_.rows(plan_.arithmetic), tile_bytes, false};
         const int64_t lanes = layout_.inner.n, stride = layout_.outer[layout_.outers - 1].x_stride;
         const int64_t tile = std::max<int64_t>(1, tile_bytes / lanes);
         auto body = [&](int64_t begin, int64_t end) {
@@ -218,10 +201,8 @@ class ExactPass {
             for (int64_t i = 0; i < runs; ++i, s.a += run.a_stride, s.b += run.b_stride, s.y += sum_stride)
                 call(s, *sum_, run.conversion.input_signed);
         }
-        if (touch && kernels().exact_sum_fp32)
-            kernels().exact_sum_fp32(run);
-        else
-            kernels().exact_sum_fp64(run);
+        const Kernel<ExactSum>& fp32 = kernel<ExactSum>(Arithmetic::fp32);
+        (touch && fp32 ? fp32 : kernel<ExactSum>(Arithmetic::fp64))(run);
     }
 
     void run_alike() {

@@ -2,9 +2,10 @@
 // these.
 #pragma once
 
+#include "core/threads.hpp"
 #include "fold/exact_fold.hpp"
 #include "fold/sum_fit.hpp"
-#include "single.hpp"
+#include "plan.hpp"
 
 namespace bytenorm {
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "joined_rows.hpp"
-#include "kernels/dispatch.hpp"
 #include "kernels/scalar/average.hpp"
 
 namespace bytenorm {
@@ -18,9 +17,9 @@ void average_lines(const uint8_t* __restrict top, const uint8_t* __restrict bott
         y[i] = average(top[2 * i], top[2 * i + 1], bottom[2 * i], bottom[2 * i + 1], flip);
 }
 
-class PooledPass {
+class AveragePass {
   public:
-    PooledPass(const Plan& plan, const Folded& folded, const PooledArrays& arrays, const Threads& threads)
+    AveragePass(const Plan& plan, const Folded& folded, const PooledArrays& arrays, const Threads& threads)
         : plan_(plan),
           folded_(folded),
           a_(arrays),
@@ -49,22 +48,22 @@ class PooledPass {
             if (joined)
                 parts[i] = {first_of(i), piece.channels, x, piece.channels};
             else
-                kernels().strided_table({x, y + first_of(i), pixels, piece.channels, channels_, 0, piece.channels,
-                                         1, 1, 1, folded_.table() + 256 * first_of(i)});
+                strided_segment(folded_, x, y + first_of(i), pixels, Loop{pixels, piece.channels, channels_, 0},
+                                Loop{piece.channels, 1, 1, 1}, first_of(i));
         }
         if (joined) (*joined)(parts.data(), y, channels_, pixels);
     }
 
     void average_rows(const uint8_t* top, const uint8_t* bottom, uint8_t* y, int64_t pixels) const {
-        kernels().average({top, bottom, y, pixels, channels_, folded_.conversion().output_signed});
+        kernel<Average>(Arithmetic::bytes)(
+            {top, bottom, y, pixels, channels_, folded_.conversion().output_signed});
     }
 
     void run_rows() const {
         const int64_t out_height = a_.height / 2, out_width = a_.width / 2;
         std::unique_ptr<JoinedRows> joined;
-        if (plan_.kernel != Plan::strided_table)
-            joined = std::make_unique<JoinedRows>(folded_, folded_.rows(plan_.kernel == Plan::rows_integer), ends_,
-                                                  tile_bytes);
+        if (plan_.loops != Layout::strided)
+            joined = std::make_unique<JoinedRows>(folded_, folded_.rows(plan_.arithmetic), ends_, tile_bytes);
         const int64_t most = std::max<int64_t>(1, tile_bytes / (4 * channels_));
         const bool whole = (a_.width + 1) / 2 <= most;  // both rows are one stretch of pixels
         const int64_t tile = whole ? out_width : std::min(most, out_width);
@@ -93,8 +92,8 @@ class PooledPass {
 
     // `length` pixels of `count` channels of one image, a plane apart.
     void norm_planes(const uint8_t* x, uint8_t* y, int64_t channel, int64_t length) const {
-        if (plan_.kernel == Plan::strided_table)
-            return kernels().strided_table({x, y, 1, 0, 0, 0, length, 1, 1, 0, folded_.table() + 256 * channel});
+        if (plan_.loops == Layout::strided)
+            return strided_segment(folded_, x, y, 1, Loop{1, 0, 0, 0}, Loop{length, 1, 1, 0}, channel);
         Planes p{};
         p.x = x, p.y = y, p.count = 1, p.length = length;
         p.images = 1;
@@ -156,7 +155,7 @@ Plan choose_pooled(const PooledArrays& arrays, Use use) {
 }
 
 void apply_pooled(const Plan& plan, const Folded& folded, const PooledArrays& arrays, const Threads& threads) {
-    PooledPass(plan, folded, arrays, threads).run();
+    AveragePass(plan, folded, arrays, threads).run();
 }
 
 }  // namespace bytenorm

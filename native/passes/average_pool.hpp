@@ -4,7 +4,8 @@
 
 #include <vector>
 
-#include "single.hpp"
+#include "core/threads.hpp"
+#include "plan.hpp"
 
 namespace bytenorm {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "joined_rows.hpp"
-#include "kernels/dispatch.hpp"
+#include "single.hpp"
 
 namespace bytenorm {
 namespace {
@@ -13,8 +13,7 @@ namespace {
 constexpr int64_t tile_bytes = 49152;
 constexpr size_t most_joined = 128;  // pieces: their places are kept on the stack
 constexpr int64_t fewest_pixels = 8, most_pixels = 64;
-constexpr int64_t longest_plane = 65536;  // longer ones are cut, where there are few
-constexpr int64_t fewest_channels = 8;    // in fewer, a vector that holds one pixel is slower than the table
+constexpr int64_t fewest_channels = 8;  // in fewer, a vector that holds one pixel is slower than the table
 
 // Whether an array has no gaps and its axes are in order: all of them for planes, but for channels that come last
 // for rows.
@@ -62,7 +61,7 @@ class ConcatPass {
 
     void run() {
         if (layout_.size() == 0) return;
-        if (plan_.kernel == Plan::rows_fp32 || plan_.kernel == Plan::rows_integer) return run_rows();
+        if (plan_.loops == Layout::rows) return run_rows();
         run_pieces();
     }
 
@@ -73,7 +72,7 @@ class ConcatPass {
         for (const JoinedPart& part : layout_.parts()) ends.push_back(part.first_lane + part.lanes);
         for (const ConcatLayout::Piece& piece : layout_.pieces())
             ends.push_back(piece.first_channel + piece.channels);
-        const JoinedRows rows(folded_, folded_.rows(plan_.kernel == Plan::rows_integer), ends, layout_.size());
+        const JoinedRows rows(folded_, folded_.rows(plan_.arithmetic), ends, layout_.size());
         const int64_t channels = layout_.channels();
         auto body = [&](int64_t begin, int64_t end) {
             JoinedPart parts[most_joined];
@@ -117,8 +116,7 @@ class ConcatPass {
         for (const JoinedPart& part : layout_.parts()) units = std::max(units, items_of(part));
         for (const ConcatLayout::Piece& piece : layout_.pieces()) {
             const int64_t items = piece.layout.outer_size();
-            if (plan_.kernel != Plan::strided_table && items < 4 * threads_.most() &&
-                piece.layout.inner.n >= longest_plane)
+            if (plan_.loops != Layout::strided && pieces_of(items, piece.layout.inner.n, threads_.most()) > 1)
                 return run_long_planes();
             units = std::max(units, items);
         }
@@ -136,7 +134,7 @@ class ConcatPass {
                 walk(piece, first(items, begin), first(items, end));
             }
         };
-        threads_.run(units, plan_.kernel == Plan::strided_table ? 10 * layout_.size() : layout_.size(), body);
+        threads_.run(units, plan_.loops == Layout::strided ? 10 * layout_.size() : layout_.size(), body);
     }
 
     // Of a piece without gaps: its planes, or its pixels.
@@ -170,10 +168,7 @@ class ConcatPass {
 
     void segment(const uint8_t* x, uint8_t* y, int64_t channel, int64_t count, const Loop& loop,
                  const Loop& inner) const {
-        if (plan_.kernel == Plan::strided_table)
-            return kernels().strided_table({x, y, count, loop.x_stride, loop.y_stride, loop.channel_step, inner.n,
-                                            inner.x_stride, inner.y_stride, inner.channel_step,
-                                            folded_.table() + 256 * channel});
+        if (plan_.loops == Layout::strided) return strided_segment(folded_, x, y, count, loop, inner, channel);
         Planes p{};
         p.x = x, p.y = y, p.count = count, p.length = inner.n;
         p.x_stride = loop.x_stride, p.y_stride = loop.y_stride, p.channel_step = loop.channel_step;
@@ -215,7 +210,7 @@ ConcatLayout::ConcatLayout(const ConcatArrays& arrays) : y_(arrays.y), kind_(Lay
     images_ = pixels_ / length_;
     if (channels_ >= fewest_channels && arrays.pieces.size() <= most_joined && find_dense(arrays, Layout::rows))
         return;
-    if (arrays.axis <= 1 && length_ > 1 && length_ < longest_plane && find_dense(arrays, Layout::planes)) return;
+    if (arrays.axis <= 1 && length_ > 1 && length_ < long_run && find_dense(arrays, Layout::planes)) return;
 
     analyse_pieces(arrays, true);
     // Axes that are joined in some pieces may not be in others: without joining any they are alike, and fast.

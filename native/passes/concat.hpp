@@ -3,8 +3,9 @@
 
 #include <vector>
 
+#include "core/threads.hpp"
 #include "kernels/structs.hpp"
-#include "single.hpp"
+#include "plan.hpp"
 
 namespace bytenorm {
 

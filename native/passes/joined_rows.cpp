@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/dispatch.hpp"
-
 namespace bytenorm {
 namespace {
 
@@ -28,8 +26,8 @@ JoinedRows::JoinedRows(const Folded& folded, const PackedRows& packed, const std
                        int64_t size)
     : walk_{folded, packed, size, false} {
     for (const RowRun& run : packed.runs) {
-        const int64_t width = run.integer ? packed.kernels->rows_integer_width : rows_fp32_width;
-        const int64_t most = run.integer ? packed.kernels->joined_integer_parts : 1;
+        const Isa isa = packed.kernels->get<Joined>(run.arithmetic).isa;
+        const int64_t width = traits(isa).width, most = traits(isa).most_parts;
         size_t part = 0;
         const int64_t run_end = run.first_lane + run.lanes;
         for (int64_t lane = run.first_lane; lane < run_end; lane += width) {
@@ -38,11 +36,11 @@ JoinedRows::JoinedRows(const Folded& folded, const PackedRows& packed, const std
             size_t last = part;
             while (ends[last] < end) ++last;
             const bool joined = static_cast<int64_t>(last - part) < most;
-            if (!spans_.empty() && spans_.back().joined == joined && spans_.back().integer == run.integer) {
+            if (!spans_.empty() && spans_.back().joined == joined && spans_.back().arithmetic == run.arithmetic) {
                 spans_.back().lanes += end - lane;
                 spans_.back().parts = last - spans_.back().first_part + 1;
             } else {
-                spans_.push_back({joined, run.integer, lane, end - lane, part, last - part + 1});
+                spans_.push_back({joined, run.arithmetic, lane, end - lane, part, last - part + 1});
             }
         }
     }
@@ -65,14 +63,9 @@ void JoinedRows::join(const Span& span, JoinedPart* parts, uint8_t* y, int64_t y
     j.pixels = pixels, j.lanes = span.lanes, j.y_stride = y_stride;
     j.conversion = walk_.folded.conversion();
     for (size_t i = 0; i < span.parts; ++i) first[i].first_lane -= span.first_lane;
-    if (span.integer) {
-        const int64_t block = span.first_lane / packed.kernels->rows_integer_width;
-        j.blocks = packed.wide ? static_cast<const void*>(packed.wide.get() + block) : packed.narrow.get() + block;
-        packed.kernels->joined_integer(j);
-    } else {
-        j.blocks = packed.real.get() + span.first_lane / rows_fp32_width;
-        packed.kernels->joined_fp32(j);
-    }
+    const Kernel<Joined>& kernel = packed.kernels->get<Joined>(span.arithmetic);
+    j.blocks = packed.at(kernel, span.arithmetic, span.first_lane);
+    kernel(j);
     for (size_t i = 0; i < span.parts; ++i) first[i].first_lane += span.first_lane;
 }
 

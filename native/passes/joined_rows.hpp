@@ -19,7 +19,8 @@ class JoinedRows {
   private:
     // What a kernel cannot join is first copied to where it goes, and normalized there.
     struct Span {
-        bool joined, integer;
+        bool joined;
+        Arithmetic arithmetic;
         int64_t first_lane, lanes;
         size_t first_part, parts;  // those that hold these lanes
     };

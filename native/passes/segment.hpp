@@ -1,7 +1,7 @@
-// One stretch of a pass: the kernel that a plan names, over planes or rows that lie at even distances.
+// One stretch of a pass: the kernels that a plan names, over planes, rows or anything else at even distances.
 #pragma once
 
-#include "single.hpp"
+#include "plan.hpp"
 
 namespace bytenorm {
 
@@ -10,13 +10,13 @@ int64_t stream_from();
 int64_t set_stream_from(int64_t bytes);  // for tests, whose arrays are small; returns what was before
 
 // `p` says where the planes are; `channel` is that of the first one.
-void planes_segment(const Plan& plan, const Folded& folded, Planes& p, int64_t channel);
+void planes_segment(const Plan& plan, const Folded& folded, const Planes& p, int64_t channel);
 
-// `apply` for a layout of planes that has some of the channels: `first_channel` and those after it.
-void apply_planes(const Plan& plan, const Folded& folded, const Layout& layout, int64_t first_channel,
-                  const Threads& threads);
+// `count` runs as `loop` and `inner` say, through the table of `channel` and those after it.
+void strided_segment(const Folded& folded, const uint8_t* x, uint8_t* y, int64_t count, const Loop& loop,
+                     const Loop& inner, int64_t channel);
 
-// Rows of one folded norm. Where both arithmetics are needed they take turns.
+// Rows of one folded norm. Where several arithmetics are needed, they take turns pixel by pixel.
 struct RowWalk {
     const Folded& folded;
     const PackedRows& packed;

@@ -3,16 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/dispatch.hpp"
 #include "segment.hpp"
 
 namespace bytenorm {
 namespace {
-
-// Bytes a channel from which preparing pays when the parameters are used once. Measured; docs/kernels.md.
-constexpr int64_t once_table = 512;         // a table costs some 35 ns a channel
-constexpr int64_t once_table_scalar = 256;  // in scalar code exactly the map of 256 bytes
-constexpr int64_t once_integer = 16384;     // fitting integers costs 0.6 us a channel
 
 // Planes this short share a table among images; more images for those below a vector.
 constexpr int64_t share_up_to = 512;
@@ -35,15 +29,12 @@ class Pass {
 
     void run() {
         if (layout_.size == 0) return;
-        switch (plan_.kernel) {
-            case Plan::planes_table:
-            case Plan::planes_fp32:
-            case Plan::planes_integer:
+        switch (plan_.loops) {
+            case Layout::planes:
                 return run_planes();
-            case Plan::rows_fp32:
-            case Plan::rows_integer:
+            case Layout::rows:
                 return run_rows();
-            case Plan::strided_table:
+            case Layout::strided:
                 return run_strided();
         }
     }
@@ -71,10 +62,7 @@ class Pass {
 
     void walk_planes(const Layout& layout, int64_t images, const Loop& image) {
         const int64_t planes = layout.outer_size(), length = layout.inner.n;
-        // Few long planes are cut into pieces, so that every thread gets as much.
-        int64_t pieces = 1;
-        const int most = threads_.most();
-        if (planes < 4 * most && length >= 65536 && most > 1) pieces = length / 16384;
+        const int64_t pieces = pieces_of(planes, length, threads_.most());
         const int64_t piece = (length / pieces + 63) / 64 * 64;
         const Loop& last = layout.outer[layout.outers - 1];
         Planes common{};
@@ -109,21 +97,19 @@ class Pass {
     }
 
     void run_rows() {
-        const bool integer = plan_.kernel == Plan::rows_integer;
         const int64_t channels = layout_.inner.n, pixels = layout_.outer_size();
         int64_t lanes = channels;
-        const PackedRows* packed = &folded_.rows(integer);
-        const int width = integer ? packed->kernels->rows_integer_width : rows_fp32_width;
+        const PackedRows* packed = &folded_.rows(plan_.arithmetic);
+        const int width = packed->kernels->get<Rows>(plan_.arithmetic).width();
 
         // Few or odd channels leave much of each vector empty. Where pixels touch, whole groups of them make
         // rows that fill it, as long as the group's parameters are worth writing out.
         const Loop& loop = layout_.outer[layout_.outers - 1];
-        const int64_t padded = (channels + width - 1) / width * width;
         const int64_t group = std::lcm(channels, static_cast<int64_t>(width));
         PackedRows side_by_side;
-        if (20 * channels < 17 * padded && loop.x_stride == channels && loop.y_stride == channels &&
+        if (!fills_vectors(channels, width) && loop.x_stride == channels && loop.y_stride == channels &&
             group <= longest_lanes && loop.n * channels >= 8 * group) {
-            side_by_side = folded_.pack(group, integer);
+            side_by_side = folded_.pack(group, plan_.arithmetic);
             packed = &side_by_side;
             lanes = group;
         }
@@ -144,9 +130,7 @@ class Pass {
         const Loop& loop = layout_.outer[layout_.outers - 1];
         auto body = [&](int64_t begin, int64_t end) {
             for_each_run(layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t channel, int64_t count) {
-                kernels().strided_table({x, y, count, loop.x_stride, loop.y_stride, loop.channel_step, inner.n,
-                                         inner.x_stride, inner.y_stride, inner.channel_step,
-                                         folded_.table() + 256 * (first_channel_ + channel)});
+                strided_segment(folded_, x, y, count, loop, inner, first_channel_ + channel);
             });
         };
         // A table lookup an element takes some ten times as long as copying it.
@@ -162,36 +146,6 @@ class Pass {
 };
 
 }  // namespace
-
-Plan choose(const Layout& layout, int64_t channels, Use use) {
-    const KernelTable& k = kernels();
-    const bool often = use == Use::often;
-    const int64_t bytes = layout.size / std::max<int64_t>(channels, 1);  // a channel
-    if (layout.kind == Layout::planes) {
-        if (k.planes_table) return {often || bytes >= once_table ? Plan::planes_table : Plan::planes_fp32};
-        if (k.planes_integer) return {often || bytes >= once_integer ? Plan::planes_integer : Plan::planes_fp32};
-        return {often || bytes >= once_table_scalar ? Plan::strided_table : Plan::planes_fp32};
-    }
-    if (layout.kind == Layout::rows && k.rows_integer)
-        return {often || bytes >= once_integer ? Plan::rows_integer : Plan::rows_fp32};
-    return {Plan::strided_table};
-}
-
-void prepare(const Plan& plan, Folded& folded) {
-    switch (plan.kernel) {
-        case Plan::planes_fp32:
-            return;
-        case Plan::planes_table:
-        case Plan::strided_table:
-            return folded.prepare_table();
-        case Plan::planes_integer:
-            return folded.prepare_integer();
-        case Plan::rows_fp32:
-            return folded.prepare_rows(false);
-        case Plan::rows_integer:
-            return folded.prepare_rows(true);
-    }
-}
 
 void apply(const Plan& plan, const Folded& folded, const Layout& layout, const Threads& threads) {
     Pass(plan, folded, layout, threads, 0).run();

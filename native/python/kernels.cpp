@@ -8,8 +8,8 @@
 
 #include "fold/exact_fold.hpp"
 #include "fold/integer32_fit.hpp"
+#include "fold/packed.hpp"
 #include "fold/sum_fit.hpp"
-#include "kernels/dispatch.hpp"
 #include "kernels/list.hpp"
 #include "kernels/scalar/element.hpp"
 #include "tensor.hpp"
@@ -27,10 +27,26 @@ struct Case {
     Conversion conversion;
     std::vector<uint8_t> table;
     std::vector<int32_t> multiplier, addend, shift;
-    bool proved = true;  // every channel's integers are
+    bool proved = true;  // the arithmetic is, for every channel
     bool stream;
     int64_t tile;
 
+    // What the arithmetic needs.
+    ChannelParams params(Arithmetic arithmetic) {
+        ChannelParams made{};
+        made.real = real;
+        if (arithmetic == Arithmetic::table) {
+            build_table();
+            made.table = table.data();
+        }
+        if (arithmetic == Arithmetic::integer32) {
+            fit();
+            made.integer = {multiplier.data(), addend.data(), shift.data()};
+        }
+        return made;
+    }
+
+  private:
     void build_table() {
         for (int64_t c = 0; c < channels; ++c)
             for (int b = 0; b < 256; ++b)
@@ -49,111 +65,86 @@ struct Case {
             proved = proved && found.proved;
         }
     }
-    IntegerParams integer() const { return {multiplier.data(), addend.data(), shift.data()}; }
 };
 
-enum class Arithmetic { table, fp32, fp64, integer };
+// A kernel of the list by the names of its arithmetic and its instruction set.
+template <class Run>
+struct Named {
+    Kernel<Run> kernel;
+    Arithmetic arithmetic{};
+
+    Named(const std::string& arithmetic_name, const std::string& isa) {
+        const auto available = available_isas();
+        const auto take = [&](auto function, const char* name, Arithmetic of, Isa set) {
+            if constexpr (std::is_same_v<decltype(function), void (*)(const Run&)>)
+                if (arithmetic_name == name && isa == isa_name(set) &&
+                    std::count(available.begin(), available.end(), set))
+                    kernel = {function, set}, arithmetic = of;
+        };
+#define BYTENORM_TAKE(layout, arithmetic, set, source) \
+    take(&layout##_##arithmetic##_##set, #arithmetic, Arithmetic::arithmetic, Isa::set);
+        BYTENORM_KERNELS(BYTENORM_TAKE)
+#undef BYTENORM_TAKE
+        if (!kernel) throw nb::value_error("no kernel of this name");
+    }
+};
 
 void require_contiguous_rows(const Case& t) {
     if ((PyArray_STRIDE(t.x, 1) != 1 || PyArray_STRIDE(t.y, 1) != 1) && t.columns > 1)
         throw nb::value_error("rows must be contiguous");
 }
 
-template <int W>
-void run_case(void (*kernel)(const Planes&), Arithmetic arithmetic, Case& t) {
+void run_case(const Named<Planes>& named, Case& t) {
     require_contiguous_rows(t);
     Planes p{};
     p.x = bytes_of(t.x), p.y = mutable_bytes_of(t.y);
     p.images = std::max<int64_t>(t.tile, 1), p.count = t.rows / p.images, p.length = t.columns;
     p.x_stride = PyArray_STRIDE(t.x, 0), p.y_stride = PyArray_STRIDE(t.y, 0), p.channel_step = 1;
     p.x_image = p.count * p.x_stride, p.y_image = p.count * p.y_stride;
-    p.real = t.real, p.conversion = t.conversion, p.stream = t.stream;
-    if (arithmetic == Arithmetic::table) t.build_table();
-    if (arithmetic == Arithmetic::integer) t.fit();
-    p.table = t.table.data();
-    p.integer = t.integer();
-    if (t.proved) kernel(p);
+    p.params = t.params(named.arithmetic), p.conversion = t.conversion, p.stream = t.stream;
+    if (t.proved) named.kernel(p);
 }
 
-template <int W>
-void run_case(void (*kernel)(const Rows&), Arithmetic arithmetic, Case& t) {
+void run_case(const Named<Rows>& named, Case& t) {
     require_contiguous_rows(t);
-    Rows r{bytes_of(t.x),
-           mutable_bytes_of(t.y),
-           t.rows,
-           t.columns,
-           PyArray_STRIDE(t.x, 0),
-           PyArray_STRIDE(t.y, 0),
-           nullptr,
-           t.tile,
-           t.conversion,
-           t.stream};
-    AlignedArray<ParamBlock<W>> blocks;
-    if (arithmetic == Arithmetic::integer) {
-        t.fit();
-        blocks = pack_integer<W>(t.columns, t.channels, t.integer());
-    } else {
-        blocks = pack_real<W>(t.columns, t.channels, t.real);
-    }
-    r.blocks = blocks.get();
-    if (t.proved) kernel(r);
+    const auto blocks =
+        pack_blocks(named.arithmetic, named.kernel.width(), t.columns, t.channels, t.params(named.arithmetic));
+    if (t.proved)
+        named.kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, t.columns, PyArray_STRIDE(t.x, 0),
+                      PyArray_STRIDE(t.y, 0), blocks.get(), t.tile, t.conversion, t.stream});
 }
 
 // The columns as if they came from arrays of their own: `tile` vectors each, or, where a vector may be put
 // together, of a size that ends inside it.
-template <int W>
-void run_case(void (*kernel)(const Joined&), Arithmetic arithmetic, Case& t) {
+void run_case(const Named<Joined>& named, Case& t) {
     require_contiguous_rows(t);
-    const int64_t size = t.tile == 0 ? std::max<int64_t>(t.columns, 1) : W == 64 ? 21 + t.tile : W * t.tile;
+    const int width = named.kernel.width();
+    const int64_t part = traits(named.kernel.isa).most_parts > 1 ? width / 3 + t.tile : width * t.tile;
+    const int64_t size = t.tile == 0 ? std::max<int64_t>(t.columns, 1) : part;
     std::vector<JoinedPart> parts;
     for (int64_t lane = 0; lane < t.columns; lane += size)
         parts.push_back({lane, std::min(size, t.columns - lane), bytes_of(t.x) + lane, PyArray_STRIDE(t.x, 0)});
-    AlignedArray<ParamBlock<W>> blocks;
-    if (arithmetic == Arithmetic::integer) {
-        t.fit();
-        blocks = pack_integer<W>(t.columns, t.channels, t.integer());
-    } else {
-        blocks = pack_real<W>(t.columns, t.channels, t.real);
-    }
+    const auto blocks = pack_blocks(named.arithmetic, width, t.columns, t.channels, t.params(named.arithmetic));
     if (t.proved)
-        kernel({parts.data(), mutable_bytes_of(t.y), t.rows, t.columns, PyArray_STRIDE(t.y, 0), blocks.get(),
-                t.conversion});
+        named.kernel({parts.data(), mutable_bytes_of(t.y), t.rows, t.columns, PyArray_STRIDE(t.y, 0), blocks.get(),
+                      t.conversion});
 }
 
-template <int W>
-void run_case(void (*kernel)(const Strided&), Arithmetic, Case& t) {
-    t.build_table();
+void run_case(const Named<Strided>& named, Case& t) {
     const int64_t by_row = t.tile == 0;  // the channel axis: rows, or columns when `tile` is set
-    kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, PyArray_STRIDE(t.x, 0), PyArray_STRIDE(t.y, 0), by_row,
-            t.columns, PyArray_STRIDE(t.x, 1), PyArray_STRIDE(t.y, 1), 1 - by_row, t.table.data()});
-}
-
-template <int W>
-void run_case(void (*)(const Sum&), Arithmetic, Case&) {
-    throw nb::value_error("a sum has two inputs: run_sum_kernel runs it");
-}
-
-template <int W>
-void run_case(void (*)(const ExactSum&), Arithmetic, Case&) {
-    throw nb::value_error("a sum has two inputs: run_exact_sum_kernel runs it");
-}
-
-template <int W>
-void run_case(void (*)(const Average&), Arithmetic, Case&) {
-    throw nb::value_error("an average is no norm: run_average_kernel runs it");
-}
-
-bool runs_here(const std::string& isa) {
-    const auto found = available_isas();
-    return std::any_of(found.begin(), found.end(), [&](Isa one) { return isa == isa_name(one); });
+    named.kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, PyArray_STRIDE(t.x, 0), PyArray_STRIDE(t.y, 0),
+                  by_row, t.columns, PyArray_STRIDE(t.x, 1), PyArray_STRIDE(t.y, 1), 1 - by_row,
+                  t.params(named.arithmetic).table});
 }
 
 nb::list kernel_names() {
     nb::list names;
-    auto add = [&](const char* layout, const char* arithmetic, Isa isa) {
-        if (runs_here(isa_name(isa))) names.append(nb::make_tuple(layout, arithmetic, isa_name(isa)));
+    const auto available = available_isas();
+    const auto add = [&](const char* layout, const char* arithmetic, Isa isa) {
+        if (std::count(available.begin(), available.end(), isa))
+            names.append(nb::make_tuple(layout, arithmetic, isa_name(isa)));
     };
-#define BYTENORM_NAME(layout, arithmetic, isa, width) add(#layout, #arithmetic, Isa::isa);
+#define BYTENORM_NAME(layout, arithmetic, isa, source) add(#layout, #arithmetic, Isa::isa);
     BYTENORM_KERNELS(BYTENORM_NAME)
 #undef BYTENORM_NAME
     return names;
@@ -179,29 +170,15 @@ bool run_kernel(const std::string& layout, const std::string& arithmetic, const 
               plain_vector<float>(zero_point, t.channels)};
     t.conversion = {is_signed(t.x), is_signed(t.y), relu, output_zero_point};
     t.stream = stream, t.tile = tile;
-#define BYTENORM_RUN(l, a, i, width)                                             \
-    if (layout == #l && arithmetic == #a && isa == #i && runs_here(isa)) {       \
-        run_case<(width) < 32 ? 32 : (width)>(&l##_##a##_##i, Arithmetic::a, t); \
-        return t.proved;                                                         \
-    }
-    BYTENORM_KERNELS(BYTENORM_RUN)
-#undef BYTENORM_RUN
-    throw nb::value_error("no kernel of this name");
-}
-
-using ExactKernel = void (*)(const ExactSum&);
-
-ExactKernel exact_kernel(const std::string& arithmetic, const std::string& isa) {
-    ExactKernel kernel = nullptr;
-    auto take = [&](auto found) {
-        if constexpr (std::is_same_v<decltype(found), ExactKernel>) kernel = found;
+    const auto run = [&](auto named) {
+        run_case(named, t);
+        return t.proved;
     };
-#define BYTENORM_EXACT(l, ar, i, width) \
-    if (std::string(#l) == "ExactSum" && arithmetic == #ar && isa == #i) take(&l##_##ar##_##i);
-    BYTENORM_KERNELS(BYTENORM_EXACT)
-#undef BYTENORM_EXACT
-    if (!kernel || !runs_here(isa)) throw nb::value_error("no kernel of this name");
-    return kernel;
+    if (layout == "Planes") return run(Named<Planes>(arithmetic, isa));
+    if (layout == "Rows") return run(Named<Rows>(arithmetic, isa));
+    if (layout == "Joined") return run(Named<Joined>(arithmetic, isa));
+    if (layout == "Strided") return run(Named<Strided>(arithmetic, isa));
+    throw nb::value_error("no layout of this name that one array is walked in");
 }
 
 // Runs one kernel of exact sums. `weight` and `bias` have one value a channel, which is a column or a row; mean is
@@ -233,13 +210,7 @@ void run_exact_sum_kernel(const std::string& arithmetic, const std::string& isa,
     run.a_step = PyArray_STRIDE(x1, 1), run.b_step = PyArray_STRIDE(x2, 1), run.y_step = PyArray_STRIDE(out, 1);
     run.channel_stride = !by_column, run.channel_step = by_column;
     fold.fill(run, 0);
-    exact_kernel(arithmetic, isa)(run);
-}
-
-template <class Kernel>
-void take_sum(void (*&)(const Sum&), Kernel) {}
-void take_sum(void (*&found)(const Sum&), void (*kernel)(const Sum&)) {
-    found = kernel;
+    Named<ExactSum>(arithmetic, isa).kernel(run);
 }
 
 // Runs one kernel of sums on vectors with even steps; returns false, y untouched, if its integers could not be
@@ -256,21 +227,10 @@ bool run_sum_kernel(const std::string& arithmetic, const std::string& isa, nb::h
     const Sum run{bytes_of(x1),          bytes_of(x2),          mutable_bytes_of(out),  PyArray_DIM(out, 0),
                   PyArray_STRIDE(x1, 0), PyArray_STRIDE(x2, 0), PyArray_STRIDE(out, 0), fold.table(),
                   fold.integer(),        is_signed(out)};
-    void (*kernel)(const Sum&) = nullptr;
-#define BYTENORM_SUM(l, ar, i, width) \
-    if (std::string(#l) == "Sum" && arithmetic == #ar && isa == #i) take_sum(kernel, &l##_##ar##_##i);
-    BYTENORM_KERNELS(BYTENORM_SUM)
-#undef BYTENORM_SUM
-    if (!kernel || !runs_here(isa)) throw nb::value_error("no kernel of this name");
-    if (arithmetic == "integer" && !fold.proved()) return false;
-    kernel(run);
+    const Named<Sum> named(arithmetic, isa);
+    if (named.arithmetic == Arithmetic::integer32 && !fold.proved()) return false;
+    named.kernel(run);
     return true;
-}
-
-template <class Kernel>
-void take_average(void (*&)(const Average&), Kernel) {}
-void take_average(void (*&found)(const Average&), void (*kernel)(const Average&)) {
-    found = kernel;
 }
 
 // Runs one kernel of averages on arrays without gaps: x of two rows, twice as many pixels as y and its channels.
@@ -282,14 +242,9 @@ void run_average_kernel(const std::string& arithmetic, const std::string& isa, n
         PyArray_DIM(in, 2) != PyArray_DIM(out, 1))
         throw nb::type_error("x and y must be bytes without gaps, of shapes (2, 2n, c) and (n, c)");
     const int64_t pixels = PyArray_DIM(out, 0), channels = PyArray_DIM(out, 1);
-    void (*kernel)(const Average&) = nullptr;
-#define BYTENORM_AVERAGE(l, ar, i, width) \
-    if (std::string(#l) == "Average" && arithmetic == #ar && isa == #i) take_average(kernel, &l##_##ar##_##i);
-    BYTENORM_KERNELS(BYTENORM_AVERAGE)
-#undef BYTENORM_AVERAGE
-    if (!kernel || !runs_here(isa)) throw nb::value_error("no kernel of this name");
-    kernel({bytes_of(in), bytes_of(in) + 2 * pixels * channels, mutable_bytes_of(out), pixels, channels,
-            is_signed(out)});
+    Named<Average>(arithmetic, isa)
+        .kernel({bytes_of(in), bytes_of(in) + 2 * pixels * channels, mutable_bytes_of(out), pixels, channels,
+                 is_signed(out)});
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ NB_MODULE(_core, module) {
     if (import_numpy() != 0) nb::raise_python_error();
     nb::set_leak_warnings(false);  // a daemon thread may hold tensors when the process ends
     module.def("select_isa", &select_kernels, nb::arg("name"));
-    module.def("isa", [] { return isa_name(kernels().isa); });
+    module.def("isa", [] { return isa_name(kernels().isa()); });
     module.def("isas", &isas);
     module.def("get_num_threads", &num_threads);
     module.def("set_num_threads", &set_num_threads, nb::arg("n"));

@@ -75,16 +75,11 @@ bool quantize(nb::handle x, nb::handle y, nb::handle factor, nb::handle zero_poi
     std::atomic<bool> nan{false};
     int64_t step = 0;
     for_contiguous_runs(pair.floats, pair.bytes, axis, &step, [&](int64_t at, int64_t c, int64_t n) {
-        const QuantizeRun run{from + at,
-                              to + at,
-                              n,
-                              wide ? nullptr : factors + c,
-                              wide ? wide_factors + c : nullptr,
-                              zero + c,
-                              step,
-                              output_signed,
-                              rule};
-        if (kernels().quantize(run)) nan.store(true, std::memory_order_relaxed);
+        bool met = false;
+        kernel<Quantize>(Arithmetic::fp32)({from + at, to + at, n, wide ? nullptr : factors + c,
+                                            wide ? wide_factors + c : nullptr, zero + c, step, output_signed, rule,
+                                            &met});
+        if (met) nan.store(true, std::memory_order_relaxed);
     });
     return nan.load();
 }
@@ -99,7 +94,8 @@ void dequantize(nb::handle x, nb::handle y, nb::handle scale, nb::handle zero_po
     const bool input_signed = is_signed(pair.bytes);
     int64_t step = 0;
     for_contiguous_runs(pair.floats, pair.bytes, axis, &step, [&](int64_t at, int64_t c, int64_t n) {
-        kernels().dequantize({from + at, to + at, n, scales + c, zero + c, step, input_signed, axis >= 0});
+        kernel<Dequantize>(Arithmetic::fp32)(
+            {from + at, to + at, n, scales + c, zero + c, step, input_signed, axis >= 0});
     });
 }
 

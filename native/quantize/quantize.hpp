@@ -3,8 +3,6 @@
 
 #include <cstdint>
 
-#include "core/layout.hpp"
-
 namespace bytenorm {
 
 // What becomes of a number before it is clamped to a code. The first two are torch 2.13's, the zero point added
@@ -19,7 +17,7 @@ enum class Rounding {
 };
 
 // A run of contiguous elements. The parameters advance by `step` an element: 0 in a plane, 1 along channels.
-struct QuantizeRun {
+struct Quantize {
     const float* x;
     uint8_t* y;
     int64_t n;
@@ -29,8 +27,9 @@ struct QuantizeRun {
     int64_t step;
     bool output_signed;
     Rounding rounding;
+    bool* nan;  // set where a number is NaN
 };
-struct DequantizeRun {
+struct Dequantize {
     const uint8_t* x;
     float* y;
     int64_t n;
@@ -40,10 +39,5 @@ struct DequantizeRun {
     bool input_signed;
     bool per_channel;  // torch multiplies by the scale in double, per tensor in float32
 };
-
-bool quantize_run_scalar(const QuantizeRun&);  // whether it met a NaN
-void dequantize_run_scalar(const DequantizeRun&);
-bool quantize_run_avx2(const QuantizeRun&);
-void dequantize_run_avx2(const DequantizeRun&);
 
 }  // namespace bytenorm

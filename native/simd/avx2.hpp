@@ -16,7 +16,10 @@ struct Avx2 {
 
     static Bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
     static void store(uint8_t* p, Bytes v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+    // Past the cache: p is aligned to a whole vector. `fence` once behind all of them.
     static void stream(uint8_t* p, Bytes v) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), v); }
+    static void fence() { _mm_sfence(); }
+    static void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
 
     // The first n bytes, 0 < n < 32, touching no other. Halves that overlap, never a buffer on the stack: a
     // wide load from bytes just stored one by one waits for the stores.
@@ -85,6 +88,27 @@ struct Avx2 {
     }
     // Dwords of the lower word of one and the upper word of the other.
     static Bytes merge_words(Dwords lower, Dwords upper) { return _mm256_blend_epi16(lower, upper, 0xaa); }
+
+    // For arithmetics in float32: 8 at a time.
+    using Floats = __m256;
+    static Floats load_floats(const int32_t* p) { return _mm256_load_ps(reinterpret_cast<const float*>(p)); }
+    static Floats broadcast_float(float v) { return _mm256_set1_ps(v); }
+    static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+    static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+    static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }  // a * b + c
+    static Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+    static Floats or_bits(Dwords bits, Floats v) {
+        return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_castps_si256(v)));
+    }
+    static Dwords round(Floats v) { return _mm256_cvtps_epi32(v); }  // half to even; INT_MIN beyond int32
+    static Bytes broadcast16(int16_t v) { return _mm256_set1_epi16(v); }
+    // Bytes 4q to 4q+3 of each 128-bit lane as dwords.
+    static Dwords spread(Bytes v, int q) {
+        const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);  // 0x80 in a byte of an index gives zero
+        const __m256i index = _mm256_add_epi32(first, _mm256_set1_epi32(static_cast<int>(0x80808000u) + 4 * q));
+        return _mm256_shuffle_epi8(v, index);
+    }
+
     template <bool Signed>
     static Bytes max(Bytes a, Bytes b) {
         return Signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b);

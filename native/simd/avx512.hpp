@@ -1,4 +1,4 @@
-// 64 bytes in an AVX-512 register: the operations of avx2.hpp, with masks for the tails.
+// 64 bytes in an AVX-512 register: the operations of avx2.hpp but those of floats, with masks for the tails.
 #pragma once
 
 #include <immintrin.h>
@@ -16,6 +16,8 @@ struct Avx512 {
     static Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
     static void store(uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
     static void stream(uint8_t* p, Bytes v) { _mm512_stream_si512(reinterpret_cast<__m512i*>(p), v); }
+    static void fence() { _mm_sfence(); }
+    static void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
 
     static __mmask64 first(int64_t n) { return ~0ull >> (64 - n); }  // 0 < n <= 64
     static Bytes load_partial(const uint8_t* p, int64_t n) { return _mm512_maskz_loadu_epi8(first(n), p); }

@@ -27,7 +27,8 @@ struct PlaneSums {
     Sums* totals;  // one a channel
 };
 
-// Sums of neighbouring lanes, each in its dword of a block of the kernel's width (`real_slot`); low and high as
+// Sums of neighbouring lanes, each in its dword of a block of the kernel's width (`real_slot`; scalar: where its
+// number says); low and high as
 // the bytes lie in memory. Unsigned 32 bits hold the squares of 65536 codes of a lane, 65536 * 65025 < 2^32, so
 // these are emptied after as many rows at the latest.
 struct LaneSums {
@@ -43,13 +44,6 @@ struct RowSums {
     bool is_signed;
     LaneSums total;
 };
-
-void plane_sums_scalar(const PlaneSums&);
-void row_sums_scalar(const RowSums&);  // a lane's place is its number
-void plane_sums_avx2(const PlaneSums&);
-void row_sums_avx2(const RowSums&);
-void plane_sums_avx512vbmi(const PlaneSums&);
-void row_sums_avx512vbmi(const RowSums&);
 
 // Adds the codes of an array to the sums of its channels, or to their histograms: 256 counts of u each.
 void add_sums(const Layout& layout, int64_t channels, bool is_signed, Sums* totals);

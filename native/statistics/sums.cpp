@@ -27,7 +27,7 @@ void add_gathered(const Walk& walk, int64_t channel, int64_t start, int64_t end,
         for (int64_t i = 0; i < runs; ++i)
             for (int64_t j = 0; j < n; ++j) buffer[filled++] = x[i * stride + j * walk.step];
     });
-    kernels().plane_sums({buffer, 1, 0, 1, 0, filled, is_signed, total});
+    kernel<PlaneSums>(Arithmetic::integer32)({buffer, 1, 0, 1, 0, filled, is_signed, total});
 }
 
 void add_planes(const Walk& walk, bool is_signed, Sums* totals) {
@@ -44,7 +44,8 @@ void add_planes(const Walk& walk, bool is_signed, Sums* totals) {
                 continue;
             }
             walk.for_each_run(first, start, end, [&](const uint8_t* x, int64_t count, int64_t apart, int64_t n) {
-                kernels().plane_sums({x, behind - first, walk.channel_stride, count, apart, n, is_signed, mine});
+                kernel<PlaneSums>(Arithmetic::integer32)(
+                    {x, behind - first, walk.channel_stride, count, apart, n, is_signed, mine});
             });
         }
         if (!mutex) return;
@@ -67,12 +68,10 @@ struct Lanes {
 
     // Lane j belongs to totals[j % channels].
     void empty_into(Sums* totals, int64_t lanes, int64_t channels) {
-        const int width = kernels().row_sums_width;
+        const int width = kernel<RowSums>(Arithmetic::integer32).width();
         int64_t c = 0;
         for (int64_t j = 0; j < lanes; ++j) {
-            int64_t at = j;
-            if (width == 64) at = j / 64 * 64 + real_slot<64>(static_cast<int>(j % 64));
-            if (width == 32) at = j / 32 * 32 + real_slot<32>(static_cast<int>(j % 32));
+            const int64_t at = width == 1 ? j : j / width * width + real_slot(width, static_cast<int>(j % width));
             add({sum[at], square[at], low[j], high[j]}, totals[c]);
             if (++c == channels) c = 0;
         }
@@ -88,11 +87,10 @@ struct Lanes {
 };
 
 void add_rows(const Layout& layout, bool is_signed, Sums* totals) {
-    const int64_t channels = layout.inner.n, width = std::max(kernels().row_sums_width, 16);
+    const int64_t channels = layout.inner.n, width = std::max(kernel<RowSums>(Arithmetic::integer32).width(), 16);
     const Loop& loop = layout.outer[layout.outers - 1];
     const int64_t group = std::lcm(channels, width);
-    const int64_t padded = (channels + width - 1) / width * width;
-    const bool together = 20 * channels < 17 * padded && loop.x_stride == channels && group <= most_lanes &&
+    const bool together = !fills_vectors(channels, width) && loop.x_stride == channels && group <= most_lanes &&
                           loop.n * channels >= 2 * group;
     std::mutex mutex;
     auto body = [&](int64_t begin, int64_t end) {
@@ -106,7 +104,8 @@ void add_rows(const Layout& layout, bool is_signed, Sums* totals) {
             const auto walk = [&](const uint8_t* x, int64_t rows, int64_t n, int64_t stride) {
                 for (int64_t done = 0; done < rows;) {
                     const int64_t some = std::min(rows - done, lane_rows - found.rows);
-                    kernels().row_sums({x + done * stride, some, n, stride, is_signed, found.sums()});
+                    kernel<RowSums>(Arithmetic::integer32)(
+                        {x + done * stride, some, n, stride, is_signed, found.sums()});
                     done += some, found.rows += some;
                     if (found.rows == lane_rows) empty();
                 }

@@ -8,19 +8,20 @@ namespace bytenorm {
 namespace {
 
 template <class V, bool InputSigned, bool OutputSigned, bool Relu>
-class IntegerArithmetic {
+class Integer32 {
     using Bytes = typename V::Bytes;
     using Dwords = typename V::Dwords;
 
   public:
     using Vector = V;
+    using Block = ParamBlock<V::width>;
     struct Params {
         Dwords factor[4], addend[4], count[4];
     };
 
-    explicit IntegerArithmetic(const Conversion& c) : lowest_(V::broadcast8(c.output_zero_point)) {}
+    explicit Integer32(const Conversion& c) : lowest_(V::broadcast8(c.output_zero_point)) {}
 
-    static Params load(const ParamBlock<V::width>& block) {
+    static Params load(const Block& block) {
         Params p;
         for (int q = 0; q < 4; ++q) {
             p.factor[q] = V::load_params(block.first + q * V::width / 4);
@@ -29,12 +30,12 @@ class IntegerArithmetic {
         }
         return p;
     }
-    static Params broadcast(const Planes& planes, int64_t channel) {
-        const int32_t multiplier = planes.integer.multiplier[channel], shift = planes.integer.shift[channel];
+    static Params broadcast(const ChannelParams& of, int64_t channel) {
+        const int32_t multiplier = of.integer.multiplier[channel], shift = of.integer.shift[channel];
         Params p;
         for (int q = 0; q < 4; ++q) {
             p.factor[q] = V::broadcast(integer_factor(q % 2, multiplier));
-            p.addend[q] = V::broadcast(planes.integer.addend[channel]);
+            p.addend[q] = V::broadcast(of.integer.addend[channel]);
             p.count[q] = V::broadcast(integer_count(q % 2, shift));
         }
         return p;

@@ -1,5 +1,6 @@
 // Sums, AVX2.
 #include "kernels/loops/code_sums.hpp"
+#include "kernels/list.hpp"
 #include "simd/avx2.hpp"
 
 namespace bytenorm {
@@ -119,10 +120,10 @@ struct RowAccumulator {
 
 }  // namespace
 
-void plane_sums_avx2(const PlaneSums& p) {
+void PlaneSums_integer32_avx2(const PlaneSums& p) {
     p.is_signed ? walk_planes<PlaneAccumulator<true>>(p) : walk_planes<PlaneAccumulator<false>>(p);
 }
-void row_sums_avx2(const RowSums& r) {
+void RowSums_integer32_avx2(const RowSums& r) {
     r.is_signed ? walk_rows<RowAccumulator<true>>(r) : walk_rows<RowAccumulator<false>>(r);
 }
 

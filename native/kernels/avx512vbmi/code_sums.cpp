@@ -2,6 +2,7 @@
 // ones it adds the codes u, with u - 128 it adds u^2 - 128 u. Turning the top bit of a byte makes one of the
 // other.
 #include "kernels/loops/code_sums.hpp"
+#include "kernels/list.hpp"
 #include "simd/avx512.hpp"
 
 namespace bytenorm {
@@ -141,10 +142,10 @@ struct RowAccumulator {
 
 }  // namespace
 
-void plane_sums_avx512vbmi(const PlaneSums& p) {
+void PlaneSums_integer32_avx512vbmi(const PlaneSums& p) {
     p.is_signed ? walk_planes<PlaneAccumulator<true>>(p) : walk_planes<PlaneAccumulator<false>>(p);
 }
-void row_sums_avx512vbmi(const RowSums& r) {
+void RowSums_integer32_avx512vbmi(const RowSums& r) {
     r.is_signed ? walk_rows<RowAccumulator<true>>(r) : walk_rows<RowAccumulator<false>>(r);
 }
 

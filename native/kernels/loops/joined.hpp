@@ -1,8 +1,6 @@
 // Channels last, read from several arrays: a vector of channels is put together from those that hold them.
 #pragma once
 
-#include <immintrin.h>
-
 #include "kernels/structs.hpp"
 
 namespace bytenorm {
@@ -34,9 +32,8 @@ class Joint {
 
     // Asks for two pixels of the next tile; of a small array they share a line.
     BYTENORM_INLINE void prefetch(int64_t pixels) const {
-        for (int i = 0; i < P; ++i)
-            _mm_prefetch(reinterpret_cast<const char*>(x_[i]) + pixels * step_[i], _MM_HINT_T0);
-        if (P == 1) _mm_prefetch(reinterpret_cast<const char*>(x_[0]) + (pixels + 1) * step_[0], _MM_HINT_T0);
+        for (int i = 0; i < P; ++i) V::prefetch(x_[i] + pixels * step_[i]);
+        if (P == 1) V::prefetch(x_[0] + (pixels + 1) * step_[0]);
     }
 
   private:
@@ -54,8 +51,8 @@ class Joint {
 // A whole vector of channels of every pixel. `pixels` and `y_step` are copies of what `Joined` says: a store of
 // bytes may change any memory, which would be read again for every pixel.
 template <int P, class Arithmetic>
-void walk_whole(const Arithmetic& arithmetic, const ParamBlock<Arithmetic::Vector::width>& block,
-                const JoinedPart* parts, int64_t lane, uint8_t* y, int64_t pixels, int64_t y_step) {
+void walk_whole(const Arithmetic& arithmetic, const typename Arithmetic::Block& block, const JoinedPart* parts,
+                int64_t lane, uint8_t* y, int64_t pixels, int64_t y_step) {
     using V = typename Arithmetic::Vector;
     Joint<P, V> x(parts, lane, V::width);
     const auto params = Arithmetic::load(block);
@@ -78,8 +75,8 @@ void walk_whole(const Arithmetic& arithmetic, const ParamBlock<Arithmetic::Vecto
 
 // The last vector, of `n` channels.
 template <int P, class Arithmetic>
-void walk_last(const Arithmetic& arithmetic, const ParamBlock<Arithmetic::Vector::width>& block,
-               const JoinedPart* parts, int64_t lane, uint8_t* y, int64_t pixels, int64_t y_step, int64_t n) {
+void walk_last(const Arithmetic& arithmetic, const typename Arithmetic::Block& block, const JoinedPart* parts,
+               int64_t lane, uint8_t* y, int64_t pixels, int64_t y_step, int64_t n) {
     using V = typename Arithmetic::Vector;
     Joint<P, V> x(parts, lane, n);
     const auto params = Arithmetic::load(block);
@@ -95,7 +92,7 @@ void walk_joined(const Joined& j) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
     const Arithmetic arithmetic(j.conversion);
-    const auto* block = static_cast<const ParamBlock<W>*>(j.blocks);
+    const auto* block = static_cast<const typename Arithmetic::Block*>(j.blocks);
     const JoinedPart* part = j.parts;
     for (int64_t lane = 0; lane < j.lanes; lane += W, ++block) {
         const int64_t n = j.lanes - lane < W ? j.lanes - lane : W;

@@ -1,8 +1,6 @@
 // Channels first: the parameters of a plane fill the registers, then the plane streams through them.
 #pragma once
 
-#include <immintrin.h>
-
 #include "kernels/structs.hpp"
 #include "simd/put.hpp"
 
@@ -54,7 +52,7 @@ template <class Arithmetic>
 void walk_planes(const Planes& p) {
     const Arithmetic arithmetic(p.conversion);
     for (int64_t i = 0; i < p.count; ++i) {
-        const auto params = Arithmetic::broadcast(p, i * p.channel_step);
+        const auto params = Arithmetic::broadcast(p.params, i * p.channel_step);
         for (int64_t k = 0; k < p.images; ++k) {
             const uint8_t* x = p.x + i * p.x_stride + k * p.x_image;
             uint8_t* y = p.y + i * p.y_stride + k * p.y_image;
@@ -64,7 +62,7 @@ void walk_planes(const Planes& p) {
                 walk_plane<false>(arithmetic, params, x, y, p.length);
         }
     }
-    if (p.stream) _mm_sfence();
+    if (p.stream) Arithmetic::Vector::fence();
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 // Channels last: neighbouring bytes belong to different channels, so the parameters are vectors too.
 #pragma once
 
-#include <immintrin.h>
-
 #include "kernels/structs.hpp"
 #include "simd/put.hpp"
 
@@ -26,13 +24,13 @@ template <bool Stream, class Arithmetic>
 void walk_pixels(const Arithmetic& arithmetic, const Rows& r) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
-    const auto* blocks = static_cast<const ParamBlock<W>*>(r.blocks);
+    const auto* blocks = static_cast<const typename Arithmetic::Block*>(r.blocks);
     const int64_t full = r.lanes / W, rest = r.lanes % W;
     for (int64_t p = 0; p < r.pixels; ++p) {
         const uint8_t* x = r.x + p * r.x_stride;
         uint8_t* y = r.y + p * r.y_stride;
         for (int64_t b = 0; b < full; ++b, x += W, y += W) {
-            _mm_prefetch(reinterpret_cast<const char*>(x) + prefetch_distance, _MM_HINT_T0);
+            V::prefetch(x + prefetch_distance);
             typename V::Bytes v[1] = {V::load(x)};
             arithmetic.apply(v, Arithmetic::load(blocks[b]));
             put<Stream, V>(y, v[0]);
@@ -47,7 +45,7 @@ template <bool Stream, class Arithmetic>
 void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
-    const auto* blocks = static_cast<const ParamBlock<W>*>(r.blocks);
+    const auto* blocks = static_cast<const typename Arithmetic::Block*>(r.blocks);
     const int64_t full = r.lanes / W, rest = r.lanes % W, ahead = r.tile * r.x_stride;
     for (int64_t start = 0; start < r.pixels; start += r.tile) {
         const int64_t end = start + r.tile < r.pixels ? start + r.tile : r.pixels;
@@ -59,8 +57,8 @@ void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
             uint8_t* y = y_tile;
             int64_t p = start;
             for (; p + 2 <= end; p += 2, x += 2 * r.x_stride, y += 2 * r.y_stride) {
-                _mm_prefetch(reinterpret_cast<const char*>(x) + ahead, _MM_HINT_T0);
-                _mm_prefetch(reinterpret_cast<const char*>(x) + ahead + r.x_stride, _MM_HINT_T0);
+                V::prefetch(x + ahead);
+                V::prefetch(x + ahead + r.x_stride);
                 typename V::Bytes v[2] = {V::load(x), V::load(x + r.x_stride)};
                 arithmetic.apply(v, params);
                 put<Stream, V>(y, v[0]);
@@ -75,7 +73,7 @@ void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
         if (rest) {
             const auto params = Arithmetic::load(blocks[full]);
             for (int64_t p = start; p < end; ++p, x_tile += r.x_stride, y_tile += r.y_stride) {
-                _mm_prefetch(reinterpret_cast<const char*>(x_tile) + ahead, _MM_HINT_T0);
+                V::prefetch(x_tile + ahead);
                 walk_partial(arithmetic, params, x_tile, y_tile, rest);
             }
         }
@@ -93,7 +91,7 @@ void walk_rows(const Rows& r) {
         walk_pixels<true>(arithmetic, r);
     else
         walk_pixels<false>(arithmetic, r);
-    if (r.stream) _mm_sfence();
+    if (r.stream) Arithmetic::Vector::fence();
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ void pixel(const uint8_t* __restrict top, const uint8_t* __restrict bottom, uint
 
 }  // namespace
 
-void Average_integer_scalar(const Average& a) {
+void Average_bytes_scalar(const Average& a) {
     for (int64_t p = 0; p < a.pixels; ++p)
         pixel(a.top + 2 * p * a.channels, a.bottom + 2 * p * a.channels, a.y + p * a.channels, a.channels,
               a.is_signed ? 0x80 : 0);

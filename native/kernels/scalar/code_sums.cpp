@@ -1,9 +1,9 @@
 // Sums, plain C++.
-#include "statistics/statistics.hpp"
+#include "kernels/list.hpp"
 
 namespace bytenorm {
 
-void plane_sums_scalar(const PlaneSums& p) {
+void PlaneSums_integer32_scalar(const PlaneSums& p) {
     const int flip = p.is_signed ? 0x80 : 0;
     for (int64_t c = 0; c < p.channels; ++c) {
         Sums& total = p.totals[c];
@@ -24,7 +24,7 @@ void plane_sums_scalar(const PlaneSums& p) {
         total.low = static_cast<uint8_t>(low), total.high = static_cast<uint8_t>(high);
     }
 }
-void row_sums_scalar(const RowSums& r) {
+void RowSums_integer32_scalar(const RowSums& r) {
     // Local and restricted: a store of bytes may otherwise change anything, which stops the vectorizer.
     uint32_t* __restrict sum = r.total.sum, * __restrict square = r.total.square;
     uint8_t* __restrict low = r.total.low, * __restrict high = r.total.high;

@@ -11,7 +11,8 @@ void Planes_fp32_scalar(const Planes& p) {
             const uint8_t* x = p.x + i * p.x_stride + k * p.x_image;
             uint8_t* y = p.y + i * p.y_stride + k * p.y_image;
             for (int64_t j = 0; j < p.length; ++j)
-                y[j] = element(x[j], p.real.slope[c], p.real.intercept[c], p.real.zero_point[c], p.conversion);
+                y[j] = element(x[j], p.params.real.slope[c], p.params.real.intercept[c],
+                               p.params.real.zero_point[c], p.conversion);
         }
     }
 }

@@ -1,14 +1,14 @@
 // Quantize and dequantize, scalar.
-#include "quantize/quantize.hpp"
-#include "kernels/loops/quantize.inc"
+#include "kernels/loops/quantize.hpp"
+#include "kernels/list.hpp"
 
 namespace bytenorm {
 
-bool quantize_run_scalar(const QuantizeRun& r) {
-    return quantize_any(r);
+void Quantize_fp32_scalar(const Quantize& q) {
+    run_quantize(q);
 }
-void dequantize_run_scalar(const DequantizeRun& r) {
-    dequantize_any(r);
+void Dequantize_fp32_scalar(const Dequantize& d) {
+    run_dequantize(d);
 }
 
 }  // namespace bytenorm

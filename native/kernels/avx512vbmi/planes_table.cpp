@@ -78,9 +78,9 @@ void Planes_table_avx512vbmi(const Planes& p) {
     int64_t i = 0;
     if (p.length < 64 && p.images == 1)
         for (; i + 4 <= p.count; i += 4)
-            walk_four_channels(p.table + i * step, step, p.x + i * p.x_stride, p.y + i * p.y_stride, p);
+            walk_four_channels(p.params.table + i * step, step, p.x + i * p.x_stride, p.y + i * p.y_stride, p);
     for (; i < p.count; ++i) {
-        const Table table(p.table + i * step);
+        const Table table(p.params.table + i * step);
         const uint8_t* x = p.x + i * p.x_stride;
         uint8_t* y = p.y + i * p.y_stride;
         int64_t k = 0;

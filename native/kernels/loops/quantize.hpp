@@ -1,5 +1,9 @@
-// The loops of quantize and dequantize in plain C++, compiled once for each instruction set by the files that
-// include this one: the compiler's own vectors are enough where the float32 side sets the pace.
+// Quantize and dequantize in plain C++: the compiler's own vectors are enough where the float32 side sets the
+// pace.
+#pragma once
+
+#include "quantize/quantize.hpp"
+
 namespace bytenorm {
 namespace {
 
@@ -22,7 +26,7 @@ inline Real quantized(Real x, Real factor, Real zero_point, Real lowest, Real hi
 }
 
 template <Rounding Rule, bool Step, class Real>
-bool quantize_loop(const QuantizeRun& r, const Real* factor) {
+void quantize_loop(const Quantize& r, const Real* factor) {
     const Real lowest = r.output_signed ? -128 : 0, highest = r.output_signed ? 127 : 255;
     const Real first_factor = factor[0], first_zero_point = r.zero_point[0];
     // Local and restricted: a store of bytes may otherwise change anything, which stops the vectorizer.
@@ -37,16 +41,16 @@ bool quantize_loop(const QuantizeRun& r, const Real* factor) {
                                              Step ? zero_points[i] : first_zero_point, lowest, highest);
         y[i] = static_cast<uint8_t>(static_cast<int32_t>(q));
     }
-    return nan != 0;
+    *r.nan = *r.nan || nan;
 }
 
 template <Rounding Rule>
-bool quantize_by(const QuantizeRun& r) {
+void quantize_by(const Quantize& r) {
     return r.step ? quantize_loop<Rule, true>(r, r.factor) : quantize_loop<Rule, false>(r, r.factor);
 }
 
 template <class Scale, bool Signed, bool Step>
-void dequantize_loop(const DequantizeRun& r) {
+void dequantize_loop(const Dequantize& r) {
     const Scale scale = static_cast<Scale>(r.scale[0]);
     const float zero_point = r.zero_point[0];
     const uint8_t* __restrict x = r.x;
@@ -61,7 +65,7 @@ void dequantize_loop(const DequantizeRun& r) {
     }
 }
 
-bool quantize_any(const QuantizeRun& r) {
+void run_quantize(const Quantize& r) {
     switch (r.rounding) {
         case Rounding::fused:
             return quantize_by<Rounding::fused>(r);
@@ -78,7 +82,7 @@ bool quantize_any(const QuantizeRun& r) {
                   : quantize_loop<Rounding::wide, false>(r, r.wide_factor);
 }
 
-void dequantize_any(const DequantizeRun& r) {
+void run_dequantize(const Dequantize& r) {
     if (!r.per_channel)
         return r.input_signed ? dequantize_loop<float, true, false>(r) : dequantize_loop<float, false, false>(r);
     if (r.input_signed)

@@ -1,0 +1,40 @@
+#include "isa.hpp"
+
+#if defined(BYTENORM_X86)
+#include "x86.hpp"
+#endif
+
+namespace bytenorm {
+namespace {
+
+bool supported(Isa isa) {
+#if defined(BYTENORM_X86)
+    static const Cpu cpu;
+    switch (isa) {
+        case Isa::scalar:
+            return true;
+        case Isa::avx2:
+            return cpu.avx2();
+        case Isa::avx512:
+            return cpu.avx512();
+        case Isa::avx512vbmi:
+            return cpu.avx512vbmi();
+    }
+#endif
+    return isa == Isa::scalar;
+}
+
+}  // namespace
+
+bool includes(Isa isa, Isa other) {
+    return isa == other || (isa != Isa::scalar && includes(traits(isa).base, other));
+}
+
+std::vector<Isa> available_isas() {
+    std::vector<Isa> found;
+    for (int i = 0; i < static_cast<int>(sizeof isa_traits / sizeof isa_traits[0]); ++i)
+        if (supported(static_cast<Isa>(i))) found.push_back(static_cast<Isa>(i));
+    return found;
+}
+
+}  // namespace bytenorm

@@ -1,0 +1,20 @@
+// Which kernels a pass over an array takes, and what has to be prepared for them.
+#pragma once
+
+#include "core/layout.hpp"
+#include "fold/fold.hpp"
+
+namespace bytenorm {
+
+// How often these parameters will be used decides what is worth preparing.
+enum class Use { once, often };
+
+struct Plan {
+    Layout::Kind loops;     // strided ones walk any layout
+    Arithmetic arithmetic;  // or what is behind it, where it is not proved
+};
+
+Plan choose(const Layout& layout, int64_t channels, Use use);
+void prepare(const Plan& plan, Folded& folded);  // no two at once on the same `folded`
+
+}  // namespace bytenorm
