@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo test random lint types sanitize portable library faults oldest fuzz benchmark format clean
+.PHONY: demo test random lint types sanitize portable library faults light oldest fuzz benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -25,6 +25,7 @@ test: $(VENV)/.test
 RANDOM ?= --cases 200000 --seed 1
 RANDOM_GRAPHS ?= --cases 10000 --seed 1
 RANDOM_NETWORKS ?= --cases 900
+LIGHT ?= --weights 3
 random: $(VENV)/.test
 	$(BIN)/python tests/random_operators.py $(RANDOM)
 	$(BIN)/python tests/random_graphs.py $(RANDOM_GRAPHS)
@@ -59,6 +60,9 @@ library: $(VENV)/.test
 # Commands that are killed, interrupted, out of memory and so on, at random moments.
 faults: $(VENV)/.test
 	$(BIN)/python tests/faults.py
+
+light: $(VENV)/.test
+	$(BIN)/python tests/light_models.py $(LIGHT)
 
 # Models written here, run by the oldest ONNX Runtime that knows the operator; it needs NumPy 1.
 oldest: $(VENV)/.test $(VENV)/.oldest

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from bytenorm import onnx as bno
 
@@ -32,7 +33,7 @@ SIGNALS = {
 }
 MOUNTED = ("read-only folder", "no temporary folder")
 KINDS = (*SIGNALS, "closed pipe", "full disk", "no memory", *MOUNTED)
-COMMANDS = ("inspect", "quantize", "lower", "compare", "bench", "report", "calibrate")
+COMMANDS = ("inspect", "quantize", "prepare", "restore", "lower", "compare", "bench", "report", "calibrate")
 OLD = b"old"
 NORMS = """<ir_version: 9, opset_import: ["": 17]>
 g (uint8[N, 2, 4, 4] x) => (uint8[N, 2, 4, 4] y)
@@ -58,6 +59,14 @@ exec "$@"
 """
 
 
+class _Images(CalibrationDataReader):
+    def __init__(self, images: np.ndarray) -> None:
+        self._left = iter([{"image": images}])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._left, None)
+
+
 class Place:
     """A folder with what commands read, one that they write to and one for temporary files.
 
@@ -71,20 +80,26 @@ class Place:
         self.written, self.temporary = folder / "written", folder / "temporary"
         self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
         rng = np.random.default_rng(1)
-        data, codes, stock, small = (folder / n for n in ("data.npy", "codes.npy", "stock.onnx", "small.onnx"))
+        data, codes, stock, small, disguised = (
+            folder / n for n in ("data.npy", "codes.npy", "stock.onnx", "small.onnx", "disguised.onnx")
+        )
         np.save(data, rng.random((8, 1, 28, 28), np.float32))
         np.save(codes, rng.integers(0, 256, (8, 3, 28, 28), np.uint8))
         stock.write_bytes(onnx.parser.parse_model(NORMS).SerializeToString())
         digits = bno.digits_model()
         onnx.save_model(bno.quantize(digits, str(data)), small)
+        quantize_static(bno.prepare(digits), disguised, _Images(np.load(data)), per_channel=True)
         self.outputs = {"quantize": "q.onnx", "lower": "l.onnx", "report": "r.html", "calibrate": "s.npz"}
+        self.outputs |= {"prepare": "p.onnx", "restore": "b.onnx"}
         self.commands = {
             "inspect": [digits],
             "quantize": [digits, "--data", data],
+            "prepare": [digits],
+            "restore": [disguised],
             "lower": [stock],
             "compare": [digits, small, "--data", data],
             "bench": [digits, small, "--seconds", "0.1"],
-            "report": [small, "--data", data],
+            "report": [small, "--float", digits, "--data", data],
             "calibrate": ["--data", codes, "--scale", "0.1", "--zero-point", "3", "--workers", "1"],
         }
         self._measured: dict[str, tuple[float, int, int]] = {}

@@ -1,9 +1,12 @@
 """Some faults of commands, at moments that a seed chooses; `make faults` tries many more."""
 
 import random
+import re
 
 import faults
 import pytest
+
+from bytenorm.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,8 @@ def place(tmp_path_factory):
     [
         ("inspect", "closed pipe"),
         ("quantize", "terminate"),
-        ("lower", "full disk"),
+        ("prepare", "closed pipe"),
+        ("restore", "full disk"),
         ("report", "no memory"),
         ("calibrate", "hang up"),
     ],
@@ -24,3 +28,9 @@ def place(tmp_path_factory):
 def test_a_fault(name, kind, place):
     _, wrong = faults.inflict(place, name, kind, random.Random(20240229))
     assert not wrong
+
+
+def test_no_command_is_left_out(capsys):
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out.split("COMMAND\n")[1].split("\n\n")[0]
+    assert set(re.findall(r"^    (\w+) ", told, re.MULTILINE)) == set(faults.COMMANDS)
