@@ -14,13 +14,15 @@ import onnxruntime
 
 from bytenorm import _core
 
+from .. import _checks
+from .amx import has_amx, weights_for_amx
 from .model import fits_one_file, load_model, save_model
 from .saturation import sums_saturate
 from .soundness import require_sound
 from .unsigned_weights import unsigned_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Model = onnx.ModelProto | str | os.PathLike[str]
 
@@ -92,6 +94,8 @@ def session(
     model_or_path: onnx.ModelProto | str | os.PathLike[str],
     sess_options: onnxruntime.SessionOptions | None = None,
     providers: Sequence[str] | None = None,
+    *,
+    amx: bool | None = None,
 ) -> onnxruntime.InferenceSession:
     """Make an ``InferenceSession`` with the operator registered.
 
@@ -105,6 +109,10 @@ def session(
         Pass options for ONNX Runtime's defaults.
     providers : sequence of str, optional
         Execution providers; the CPU's by default. The operator runs on the CPU.
+    amx : bool, optional
+        Whether the weights of large convolutions are written, in memory, so that ONNX Runtime uses the matrix
+        unit AMX: codes and zero points one lower, the same results to the bit. It costs time on a CPU without.
+        None: on CPUs with AMX (found on Linux) in sessions without options of the caller's own.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def session(
     Raises
     ------
     TypeError
-        If the model is neither a ``ModelProto`` nor a path.
+        If the model is neither a ``ModelProto`` nor a path, or another argument is of a wrong type.
     ValueError
         If ONNX Runtime cannot load it, or would write out functions without end.
 
@@ -131,9 +139,11 @@ def session(
         raise TypeError(f"model_or_path: wanted a ModelProto or a path, got {type(model_or_path).__name__}")
     if isinstance(providers, str):
         raise TypeError("providers: wanted a sequence of names, got str")
+    if amx is not None:
+        _checks.flag(amx, "amx")
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
     register(options)
-    with ready(model_or_path, sess_options) as source:
+    with ready(model_or_path, sess_options, amx=amx) as source:
         try:
             return onnxruntime.InferenceSession(
                 source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
@@ -168,13 +178,17 @@ def session_for_a_pass(
 
 
 @contextmanager
-def ready(model_or_path: Model, sess_options: onnxruntime.SessionOptions | None) -> Iterator[bytes | str]:
+def ready(
+    model_or_path: Model, sess_options: onnxruntime.SessionOptions | None, *, amx: bool | None = None
+) -> Iterator[bytes | str]:
     """Give what ONNX Runtime loads: the bytes of a model or a path, of a model that it can end with."""
     name = _name(model_or_path)
     _require_sound(model_or_path, name)
-    change = sess_options is None and sums_saturate()
-    exact = _exact(model_or_path) if change else nullcontext(model_or_path)
-    with exact as model, handed_over(model) as source:
+    changes = [unsigned_weights] if sess_options is None and sums_saturate() else []
+    if amx or (amx is None and sess_options is None and has_amx()):
+        changes.append(weights_for_amx)
+    changed = _changed(model_or_path, changes) if changes else nullcontext(model_or_path)
+    with changed as model, handed_over(model) as source:
         yield source
 
 
@@ -209,11 +223,14 @@ def _require_sound(model_or_path: Model, name: str) -> None:
 
 
 @contextmanager
-def _exact(model_or_path: Model) -> Iterator[Model]:
-    """Give a model whose sums do not saturate; what onnx cannot read is left to ONNX Runtime."""
+def _changed(
+    model_or_path: Model, changes: Sequence[Callable[[onnx.ModelProto], onnx.ModelProto]]
+) -> Iterator[Model]:
+    """Give a model with other weights of the same numbers; what onnx cannot read is left to ONNX Runtime."""
     try:
-        model = load_model(model_or_path)
-        made = unsigned_weights(model)
+        made = model = load_model(model_or_path)
+        for change in changes:
+            made = change(made)
     except (ValueError, OSError):
         yield model_or_path
         return

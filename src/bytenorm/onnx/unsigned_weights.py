@@ -62,7 +62,8 @@ def _rewrite(graph: Graph, node: NodeProto) -> None:
         return
     real = graph.new_name(f"{name}/unsigned_real")
     axis = attribute(before, "axis", 1)
-    graph.make("DequantizeLinear", [weight, scale, zero], real, f"{name}/DequantizeLinear", axis=axis)
+    made = graph.make("DequantizeLinear", [weight, scale, zero], real, f"{name}/DequantizeLinear", axis=axis)
+    made.domain = before.domain
     graph.set_input(node, 1, real)
 
 
