@@ -523,7 +523,7 @@ def run(capsys, *arguments):
 def test_command(place, capsys):
     code, out, err = run(capsys, "small.onnx", "--data", "data.npz", "-o", "out.html", "--limit", "30")
     assert (code, err) == (0, "")
-    assert out.startswith("small.onnx, on 30 samples\n")
+    assert out.startswith("small.onnx, on 30 samples\n\nnorm")
     assert "written to out.html (" in out
     wanted = page(gather("small.onnx", "data.npz", limit=30), model="small.onnx", data="data.npz")
     assert Path("out.html").read_text(encoding="utf-8") == wanted
@@ -537,8 +537,10 @@ def test_command_for_programs(place, capsys):
     assert found == {
         "model": "small.onnx",
         "output": "out.html",
-        "data": "data.npz",
+        "data": ["data.npz"],
+        "skipped": [],
         "correction": None,
+        "unlike": "",
         "samples": 40,
         "norms": [norm.to_dict() for norm in wanted.norms],
         "left_out": [],

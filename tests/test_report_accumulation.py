@@ -115,7 +115,6 @@ def test_sums_of_a_tensor(axis):
     assert sums.clipping == pytest.approx(((alone - inside) ** 2).sum())
     assert sums.rounding == pytest.approx(((np.rint(inside / scale) * scale - alone) ** 2).sum())
     others = (0, 2) if axis == 1 else (0, 1)
-    assert sums.mean_of_own() == pytest.approx(error.mean(others))
     difference = drift.mean(others)
     assert sums.means_moved() == pytest.approx(
         (np.sqrt((difference**2).mean()), np.sqrt(((difference / real.std(others)) ** 2).mean())), rel=1e-4
@@ -261,13 +260,13 @@ def test_networks_that_do_not_belong_together(images, text, wanted):
         gather(made, [{"image": images[:8]}], reference=other(text))
 
 
-def test_a_network_of_the_same_layers_with_other_weights(images):
+def test_a_network_of_the_same_layers_with_other_norms(images):
     network = load_model(bno.digits_model())
     made = bno.quantize(network, [{"image": images[::100]}], fast=True)
     rng = np.random.default_rng(0)
     for tensor in network.graph.initializer:
         value = numpy_helper.to_array(tensor)
-        if value.ndim > 1 or tensor.name.endswith(("scale", "B")):
+        if "norm" in tensor.name and tensor.name.endswith(("scale", "B")):
             tensor.CopyFrom(numpy_helper.from_array(rng.normal(0, 1, value.shape).astype(np.float32), tensor.name))
     with pytest.raises(
         ValueError,

@@ -46,7 +46,7 @@ def test_steps_and_what_was_moved(images, made):
     (note,) = (entry.value for entry in made.metadata_props if entry.key == KEY)
     noted = json.loads(note)
     correction = report.correction
-    assert correction.reestimated
+    assert correction.outcome("re-estimation") == "taken"
     assert correction.samples == noted["samples"]
     assert [(s.name, s.taken, s.before_db, s.after_db) for s in correction.steps] == [
         (s["name"], s["taken"], s["before_db"], s["after_db"]) for s in noted["steps"]

@@ -239,7 +239,8 @@ REPORT_EPILOG = """\
   by the option there); and problems: each with name and problem. correction
   is what quantize noted, or null: samples, steps (name, taken, problem,
   before_db, after_db), corrected (name, kind, moved, stretched, moved_after)
-  and problem
+  and problem; unlike: how far the data is from what the network was trained on
+  or calibrated with, or empty
 
 examples:
   bytenorm report model.int8.onnx --data held-out.npz -o report.html

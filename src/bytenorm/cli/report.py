@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    import onnx
+
+    from ..onnx.data import Dataset
     from ..report.accumulation import Drift
     from ..report.correction import Correction
     from ..report.findings import Findings
     from ..report.gathering import NormReport, Report
-    from .screen import Screen
+    from .screen import Progress, Screen
 
 STEPS = ("tensor", "made by", "accumulated SNR dB", "own SNR dB", "problem")
 COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
@@ -43,20 +46,26 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         if not is_quantized(Graph(model)):
             raise ValueError(f"{label} is in float: bytenorm quantize makes an 8-bit one of it first")
         data = samples(options, model, options.limit, screen)
-        found = gather(model, data, reference=options.float, progress=progress)
+        found = _gathered(options, model, data, progress)
         text = page(found, model=options.model, data=named(options.data), progress=progress).encode()
         with replacing(Path(options.output), f"output {options.output!r}") as file:
             file.write(text)
     screen.line(f"{options.model}, on {found.samples} sample{'s' * (found.samples != 1)}")
-    screen.table(COLUMNS, [_row(norm) for norm in found.norms])
-    if found.drift:
-        screen.table(STEPS, [_step(one) for one in found.drift])
-    if found.findings is not None:
+    if found.unlike:
+        screen.line(f"warning: {found.unlike}")
+    if found.findings is not None:  # what to do comes before the numbers
         for line in _findings(found.findings, len(found.drift)):
             screen.line(line)
     if found.correction is not None:
         for line in _correction(found.correction):
             screen.line(line)
+    if found.norms:
+        screen.line()
+        screen.table(COLUMNS, [_row(norm) for norm in found.norms])
+    if found.drift:
+        screen.line()
+        screen.table(STEPS, [_step(one) for one in found.drift])
+    screen.line()
     for name, why in found.left_out:
         screen.line(f"not measured: {name}: {why}")
     for why, n in Counter(why for _, why in found.unmatched).items():
@@ -70,8 +79,19 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         norms=[norm.to_dict() for norm in found.norms],
         left_out=[{"name": name, "problem": why} for name, why in found.left_out],
         correction=None if found.correction is None else found.correction.to_dict(),
+        unlike=found.unlike,
         **_drift(found),
     )
+
+
+def _gathered(options: argparse.Namespace, model: onnx.ModelProto, data: Dataset, progress: Progress) -> Report:
+    """Measure; where the float model does not belong to the quantized one, name both files."""
+    try:
+        return gather(model, data, reference=options.float, progress=progress)
+    except ValueError as error:
+        raise ValueError(
+            str(error).replace("that the model was made", f"that {options.model!r} was made")
+        ) from None
 
 
 def _drift(found: Report) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .graph import is_op
 from .tuning.moments import measure
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ _SAMPLES = 8
 # How many times as wide as a norm's statistics say, or as narrow, its input may be in half of the channels. Other
 # data of the same kind differ by a factor of some two, 0 to 255 and 0 to 1 by 255.
 _WIDER = 20.0
+# How many widths of a range numbers may be off it, or spread: within it no spread is more than half of one.
+_BEYOND = 2.0
 
 
 def unlike_statistics(graph: Graph, norms: list[Norm], data: Dataset) -> str:
@@ -50,5 +53,42 @@ def unlike_statistics(graph: Graph, norms: list[Norm], data: Dataset) -> str:
         f"the data is unlike what the norm {norm.name} was trained on: on average over channels its input has "
         f"mean {mean.mean():.4g} and deviation {np.sqrt(variance).mean():.4g}, its statistics say "
         f"{norm.parameters.input_mean.mean():.4g} and {expected.mean():.4g}; "
+        "are its numbers scaled as the network wants them?"
+    )
+
+
+def unlike_codes(graph: Graph, data: Dataset) -> str:
+    """Say how far the data is from what calibrated an 8-bit network: from the range of what is quantized first.
+
+    Empty if it is like that, or where nobody can tell.
+
+    Parameters
+    ----------
+    graph : Graph
+        In 8 bits.
+    data : Dataset
+        Of its inputs. A few samples are run up to the first conversion to codes.
+    """
+    first = next(
+        (n for n in graph.in_order() if is_op(n, "QuantizeLinear") and graph.constant(n.input[0]) is None), None
+    )
+    if first is None or len(first.input) < 3:
+        return ""
+    scale, zero_point = (graph.constant(name) for name in first.input[1:3])
+    if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1 or zero_point.itemsize != 1:
+        return ""
+    step, zero, name = float(scale.ravel()[0]), int(zero_point.ravel()[0]), first.input[0]
+    low, high = ((end - zero) * step for end in ((-128, 127) if zero_point.dtype == np.int8 else (0, 255)))
+    try:
+        found = measure(graph, {name: 1}, [name], data.first(_SAMPLES))[name].pooled()
+        mean, deviation = float(found[0][0]), float(np.sqrt(found[1][0]))
+    except Exception:  # what cannot be run is refused elsewhere, in its words
+        return ""
+    beyond = max(deviation, low - mean, mean - high) > _BEYOND * (high - low)
+    if not beyond and not deviation < step:
+        return ""
+    return (
+        f"the data is unlike what calibrated the model: {name} has mean {mean:.4g} and deviation {deviation:.4g}, "
+        f"its codes stand for {low:.4g} to {high:.4g} in steps of {step:.4g}; "
         "are its numbers scaled as the network wants them?"
     )

@@ -23,6 +23,7 @@ from .belonging import ASKED, require_same_ends
 from .matching import Codes, match
 from .parts import Parts
 from .tensor_sums import TensorSums
+from .weights import require_same_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,7 @@ class Accumulation:
             raise ValueError(
                 f"reference: no 8-bit tensor of the model has the name of one of the float model's: {ASKED}"
             )
+        require_same_weights(graph, wanted, self.codes)
         copy = onnx.ModelProto()
         copy.CopyFrom(reference)
         self.data, self._steps = data, Graph(copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,29 @@ if TYPE_CHECKING:
     Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+_KEPT = 1 << 22  # numbers of a tensor that are kept to choose by, of all batches
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a tensor on the samples to choose by.
+
+    Attributes
+    ----------
+    numbers : numpy.ndarray of float32
+        What the float step makes of 8-bit numbers: every k-th, where there are many.
+    mean : numpy.ndarray of float64
+        Of the own error of each channel; it broadcasts to the tensor.
+    """
+
+    numbers: np.ndarray
+    mean: np.ndarray
+
+
 class Bench:
     """Runs both networks on some samples, and the 8-bit one from single tensors on.
+
+    Every other batch is there to choose by, and those between to measure what was chosen.
 
     Parameters
     ----------
@@ -46,6 +68,8 @@ class Bench:
         The others, each with the reason.
     snr_db : float
         The lowest SNR of the outputs as the model stands; nan if no output can be compared.
+    can_choose : bool
+        Whether there are batches to choose by and others to measure.
     """
 
     def __init__(
@@ -70,6 +94,12 @@ class Bench:
         self._kinds: dict[str, Any] = {}
         self._before: _Part | None = None
         self.snr_db = math.nan
+        self._apart_db = math.nan  # the same of the batches that are not chosen by
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether there are batches to choose by and others to measure."""
+        return len(self._batches) > 1
 
     def made_last(self) -> set[str]:
         """Return the 8-bit tensors behind which there are no others."""
@@ -109,20 +139,45 @@ class Bench:
         self.tried = tuple(self._tails)
         tensors = [self.beside.codes[name].tensor for name in needed]
         self._before = _Part(cut(self._graph, dict.fromkeys([*tensors, *self._outputs])))
-        plain = _Errors()
-        for batch, there in zip(self._batches, self._runs(), strict=True):
-            self._real.append(self._float.run(self._wanted, batch, "reference"))
-            plain.add(self._real[-1], [there[name] for name in self._outputs])
-        self.snr_db = plain.snr_db()
+        plain, apart = _Errors(), _Errors()
+        for k, there in self._runs(range(len(self._batches))):
+            self._real.append(self._float.run(self._wanted, self._batches[k], "reference"))
+            for errors in (plain, apart) if k in self._others() else (plain,):
+                errors.add(self._real[-1], [there[name] for name in self._outputs])
+        self.snr_db, self._apart_db = plain.snr_db(), apart.snr_db()
+
+    def _others(self) -> range:
+        """Return the places of the batches that nothing is chosen by."""
+        return range(1, len(self._batches), 2)
 
     def kind(self, name: str) -> Any:
         """Return the limits of a tensor's codes, as np.iinfo says them."""
         return self._kinds[name]
 
-    def numbers(self, names: Iterable[str]) -> Iterator[tuple[int, dict[str, tuple[np.ndarray, np.ndarray]]]]:
-        """Yield for each batch what the float steps make of 8-bit numbers, and what the 8-bit network makes."""
+    def look(self, names: Iterable[str]) -> dict[str, Seen]:
+        """Return what is seen of tensors on the batches to choose by."""
         chosen = list(names)
-        for k, there in enumerate(self._runs()):
+        batches = range(0, len(self._batches), 2)
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+        sums: dict[str, np.ndarray] = {}
+        counts = dict.fromkeys(chosen, 0)
+        for _, made in self._numbers(chosen, batches):
+            for name, (own, got) in made.items():
+                axis = self.beside.sums(name).axis % max(own.ndim, 1)
+                others = tuple(i for i in range(own.ndim) if i != axis or own.ndim < 2)
+                error = got - own
+                sums[name] = sums.get(name, 0) + error.sum(axis=others, keepdims=True)
+                counts[name] += error.size // max(sums[name].size, 1)
+                every = max(1, own.size * len(batches) // _KEPT)
+                numbers[name].append(own.ravel()[::every].astype(np.float32))
+        return {name: Seen(np.concatenate(numbers[name]), sums[name] / max(counts[name], 1)) for name in sums}
+
+    def _numbers(
+        self, names: Iterable[str], batches: Iterable[int]
+    ) -> Iterator[tuple[int, dict[str, tuple[np.ndarray, np.ndarray]]]]:
+        """Yield for some batches what the float steps make of 8-bit numbers, and what the 8-bit network makes."""
+        chosen = list(names)
+        for k, there in self._runs(batches):
             made = {}
             for name in chosen:
                 codes = self.beside.codes
@@ -135,13 +190,15 @@ class Bench:
                 made[name] = own, codes[name].numbers(there[codes[name].tensor])
             yield k, made
 
-    def gains(self, changes: Mapping[str, Change | None]) -> dict[str, float]:
+    def gains(self, changes: Mapping[str, Change | None], *, apart: bool = False) -> dict[str, float]:
         """Return what the outputs gain, in dB, if a tensor's numbers are others; None: those of its float step.
 
-        A network that cannot be run so is put among the problems.
+        On all batches, or `apart` from those that changes were chosen by. A network that cannot be run so is put
+        among the problems.
         """
         errors = {name: _Errors() for name in changes}
-        for k, made in self.numbers(changes):
+        batches, before = (self._others(), self._apart_db) if apart else (range(len(self._batches)), self.snr_db)
+        for k, made in self._numbers(changes, batches):
             for name, change in changes.items():
                 if name in self.problems:
                     continue
@@ -156,14 +213,15 @@ class Bench:
         return {
             name: gain
             for name, one in errors.items()
-            if name not in self.problems and not math.isnan(gain := one.snr_db() - self.snr_db)
+            if name not in self.problems and not math.isnan(gain := one.snr_db() - before)
         }
 
-    def _runs(self) -> Iterator[Arrays]:
+    def _runs(self, batches: Iterable[int]) -> Iterator[tuple[int, Arrays]]:
         assert self._before is not None, "it is prepared"
         names = self._before.makes
-        for batch in self._batches:
-            yield batch | dict(zip(names, self._before.run(names, batch, "model"), strict=True))
+        for k in batches:
+            batch = self._batches[k]
+            yield k, batch | dict(zip(names, self._before.run(names, batch, "model"), strict=True))
 
 
 class _Part:

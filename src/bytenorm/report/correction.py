@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..onnx.quantizer_names import NODE
 from ..onnx.tuning.correction import Correction as OneCorrection
 from ..onnx.tuning.notes import Step, read_note
-from ..onnx.tuning.steps import RANGES, REESTIMATION
+from ..onnx.tuning.steps import RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,10 +58,12 @@ class Correction:
             del step["corrections"]  # they are in `corrected`
         return found
 
-    @property
-    def reestimated(self) -> bool:
-        """Whether means were corrected."""
-        return any(step.taken and step.name.startswith(REESTIMATION) for step in self.steps)
+    def outcome(self, name: str) -> str:
+        """Say what became of the steps whose names begin so: ``"taken"``, ``"refused"`` or empty: not judged."""
+        steps = [step for step in self.steps if step.name.startswith(name)]
+        if any(step.taken for step in steps):
+            return "taken"
+        return "refused" if any(step.before_db is not None for step in steps) else ""
 
     @property
     def narrowed(self) -> bool:

@@ -46,7 +46,8 @@ class Finding:
     float_gain_db : float
         What the outputs would gain if the tensor stayed in float: its step in float, nothing rounded.
     option_gain_db : float
-        What they would gain by the option in this tensor alone.
+        What they would gain by the option in this tensor alone, on samples that it was not chosen by; no more than
+        in float.
     """
 
     name: str
@@ -117,11 +118,17 @@ def find(
     gains = bench.gains(dict.fromkeys(bench.tried))
     order = sorted((name for name in gains if gains[name] > _WORTH), key=lambda name: -gains[name])
     by_name = {one.name: one for one in drift}
-    mended = {name: mend(bench, by_name[name], correction) for name in order[:FINDINGS]}
-    measured = bench.gains({name: one.change for name, one in mended.items() if one.change is not None})
+    seen = bench.look(order[:FINDINGS])
+    mended = {name: mend(bench, by_name[name], seen[name], correction) for name in order[:FINDINGS]}
+    changes = {name: one.change for name, one in mended.items() if one.change is not None}
+    by_samples = {name: change for name, change in changes.items() if mended[name].cause != "weights"}
+    measured = bench.gains({name: change for name, change in changes.items() if name not in by_samples})
+    if bench.can_choose:
+        measured |= bench.gains(by_samples, apart=True)
     found = []
     for name, one in mended.items():
-        gain = measured.get(name, math.nan) if one.change is not None else gains[name]
+        # A better range than the float network's own numbers would be chance.
+        gain = min(measured.get(name, math.nan), gains[name]) if one.change is not None else gains[name]
         if not gain > _WORTH:
             one = in_float(bench, by_name[name], one)  # noqa: PLW2901 (what is left)
             gain = gains[name]

@@ -29,6 +29,7 @@ from ..onnx.graph import Graph, label
 from ..onnx.inspection import is_quantized
 from ..onnx.model import load_model, without_functions
 from ..onnx.norms import find_hidden, find_norms
+from ..onnx.unlike import unlike_codes, unlike_statistics
 from .accumulation import Accumulation, Drift
 from .correction import Correction, read_correction, with_after
 from .findings import Findings, find
@@ -175,6 +176,8 @@ class Report:
         What `bytenorm.onnx.quantize` noted of its steps; None without a note.
     findings : Findings or None
         Which tensors cost the outputs most, and what mends them; None without a `reference`.
+    unlike : str
+        How far the data is from what the network was trained on, or from what calibrated it; else empty.
     """
 
     norms: tuple[NormReport, ...]
@@ -184,6 +187,7 @@ class Report:
     unmatched: tuple[tuple[str, str], ...] = ()
     correction: Correction | None = None
     findings: Findings | None = None
+    unlike: str = ""
 
 
 def gather(
@@ -223,7 +227,7 @@ def gather(
         As `load_model` and `open_data`.
     ValueError
         If the reference does not belong to the model: other inputs, another number of outputs, no common names,
-        or most tensors nothing like its own.
+        other weights, or most tensors nothing like its own.
     ValueError
         If the model is in float, ONNX Runtime cannot run it, or it has no norm that can be measured and there is
         no reference.
@@ -260,6 +264,7 @@ def gather(
     gathered = [_Gathered(spot) for spot in spots]
     wanted = None if reference is None else load_model(reference, argument="reference")
     beside = None if wanted is None else Accumulation(loaded, wanted, batches)
+    unlike = _unlike(loaded, wanted, batches)
     samples = _run(copy, batches, gathered, beside, progress)
     norms = []
     for i, one in enumerate(gathered):
@@ -269,14 +274,23 @@ def gather(
     norms.sort(key=lambda norm: norm.snr_db)
     correction = read_correction(loaded)
     if beside is None or wanted is None:
-        return Report(tuple(norms), tuple(left_out), samples, correction=correction)
+        return Report(tuple(norms), tuple(left_out), samples, correction=correction, unlike=unlike)
     drift = beside.result()
     if correction is not None:
         correction = with_after(correction, drift, beside)
     if progress is not None:
         progress("trying", 0, 1)
     findings = find(loaded, wanted, beside, drift, correction)
-    return Report(tuple(norms), tuple(left_out), samples, drift, beside.unmatched, correction, findings)
+    return Report(tuple(norms), tuple(left_out), samples, drift, beside.unmatched, correction, findings, unlike)
+
+
+def _unlike(model: onnx.ModelProto, reference: onnx.ModelProto | None, data: Dataset) -> str:
+    """Say how far the data is from what the float network was trained on, else from what calibrated the model."""
+    found = ""
+    if reference is not None:
+        graph = Graph(reference)
+        found = unlike_statistics(graph, find_norms(graph), data)
+    return found or unlike_codes(Graph(model), data)
 
 
 def _spots(graph: Graph) -> tuple[list[Spot], list[tuple[str, str]]]:

@@ -1,4 +1,7 @@
-"""What makes the own error of a tensor, and which option of ``bytenorm quantize`` mends it."""
+"""What makes the own error of a tensor, and which option of ``bytenorm quantize`` mends it.
+
+What an option would do is found on some samples, and measured on others: `Bench` has both.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,23 @@ import numpy as np
 
 from ..calibration.output_qparams import covering
 from ..onnx.tuning.clipping import Distribution
+from ..onnx.tuning.steps import RANGES, REESTIMATION, norm_scales
 
 if TYPE_CHECKING:
     from .accumulation import Drift
-    from .bench import Bench, Change
+    from .bench import Bench, Change, Seen
     from .correction import Correction
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _BINS = 2048
 _BETTER = 0.5  # dB of the tensor's own error; a range that brings less is no better
 _CODES = 255
+# The steps of `quantize` that an option asks for; the one of several that it alone tries.
+_STEPS = {
+    "--reestimate": REESTIMATION,
+    "--norm-method mse": norm_scales("mse"),
+    "--method best": f"ranges by {RANGES[-1][0]}",
+}
 
 
 @dataclass(frozen=True)
@@ -43,15 +53,22 @@ class Mending:
     change: Change | None
 
 
-def mend(bench: Bench, drift: Drift, correction: Correction | None) -> Mending:
-    """Return what mends the own error of a tensor."""
+def mend(bench: Bench, drift: Drift, seen: Seen, correction: Correction | None) -> Mending:
+    """Return what mends the own error of a tensor, by what was seen of it on samples to choose by."""
     shares = {"range": drift.rounded + drift.clipped, "mean": drift.moved, "weights": drift.computed}
     cause = max(shares, key=lambda name: shares[name])
-    if cause == "mean":
-        return _mean(bench, drift, correction)
     if cause == "weights":
         return _weights(bench, drift)
-    return _range(bench, drift, correction)
+    found = _mean(drift, seen) if cause == "mean" else _range(bench, drift, seen, correction)
+    outcome = "" if correction is None else correction.outcome(_STEPS.get(found.option, "-"))
+    if not outcome:
+        return found
+    if found.option == "--reestimate":  # more samples may tell more
+        done = "has moved it as far as it helped" if outcome == "taken" else "brought the outputs no nearer"
+        advice = f"re-estimation {done}: more or other samples in --data"
+        return Mending(found.cause, found.share, "", advice, found.change)
+    done = "was tried, and has left this" if outcome == "taken" else "was tried, and brought the outputs no nearer"
+    return in_float(bench, drift, Mending(found.cause, found.share, "", f"{found.option} {done}", None))
 
 
 def in_float(bench: Bench, drift: Drift, before: Mending) -> Mending:
@@ -59,23 +76,19 @@ def in_float(bench: Bench, drift: Drift, before: Mending) -> Mending:
     nodes = (*drift.nodes, *bench.beside.readers(drift.name))
     why = before.advice
     if before.change is not None:
-        why = f"{before.option or 'more samples'} would bring less than a tenth of a decibel here"
+        what = before.option or "more samples"
+        why = (
+            f"{what} would bring less than a tenth of a decibel here"
+            if bench.can_choose
+            else f"one sample does not tell what {what} would bring"
+        )
     advice = f"{why}: leave what makes it and what reads it in float"
     return Mending(before.cause, before.share, _excluded(nodes), advice, None)
 
 
-def _mean(bench: Bench, drift: Drift, correction: Correction | None) -> Mending:
-    sums = bench.beside.sums(drift.name)
-    mean = sums.mean_of_own()
-    shape = [1] * sums.rank
-    if sums.rank > 1:
-        shape[sums.axis] = -1
-    column = mean.reshape(shape)
-    if correction is not None and correction.reestimated:
-        option, advice = "", "re-estimation has moved it as far as it helped: more or other samples in --data"
-    else:
-        option, advice = "--reestimate", "the default without --fast: norms and biases are corrected"
-    return Mending("mean", drift.moved, option, advice, lambda own, made: made - column)
+def _mean(drift: Drift, seen: Seen) -> Mending:
+    advice = "the default without --fast: norms and biases are corrected"
+    return Mending("mean", drift.moved, "--reestimate", advice, lambda own, made: made - seen.mean)
 
 
 def _weights(bench: Bench, drift: Drift) -> Mending:
@@ -91,33 +104,30 @@ def _weights(bench: Bench, drift: Drift) -> Mending:
     )
 
 
-def _range(bench: Bench, drift: Drift, correction: Correction | None) -> Mending:
-    sums, codes, kind = bench.beside.sums(drift.name), bench.beside.codes[drift.name], bench.kind(drift.name)
+def _range(bench: Bench, drift: Drift, seen: Seen, correction: Correction | None) -> Mending:
+    codes, kind = bench.beside.codes[drift.name], bench.kind(drift.name)
     share = drift.rounded + drift.clipped
     steps = kind.min - codes.zero_point, kind.max - codes.zero_point
-    if sums.low < sums.high:
-        counts = np.zeros(_BINS, np.int64)
-        for _, there in bench.numbers([drift.name]):
-            counts += np.histogram(there[drift.name][0], _BINS, (sums.low, sums.high))[0]
-        found = Distribution(sums.low, sums.high, counts)
+    why = "its range is as good as 8 bits allow"
+    low, high = (float(end) for end in (seen.numbers.min(), seen.numbers.max()))
+    if low < high:
+        found = Distribution(low, high, np.histogram(seen.numbers, _BINS, (low, high))[0])
         scale, lowest = covering(*found.by_least_error(), _SMALLEST)
         best = lowest, lowest + _CODES
         gain = _error(found, codes.scale, *steps) / max(_error(found, scale, *best), 1e-300)
         if 10 * math.log10(max(gain, 1e-300)) > _BETTER:
             wider = scale * _CODES > codes.scale * (steps[1] - steps[0])
-            option, advice = _for_range(drift, correction, wider=wider)
-            return Mending("range", share, option, advice, lambda own, made: _rounded(own, scale, *best))
-    return in_float(bench, drift, Mending("rounding", share, "", "its range is as good as 8 bits allow", None))
+            if not wider or correction is None or not correction.narrowed:
+                option, advice = _for_range(drift, wider=wider)
+                return Mending("range", share, option, advice, lambda own, made: _rounded(own, scale, *best))
+            why = "its range leaves out what is rare, which was judged better for all tensors together"
+    cause = "range" if why.startswith("its range leaves") else "rounding"
+    return in_float(bench, drift, Mending(cause, share, "", why, None))
 
 
-def _for_range(drift: Drift, correction: Correction | None, *, wider: bool) -> tuple[str, str]:
+def _for_range(drift: Drift, *, wider: bool) -> tuple[str, str]:
     """Return the option and the advice for a range that is too narrow or too wide."""
     if wider:
-        if correction is not None and correction.narrowed:
-            return (
-                "--method minmax",
-                "its range leaves out what is rare, which was judged better for all tensors together",
-            )
         return "", "numbers are beyond what calibration has seen: more or other samples in --data"
     if drift.kind.startswith("BatchNormalization"):
         return "--norm-method mse", "a smaller range for what a norm makes"

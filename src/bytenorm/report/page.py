@@ -46,7 +46,7 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
     Examples
     --------
     >>> from bytenorm.report import Report, page
-    >>> "<h1>Batch norms of a&lt;b.onnx</h1>" in page(Report((), (), 8), model="a<b.onnx", data="samples")
+    >>> "<h1>Quantization of a&lt;b.onnx</h1>" in page(Report((), (), 8), model="a<b.onnx", data="samples")
     True
     """
     sections = []
@@ -54,7 +54,11 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
         if progress is not None:
             progress("drawing", i, len(report.norms))
         sections.append(_section(norm, i + 1))
-    title = f"Batch norms of {text(model)}"
+    title = f"{'Batch norms' if report.norms else 'Quantization'} of {text(model)}"
+    what = "each norm's output" if report.norms else "each tensor"
+    unlike = (
+        f'<p class="warning">{text(report.unlike[0].upper() + report.unlike[1:])}</p>' if report.unlike else ""
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -69,8 +73,9 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
 <body>
 <header>
 <h1>{title}</h1>
-<p>What the quantization of each norm's output costs, measured on {report.samples}
+<p>What the quantization of {what} costs, measured on {report.samples}
 sample{"s" * (report.samples != 1)} of <code>{text(data)}</code>. Made by bytenorm {version("bytenorm")}.</p>
+{unlike}
 </header>
 <main>
 {losses(report)}

@@ -33,8 +33,6 @@ class TensorSums:
         The same with what the float operators make of the 8-bit network's input.
     rounding, clipping : float
         Of `own`, what rounding to the codes alone makes, and the part of it beyond the first and last code.
-    low, high : float
-        The least and the largest number that the float operators make.
     """
 
     def __init__(self, codes: Codes, axis: int) -> None:
@@ -42,7 +40,6 @@ class TensorSums:
         self._codes = codes
         self.count = 0
         self.energy = self.accumulated = self.own_energy = self.own = self.rounding = self.clipping = 0.0
-        self.low, self.high = np.inf, -np.inf
         self._by_channel: Reals = np.zeros((4, 1))
 
     def add(self, real: np.ndarray, codes: np.ndarray, alone: np.ndarray) -> None:
@@ -61,7 +58,6 @@ class TensorSums:
             drift, error = made - wanted, made - own
             inside = np.clip(own, low, high)
             rounded = np.rint(inside / scale) * scale - own
-            self.low, self.high = min(self.low, float(own.min())), max(self.high, float(own.max()))
             self.energy += _energy(wanted)
             self.accumulated += _energy(drift)
             self.own_energy += _energy(own)
@@ -82,10 +78,6 @@ class TensorSums:
         whole = max(self.own, sum(parts))
         clipped, rounded, moved = (float(part / whole) for part in parts)
         return clipped, rounded, moved, max(0.0, 1 - clipped - rounded - moved)
-
-    def mean_of_own(self) -> Reals:
-        """Return the mean of each channel's own error."""
-        return np.asarray(self._by_channel[2] / max(self.count, 1))
 
     def means_moved(self) -> tuple[float, float]:
         """Return how far the channels' means are from the float network's: in real units, in standard deviations.

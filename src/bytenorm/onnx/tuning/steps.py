@@ -141,8 +141,8 @@ class Tuning:
         return None if found is None or any(out.problem for out in found.outputs) else found
 
     def note(self) -> None:
-        """Write into the model's metadata what was taken, for those who ask later; nothing if nothing was."""
-        if any(step.taken for step in self._tried):
+        """Write into the model's metadata what was taken or judged, for those who ask later; nothing else."""
+        if any(step.taken or step.before_db is not None for step in self._tried):
             write_note(self.graph.model, self._samples.count, self._tried)
 
     def leave(self, name: str) -> None:
