@@ -315,8 +315,8 @@ void add(Random& r, std::vector<std::unique_ptr<SumFold>>& folds) {
                       [&](const int64_t* at, int64_t) { return sum_code(at); });
 }
 
-void pooled(Random& r) {
-    PooledArrays arrays{};
+void average_pool(Random& r) {
+    AveragedArrays arrays{};
     arrays.images = r.pick({1, 2, 3}), arrays.height = r.pick({1, 2, 3, 5}), arrays.width = r.pick({2, 3, 7, 16});
     arrays.channels_last = r.chance(60);
     std::vector<std::unique_ptr<uint8_t[]>> inputs;
@@ -336,11 +336,11 @@ void pooled(Random& r) {
     arrays.y = y.get();
     const Parameters p(r, channels);
     Folded folded(p.norm(), p.input(), p.conversion);
-    const Plan plan = choose_pooled(arrays, r.chance(50) ? Use::often : Use::once);
+    const Plan plan = choose_average_pool(arrays, r.chance(50) ? Use::often : Use::once);
     prepare(plan, folded);
-    apply_pooled(plan, folded, arrays);
+    apply_average_pool(plan, folded, arrays);
     const auto at = [&](int64_t image, int64_t row, int64_t column, int64_t c) {
-        const PooledPiece& piece = arrays.pieces[static_cast<size_t>(of_channel[static_cast<size_t>(c)])];
+        const AveragedPiece& piece = arrays.pieces[static_cast<size_t>(of_channel[static_cast<size_t>(c)])];
         const int64_t own = c - first[static_cast<size_t>(of_channel[static_cast<size_t>(c)])];
         const int64_t pixel = row * arrays.width + column, pixels = arrays.height * arrays.width;
         const int64_t place = arrays.channels_last ? (image * pixels + pixel) * piece.channels + own
@@ -399,7 +399,7 @@ int64_t run(uint64_t seed, int64_t first, int64_t end, int64_t step,
             kind < 4   ? norm(r)
             : kind < 6 ? concat(r)
             : kind < 8 ? add(r, folds)
-            : kind < 9 ? pooled(r)
+            : kind < 9 ? average_pool(r)
                        : statistics(r);
         } catch (const std::exception& error) {
             std::printf("case %lld of seed %llu: %s\n", static_cast<long long>(number),

@@ -1,16 +1,13 @@
-#include "qlinear_add_batch_norm.hpp"
-
 #include <cmath>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "attributes.hpp"
-#include "norm_inputs.hpp"
+#include "norm_node.hpp"
+#include "operators.hpp"
 #include "passes/add.hpp"
 #include "session_threads.hpp"
 #include "shape_inference.hpp"
-#include "status.hpp"
 
 namespace bytenorm::ort {
 namespace {
@@ -119,10 +116,10 @@ struct Parameters {
     }
 };
 
-class AddKernel final : public Kernel {
+class AddNode final : public NormNode<AddAttributes> {
   public:
-    AddKernel(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
-        : Kernel(api), attributes_(api, info), input_signed_(input_signed), output_signed_(output_signed) {
+    AddNode(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
+        : NormNode(api, info, input_signed, output_signed) {
         const Shape first = input_shape(api, info, a, "a"), second = input_shape(api, info, b, "b");
         if (first.ndim > 0 && second.ndim > 0) check_summands(first, second, attributes_);
         const Parameters constant(Inputs(api, info));
@@ -140,10 +137,7 @@ class AddKernel final : public Kernel {
             return run(context, given.fold(attributes_, input_signed_, output_signed_), Use::once, first, second,
                        axis);
         }
-        const int64_t channels = constant_->channels();
-        if (first.shape.dims[axis] != channels)
-            throw Refusal("a must have " + std::to_string(channels) + " channels on axis " + std::to_string(axis) +
-                          ", as many as scale has values, got shape " + first.shape.text());
+        check_channels("a", first.shape, axis, constant_->channels());
         run(context, *constant_, Use::often, first, second, axis);
     }
 
@@ -169,17 +163,10 @@ class AddKernel final : public Kernel {
         const SessionThreads threads(api, context);
         if (fold.exact) return apply_add_exact(*fold.exact, fold.sum.get(), arrays, threads);
         const Layout layout = layout_of(arrays);
-        const Plan plan = choose(layout, fold.channels(), use);
-        {
-            std::lock_guard<std::mutex> guard(mutex_);
-            prepare(plan, *fold.folded);
-        }
+        const Plan plan = prepared(choose(layout, fold.channels(), use), *fold.folded);
         apply_add(plan, *fold.folded, *fold.sum, arrays, layout, threads);
     }
 
-    const AddAttributes attributes_;
-    const bool input_signed_, output_signed_;
-    std::mutex mutex_;
     std::unique_ptr<AddFold> constant_;  // of constant parameters, made with the session
 };
 
@@ -193,7 +180,7 @@ class QLinearAddBatchNormalization final : public CustomOp {
           says_sums_(says_sums) {}
 
     std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
-        return std::make_unique<AddKernel>(api, info, inputs[a] == int8, outputs[output_y] == int8);
+        return std::make_unique<AddNode>(api, info, inputs[a] == int8, outputs[output_y] == int8);
     }
 
     void infer_shapes(OrtShapeInferContext* context) const override {
@@ -211,11 +198,7 @@ class QLinearAddBatchNormalization final : public CustomOp {
 }  // namespace
 
 std::vector<const CustomOp*> qlinear_add_batch_norms(const OrtApi* api, bool says_sums) {
-    std::vector<const CustomOp*> ops;
-    for (ElementType input : {uint8, int8})
-        for (ElementType output : {uint8, int8})
-            ops.push_back(new QLinearAddBatchNormalization(api, input, output, says_sums));
-    return ops;
+    return of_all_types<QLinearAddBatchNormalization>(api, says_sums);
 }
 
 }  // namespace bytenorm::ort

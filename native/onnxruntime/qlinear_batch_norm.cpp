@@ -1,14 +1,11 @@
-#include "qlinear_batch_norm.hpp"
-
 #include <memory>
-#include <mutex>
 #include <string>
 
-#include "norm_inputs.hpp"
+#include "norm_node.hpp"
+#include "operators.hpp"
 #include "passes/single.hpp"
 #include "session_threads.hpp"
 #include "shape_inference.hpp"
-#include "status.hpp"
 
 namespace bytenorm::ort {
 namespace {
@@ -58,10 +55,10 @@ struct Parameters {
     }
 };
 
-class NormKernel final : public Kernel {
+class Node final : public NormNode<NormAttributes> {
   public:
-    NormKernel(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
-        : Kernel(api), attributes_(api, info), input_signed_(input_signed), output_signed_(output_signed) {
+    Node(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
+        : NormNode(api, info, input_signed, output_signed) {
         const Parameters constant(Inputs(api, info));
         constant.check(attributes_, input_shape(api, info, X, "X"));
         if (constant.complete()) folded_ = constant.fold(attributes_, input_signed_, output_signed_);
@@ -69,41 +66,25 @@ class NormKernel final : public Kernel {
 
     void compute(OrtKernelContext* context) override {
         const Tensor x = input(api, context, X, "X");
-        if (!folded_) return compute_once(context, x);
         const int axis = channel_axis("X", x.shape, attributes_);
-        const int64_t channels = folded_->channels();
-        if (x.shape.dims[axis] != channels)
-            throw Refusal("X must have " + std::to_string(channels) + " channels on axis " + std::to_string(axis) +
-                          ", as many as scale has values, got shape " + x.shape.text());
-        uint8_t* y = output(api, context, 0, "Y", x.shape);
-        if (x.shape.empty()) return;
-        const Layout layout = layout_of(x.bytes(), y, x.shape, axis);
-        const Plan plan = choose(layout, channels, Use::often);
-        {
-            std::lock_guard<std::mutex> guard(mutex_);
-            prepare(plan, *folded_);
+        if (folded_) {
+            check_channels("X", x.shape, axis, folded_->channels());
+            return run(context, *folded_, Use::often, x, axis);
         }
-        apply(plan, *folded_, layout, SessionThreads(api, context));
+        const Parameters given(Inputs(api, context));
+        given.check(attributes_, x.shape);
+        run(context, *given.fold(attributes_, input_signed_, output_signed_), Use::once, x, axis);
     }
 
   private:
-    // Some of the parameters come with the call.
-    void compute_once(OrtKernelContext* context, const Tensor& x) const {
-        const Parameters given(Inputs(api, context));
-        const int axis = channel_axis("X", x.shape, attributes_);
-        given.check(attributes_, x.shape);
-        const std::unique_ptr<Folded> folded = given.fold(attributes_, input_signed_, output_signed_);
+    void run(OrtKernelContext* context, Folded& folded, Use use, const Tensor& x, int axis) {
         uint8_t* y = output(api, context, 0, "Y", x.shape);
         if (x.shape.empty()) return;
         const Layout layout = layout_of(x.bytes(), y, x.shape, axis);
-        const Plan plan = choose(layout, folded->channels(), Use::once);
-        prepare(plan, *folded);
-        apply(plan, *folded, layout, SessionThreads(api, context));
+        const Plan plan = prepared(choose(layout, folded.channels(), use), folded);
+        apply(plan, folded, layout, SessionThreads(api, context));
     }
 
-    const NormAttributes attributes_;
-    const bool input_signed_, output_signed_;
-    std::mutex mutex_;
     std::unique_ptr<Folded> folded_;  // of constant parameters, made with the session
 };
 
@@ -114,7 +95,7 @@ class QLinearBatchNormalization final : public CustomOp {
                    {input, float32, input, float32, float32, float32, float32, float32, output}, {output}) {}
 
     std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
-        return std::make_unique<NormKernel>(api, info, inputs[X] == int8, outputs[0] == int8);
+        return std::make_unique<Node>(api, info, inputs[X] == int8, outputs[0] == int8);
     }
     void infer_shapes(OrtShapeInferContext* context) const override {
         infer_output(api, context, 0, known_input(api, context, X), y_zero_point);
@@ -124,10 +105,7 @@ class QLinearBatchNormalization final : public CustomOp {
 }  // namespace
 
 std::vector<const CustomOp*> qlinear_batch_norms(const OrtApi* api) {
-    std::vector<const CustomOp*> ops;
-    for (ElementType input : {uint8, int8})
-        for (ElementType output : {uint8, int8}) ops.push_back(new QLinearBatchNormalization(api, input, output));
-    return ops;
+    return of_all_types<QLinearBatchNormalization>(api);
 }
 
 }  // namespace bytenorm::ort

@@ -1,18 +1,15 @@
-#include "qlinear_concat_batch_norm.hpp"
-
 #include <algorithm>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "attributes.hpp"
-#include "norm_inputs.hpp"
+#include "norm_node.hpp"
+#include "operators.hpp"
 #include "passes/average_pool.hpp"
 #include "passes/concat.hpp"
 #include "session_threads.hpp"
 #include "shape_inference.hpp"
-#include "status.hpp"
 
 namespace bytenorm::ort {
 namespace {
@@ -145,15 +142,12 @@ struct Parameters {
     }
 };
 
-class ConcatKernel final : public Kernel {
+class ConcatNode final : public NormNode<ConcatAttributes> {
   public:
-    ConcatKernel(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
-        : Kernel(api),
-          attributes_(api, info),
+    ConcatNode(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
+        : NormNode(api, info, input_signed, output_signed),
           pieces_(piece_count(api, info)),
-          names_(piece_names(pieces_)),
-          input_signed_(input_signed),
-          output_signed_(output_signed) {
+          names_(piece_names(pieces_)) {
         std::vector<Shape> shapes;
         for (size_t i = 0; i < pieces_; ++i)
             shapes.push_back(input_shape(api, info, first_piece + i, names_[i].c_str()));
@@ -185,7 +179,7 @@ class ConcatKernel final : public Kernel {
         const int axis = channel_axis(names_[0], shape, attributes_);
         shape.dims[axis] = folded->channels();
         if (attributes_.pool)
-            run_pooled(context, *folded, tensors, channels, shape);
+            run_average_pool(context, *folded, tensors, channels, shape);
         else
             run(context, *folded, tensors, shape, axis);
     }
@@ -209,11 +203,6 @@ class ConcatKernel final : public Kernel {
 
     Use use() const { return constant_ ? Use::often : Use::once; }
 
-    void prepare_shared(const Plan& plan, Folded& folded) {
-        std::lock_guard<std::mutex> guard(mutex_);
-        prepare(plan, folded);
-    }
-
     void run(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors, const Shape& shape,
              int axis) {
         uint8_t* y = output(api, context, 0, "y", shape);
@@ -228,15 +217,14 @@ class ConcatKernel final : public Kernel {
             arrays.pieces.push_back({tensor.bytes(), strides.back().steps, tensor.shape.dims});
         }
         const ConcatLayout layout(arrays);
-        const Plan plan = choose_concat(layout, use());
-        prepare_shared(plan, folded);
+        const Plan plan = prepared(choose_concat(layout, use()), folded);
         apply_concat(plan, folded, layout, SessionThreads(api, context));
     }
 
-    void run_pooled(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors,
-                    const std::vector<int64_t>& channels, Shape shape) {
+    void run_average_pool(OrtKernelContext* context, Folded& folded, const std::vector<Tensor>& tensors,
+                          const std::vector<int64_t>& channels, Shape shape) {
         const int height = attributes_.channels_last ? 1 : 2;
-        PooledArrays arrays{};
+        AveragedArrays arrays{};
         arrays.images = shape.dims[0], arrays.height = shape.dims[height], arrays.width = shape.dims[height + 1];
         arrays.channels_last = attributes_.channels_last;
         shape.dims[height] /= 2, shape.dims[height + 1] /= 2;
@@ -244,17 +232,13 @@ class ConcatKernel final : public Kernel {
         if (shape.empty()) return;
         for (size_t i = 0; i < pieces_; ++i)
             if (channels[i] > 0) arrays.pieces.push_back({tensors[i].bytes(), channels[i]});
-        const Plan plan = choose_pooled(arrays, use());
-        prepare_shared(plan, folded);
-        apply_pooled(plan, folded, arrays, SessionThreads(api, context));
+        const Plan plan = prepared(choose_average_pool(arrays, use()), folded);
+        apply_average_pool(plan, folded, arrays, SessionThreads(api, context));
     }
 
-    const ConcatAttributes attributes_;
     const size_t pieces_;
     const std::vector<std::string> names_;
-    const bool input_signed_, output_signed_;
-    bool constant_;  // all parameters are
-    std::mutex mutex_;
+    bool constant_;                  // all parameters are
     std::vector<int64_t> channels_;  // of each piece, that `folded_` is for
     std::shared_ptr<Folded> folded_;
 };
@@ -267,7 +251,7 @@ class QLinearConcatBatchNormalization final : public CustomOp {
                    {variadic, required}) {}
 
     std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
-        return std::make_unique<ConcatKernel>(api, info, inputs[first_piece] == int8, outputs[0] == int8);
+        return std::make_unique<ConcatNode>(api, info, inputs[first_piece] == int8, outputs[0] == int8);
     }
 
     // The shape of the first piece, with all channels, pooled if the attribute says so.
@@ -287,11 +271,7 @@ class QLinearConcatBatchNormalization final : public CustomOp {
 }  // namespace
 
 std::vector<const CustomOp*> qlinear_concat_batch_norms(const OrtApi* api) {
-    std::vector<const CustomOp*> ops;
-    for (ElementType input : {uint8, int8})
-        for (ElementType output : {uint8, int8})
-            ops.push_back(new QLinearConcatBatchNormalization(api, input, output));
-    return ops;
+    return of_all_types<QLinearConcatBatchNormalization>(api);
 }
 
 }  // namespace bytenorm::ort

@@ -5,9 +5,7 @@
 #include <vector>
 
 #include "kernels/dispatch.hpp"
-#include "qlinear_add_batch_norm.hpp"
-#include "qlinear_batch_norm.hpp"
-#include "qlinear_concat_batch_norm.hpp"
+#include "operators.hpp"
 #include "status.hpp"
 
 namespace bytenorm::ort {

@@ -17,16 +17,16 @@ void average_lines(const uint8_t* __restrict top, const uint8_t* __restrict bott
         y[i] = average(top[2 * i], top[2 * i + 1], bottom[2 * i], bottom[2 * i + 1], flip);
 }
 
-class AveragePass {
+class AveragePoolPass {
   public:
-    AveragePass(const Plan& plan, const Folded& folded, const PooledArrays& arrays, const Threads& threads)
+    AveragePoolPass(const Plan& plan, const Folded& folded, const AveragedArrays& arrays, const Threads& threads)
         : plan_(plan),
           folded_(folded),
           a_(arrays),
           threads_(threads),
           channels_(arrays.channels()),
           flip_(folded.conversion().output_signed ? 0x80 : 0) {
-        for (const PooledPiece& piece : a_.pieces)
+        for (const AveragedPiece& piece : a_.pieces)
             ends_.push_back((ends_.empty() ? 0 : ends_.back()) + piece.channels);
     }
 
@@ -43,7 +43,7 @@ class AveragePass {
     void norm_rows(const JoinedRows* joined, std::vector<JoinedPart>& parts, int64_t at, int64_t pixels,
                    uint8_t* y) const {
         for (size_t i = 0; i < parts.size(); ++i) {
-            const PooledPiece& piece = a_.pieces[i];
+            const AveragedPiece& piece = a_.pieces[i];
             const uint8_t* x = piece.x + at * piece.channels;
             if (joined)
                 parts[i] = {first_of(i), piece.channels, x, piece.channels};
@@ -131,7 +131,7 @@ class AveragePass {
 
     const Plan& plan_;
     const Folded& folded_;
-    const PooledArrays& a_;
+    const AveragedArrays& a_;
     const Threads& threads_;
     const int64_t channels_;
     const uint8_t flip_;
@@ -140,13 +140,13 @@ class AveragePass {
 
 }  // namespace
 
-int64_t PooledArrays::channels() const {
+int64_t AveragedArrays::channels() const {
     int64_t n = 0;
-    for (const PooledPiece& piece : pieces) n += piece.channels;
+    for (const AveragedPiece& piece : pieces) n += piece.channels;
     return n;
 }
 
-Plan choose_pooled(const PooledArrays& arrays, Use use) {
+Plan choose_average_pool(const AveragedArrays& arrays, Use use) {
     Layout all{};
     all.kind = arrays.channels_last ? Layout::rows : Layout::planes;
     const int64_t channels = arrays.channels();
@@ -154,8 +154,9 @@ Plan choose_pooled(const PooledArrays& arrays, Use use) {
     return choose(all, channels, use);
 }
 
-void apply_pooled(const Plan& plan, const Folded& folded, const PooledArrays& arrays, const Threads& threads) {
-    AveragePass(plan, folded, arrays, threads).run();
+void apply_average_pool(const Plan& plan, const Folded& folded, const AveragedArrays& arrays,
+                        const Threads& threads) {
+    AveragePoolPass(plan, folded, arrays, threads).run();
 }
 
 }  // namespace bytenorm

@@ -120,66 +120,50 @@ bool PreparedNorm::Entry::matches(const InputQuantization& q, const Pieces& of, 
            std::equal(zero_points.begin(), zero_points.end(), q.zero_points);
 }
 
-// The entry of this input quantization, moved to the front; the least recently used one makes room.
-// With `pieces`, each channel has the quantization of its piece, and `input` is not looked at.
+// The entry of this input quantization. With `pieces`, each channel has the quantization of its piece, and `input`
+// is not looked at.
 PreparedNorm::Entry& PreparedNorm::fold(const InputQuantization& input, const Pieces& pieces, bool input_signed,
                                         bool output_signed) {
-    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-        if (!entry->matches(input, pieces, input_signed, output_signed)) continue;
-        std::rotate(entries_.begin(), entry, entry + 1);
-        return entries_.front();
-    }
-    Entry e{input.scale, input.zero_point, input_signed, output_signed, false, {}, {}, pieces, nullptr, 0};
-    InputQuantization q = input;
-    std::vector<double> scales;
-    std::vector<int64_t> zero_points;
-    if (!pieces.empty()) {
-        for (const PieceQuantization& piece : pieces) {
-            scales.insert(scales.end(), static_cast<size_t>(piece.channels), piece.scale);
-            zero_points.insert(zero_points.end(), static_cast<size_t>(piece.channels), piece.zero_point);
+    const auto is_it = [&](const Entry& e) { return e.matches(input, pieces, input_signed, output_signed); };
+    return entries_.get(is_it, [&] {
+        Entry e{input.scale, input.zero_point, input_signed, output_signed, false, {}, {}, pieces, nullptr, 0};
+        InputQuantization q = input;
+        std::vector<double> scales;
+        std::vector<int64_t> zero_points;
+        if (!pieces.empty()) {
+            for (const PieceQuantization& piece : pieces) {
+                scales.insert(scales.end(), static_cast<size_t>(piece.channels), piece.scale);
+                zero_points.insert(zero_points.end(), static_cast<size_t>(piece.channels), piece.zero_point);
+            }
+            q = {0.0, 0, scales.data(), zero_points.data()};
+        } else if (q.scales) {
+            e.scales.assign(q.scales, q.scales + channels_);
+            e.zero_points.assign(q.zero_points, q.zero_points + channels_);
         }
-        q = {0.0, 0, scales.data(), zero_points.data()};
-    } else if (q.scales) {
-        e.scales.assign(q.scales, q.scales + channels_);
-        e.zero_points.assign(q.zero_points, q.zero_points + channels_);
-    }
-    e.folded = std::make_shared<Folded>(parameters(), q,
-                                        Conversion{input_signed, output_signed, relu_, output_zero_point_});
-    e.finite = e.folded->finite();
-    if (entries_.size() == remembered) entries_.pop_back();
-    entries_.insert(entries_.begin(), std::move(e));
-    return entries_.front();
+        e.folded = std::make_shared<Folded>(parameters(), q, conversion(input_signed, output_signed));
+        e.finite = e.folded->finite();
+        return e;
+    });
 }
 
 // The same for the way from two codes to that of their sum.
 std::shared_ptr<const SumFold> PreparedNorm::fold_sum(const SumQuantization& summands) {
-    for (auto sum = sums_.begin(); sum != sums_.end(); ++sum) {
-        if (!(sum->quantization == summands)) continue;
-        std::rotate(sums_.begin(), sum, sum + 1);
-        return sums_.front().fold;
-    }
-    Sum made{summands, std::make_shared<const SumFold>(summands)};
-    if (sums_.size() == remembered) sums_.pop_back();
-    sums_.insert(sums_.begin(), std::move(made));
-    return sums_.front().fold;
+    const auto is_it = [&](const Sum& sum) { return sum.quantization == summands; };
+    return sums_.get(is_it, [&] { return Sum{summands, std::make_shared<const SumFold>(summands)}; }).fold;
 }
 
 // The same for the norm of an exact sum.
 std::shared_ptr<const ExactFold> PreparedNorm::fold_exact(const SumCall& call) {
-    for (auto exact = exacts_.begin(); exact != exacts_.end(); ++exact) {
-        const SumCall& known = exact->call;
-        if (!(known.a == call.a && known.b == call.b && known.is_signed == call.is_signed &&
-              known.output_signed == call.output_signed))
-            continue;
-        std::rotate(exacts_.begin(), exact, exact + 1);
-        return exacts_.front().fold;
-    }
-    Exact made{call, std::make_shared<const ExactFold>(
-                         parameters(), call.a, call.b,
-                         Conversion{call.is_signed, call.output_signed, relu_, output_zero_point_})};
-    if (exacts_.size() == remembered) exacts_.pop_back();
-    exacts_.insert(exacts_.begin(), std::move(made));
-    return exacts_.front().fold;
+    const auto is_it = [&](const Exact& exact) {
+        const SumCall& known = exact.call;
+        return known.a == call.a && known.b == call.b && known.is_signed == call.is_signed &&
+               known.output_signed == call.output_signed;
+    };
+    const auto make = [&] {
+        return Exact{call, std::make_shared<const ExactFold>(parameters(), call.a, call.b,
+                                                             conversion(call.is_signed, call.output_signed))};
+    };
+    return exacts_.get(is_it, make).fold;
 }
 
 }  // namespace bytenorm

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/recent.hpp"
 #include "passes/add.hpp"
 #include "passes/concat.hpp"
 
@@ -81,6 +82,9 @@ class PreparedNorm {
         std::shared_ptr<const ExactFold> fold;
     };
 
+    Conversion conversion(bool input_signed, bool output_signed) const {
+        return {input_signed, output_signed, relu_, output_zero_point_};
+    }
     Entry& fold(const InputQuantization& input, const Pieces& pieces, bool input_signed, bool output_signed);
     std::shared_ptr<const SumFold> fold_sum(const SumQuantization& summands);
     std::shared_ptr<const ExactFold> fold_exact(const SumCall& call);
@@ -92,9 +96,9 @@ class PreparedNorm {
     const bool relu_;
     const int32_t output_zero_point_;
     std::mutex mutex_;
-    std::vector<Entry> entries_;
-    std::vector<Sum> sums_;
-    std::vector<Exact> exacts_;
+    Recent<Entry> entries_{remembered};
+    Recent<Sum> sums_{remembered};
+    Recent<Exact> exacts_{remembered};
 };
 
 }  // namespace bytenorm

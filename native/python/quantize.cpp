@@ -24,9 +24,8 @@ void for_contiguous_runs(PyArrayObject* floats, PyArrayObject* bytes, int axis, 
     if (layout.kind == Layout::strided) throw nb::value_error("arrays must be dense");
     *inner_step = layout.inner.channel_step;
     const int64_t outer = layout.outer_size();
-    // Few long runs are cut into pieces, so that every thread gets as much.
     const int64_t length = layout.inner.n;
-    const int64_t pieces = outer < 4 * num_threads() && *inner_step == 0 ? length / 16384 + 1 : 1;
+    const int64_t pieces = *inner_step == 0 ? pieces_of(outer, 4 * length, num_threads()) : 1;
     const uint8_t* base = bytes_of(bytes);
     const Loop& last = layout.outer[layout.outers - 1];
     auto range = [&](int64_t begin, int64_t end) {

@@ -54,7 +54,7 @@ void add_planes(const Walk& walk, int flip, int64_t* counts) {
             for (int64_t c = first; c < behind; ++c) {
                 int64_t* mine = counts + 256 * c;
                 if (to - from < few) {
-                    const MaybeLocked lock(mutex);
+                    const auto lock = locked(mutex);
                     walk.for_each_run(c, from, to, [&](const uint8_t* x, int64_t runs, int64_t stride, int64_t n) {
                         for (int64_t i = 0; i < runs; ++i)
                             for (int64_t j = 0; j < n; ++j) ++mine[x[i * stride + j * walk.step] ^ flip];
@@ -70,7 +70,7 @@ void add_planes(const Walk& walk, int flip, int64_t* counts) {
                                               walk.step == 1 ? tables.add(x + i * stride, n)
                                                              : tables.add(x + i * stride, n, walk.step);
                                       });
-                    const MaybeLocked lock(mutex);
+                    const auto lock = locked(mutex);
                     tables.empty_into(mine, flip);
                 }
             }
@@ -152,7 +152,7 @@ void add_rows(const Layout& layout, int flip, int64_t* counts) {
             }
             RowTables tables(beside * lanes);
             const auto empty = [&] {
-                const MaybeLocked lock(pieces > 1 ? &mutex : nullptr);
+                const auto lock = locked(pieces > 1 ? &mutex : nullptr);
                 tables.empty_into(mine, lanes, flip);
             };
             const auto walk = [&](const uint8_t* x, int64_t rows, int64_t n, int64_t stride) {

@@ -27,8 +27,8 @@ struct Walk {
         length = inner.n, step = inner.x_stride;
     }
 
-    // Calls body(x, runs, stride) for runs of codes of a channel that together are positions [begin, end), a run
-    // being all `length` codes; at the ends body(x, 1, 0, n) for parts of a run.
+    // Calls body(x, runs, stride, n) for `runs` of n codes of a channel, `stride` bytes apart, that together are
+    // positions [begin, end): n is `length`, but at the ends, where a part of a run comes alone.
     template <class F>
     void for_each_run(int64_t channel, int64_t begin, int64_t end, F&& body) const {
         while (begin < end) {
@@ -83,19 +83,8 @@ void for_each_piece(const Walk& walk, int64_t cost, F&& body) {
     parallel_for(walk.channels * pieces, work, parts);
 }
 
-class MaybeLocked {  // a lock_guard of a mutex that may be null
-  public:
-    explicit MaybeLocked(std::mutex* mutex) : mutex_(mutex) {
-        if (mutex_) mutex_->lock();
-    }
-    ~MaybeLocked() {
-        if (mutex_) mutex_->unlock();
-    }
-    MaybeLocked(const MaybeLocked&) = delete;
-    MaybeLocked& operator=(const MaybeLocked&) = delete;
-
-  private:
-    std::mutex* mutex_;
-};
+inline std::unique_lock<std::mutex> locked(std::mutex* mutex) {  // which may be null
+    return mutex ? std::unique_lock<std::mutex>(*mutex) : std::unique_lock<std::mutex>();
+}
 
 }  // namespace bytenorm
