@@ -35,7 +35,7 @@
     X(Dequantize, fp32, avx2, shared)  \
     X(PlaneSums, integer32, avx2, own) \
     X(RowSums, integer32, avx2, own)
-// fp32 stays with 256 bits, see docs/kernels.md.
+// fp32 stays with 256 bits, see docs/kernels-measured.md.
 #define BYTENORM_KERNELS_avx512(X)       \
     X(Planes, integer32, avx512, shared) \
     X(Rows, integer32, avx512, shared)   \

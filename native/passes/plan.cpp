@@ -5,7 +5,7 @@
 namespace bytenorm {
 namespace {
 
-// Bytes a channel from which preparing pays when the parameters are used once. Measured; docs/kernels.md.
+// Bytes a channel from which preparing pays when the parameters are used once. Measured; docs/kernels-measured.md.
 constexpr int64_t once_table = 512;         // a table costs some 35 ns a channel
 constexpr int64_t once_table_scalar = 256;  // in scalar code exactly the map of 256 bytes
 constexpr int64_t once_integer = 16384;     // fitting integers costs 0.6 us a channel

@@ -1,4 +1,4 @@
-// 64 bytes in an AVX-512 register: the operations of avx2.hpp but those of floats, with masks for the tails.
+// 64 bytes in an AVX-512 register: the operations of Avx2 but those of floats, with masks for the tails.
 #pragma once
 
 #include <immintrin.h>
