@@ -84,7 +84,8 @@ def lower(
         to those in float. A model with several numbers of pieces, or with sums that are read elsewhere and others
         that are not, needs IR version 10, and so ONNX Runtime 1.18. ``"qdq"`` lets a norm be one, whatever it was
         written as: a ``BatchNormalization`` in float between 8-bit conversions, for runtimes that make these 8-bit
-        themselves, as OpenVINO does.
+        themselves, as OpenVINO does. A concatenation that it reads joins codes then, and a sum that nothing else
+        reads is not rounded.
     keep_int8 : bool
         Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
         128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.
@@ -291,13 +292,17 @@ def _fuse(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Out
 
 
 def _keep(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Outcome]:
-    """Let norms be in float between conversions."""
+    """Let norms be in float between conversions; find what they may read unrounded before anything changes."""
+    problems = ["it is excluded" if norm.name in excluded else norm.problem for norm in norms]
+    sites = [norm.site() for norm, problem in zip(norms, problems, strict=True) if not problem]
+    patterns = iter(list(find_patterns(graph, sites)))
     outcomes = []
-    for norm in norms:
-        problem = "it is excluded" if norm.name in excluded else norm.problem
+    for norm, problem in zip(norms, problems, strict=True):
         if not problem:
+            read = between_conversions.unrounded(graph, norm, next(patterns))
+            between_conversions.join_codes(graph, norm)
             _take_out(graph, norm)
-            between_conversions.replace(graph, norm)
+            between_conversions.replace(graph, norm, read)
         outcomes.append(Outcome(norm.name, problem, "" if problem else between_conversions.PATTERN))
     return outcomes
 

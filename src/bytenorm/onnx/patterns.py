@@ -237,6 +237,9 @@ def _joint(graph: Graph, made: QParams) -> _Joint | None:
         op, node = inner.op_type, inner
         given, _ = qparams(graph, maker, 1, made.codes, "")
         found = [_converted(graph, tensor) for tensor in node.input]
+    elif is_op(maker, "Concat"):  # of codes, which all are of its own quantization
+        op, node, given = maker.op_type, maker, made
+        found = [(_before_rounding(graph, replace(made, codes=tensor)), "") for tensor in node.input]
     else:
         return None
     what = f"the {node.op_type} {label(node)}"
@@ -258,6 +261,17 @@ def _converted(graph: Graph, tensor: str) -> tuple[QParams | None, str]:
         feeds = f"{maker.op_type} {label(maker)}" if maker is not None else what_feeds(graph, tensor)
         return None, f"it reads the {feeds} in float"
     return qparams(graph, maker, 1, maker.input[0], "a part")
+
+
+def _before_rounding(graph: Graph, piece: QParams) -> QParams:
+    """Return the codes that the codes of a piece are made of by conversions alone, or these themselves."""
+    maker = graph.maker(piece.codes)
+    if not is_op(maker, "QuantizeLinear"):
+        return piece
+    assert maker is not None
+    made, _ = qparams(graph, maker, 1, piece.codes, "")
+    before = _dequantized(graph, maker.input[0])
+    return before if made is not None and made.equals(piece) and before is not None else piece
 
 
 def _dequantized(graph: Graph, tensor: str) -> QParams | None:
