@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo test random lint types sanitize portable library faults light oldest fuzz benchmark format clean
+.PHONY: demo docs test random lint types sanitize portable library faults light oldest fuzz benchmark format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -35,6 +35,10 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.hpp' '*.cpp' '*.inc')
+
+# The documentation site; a warning is an error. Open build/docs/html/index.html.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/docs/html
 
 types: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/mypy
@@ -120,6 +124,11 @@ $(VENV)/.fuzz: $(VENV)/bin/python $(NATIVE)
 
 $(VENV)/.lint: $(VENV)/bin/python pyproject.toml
 	$(PIP) install ruff==0.17.6 clang-format==23.1.5 mypy==2.4.1
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	$(PIP) install sphinx==9.0.4 myst-parser==5.2.0 numpydoc==1.11.0 pydata-sphinx-theme==0.24.0 \
+	    sphinx-copybutton==0.5.2
 	@touch $@
 
 $(VENV)/.benchmark: $(VENV)/.test

@@ -10,7 +10,7 @@ import pytest
 import bytenorm as bn
 
 ROOT = Path(__file__).resolve().parent.parent
-EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").glob("*.md")})
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -118,5 +118,10 @@ def test_there_is_something_to_check():
         "docs/torch.md",
         "docs/operator.md",
         "docs/integers.md",
+        "docs/tasks/float-onnx.md",
+        "docs/tasks/quantized-onnx.md",
+        "docs/tasks/pt2e.md",
+        "docs/tasks/quint8.md",
+        "docs/tasks/uint8-images.md",
     ):
         assert snippets.get(page), f"{page} has no snippet"

@@ -1,0 +1,188 @@
+"""The documentation site: ``make docs`` builds it from the pages as they are, and from the docstrings.
+
+The source folder is the root of the repository, so that links between pages lead where they lead on a code host.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bytenorm
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+API = ROOT / "docs" / "api"  # written here, kept out of the repository
+PACKAGES = {
+    "bytenorm": "The core: tensors, batch norm, settings. NumPy alone.",
+    "bytenorm.calibration": "Statistics of channels, output scales, re-estimation. NumPy alone.",
+    "bytenorm.onnx": "Models in ONNX format.",
+    "bytenorm.torch": "PyTorch.",
+    "bytenorm.dask": "Clusters.",
+    "bytenorm.report": "The report, as one page or as numbers.",
+}
+
+FIRST = ["docs/quantization", "docs/onnx", "docs/torch", "docs/report", "docs/calibration", "docs/cluster"]
+FIRST += ["benchmarks/measured", "benchmarks/networks", "benchmarks/accuracy"]
+
+
+def pages(folder: str, *without: str) -> list[tuple[str, str]]:
+    """Return the pages of a folder, in the order in which they are best read, then by name."""
+    found = {path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / folder).glob("**/*.md")}
+    left = sorted(name for name in found if not name.startswith(tuple(f"{folder}/{one}" for one in without)))
+    return [
+        ("", name) for name in sorted(left, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    ]
+
+
+# What is below a page in the site's navigation; a table of contents in the page would show as code on a code host.
+BELOW = {
+    "docs/README": [
+        ("Start", "README"),
+        ("Tasks", "docs/tasks/README"),
+        ("Guide", "docs/guide"),
+        ("Reference", "docs/api/index"),
+        ("Gallery", "docs/gallery"),
+        ("Glossary", "docs/glossary"),
+        ("Benchmarks", "benchmarks/README"),
+        ("Changes", "CHANGELOG"),
+        ("Contributing", "CONTRIBUTING"),
+        ("Security", "SECURITY"),
+    ],
+    "docs/tasks/README": [
+        ("Float ONNX model", "docs/tasks/float-onnx"),
+        ("Quantized ONNX model", "docs/tasks/quantized-onnx"),
+        ("PyTorch model", "docs/tasks/pt2e"),
+        ("quint8 code", "docs/tasks/quint8"),
+        ("uint8 images", "docs/tasks/uint8-images"),
+    ],
+    "docs/guide": pages("docs", "README", "guide", "gallery", "glossary", "tasks/"),
+    "benchmarks/README": pages("benchmarks", "README"),
+}
+
+project = "bytenorm"
+version = release = bytenorm.__version__
+copyright = "the authors of bytenorm"
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
+root_doc = "docs/README"
+include_patterns = ["*.md", "docs/**", "benchmarks/**"]
+
+myst_heading_anchors = 4  # as code hosts make them
+myst_enable_extensions = ["dollarmath"]
+
+autosummary_generate = False  # write_api does
+autodoc_typehints = "none"  # the docstrings say it, in words
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+python_use_unqualified_type_names = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "bytenorm"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars: dict[str, list[str]] = {"docs/README": []}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def write_api() -> None:
+    """Write a page for each package and for each of its public names."""
+    API.mkdir(exist_ok=True)
+    wanted = {"index.rst": _index()}
+    for package, text in PACKAGES.items():
+        module = importlib.import_module(package)
+        names = [name for name in module.__all__ if name != "__version__"]
+        wanted[f"{package}.rst"] = _package(package, text, names)
+        for name in names:
+            wanted[f"{package}.{name}.rst"] = _name(package, name, getattr(module, name))
+    for old in API.iterdir():
+        if old.name not in wanted:
+            old.unlink()
+    for file, text in wanted.items():
+        path = API / file
+        if not path.exists() or path.read_text(encoding="utf-8") != text:  # what is as it was is not built again
+            path.write_text(text, encoding="utf-8")
+
+
+def _titled(title: str, *blocks: str) -> str:
+    return "\n\n".join([f"{title}\n{'=' * len(title)}", *blocks]) + "\n"
+
+
+def _directive(name: str, argument: str, options: tuple[str, ...] = (), body: tuple[str, ...] = ()) -> str:
+    lines = [f".. {name}:: {argument}".rstrip(), *(f"   {option}" for option in options)]
+    return "\n".join([*lines, *([""] if body else []), *(f"   {line}" for line in body)])
+
+
+def _index() -> str:
+    listed = "\n".join(f"- :doc:`{package}`: {text}" for package, text in PACKAGES.items())
+    return _titled("Reference", listed, _directive("toctree", "", (":hidden:",), tuple(PACKAGES)))
+
+
+def _package(package: str, text: str, names: list[str]) -> str:
+    return _titled(
+        package,
+        text,
+        f".. currentmodule:: {package}",
+        _directive("autosummary", "", (":nosignatures:",), tuple(names)),
+        _directive("toctree", "", (":hidden:",), tuple(f"{package}.{name}" for name in names)),
+    )
+
+
+def _name(package: str, name: str, value: Any) -> str:
+    options: tuple[str, ...]
+    if inspect.isclass(value):
+        what, options = "autoclass", (":members:",)
+    elif callable(value):
+        what, options = "autofunction", ()
+    else:
+        what, options = "autodata", (":no-value:",)
+    return _titled(f"{package}.{name}", f".. currentmodule:: {package}", _directive(what, name, options))
+
+
+def add_navigation(app: Sphinx, name: str, source: list[str]) -> None:
+    """Add what is below a page to its text."""
+    if name in BELOW:
+        entries = [f"{title} </{page}>" if title else f"/{page}" for title, page in BELOW[name]]
+        source[0] += "\n".join(["", "```{toctree}", ":hidden:", *entries, "```", ""])
+
+
+def lead_to_the_first_page(app: Sphinx, error: Exception | None) -> None:
+    """Have the root of the site lead to its first page, which lies in a folder as its source does."""
+    first = f"{root_doc}.html"
+    lines = [
+        "<!doctype html>",
+        f'<meta http-equiv="refresh" content="0; url={first}">',
+        f'<a href="{first}">Here</a>',
+    ]
+    Path(app.outdir, "index.html").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages of the reference before the pages are looked for."""
+    app.connect("source-read", add_navigation)
+    app.connect("build-finished", lead_to_the_first_page)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, when it is imported
+        write_api()
