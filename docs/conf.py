@@ -102,7 +102,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars: dict[str, list[str]] = {"docs/README": []}
+html_sidebars: dict[str, list[str]] = {name: [] for name in ("docs/README", "docs/gallery", "docs/glossary", "*")}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -146,7 +146,7 @@ def _package(package: str, text: str, names: list[str]) -> str:
         text,
         f".. currentmodule:: {package}",
         _directive("autosummary", "", (":nosignatures:",), tuple(names)),
-        _directive("toctree", "", (":hidden:",), tuple(f"{package}.{name}" for name in names)),
+        _directive("toctree", "", (":hidden:",), tuple(f"{name} <{package}.{name}>" for name in names)),
     )
 
 

@@ -254,7 +254,8 @@ def test_inspect_a_float_model(output):
     assert lines[0].startswith(f"{DIGITS}: float, ")
     assert lines[-1] == "12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded"
     assert lines[1].split("  ")[0] == "norm"
-    assert len(lines) == 3 + 12
+    assert lines[-2] == "folded: the layer's weights take the norm up, which costs nothing then"
+    assert len(lines) == 4 + 12
     (row,) = (line for line in lines if line.startswith("stem/norm "))
     assert re.split(r" {2,}", row) == [
         "stem/norm",
@@ -270,7 +271,7 @@ def test_inspect_quantized_models(made, output):
     assert "9 batch norms: 0 in float, 9 in 8 bits" in out
     assert len(re.findall(r" 8 bits +-\n", out)) == 9
     out = output("inspect", made / "stock.onnx")
-    assert re.search(r"^first +2 .* float, can be lowered +no$", out, re.MULTILINE)
+    assert re.search(r"^first +2 .* float, can be lowered +no: it reads the input x$", out, re.MULTILINE)
     assert re.search(r"^seen +2 .* float: its output is also read in float", out, re.MULTILINE)
 
 
@@ -333,7 +334,9 @@ def test_quantize_writes_what_the_library_makes(arguments, options, made, place,
         wanted = bno.quantize(DIGITS, made / "data.npz", **options)
     assert onnx.load_model("made.onnx") == wanted
     assert [path.name for path in place.iterdir()] == ["made.onnx"]
-    assert "written to made.onnx" in out
+    how = rf"{options.get('quant_format', 'QDQ')} format, lowering {options.get('lowering', 'portable')}: [\w' ]+"
+    assert re.search(rf"^written to made\.onnx \({how}\)$", out, re.MULTILINE)
+    assert out.endswith(f"\nnext: bytenorm compare {DIGITS} made.onnx --data HELD-OUT\n")
     assert re.search(r"^logits +\d", out, re.MULTILINE)
 
 
@@ -416,7 +419,24 @@ def test_lower_writes_what_the_library_makes(lowering, made, place, output):
     assert re.search(rf"^first +2  runs in 8 bits{alone}$", out, re.MULTILINE)
     assert re.search(r"^seen +2  stays in float: its output is also read in float", out, re.MULTILINE)
     assert "\n2 batch norms: 0 folded, 1 in 8 bits, 1 left in float\n" in out
-    assert "written to made.onnx" in out
+    assert ("\nsingle: an operator for the norm alone" in out) == (lowering == "fused")
+    assert "\nwritten to made.onnx\n" in out
+    assert out.endswith(f"\nnext: bytenorm bench {made}/stock.onnx made.onnx\n")
+
+
+def test_lower_says_that_it_found_nothing_to_do(place, output):
+    Path("plain.onnx").write_bytes(
+        parsed(
+            """g (uint8[N, 2] x) => (float[N, 2] y) <float s = {0.1}, uint8 z = {128}>
+            { y = DequantizeLinear (x, s, z) }"""
+        )
+    )
+    out = output("lower", "plain.onnx", "-o", "made.onnx")
+    assert "\nno batch norm found\n" in out
+    assert out.endswith(
+        "\nnothing was lowered: no norm could go into 8 bits, and the model computes what it did\n"
+    )
+    assert "next:" not in out
 
 
 def test_lower_as_json(made, place, output, capsys):
@@ -484,6 +504,15 @@ def test_bench_prints_a_row_for_each_model(made, output):
     assert " 1.00x " in lines[1]
     assert lines[4].startswith("1 thread, batch 1, random inputs, 2 runs each")
     assert onnxruntime.__version__ in lines[4]
+
+
+def test_bench_says_when_its_figures_are_not_to_be_quoted(output, monkeypatch):
+    from bytenorm.cli import bench
+
+    text = "are too wide to be quoted: give more --seconds"
+    for wide, said in ((-1.0, True), (1e9, False)):
+        monkeypatch.setattr(bench, "WIDE", wide)
+        assert (text in output("bench", DIGITS, "--repeats", 1)) == said
 
 
 def test_bench_as_json(made, output, capsys):

@@ -661,6 +661,13 @@ def test_float_programs_are_refused():
     for program in (exported, exported.module()):
         with pytest.raises(ValueError, match=r"^program: wanted a quantized one, got one in float \(prepare_pt2e"):
             lower(program)
+    prepared = exported.module()  # with an observer, as prepare_pt2e leaves them
+    prepared.add_module("activation_post_process_0", nn.Identity())
+    placeholder = next(node for node in prepared.graph.nodes if node.op == "placeholder")
+    with prepared.graph.inserting_after(placeholder):
+        prepared.graph.call_module("activation_post_process_0", (placeholder,))
+    with pytest.raises(ValueError, match=r"got one that is prepared \(convert_pt2e quantizes\)$"):
+        lower(prepared)
 
 
 @pytest.mark.parametrize("program", [nn.BatchNorm2d(3), None, torch.zeros(3)])

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 PROFILED_SECONDS = 1.0  # a model, about
 FEWEST_PROFILED, MOST_PROFILED = 3, 20
 DROPPED = 3
+WIDE = 0.1  # of a median, between the quartiles: a speed of 1.05 says nothing then
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 IN_OPENVINO = "in OpenVINO"
 
@@ -91,6 +92,12 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         f"{threads}, batch {batch}, {fed}, {first.runs} runs each; norms and Transposes from the profile, "
         f"ONNX Runtime {onnxruntime.__version__}{there}"
     )
+    spread = max((timing.q3_ms - timing.q1_ms) / timing.median_ms for timing in timings.values())
+    if spread > WIDE:
+        screen.line(
+            f"quartiles up to {spread:.0%} of a median apart are too wide to be quoted: give more --seconds, or a "
+            "machine that does nothing else"
+        )
     screen.result(
         onnxruntime=onnxruntime.__version__,
         openvino=version,

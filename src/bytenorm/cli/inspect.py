@@ -12,6 +12,7 @@ from .wording import naming
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from .screen import Screen
 
@@ -29,6 +30,8 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         screen.table(
             ["norm", "channels", "written as", "reads", *last], [_row(n, found.quantized) for n in found.norms]
         )
+    for text in sorted({text for norm in found.norms for text in _told(norm, found.quantized)}):
+        screen.line(text)
     screen.line(found.summary())
     if found.note:
         screen.line(found.note)
@@ -39,14 +42,27 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     )
 
 
+def _told(norm: BatchNormInfo, quantized: bool) -> Iterator[str]:
+    """Explain the words of a norm's row that no first reader can know."""
+    if not quantized:
+        if norm.folds_into:
+            yield "folded: the layer's weights take the norm up, which costs nothing then"
+        if norm.forward:
+            yield "into: the layer behind the norm, not the one in front of it"
+        return
+    if norm.lowerable:
+        yield "lowered: the norm reads and makes bytes, as bytenorm lower has it"
+    if norm.pattern not in ("", "single"):
+        yield "fuses: with --lowering fused one operator does the norm and what it reads, a concat or an add"
+
+
 def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
     written = norm.written + (f" + {norm.activation}" if norm.activation else "")
     row = [norm.name, "?" if norm.channels is None else str(norm.channels), written, norm.reads]
     if not quantized:
         if norm.folds_into:
             return [*row, f"yes, into {norm.folds()}" if norm.forward else "yes"]
-        # What it reads stands beside it: the layer that takes it up, or the usual reason why none does.
-        reasons = [] if norm.reason.startswith("it reads ") else [norm.reason]
+        reasons = [norm.reason] if norm.reason else []
         reasons += [f"forward: {norm.reason_forward}"] if norm.reason_forward and not norm.activation else []
         return [*row, f"no{': ' if reasons else ''}{'; '.join(reasons)}"]
     how = "8 bits" if norm.runs_in == "8-bit" else "float"
@@ -58,5 +74,4 @@ def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
 def _fuses(norm: BatchNormInfo) -> str:
     if norm.pattern != "single":
         return norm.pattern or "-"
-    usual = norm.unfused.startswith("it reads ")  # as the column beside says
-    return "no" if usual or not norm.unfused else f"no: {norm.unfused}"
+    return f"no: {norm.unfused}" if norm.unfused else "no"

@@ -45,6 +45,12 @@ class Fate:
         return asdict(self)
 
 
+MEANING = {
+    "portable": "standard ONNX operators",
+    "exact": "bytenorm's own operators",
+    "fused": "bytenorm's own operators, with what norms read",
+    "qdq": "norms in float between 8-bit conversions",
+}  # of lowerings
 KINDS = (Fate.FOLDED, Fate.IN_8_BITS, Fate.IN_FLOAT)
 
 
@@ -104,4 +110,8 @@ def show(made: Sequence[Fate], screen: Screen) -> dict[str, int]:
         f"{len(made)} batch norm{'s' * (len(made) != 1)}: {counts[Fate.FOLDED]} folded, "
         f"{counts[Fate.IN_8_BITS]} in 8 bits, {counts[Fate.IN_FLOAT]} left in float"
     )
+    if any(fate.unfused for fate in made):
+        screen.line("single: an operator for the norm alone, which reads what a concat or an add has made")
+    if any(fate.pattern not in ("", "single", PATTERN) for fate in made):
+        screen.line("fused: one operator for the norm and the concat or the add that it reads")
     return counts

@@ -16,11 +16,11 @@ from ..onnx.lowering import refuse_lowered
 from ..onnx.model import load_model
 from ..onnx.quantization import quantize_with_report
 from . import compare
-from .outcomes import Fate, fates, show
+from .outcomes import MEANING, Fate, fates, show
 from .places import require_output, size_on_disk, write
 from .samples import samples
 from .saturation import note
-from .screen import as_size, one_line
+from .screen import as_size, next_command, one_line
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -100,12 +100,14 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         screen.line(f"far from the float model: {text}")
     for name in report.gone:
         screen.line(f"not excluded: ONNX Runtime's preparation left {name} out")
-    screen.line(f"written to {options.output} ({options.format}, {options.lowering})")
+    how = f"{options.format} format, lowering {options.lowering}: {MEANING[options.lowering]}"
+    screen.line(f"written to {options.output} ({how})")
     if constants:
         screen.line(constants)
     remark = note(made, options.output)
     if remark:
         screen.line(remark if options.no_compare else f"{remark}; the figures above are those of exact sums")
+    screen.line(next_command("compare", options.model, options.output, "--data", "HELD-OUT"))
     screen.result(
         model=options.model,
         output=options.output,

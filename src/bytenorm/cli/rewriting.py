@@ -10,7 +10,7 @@ from ..onnx.model import load_model
 from .outcomes import Fate, show
 from .places import require_output, size_on_disk, write
 from .saturation import note
-from .screen import as_size
+from .screen import as_size, next_command
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .screen import Screen
 
 Found = TypeVar("Found")
+
+NOTHING = "nothing was lowered: no norm could go into 8 bits, and the model computes what it did"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ class Rewritten(Generic[Found]):
         *,
         more: str = "",
         note: str = "",
+        last: str = "",
     ) -> None:
         """Say what was written where, and give a program these facts."""
         screen.line(f"size: {as_size(self.before)} before, {as_size(self.after)} now")
         screen.line(f"written to {options.output}{more}")
-        for line in filter(None, (self.remark, note)):
+        for line in filter(None, (self.remark, note, last)):
             screen.line(line)
         sizes = {"size_before": self.before, "size_after": self.after}
         screen.result(model=options.model, output=options.output, **sizes, **facts)
@@ -81,4 +84,6 @@ def tell_fates(options: argparse.Namespace, screen: Screen, made: Rewritten[list
         "saturates": bool(saturates),
         "norms": norms,
     }
-    made.tell(options, screen, facts, note=saturates)
+    changed = counts[Fate.IN_8_BITS] > 0
+    last = next_command("bench", options.model, options.output) if changed else NOTHING
+    made.tell(options, screen, facts, note=saturates, last=last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,11 @@ def as_size(n: int) -> str:
         if amount < BYTES or unit == "GB":
             break
     return f"{amount:.3g} {unit}" if amount < 100 else f"{amount:.0f} {unit}"
+
+
+def next_command(command: str, *words: str) -> str:
+    """Return the line that names the command that comes next, to be copied."""
+    return f"next: bytenorm {command} {' '.join(map(shlex.quote, words))}"
 
 
 def for_json(value: Any) -> Any:

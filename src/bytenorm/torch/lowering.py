@@ -126,9 +126,9 @@ def lower_with_report(program: AnyProgram) -> tuple[AnyProgram, tuple[Outcome, .
     copied = open_program(program)
     nodes = list(copied.graph.nodes)
     if not any(is_quantize(n) or is_dequantize(n) or operator_name(n) == "bytenorm::batch_norm" for n in nodes):
-        raise ValueError(
-            "program: wanted a quantized one, got one in float (prepare_pt2e and convert_pt2e quantize)"
-        )
+        prepared = any(n.op == "call_module" and "activation_post_process" in str(n.target) for n in nodes)
+        got = "one that is prepared (convert_pt2e" if prepared else "one in float (prepare_pt2e and convert_pt2e"
+        raise ValueError(f"program: wanted a quantized one, got {got} quantize{'s' * prepared})")
     outcomes = []
     for norm in find_norms(copied.graph):
         name, problem = _name(copied, norm), ""

@@ -44,6 +44,11 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     torch.nn.Module
         The model; where it was a norm itself, ours. A module used in several places is replaced by one module.
 
+    Warns
+    -----
+    UserWarning
+        If the model holds no such norm.
+
     Raises
     ------
     TypeError
@@ -63,11 +68,14 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
-            f"model must not be TorchScript, where modules cannot be replaced, got {type(model).__name__}"
+            f"model must not be TorchScript, where modules cannot be replaced, got {type(model).__name__}: make "
+            "the model of its class, and load its state dict"
         )
     ours = _counterparts()
     if type(model) in ours:
         return _replaced(model, ours[type(model)], "model")
+    if not any(type(module) in ours for module in model.modules()):
+        warnings.warn("model holds no legacy quantized norm: nothing is replaced", stacklevel=2)
     if not inplace:
         model = copy.deepcopy(model)
     places = [
