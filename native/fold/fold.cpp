@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "integer32_fit.hpp"
+#include "words16_fit.hpp"
 
 namespace bytenorm {
 
@@ -50,7 +51,7 @@ bool Folded::finite() const {
 
 void Folded::prepare(Arithmetic arithmetic) {
     if (arithmetic == Arithmetic::table) prepare_table();
-    if (arithmetic == Arithmetic::integer32) prepare_integer32();
+    if (arithmetic == Arithmetic::words16) prepare_words16();
 }
 
 void Folded::prepare_rows(Arithmetic arithmetic) {
@@ -59,12 +60,16 @@ void Folded::prepare_rows(Arithmetic arithmetic) {
     if (!rows) rows = std::make_unique<PackedRows>(pack(channels_, arithmetic));
 }
 
-ChannelParams Folded::from(int64_t channel) const {
+ChannelParams Folded::from(int64_t channel, Arithmetic arithmetic) const {
     ChannelParams p{};
-    p.real = {slope_.get() + channel, intercept_.get() + channel, zero_point_.get() + channel};
-    if (table_) p.table = table(channel);
-    if (integer32_proved_)
+    if (arithmetic == Arithmetic::fp32)
+        p.real = {slope_.get() + channel, intercept_.get() + channel, zero_point_.get() + channel};
+    if (arithmetic == Arithmetic::table) p.table = table(channel);
+    if (arithmetic == Arithmetic::integer32)
         p.integer = {multiplier_.get() + channel, addend_.get() + channel, shift_.get() + channel};
+    if (arithmetic == Arithmetic::words16)
+        p.words = {word_multiplier_.get() + channel, word_addend_.get() + channel, word_shift_.get() + channel,
+                   word_fine_.get() + channel};
     return p;
 }
 
@@ -82,27 +87,55 @@ void Folded::prepare_table() {
     table_ = std::move(table);
 }
 
-void Folded::prepare_integer32() {
-    if (integer32_proved_) return;
+// The codes of all inputs of a channel, from the smallest input on.
+void Folded::codes(int64_t channel, uint8_t wanted[256]) const {
+    uint8_t bytes[256];
+    for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i ^ (conversion_.input_signed ? 128 : 0));
+    Planes p{};
+    p.x = bytes, p.y = wanted;
+    p.count = 1, p.length = 256, p.images = 1;
+    p.params = from(channel, Arithmetic::fp32), p.conversion = conversion_;
+    kernel<Planes>(Arithmetic::fp32)(p);
+}
+
+void Folded::prepare_words16() {
+    if (words16_proved_) return;
+    auto multiplier = aligned_array<int16_t>(channels_), addend = aligned_array<int16_t>(channels_);
+    auto shift = aligned_array<uint8_t>(channels_), fine = aligned_array<uint8_t>(channels_);
+    auto proved = aligned_array<bool>(channels_);
+    bool all = true;
+    uint8_t wanted[256];
+    for (int64_t c = 0; c < channels_; ++c) {
+        codes(c, wanted);
+        const Words16Fit fit = fit_words16(slope_[c], intercept_[c], zero_point_[c], conversion_, wanted);
+        multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift, fine[c] = fit.fine;
+        proved[c] = fit.proved, all = all && fit.proved;
+    }
+    if (!all) prepare_integer32(proved.get());
+    word_multiplier_ = std::move(multiplier), word_addend_ = std::move(addend);
+    word_shift_ = std::move(shift), word_fine_ = std::move(fine);
+    words16_proved_ = std::move(proved), all_words16_ = all;
+}
+
+// What is behind words for the channels that they are not proved for, and for those that may share a block with
+// one: 64 lanes at most. They begin anywhere where pixels of few channels lie side by side.
+void Folded::prepare_integer32(const bool* in_words) {
     auto multiplier = aligned_array<int32_t>(channels_), addend = aligned_array<int32_t>(channels_),
          shift = aligned_array<int32_t>(channels_);
     auto proved = aligned_array<bool>(channels_);
-    bool all = true;
-    uint8_t bytes[256], wanted[256];
-    for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i ^ (conversion_.input_signed ? 128 : 0));
-    for (int64_t c = 0; c < channels_; ++c) {
-        Planes p{};
-        p.x = bytes, p.y = wanted;
-        p.count = 1, p.length = 256, p.images = 1;
-        p.params.real = {slope_.get() + c, intercept_.get() + c, zero_point_.get() + c};
-        p.conversion = conversion_;
-        kernel<Planes>(Arithmetic::fp32)(p);
-        const IntegerFit fit = fit_integer(slope_[c], intercept_[c], zero_point_[c], conversion_, wanted);
-        multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift;
-        proved[c] = fit.proved, all = all && fit.proved;
+    const int64_t block = channels_ % 64 == 0 ? 64 : channels_;
+    uint8_t wanted[256];
+    for (int64_t start = 0; start < channels_; start += block) {
+        if (std::all_of(in_words + start, in_words + start + block, [](bool found) { return found; })) continue;
+        for (int64_t c = start; c < start + block; ++c) {
+            codes(c, wanted);
+            const IntegerFit fit = fit_integer(slope_[c], intercept_[c], zero_point_[c], conversion_, wanted);
+            multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift;
+            proved[c] = fit.proved;
+        }
     }
     multiplier_ = std::move(multiplier), addend_ = std::move(addend), shift_ = std::move(shift);
-    integer32_proved_ = std::move(proved), all_integer32_ = all;
+    integer32_proved_ = std::move(proved);
 }
 
 // A block is computed by the first arithmetic that all of its channels are proved for.
@@ -125,11 +158,10 @@ PackedRows Folded::pack(int64_t lanes, Arithmetic wanted) const {
         else
             packed.runs.push_back({start, end - start, arithmetic});
     }
-    const ChannelParams params = from(0);
     for (const RowRun& run : packed.runs) {
         auto& blocks = packed.blocks[static_cast<int>(run.arithmetic)];
         const int of = packed.kernels->get<Rows>(run.arithmetic).width();
-        if (!blocks) blocks = pack_blocks(run.arithmetic, of, lanes, channels_, params);
+        if (!blocks) blocks = pack_blocks(run.arithmetic, of, lanes, channels_, from(0, run.arithmetic));
     }
     return packed;
 }

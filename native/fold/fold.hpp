@@ -42,10 +42,11 @@ class Folded {
 
     // Each builds what it names on its first call. No two of them at once; beside passes they may run, for what
     // they write no pass reads that was planned before.
-    void prepare(Arithmetic arithmetic);       // the parameters of channels
+    void prepare(Arithmetic arithmetic);       // the parameters of channels, and what stands behind them
     void prepare_rows(Arithmetic arithmetic);  // and those of rows
 
-    ChannelParams from(int64_t channel) const;  // of this channel and those after it
+    // What an arithmetic needs of this channel and those after it.
+    ChannelParams from(int64_t channel, Arithmetic arithmetic) const;
     const uint8_t* table(int64_t channel) const { return table_.get() + 256 * channel; }
     const PackedRows& rows(Arithmetic arithmetic) const { return *rows_[static_cast<int>(arithmetic)]; }
 
@@ -69,10 +70,16 @@ class Folded {
   private:
     void allocate();
     void prepare_table();
-    void prepare_integer32();
-    bool proves_all(Arithmetic arithmetic) const { return arithmetic != Arithmetic::integer32 || all_integer32_; }
+    void prepare_words16();
+    void prepare_integer32(const bool* in_words);
+    void codes(int64_t channel, uint8_t wanted[256]) const;
+    bool proves_all(Arithmetic arithmetic) const {
+        return arithmetic == Arithmetic::words16 ? all_words16_ : arithmetic != Arithmetic::integer32;
+    }
     bool proves(Arithmetic arithmetic, int64_t channel) const {
-        return proves_all(arithmetic) || integer32_proved_[static_cast<size_t>(channel)];
+        if (proves_all(arithmetic)) return true;
+        const auto& proved = arithmetic == Arithmetic::words16 ? words16_proved_ : integer32_proved_;
+        return proved[static_cast<size_t>(channel)];
     }
 
     int64_t channels_;
@@ -80,8 +87,10 @@ class Folded {
     AlignedArray<float> slope_, intercept_, zero_point_;
     AlignedArray<uint8_t> table_;
     AlignedArray<int32_t> multiplier_, addend_, shift_;
-    AlignedArray<bool> integer32_proved_;
-    bool all_integer32_ = false;
+    AlignedArray<int16_t> word_multiplier_, word_addend_;
+    AlignedArray<uint8_t> word_shift_, word_fine_;
+    AlignedArray<bool> integer32_proved_, words16_proved_;
+    bool all_words16_ = false;
     std::unique_ptr<PackedRows> rows_[arithmetics];
 };
 

@@ -23,13 +23,14 @@ enum class Arithmetic {
     fp32,       // the contract to the letter
     fp64,       // of exact sums
     integer32,  // a multiplication, an addition and a shift in 32 bits, proved
+    words16,    // the same in 16 bits, proved
     bytes,      // of averages
 };
-constexpr int arithmetics = 5;
+constexpr int arithmetics = 6;
 
 // What computes a channel for which `arithmetic` is not proved.
-constexpr Arithmetic behind(Arithmetic) {
-    return Arithmetic::fp32;
+constexpr Arithmetic behind(Arithmetic arithmetic) {
+    return arithmetic == Arithmetic::words16 ? Arithmetic::integer32 : Arithmetic::fp32;
 }
 
 }  // namespace bytenorm

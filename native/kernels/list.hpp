@@ -24,10 +24,13 @@
 #define BYTENORM_KERNELS_avx2(X)       \
     X(Planes, fp32, avx2, shared)      \
     X(Planes, integer32, avx2, shared) \
+    X(Planes, words16, avx2, shared)   \
     X(Rows, fp32, avx2, shared)        \
     X(Rows, integer32, avx2, shared)   \
+    X(Rows, words16, avx2, shared)     \
     X(Joined, fp32, avx2, shared)      \
     X(Joined, integer32, avx2, shared) \
+    X(Joined, words16, avx2, shared)   \
     X(Sum, integer32, avx2, shared)    \
     X(ExactSum, fp32, avx2, own)       \
     X(Average, bytes, avx2, shared)    \
@@ -38,8 +41,11 @@
 // fp32 stays with 256 bits, see docs/kernels-measured.md.
 #define BYTENORM_KERNELS_avx512(X)       \
     X(Planes, integer32, avx512, shared) \
+    X(Planes, words16, avx512, shared)   \
     X(Rows, integer32, avx512, shared)   \
+    X(Rows, words16, avx512, shared)     \
     X(Joined, integer32, avx512, shared) \
+    X(Joined, words16, avx512, shared)   \
     X(Sum, integer32, avx512, shared)    \
     X(Average, bytes, avx512, shared)
 // The same sources with VNNI: one instruction less a product.

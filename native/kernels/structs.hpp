@@ -35,11 +35,20 @@ struct IntegerParams {
     const int32_t* shift;
 };
 
-// The parameters of channels, from some channel on; null what is not prepared.
+// One entry a channel, in channel order: words16_fit.hpp.
+struct WordParams {
+    const int16_t* multiplier;
+    const int16_t* addend;
+    const uint8_t* shift;
+    const uint8_t* fine;
+};
+
+// The parameters of channels, from some channel on; null what the kernel's arithmetic has no use for.
 struct ChannelParams {
     const uint8_t* table;  // 256 bytes a channel
     FloatParams real;
     IntegerParams integer;
+    WordParams words;
 };
 
 // Channels first: `count` planes of `length` contiguous bytes, each of one channel, in each of `images` images.
@@ -145,6 +154,13 @@ struct alignas(64) ParamBlock {
     int32_t first[W], second[W], third[W];
 };
 
+// The same in words: two vectors for each of three numbers, and one of bytes.
+template <int W>
+struct alignas(W) WordBlock {
+    int16_t multiplier[W], addend[W], count[W];
+    uint8_t fine[W];
+};
+
 // Where the parameters of a lane lie in a block of `width`. Each file of a set has these functions to itself: of
 // ones that files share the linker keeps one, which may be that of another set.
 namespace {
@@ -164,6 +180,15 @@ constexpr int32_t integer_factor(int lane, int32_t multiplier) {  // in the half
 }
 constexpr int32_t integer_count(int lane, int32_t shift) {  // right for even, left for odd bytes
     return lane % 2 ? 16 - shift : shift;
+}
+
+// Words: the lower and the upper half of each 128-bit lane.
+constexpr int word_slot(int width, int lane) {
+    return lane % 16 / 8 * (width / 2) + lane / 16 * 8 + lane % 8;
+}
+// AVX2 has no shift of words by counts of their own: the upper half of a product is one.
+constexpr int16_t word_count(int width, int shift) {
+    return static_cast<int16_t>(width == 32 ? 1 << (16 - shift) : shift);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "arithmetic/fp32.hpp"
 #include "arithmetic/integer32.hpp"
 #include "arithmetic/sum.hpp"
+#include "arithmetic/words16.hpp"
 #include "core/isa.hpp"
 #include "list.hpp"
 #include "loops/average.hpp"
@@ -32,6 +33,11 @@ template <>
 struct Class<Arithmetic::integer32> {
     template <class F>
     using With = Integer32<V, F::input_signed, F::output_signed, F::relu>;
+};
+template <>
+struct Class<Arithmetic::words16> {
+    template <class F>
+    using With = Words16<V, F::input_signed, F::output_signed, F::relu>;
 };
 
 // The loops of each layout.

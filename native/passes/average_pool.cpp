@@ -150,7 +150,8 @@ Plan choose_average_pool(const AveragedArrays& arrays, Use use) {
     Layout all{};
     all.kind = arrays.channels_last ? Layout::rows : Layout::planes;
     const int64_t channels = arrays.channels();
-    all.size = arrays.images * arrays.height * arrays.width * channels;
+    all.inner.n = arrays.height * arrays.width;
+    all.size = arrays.images * all.inner.n * channels;
     return choose(all, channels, use);
 }
 

@@ -252,6 +252,7 @@ Plan choose_concat(const ConcatLayout& layout, Use use) {
     Layout all{};
     all.size = layout.size();
     all.kind = layout.kind();
+    all.inner.n = layout.length();
     return choose(all, layout.channels(), use);
 }
 

@@ -30,8 +30,9 @@ void planes_segment(const Plan& plan, const Folded& folded, const Planes& p, int
         Planes run = p;
         run.count = p.channel_step ? folded.alike(c, p.count - start, plan.arithmetic) : p.count;
         run.x += start * p.x_stride, run.y += start * p.y_stride;
-        run.params = folded.from(c);
-        kernel<Planes>(folded.arithmetic_of(c, plan.arithmetic))(run);
+        const Arithmetic arithmetic = folded.arithmetic_of(c, plan.arithmetic);
+        run.params = folded.from(c, arithmetic);
+        kernel<Planes>(arithmetic)(run);
         start += run.count;
     }
 }
@@ -51,7 +52,7 @@ void RowWalk::operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t f
     const bool whole = packed.runs.size() == 1;
     r.stream =
         whole && stream && lanes % 64 == 0 && y_stride % 64 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-    r.tile = size < tiles_below ? std::max<int64_t>(8, tile_bytes / lanes) : far_tile_bytes / lanes;
+    r.tile = size < tiles_below ? std::max<int64_t>(4, tile_bytes / lanes) : far_tile_bytes / lanes;
     if (r.tile < 4) r.tile = 0;
     // Runs of several arithmetics alternate over so many pixels that they stay in the cache together.
     const int64_t chunk = whole ? pixels : std::max<int64_t>(8, 16384 / lanes);

@@ -10,6 +10,7 @@
 #include "fold/integer32_fit.hpp"
 #include "fold/packed.hpp"
 #include "fold/sum_fit.hpp"
+#include "fold/words16_fit.hpp"
 #include "kernels/list.hpp"
 #include "kernels/scalar/element.hpp"
 #include "tensor.hpp"
@@ -27,6 +28,8 @@ struct Case {
     Conversion conversion;
     std::vector<uint8_t> table;
     std::vector<int32_t> multiplier, addend, shift;
+    std::vector<int16_t> word_multiplier, word_addend;
+    std::vector<uint8_t> word_shift, word_fine;
     bool proved = true;  // the arithmetic is, for every channel
     bool stream;
     int64_t tile;
@@ -43,6 +46,10 @@ struct Case {
             fit();
             made.integer = {multiplier.data(), addend.data(), shift.data()};
         }
+        if (arithmetic == Arithmetic::words16) {
+            fit_in_words();
+            made.words = {word_multiplier.data(), word_addend.data(), word_shift.data(), word_fine.data()};
+        }
         return made;
     }
 
@@ -53,17 +60,30 @@ struct Case {
                 table.push_back(element(static_cast<uint8_t>(b), real.slope[c], real.intercept[c],
                                         real.zero_point[c], conversion));
     }
-    void fit() {
+    // Calls fit(slope, intercept, zero point, conversion, wanted codes) for each channel, and take() with the
+    // result.
+    template <class Fit, class Take>
+    void fit_each(Fit fit, Take take) {
         build_table();
         uint8_t wanted[256];
         for (int64_t c = 0; c < channels; ++c) {
             for (int u = 0; u < 256; ++u)
                 wanted[u] = table[static_cast<size_t>(256 * c + (u ^ (conversion.input_signed ? 128 : 0)))];
-            const IntegerFit found =
-                fit_integer(real.slope[c], real.intercept[c], real.zero_point[c], conversion, wanted);
-            multiplier.push_back(found.multiplier), addend.push_back(found.addend), shift.push_back(found.shift);
+            const auto found = fit(real.slope[c], real.intercept[c], real.zero_point[c], conversion, wanted);
+            take(found);
             proved = proved && found.proved;
         }
+    }
+    void fit() {
+        fit_each(fit_integer, [&](const IntegerFit& found) {
+            multiplier.push_back(found.multiplier), addend.push_back(found.addend), shift.push_back(found.shift);
+        });
+    }
+    void fit_in_words() {
+        fit_each(fit_words16, [&](const Words16Fit& found) {
+            word_multiplier.push_back(found.multiplier), word_addend.push_back(found.addend);
+            word_shift.push_back(found.shift), word_fine.push_back(found.fine);
+        });
     }
 };
 

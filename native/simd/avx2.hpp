@@ -83,6 +83,11 @@ struct Avx2 {
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm256_packs_epi32(a, b); }
     static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
+    static Bytes load_words(const int16_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+    // (a * b + 2^14) >> 15
+    static Bytes multiply_round(Bytes a, Bytes b) { return _mm256_mulhrs_epi16(a, b); }
+    // Each word by its own count, which is 2^(16 - count) here.
+    static Bytes shift_words(Bytes v, Bytes count) { return _mm256_mulhi_epi16(v, count); }
     static Dwords less_one_where_zero(Dwords v, Dwords what) {
         return _mm256_add_epi32(v, _mm256_cmpeq_epi32(what, _mm256_setzero_si256()));
     }

@@ -65,6 +65,10 @@ struct Avx512 {
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm512_packs_epi32(a, b); }
     static Bytes add_words(Bytes a, Bytes b) { return _mm512_adds_epi16(a, b); }
+    static Bytes load_words(const int16_t* p) { return _mm512_load_si512(p); }
+    static Bytes broadcast16(int16_t v) { return _mm512_set1_epi16(v); }
+    static Bytes multiply_round(Bytes a, Bytes b) { return _mm512_mulhrs_epi16(a, b); }
+    static Bytes shift_words(Bytes v, Bytes count) { return _mm512_srav_epi16(v, count); }
     static Dwords less_one_where_zero(Dwords v, Dwords what) {
         return _mm512_mask_sub_epi32(v, _mm512_testn_epi32_mask(what, what), v, _mm512_set1_epi32(1));
     }

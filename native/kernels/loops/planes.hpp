@@ -8,8 +8,8 @@ namespace bytenorm {
 namespace {
 
 template <bool Stream, class Arithmetic>
-void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,
-                uint8_t* y, int64_t length) {
+BYTENORM_INLINE void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params& params,
+                                const uint8_t* x, uint8_t* y, int64_t length) {
     using V = typename Arithmetic::Vector;
     constexpr int W = V::width;
     const auto partial = [&](int64_t at, int64_t n) {
@@ -17,10 +17,7 @@ void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params&
         arithmetic.apply(v, params);
         V::store_partial(y + at, v[0], n);
     };
-    if (length < W) {
-        if (length > 0) partial(0, length);
-        return;
-    }
+    if (length < W) return partial(0, length);
     // The last vector overlaps the one before and, in a plane shorter than two vectors, the head. In place both
     // are stored by then, so it is loaded first. Witness: 47 bytes whose output begins 28 bytes before a vector's
     // border; bytes 15 to 27 would be normalized twice.
@@ -48,9 +45,62 @@ void walk_plane(const Arithmetic& arithmetic, const typename Arithmetic::Params&
     }
 }
 
+// N planes of up to two vectors, step by step in all of them: loads, then stores. A load right behind a store to
+// the same place of another page waits for it, one near a masked store too. `params(k)` are those of plane k.
+template <int N, class Arithmetic, class ParamsOf>
+BYTENORM_INLINE void walk_abreast(const Arithmetic& arithmetic, const ParamsOf& params, const uint8_t* x,
+                                  int64_t x_step, uint8_t* y, int64_t y_step, int64_t length) {
+    using V = typename Arithmetic::Vector;
+    constexpr int W = V::width;
+    if (length < W) {
+        typename V::Bytes v[N][1];
+        for (int k = 0; k < N; ++k) v[k][0] = V::load_partial(x + k * x_step, length);
+        for (int k = 0; k < N; ++k) arithmetic.apply(v[k], params(k));
+        for (int k = 0; k < N; ++k) V::store_partial(y + k * y_step, v[k][0], length);
+        return;
+    }
+    typename V::Bytes v[N][2];  // the second overlaps the first
+    for (int k = 0; k < N; ++k) {
+        v[k][0] = V::load(x + k * x_step);
+        v[k][1] = V::load(x + k * x_step + length - W);
+    }
+    for (int k = 0; k < N; ++k) arithmetic.apply(v[k], params(k));
+    for (int k = 0; k < N; ++k) {
+        V::store(y + k * y_step, v[k][0]);
+        V::store(y + k * y_step + length - W, v[k][1]);
+    }
+}
+
+// Planes of up to two vectors: four images of a channel at once, or four channels.
+template <class Arithmetic>
+void walk_short_planes(const Arithmetic& arithmetic, const Planes& p) {
+    int64_t i = 0;
+    if (p.images == 1) {
+        for (; i + 4 <= p.count; i += 4) {
+            const auto params = [&](int k) { return Arithmetic::broadcast(p.params, (i + k) * p.channel_step); };
+            walk_abreast<4>(arithmetic, params, p.x + i * p.x_stride, p.x_stride, p.y + i * p.y_stride, p.y_stride,
+                            p.length);
+        }
+    }
+    for (; i < p.count; ++i) {
+        const auto channel = Arithmetic::broadcast(p.params, i * p.channel_step);
+        const auto params = [&](int) -> const auto& { return channel; };
+        const uint8_t* x = p.x + i * p.x_stride;
+        uint8_t* y = p.y + i * p.y_stride;
+        int64_t k = 0;
+        for (; k + 4 <= p.images; k += 4)
+            walk_abreast<4>(arithmetic, params, x + k * p.x_image, p.x_image, y + k * p.y_image, p.y_image,
+                            p.length);
+        for (; k < p.images; ++k)
+            walk_abreast<1>(arithmetic, params, x + k * p.x_image, 0, y + k * p.y_image, 0, p.length);
+    }
+}
+
 template <class Arithmetic>
 void walk_planes(const Planes& p) {
     const Arithmetic arithmetic(p.conversion);
+    if (p.length == 0) return;
+    if (!p.stream && p.length <= 2 * Arithmetic::Vector::width) return walk_short_planes(arithmetic, p);
     for (int64_t i = 0; i < p.count; ++i) {
         const auto params = Arithmetic::broadcast(p.params, i * p.channel_step);
         for (int64_t k = 0; k < p.images; ++k) {
