@@ -25,6 +25,16 @@ from bytenorm.onnx.quantization import quantize_with_report
 BATCH = 4
 SIDES = {3: 12, 4: 6, 5: 4}
 CEILING = 45  # dB; few roundings leave more, where codes come out whole by chance: that says nothing of a fault
+EXTRA = [("MinimumRealRange", 1e-4), ("ForceQuantizeNoInputCheck", True), ("CalibMaxIntermediateOutputs", 1)]
+EXTRA_QDQ = [
+    ("AddQDQPairToWeight", True),
+    ("QuantizeBias", False),
+    ("DedicatedQDQPair", True),
+    ("UseQDQContribOps", True),
+    ("QDQDisableWeightAdjustForInt32Bias", True),
+    ("OpTypesToExcludeOutputQuantization", ["Conv"]),
+    ("OpTypesToExcludeOutputQuantization", ["Relu", "Clip", "Gemm", "MatMul", "MaxPool", "Add"]),
+]
 ENDS = ["_scale", "_zero_point", "_quantized", "_QuantizeLinear_Input", "_DequantizeLinear_Output"]
 
 
@@ -295,7 +305,7 @@ class RandomNetwork(Nodes):
     def options(self):
         r = self.rng
         activations = str(r.choice(["uint8", "uint8", "int8"]))
-        return {
+        made = {
             "lowering": str(r.choice(["portable", "exact", "fused", "qdq"])),
             "quant_format": str(r.choice(["QDQ", "QOperator"])),
             "activation_type": activations,
@@ -304,6 +314,10 @@ class RandomNetwork(Nodes):
             "keep_int8": bool(r.random() < 0.3),
             "method": None if r.random() < 0.6 else str(r.choice(["mse", "minmax"])),
         }
+        # Those of the quantizer's own that cost no accuracy.
+        ways = EXTRA[made["method"] is not None :] + EXTRA_QDQ * (made["quant_format"] == "QDQ")
+        chosen = [ways[i] for i in r.choice(len(ways), int(r.choice([0, 0, 1, 2])), replace=False)]
+        return {**made, "extra_options": dict(chosen)}
 
 
 def named_apart(model):

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from norm_models import Nodes
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.lowering import lower_with_report
@@ -163,3 +164,23 @@ def test_prepare_disguises_them():
     assert [node.attribute[0].i for node in made.graph.node if node.op_type == "Conv"] == [3]
     want, got = (ort.InferenceSession(m.SerializeToString()).run(None, data[0])[0] for m in (model, made))
     np.testing.assert_allclose(want, got, rtol=1e-5, atol=1e-5)
+
+
+def test_transposes_before_a_norm_that_undo_each_other():
+    """They go, and the norm reads what was before them: in `quantize` and in `prepare`."""
+    rng = np.random.default_rng(2)
+    n = Nodes()
+    n.input("x", np.float32, ["n", 3, 4, 5])
+    n.node("Transpose", ["x"], "there", perm=[0, 2, 3, 1])
+    n.node("Transpose", ["there"], "back", perm=[0, 3, 1, 2])
+    values = rng.uniform(0.5, 1.5, (4, 3))
+    n.node(
+        "BatchNormalization", ["back", *(n.constant(f"p{i}", v, np.float32) for i, v in enumerate(values))], "y"
+    )
+    n.output("y", np.float32, ["n", 3, 4, 5])
+    model, x = n.model(), {"x": rng.normal(size=(8, 3, 4, 5)).astype(np.float32)}
+    want = bno.session(model).run(None, x)[0]
+    assert np.abs(bno.session(bno.prepare(model)).run(None, x)[0] - want).max() < 1e-5
+    made = bno.quantize(model, [x])
+    assert "Transpose" not in {node.op_type for node in made.graph.node}
+    assert np.abs(bno.session(made).run(None, x)[0] - want).max() < 0.03 * np.abs(want).max()

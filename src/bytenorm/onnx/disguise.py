@@ -90,7 +90,7 @@ def prepare_with_report(
     graph = float_to_axis_1(float_constants(graph))
     norms = find_norms(graph)
     folded = fold(graph, norms)
-    cancel_transposes(graph)
+    cancel_transposes(graph, norms)
     kept, left = markable(norms, folded)
     if not kept:
         raise ValueError(f"model: it has no batch norm to disguise ({len(folded)} fold into layers)")

@@ -18,7 +18,7 @@ from .moves import permutation
 from .norms import activation_limits, qparams, written_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable
 
     from .norms import Norm
 
@@ -73,13 +73,15 @@ def float_to_axis_1(graph: Graph, apart: Container[str] = ()) -> Graph:
     return Graph(graph.model)
 
 
-def cancel_transposes(graph: Graph) -> None:
+def cancel_transposes(graph: Graph, norms: Iterable[Norm]) -> None:
     """Take out Transposes that undo the one before them, as are left where a norm is gone from between.
 
     Parameters
     ----------
     graph : Graph
         Changed in place; the caller finishes it.
+    norms : iterable of Norm
+        Of the graph; those that read such a Transpose read what was before both.
     """
     for node in graph.nodes:
         before = graph.maker(node.input[0]) if is_op(node, "Transpose") else None
@@ -90,6 +92,9 @@ def cancel_transposes(graph: Graph) -> None:
         if there and back and len(there) == len(back) and all(there[i] == at for at, i in enumerate(back)):
             graph.remove(node)
             graph.redirect(node.output[0], before.input[0])
+            for norm in norms:
+                if norm.input == node.output[0]:
+                    norm.input = before.input[0]
 
 
 def _move(graph: Graph, apart: Container[str], is_wanted: Callable[[Norm], bool]) -> bool:

@@ -471,7 +471,7 @@ def _plan(
     unlike = unlike_statistics(graph, norms, data)
     excluded, included = _split(norms, left_out)
     folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
-    cancel_transposes(graph)
+    cancel_transposes(graph, included)
     kept, odd = markable(included, folded)
     told = {with_name(graph, node) for node in left_out}
     excluded += [norm for norm in kept if not asked.has_norm(norm)]
