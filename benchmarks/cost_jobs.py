@@ -183,6 +183,7 @@ JOBS: dict[str, Callable[[Path], None]] = {
     "densenet default": _own_dense,
     "densenet mse": partial(_own_dense, method="mse"),
     "densenet report": lambda folder: _command(folder, *_report),
+    "densenet report float": lambda folder: _command(folder, *_report, "--float", "@densenet.onnx"),
     "large inspect": lambda folder: _command(folder, "inspect", "@large.onnx"),
     "large lower": lambda folder: _command(folder, "lower", "@large.onnx", "-o", "@made.onnx", "--force"),
     "files numpy": _means,

@@ -74,7 +74,10 @@ SECTIONS: dict[str, tuple[str, list[Line]]] = {
     ),
     "report": (
         "`bytenorm report` of DenseNet-121, 8 images",
-        [Line("densenet report", "bytenorm", seconds=10)],
+        [
+            Line("densenet report", "bytenorm", seconds=10),
+            Line("densenet report float", "bytenorm, `--float`", "densenet report"),
+        ],
     ),
     "large": (
         "a model with 300 MB of weights",

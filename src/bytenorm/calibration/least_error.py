@@ -21,12 +21,13 @@ COARSE = 1.01
 FINE = 1.0005
 FINE_EACH = 20  # fine scales to a coarse one
 MOST_FINE = 400  # coarse scales that are looked at closely
-NEAR = 1.25  # in errors of the best, where many values make the error smooth
+NEAR = 1.1  # in errors of the best, where many values make the error smooth
 MANY = 1000.0  # values of equal weight: the error of so many varies by a few per cent between neighbours
 BATCH = 64  # scales at a time: what they need stays in the cache
 IMPROVED = 64
 IMPROVEMENTS = 8
 FINALISTS = 8
+SMOOTH_FINALISTS = 2
 SAME = 1e-9  # the relative difference of two errors that counts as none
 
 
@@ -49,7 +50,8 @@ def least_error(output: Distribution, lows: np.ndarray, smallest: float, largest
 
     close = np.argsort(errors, kind="stable")[:MOST_FINE]
     rounded = search.shares[search.values != 0]  # 0 is a code of every scale: its error is none
-    if np.sum(rounded) ** 2 / np.sum(rounded**2) > MANY:
+    smooth = bool(np.sum(rounded) ** 2 / np.sum(rounded**2) > MANY)
+    if smooth:
         close = close[errors[close] <= NEAR * errors[close[0]]]
     steps = FINE ** np.arange(-(FINE_EACH // 2), FINE_EACH // 2 + 1)
     fine = np.unique(np.clip(scales[close, np.newaxis] * steps, smallest, largest))
@@ -64,7 +66,10 @@ def least_error(output: Distribution, lows: np.ndarray, smallest: float, largest
 
     # From here on every value is looked at itself, in steps of the scale as it is returned.
     narrow = np.unique(scales.astype(np.float32))
-    narrow = narrow[np.argsort(search.errors(narrow.astype(np.float64)), kind="stable")][:FINALISTS]
+    narrow = narrow[np.argsort(search.errors(narrow.astype(np.float64)), kind="stable")]
+    if smooth:  # no digit of a scale matters
+        return search.best(np.sort(narrow[:SMOOTH_FINALISTS].astype(np.float64)))
+    narrow = narrow[:FINALISTS]
     around = [np.nextafter(narrow, np.float32(0)), narrow, np.nextafter(narrow, np.float32(np.inf))]
     return search.best(np.unique(np.clip(np.concatenate(around).astype(np.float64), smallest, largest)))
 

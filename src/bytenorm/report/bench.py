@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+_ROOM = 64 << 20  # bytes of what the 8-bit network makes that are kept
 _KEPT = 1 << 22  # numbers of a tensor that are kept to choose by, of all batches
 
 
@@ -93,6 +94,7 @@ class Bench:
         self._read: dict[str, dict[str, str]] = {}
         self._kinds: dict[str, Any] = {}
         self._before: _Part | None = None
+        self._kept: dict[int, Arrays] = {}  # what it makes of some batches
         self.snr_db = math.nan
         self._apart_db = math.nan  # the same of the batches that are not chosen by
 
@@ -220,8 +222,12 @@ class Bench:
         assert self._before is not None, "it is prepared"
         names = self._before.makes
         for k in batches:
-            batch = self._batches[k]
-            yield k, batch | dict(zip(names, self._before.run(names, batch, "model"), strict=True))
+            batch, made = self._batches[k], self._kept.get(k)
+            if made is None:
+                made = dict(zip(names, self._before.run(names, batch, "model"), strict=True))
+                if sum(array.nbytes for array in made.values()) * (len(self._kept) + 1) <= _ROOM:
+                    self._kept[k] = made
+            yield k, batch | made
 
 
 class _Part:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FINDINGS = 3
 _SAMPLES = 256
 # Bytes of codes that may be made: by each tensor that is tried, and each sample, those of a network.
-_ROOM = 1 << 30
+_ROOM = 1 << 29
 _FEWEST = 4  # samples
 _WORTH = 0.1  # dB at the output; less is chance
 

@@ -19,10 +19,10 @@ from onnx import TensorProto, helper
 import bytenorm as bn
 
 from ..calibration import ChannelStatistics
-from ..calibration.distribution import Distribution
+from ..calibration.distribution import CODES, Distribution
 from ..calibration.least_error import SPAN, least_error
 from ..calibration.output_qparams import LARGEST, SMALLEST
-from ..onnx.apart import run_session, runner
+from ..onnx.apart import run_session, runner_for_a_pass
 from ..onnx.data import open_data
 from ..onnx.function import DOMAIN
 from ..onnx.graph import Graph, label
@@ -322,7 +322,7 @@ def _run(
             model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     # At least one, so that a model that ends the process does so in one of its own: parts of it run in this one.
     names = [name for name in wanted if name not in fed] or [model.graph.output[0].name]
-    made_by = runner(model)
+    made_by = runner_for_a_pass(model)
     done = 0
     for batch in batches:
         made = dict(zip(names, run_session(made_by, names, batch, "model"), strict=True))
@@ -342,8 +342,8 @@ class _Gathered:
     def __init__(self, spot: Spot) -> None:
         self.spot = spot
         self.statistics = ChannelStatistics(len(spot.gain))
-        self.made: Codes = np.zeros((len(spot.gain), 256), np.int64)
-        self.seen = np.zeros((len(spot.gain), 256), bool)
+        self.made: Codes = np.zeros((len(spot.gain), CODES), np.int64)
+        self.seen = np.zeros((len(spot.gain), CODES), bool)
         self._scale: Any = None
         self._zero_point: Any = None
 
@@ -363,9 +363,10 @@ class _Gathered:
         assert counts is not None, "it is counted here"
         if np.array_equal(counts > 0, self.seen):
             return
-        rows = np.arange(len(self.made)).reshape([-1] + [1] * (x.ndim - 2 if axis == 1 else 0))
-        lowest = int(np.iinfo(x.dtype).min)
-        self.made[np.broadcast_to(rows, x.shape), x.astype(np.int64) - lowest] = y
+        # Where a channel's first code stands in a flat table: 256 a channel.
+        rows = CODES * np.arange(len(self.made)).reshape([-1] + [1] * (x.ndim - 2 if axis == 1 else 0))
+        at = np.add(x, rows - int(np.iinfo(x.dtype).min), dtype=np.intp)
+        self.made.reshape(-1)[at.reshape(-1)] = y.reshape(-1)
         self.seen = counts > 0
 
     def result(self) -> NormReport:

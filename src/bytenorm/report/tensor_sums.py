@@ -51,23 +51,35 @@ class TensorSums:
         self.count += real.size // max(channels, 1)
         scale, zero_point = self._codes.scale, self._codes.zero_point
         kind = np.iinfo(codes.dtype)
-        low, high = (kind.min - zero_point) * scale, (kind.max - zero_point) * scale
+        low, high = kind.min - zero_point, kind.max - zero_point
+        rounding = clipping = 0.0
         pieces = (_pieces(array, self.axis) for array in (real, codes, alone))
         for (at, wanted), (_, steps), (_, own) in zip(*pieces, strict=True):
-            made = (steps - zero_point) * scale
-            drift, error = made - wanted, made - own
-            inside = np.clip(own, low, high)
-            rounded = np.rint(inside / scale) * scale - own
-            self.energy += _energy(wanted)
-            self.accumulated += _energy(drift)
+            made = steps
+            made -= zero_point
+            made *= scale
+            error = made - own
             self.own_energy += _energy(own)
             self.own += _energy(error)
-            self.rounding += _energy(rounded)
-            inside -= own
-            self.clipping += _energy(inside)
+            drift = made
+            drift -= wanted
+            self.accumulated += _energy(drift)
             for row, numbers in enumerate((wanted, drift, error)):
                 self._by_channel[row, at] += numbers.sum(axis=(0, 2))
-            self._by_channel[3, at] += np.einsum("ijk,ijk->j", wanted, wanted)
+            squares = np.einsum("ijk,ijk->j", wanted, wanted)
+            self._by_channel[3, at] += squares
+            self.energy += float(squares.sum())
+            in_steps = np.divide(own, scale, out=own)
+            nearest = np.rint(in_steps, out=error)
+            if nearest.min() < low or nearest.max() > high:
+                np.clip(nearest, low, high, out=nearest)
+                beyond = np.clip(in_steps, low, high, out=drift)
+                beyond -= in_steps
+                clipping += _energy(beyond)
+            nearest -= in_steps
+            rounding += _energy(nearest)
+        self.rounding += rounding * scale**2
+        self.clipping += clipping * scale**2
 
     def shares(self) -> tuple[float, float, float, float]:
         """Return what parts of `own` are clipped, rounded, means that are moved, and what is left, from 0 to 1."""
