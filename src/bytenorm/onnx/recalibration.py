@@ -1,8 +1,8 @@
 """Norms with the statistics of the data in the quantized network they are in, level by level.
 
-A norm's input is that of the finished network only once everything before it is what it will be. So norms are
-taken by level: those that depend on no other norm first, then those that depend on these. What follows a norm of
-other statistics has other ranges, so the network is quantized again behind each level.
+A norm can be measured when everything before it is final. So norms are taken by level: first those that depend on
+no other norm, then those that depend on these alone, and so on. New statistics of a norm change the ranges behind
+it: the network is quantized again after each level.
 """
 
 from __future__ import annotations
