@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import onnx
@@ -396,7 +397,8 @@ def quantize_with_report(
         progress=progress,
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
-    tuning = Tuning(quantizer, graph, original, samples, data.count, progress)
+    as_run = partial(_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
+    tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)
     _take_steps(tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
@@ -487,6 +489,15 @@ def _plan(
     graph.finish()
     names = tuple(norm.name for norm in folded)
     return _Plan(marks, borders, left_names, told, {n.name for n in excluded}, names, stayed, unlike)
+
+
+def _fused(graph: Graph, excluded: set[str]) -> onnx.ModelProto:
+    """Return a copy of a model as the fused lowering makes it: norms of unrounded sums and joined pieces."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph.model)
+    copy.ir_version = max(IR_VERSION, copy.ir_version)
+    lower_graph(Graph(copy), "fused", excluded)
+    return copy
 
 
 def _ranges(

@@ -72,6 +72,8 @@ class Tuning:
         Returns the number of samples in a batch.
     progress : callable, optional
         Called with the stage, how much of it is done, and how much there is.
+    as_run : callable, optional
+        Makes of a graph the model that will run, where that computes other numbers: it is what is judged.
 
     Attributes
     ----------
@@ -91,8 +93,10 @@ class Tuning:
         samples: Samples,
         count: Callable[[Batch], int],
         progress: Progress | None = None,
+        as_run: Callable[[Graph], onnx.ModelProto] | None = None,
     ) -> None:
         self.graph = self._plain = graph
+        self._as_run = as_run or (lambda graph: graph.model)
         self.recalibrated: tuple[RecalibratedNorm, ...] = ()
         self._tried: list[Step] = []
         self._count = count
@@ -120,7 +124,7 @@ class Tuning:
         self.graph.finish()
         try:
             self._judge = judging.Judge(self._reference, samples.aside, self._count)
-            self._errors = self._judge.errors(self.graph.model)
+            self._errors = self._judge.errors(self._as_run(self.graph))
             _survive(self.graph.model, samples.measured)
         except Exception as error:  # of ONNX Runtime, which has a class for each of its codes
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
@@ -260,7 +264,7 @@ class Tuning:
         try:
             change(graph, self._samples)
             graph.finish()
-            errors = self._judge.errors(graph.model)
+            errors = self._judge.errors(self._as_run(graph))
         except Exception as error:  # the network without it is there, and stays
             self._tried.append(Step(name, False, f"it failed: {' '.join(str(error).split())}"))
             return False
