@@ -490,7 +490,7 @@ def test_parameters_of_different_lengths_have_no_number_of_channels():
             "d = DequantizeLinear(x, s, z) r = Relu(d) q = QuantizeLinear(r, s, z) i = DequantizeLinear(q, s, z)",
             "Relu r",
         ),
-        ("t = Transpose<perm = [0, 3, 1, 2]>(x) i = DequantizeLinear(t, s, z)", "input x"),
+        ("p = Transpose<perm = [0, 3, 1, 2]>(x) i = DequantizeLinear(p, s, z)", "input x"),
         ("d = DequantizeLinear(x, s, z) r = MaxPool<kernel_shape = [1, 1]>(d) i = Identity(r)", "MaxPool r"),
     ],
 )

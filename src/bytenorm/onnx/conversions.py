@@ -55,32 +55,6 @@ def unify(graph: Graph, apart: Container[str] = ()) -> Graph:
     return Graph(graph.model)
 
 
-def float_constants(graph: Graph) -> Graph:
-    """Let what a DequantizeLinear makes of a constant be a constant: weights that are only stored in 8 bits.
-
-    Parameters
-    ----------
-    graph : Graph
-        Its model is changed in place. Of no use any more.
-
-    Returns
-    -------
-    Graph
-        Of the same model.
-    """
-    changed = False
-    for node in graph.nodes:
-        value = graph.constant(node.output[0]) if is_op(node, "DequantizeLinear") else None
-        if value is not None and not graph.is_read_elsewhere(node.output[0]):
-            graph.redirect(node.output[0], graph.add_constant(f"{node.output[0]}/float", value))
-            graph.remove(node)
-            changed = True
-    if not changed:
-        return graph
-    graph.finish()
-    return Graph(graph.model)
-
-
 def _drop_stated_types(graph: Graph) -> None:
     """Let zero points alone say the type of codes.
 

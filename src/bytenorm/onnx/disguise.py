@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
-from .conversions import float_constants, make_standard
+from .conversions import make_standard
+from .float_graph import plain
 from .folding import fold
 from .graph import Graph, attribute, is_op
 from .inspection import is_quantized
-from .last_axis import cancel_transposes, float_to_axis_1
+from .last_axis import cancel_transposes
 from .lowering import (
     IR_VERSION,
     Lowering,
@@ -87,7 +88,7 @@ def prepare_with_report(
         raise ValueError("model: it is prepared already")
     graph = Graph(made)
     require_float(graph)
-    graph = float_to_axis_1(float_constants(graph))
+    graph = plain(graph)
     norms = find_norms(graph)
     folded = fold(graph, norms)
     cancel_transposes(graph, norms)

@@ -116,7 +116,12 @@ def lost_activations(graph: Graph, made: onnx.ModelProto) -> list[NodeProto]:
         tensor = node.output[0]
         if kept & {tensor, tensor + OUTPUT}:
             continue
-        # The one that the quantizer dropped leaves its name to the tensor in QDQ format, not in QOperator format.
+        # The one that the quantizer dropped leaves its name to the tensor in QDQ format, not in QOperator format;
+        # of several behind one another the last one does.
+        behind = graph.only_reader(tensor)
+        while not there & {tensor, tensor + OUTPUT} and behind is not None and activation_limits(graph, behind):
+            tensor = behind.output[0]
+            behind = graph.only_reader(tensor)
         if not there & {tensor, tensor + OUTPUT} or f"{tensor}_scale" not in values:
             tensor = node.input[0]
         scale, zero_point = (values.get(f"{tensor}_{what}") for what in ("scale", "zero_point"))

@@ -306,7 +306,7 @@ class Graph:
     def finish(self) -> None:
         """Write nodes in an order in which all run after what they read; drop what nothing needs."""
         self._types = None
-        ordered = self._sorted(self._needed())
+        ordered = self._sorted(self.needed())
         del self.proto.node[:]
         self.proto.node.extend(ordered)
         used = {tensor for node in ordered for tensor in node.input} | self.outputs | set(_captured(self.proto))
@@ -322,7 +322,8 @@ class Graph:
             if self.proto.quantization_annotation[i].tensor_name not in used:
                 del self.proto.quantization_annotation[i]
 
-    def _needed(self) -> list[NodeProto]:
+    def needed(self) -> list[NodeProto]:
+        """Return the nodes that an output of the model depends on."""
         needed: set[int] = set()
         wanted = list(self.outputs)
         while wanted:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from .code_paths import CodePaths
 from .constant_inputs import free_initializers
-from .conversions import float_constants, unify
+from .conversions import unify
+from .float_graph import plain
 from .folding import layer_to_fold_into
 from .folding_forward import WayForward, way_forward
 from .function import DOMAIN
 from .graph import Graph, is_op, label, opset_of, what_feeds
-from .last_axis import float_to_axis_1
 from .model import load_model, without_functions
 from .norms import Norm, find_hidden, find_norms
 from .patterns import find_patterns
@@ -190,7 +190,7 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     note = free_initializers(model)
     graph = unify(Graph(model))
     if not is_quantized(graph):
-        graph = float_to_axis_1(float_constants(graph))
+        graph = plain(graph)
     paths = CodePaths(graph)
     norms = find_norms(graph, source=paths.source)
     if paths.mixes:  # as when it is lowered

@@ -17,15 +17,15 @@ from .accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accur
 from .chosen_nodes import ChosenNodes
 from .comparison import Comparison, uncomparable
 from .comparison import compare as compare_models
-from .conversions import float_constants
 from .data import Dataset, ImageInput, open_data
 from .exclusion import named_nodes, with_name
 from .extra_options import ExtraOptions, check_extra_options
+from .float_graph import plain
 from .folding import fold
 from .folding_judgement import fold_where_weights_hold
 from .function import DOMAIN
 from .graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
-from .last_axis import cancel_transposes, float_to_axis_1
+from .last_axis import cancel_transposes
 from .lowering import (
     IR_VERSION,
     Lowering,
@@ -467,7 +467,7 @@ def _plan(
     reduce_range: bool,
 ) -> _Plan:
     """Fold norms of a float graph, and disguise those that get 8 bits; nodes of the names `apart` get none."""
-    graph = float_to_axis_1(float_constants(graph), apart)
+    graph = plain(graph, apart)
     left_out = [node for node in graph.nodes if label(node) in apart]
     norms = find_norms(graph, apart)
     unlike = unlike_statistics(graph, norms, data)
