@@ -14,6 +14,7 @@ import sys
 import tempfile
 import termios
 import time
+import types
 import warnings
 from pathlib import Path
 
@@ -244,6 +245,34 @@ def test_json_and_sizes():
     assert [as_size(n) for n in sizes] == [
         *("0 B", "999 B", "1 kB", "95.4 kB", "277 kB", "999 kB", "1 MB", "8.69 MB", "25 GB", "10000 GB"),
     ]
+
+
+def test_completion(run, monkeypatch):
+    """The script is shtab's; it is told which arguments are files."""
+    seen = {}
+
+    def complete(parser, shell):
+        seen.update(parser=parser, shell=shell)
+        return "the script\n"
+
+    monkeypatch.setitem(sys.modules, "shtab", types.SimpleNamespace(FILE="a file", complete=complete))
+    assert run("--print-completion", "bash") == (0, "the script\n", "")
+    (commands,) = (action.choices for action in seen["parser"]._actions if action.dest == "command")
+    files = {
+        (name, action.dest)
+        for name, command in commands.items()
+        for action in command._actions
+        if getattr(action, "complete", None) == "a file"
+    }
+    assert files >= {("inspect", "model"), ("bench", "models"), ("compare", "candidate"), ("calibrate", "data")}
+    assert {name for name, dest in files if dest == "output"} == {
+        *("quantize", "lower", "prepare", "restore", "calibrate", "report")
+    }
+    assert ("quantize", "limit") not in files
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    code, out, err = run("--print-completion", "zsh")
+    assert (code, out) == (2, "")
+    assert err == 'bytenorm: error: completion needs shtab: pip install "bytenorm[completion]"\n'
 
 
 # --- inspect ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
+from .completion import SHELLS, Completion
 from .usage import Parser, parse_known
 
 DESCRIPTION = """\
@@ -275,8 +276,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"bytenorm {__version__}")
-    _add_traceback(parser)
+    _add_to_program(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, usage: str, summary: str, description: str, epilog: str) -> Parser:
@@ -548,6 +548,18 @@ def _decibels(text: str) -> float:
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    _add_traceback(parser)
+
+
+def _add_to_program(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"bytenorm {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=Completion,
+        choices=SHELLS,
+        help='print a script for completion with TAB (pip install "bytenorm[completion]"), as in '
+        'eval "$(bytenorm --print-completion bash)"',
+    )
     _add_traceback(parser)
 
 

@@ -27,7 +27,7 @@ def parse_known(program: Parser, commands: Mapping[str, Parser], argv: Sequence[
     What is unknown is looked for first: an option that is spelt wrong is the reason why another one is missing.
     """
     words = list(argv)
-    at = next((i for i, word in enumerate(words) if not _is_option(word)), len(words))
+    at = _command_at(program, words)
     _refuse_unknown(program, words[:at], [], commands)
     if at == len(words):
         return program.parse_args(words)  # help, version, or the error that the command is missing
@@ -40,6 +40,17 @@ def parse_known(program: Parser, commands: Mapping[str, Parser], argv: Sequence[
         command.error(f"unrecognized arguments: {' '.join(rest)}")
     _refuse_streams(command, options)
     return options
+
+
+def _command_at(program: Parser, words: Sequence[str]) -> int:
+    """Return where the command stands: the first word that is neither an option of the program nor its value."""
+    takes_value = False
+    for i, word in enumerate(words):
+        if not takes_value and not _is_option(word):
+            return i
+        action = program._option_string_actions.get(word)
+        takes_value = action is not None and action.nargs is None
+    return len(words)
 
 
 def _is_option(word: str) -> bool:
