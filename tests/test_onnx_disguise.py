@@ -16,7 +16,6 @@ from test_onnx_quantization import batches as batches_of_noise
 from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.onnx.disguise import PREPARED, prepare_with_report, restore_with_report
-from bytenorm.onnx.lowering import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 
@@ -297,33 +296,3 @@ def test_norms_of_vectors_between_pairs_of_the_runtimes_own(tmp_path):
     assert "Reshape" not in {n.op_type for n in bno.restore(made, lowering="qdq").graph.node}
     for lowering in LOWERINGS:
         assert snr(model, bno.restore(made, lowering=lowering), data) > 25
-
-
-@pytest.mark.parametrize("lowering", LOWERINGS)
-def test_a_scale_a_channel_of_either_type(lowering):
-    """NNCF gives what a depthwise convolution reads such scales, uint8 behind a Relu and int8 behind none."""
-    rng = np.random.default_rng(6)
-    n = Nodes()
-    n.input("x", np.float32, ["n", 3, 5, 5])
-    pieces = []
-    for name, kind in (("a", np.uint8), ("b", np.int8)):
-        source = n.node("Relu", ["x"], "relu") if kind is np.uint8 else "x"
-        scale = n.constant(f"{name}_scale", rng.uniform(0.02, 0.03, 3), np.float32)
-        zero = n.constant(f"{name}_zero", np.zeros(3), kind)
-        n.node("QuantizeLinear", [source, scale, zero], f"{name}_codes", axis=1)
-        pieces.append(n.node("DequantizeLinear", [f"{name}_codes", scale, zero], name, axis=1))
-    n.node("Concat", pieces, "joined", axis=1)
-    values = rng.uniform(0.5, 1.5, (4, 6))
-    names = [n.constant(f"p{i}", value, np.float32) for i, value in enumerate(values)]
-    n.node("BatchNormalization", ["joined", *names], "norm")
-    q = [n.constant("y_scale", 0.03, np.float32), n.constant("y_zero", np.uint8(128))]
-    n.node("QuantizeLinear", ["norm", *q], "codes")
-    n.node("DequantizeLinear", ["codes", *q], "y")
-    n.output("y", np.float32, ["n", 6, 5, 5])
-    model = n.model()
-    made, outcomes = lower_with_report(model, lowering=lowering)
-    assert [o.problem for o in outcomes] == [""]
-    x = {"x": rng.normal(size=(4, 3, 5, 5)).astype(np.float32)}
-    want, got = (bno.session(m).run(None, x)[0] for m in (model, made))
-    assert np.abs(got - want).max() < 0.031  # a code, where a slope is rounded to 8 bits
-    assert np.mean(got != want) < 0.02

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .formats import has_operators_on_bytes
-from .graph import Graph, attribute, is_op
+from .graph import Graph, is_op
 from .moves import KEEPING
 from .norms import qparams
 
@@ -104,12 +104,10 @@ def make_unsigned(graph: Graph) -> None:
         if not is_op(node, "QuantizeLinear") or graph.constant(node.input[0]) is not None:
             continue
         q, _ = qparams(graph, node, 1, node.output[0], "")
-        if q is None or not q.signed:
+        if q is None or not q.per_tensor or not q.signed:
             continue
         readers = reached(graph, q)
         if readers.stubborn is not None or readers.leaves:
-            continue
-        if not q.per_tensor and not _are_pairs(node, readers):
             continue
         zero_point = np.asarray(q.zero_point.astype(np.int16) + 128, np.uint8)
         moved = graph.add_constant(f"{node.output[0]}/unsigned_zero_point", zero_point)
@@ -117,15 +115,6 @@ def make_unsigned(graph: Graph) -> None:
         readers.shift(graph, 128, moved, TensorProto.UINT8)
         for a in [a for a in node.attribute if a.name == "output_dtype"]:  # the zero point says it
             node.attribute.remove(a)
-
-
-def _are_pairs(node: NodeProto, readers: Reached) -> bool:
-    """Say whether what reads codes of several scales are conversions along the same axis alone.
-
-    NNCF gives what a depthwise convolution reads a scale a channel, be it uint8 or int8.
-    """
-    axis = attribute(node, "axis", 1)
-    return len(readers.tensors) == 1 and all(attribute(one, "axis", 1) == axis for one in readers.undo)
 
 
 def _undoes(graph: Graph, reader: NodeProto, q: QParams, codes: str) -> bool:
