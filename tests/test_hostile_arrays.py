@@ -119,7 +119,7 @@ def test_large_arrays_in_fortran_order_are_refused(tmp_path, monkeypatch):
 
 
 def test_more_than_the_memory_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(_npz, "_memory", lambda: 100)
+    monkeypatch.setattr(_npz, "memory", lambda: 100)
     file = tmp_path / "a.npz"
     np.savez(file, x=np.zeros((70, 3), np.float32))
     with pytest.raises(ValueError, match="it has 384 bytes, more than this computer's memory, 100"):

@@ -5,7 +5,11 @@ import re
 import sys
 from pathlib import Path
 
+import onnxruntime
+import pytest
+
 from bytenorm import _core, _machine
+from bytenorm import onnx as bno
 
 # What the package uses of these where it is there; Windows has none of it.
 OF_POSIX = {
@@ -92,3 +96,10 @@ def test_instruction_sets_are_those_that_the_system_lists():
     needs["avx512"] = needs["avx2"] | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
     needs["avx512vbmi"] = needs["avx512"] | {"avx512vbmi", "avx512_vnni"}
     assert _core.isas() == [name for name, wanted in needs.items() if wanted <= flags]
+
+
+def test_the_oldest_runtime_cannot_quantize(monkeypatch):
+    """It runs and lowers models; its quantizer lacks what is asked of it."""
+    monkeypatch.setattr(onnxruntime, "__version__", "1.17.3")
+    with pytest.raises(ImportError, match=r"ONNX Runtime 1\.18 or newer, this is 1\.17\.3"):
+        bno.quantize(bno.digits_model(), [])

@@ -887,3 +887,23 @@ def test_importing_twice_registers_once():
     with warnings.catch_warnings(action="error"):
         importlib.import_module("bytenorm.torch")
     assert sys.modules["bytenorm.torch"].batch_norm is bytenorm.torch.batch_norm
+
+
+def test_a_torch_whose_private_modules_have_moved(run_python):
+    """What only some functions need does not keep the rest from being imported."""
+    done = run_python("""
+import sys, torch, torch.export, torch.fx
+gone = {"torch._ops": ("OpOverload", "OpOverloadPacket"), "torch._subclasses.fake_tensor": ("FakeTensor",),
+        "torch.utils._pytree": ("tree_leaves", "arg_tree_leaves")}
+class Gone:
+    def __getattr__(self, name):
+        if name in gone[self.__name__]: raise AttributeError(name)
+        return getattr(self.kept, name)
+for name in gone:
+    sys.modules[name] = type("Of", (Gone,), {"__name__": name, "kept": sys.modules[name]})()
+import bytenorm.torch as bt
+x = torch.tensor([[[[1, 3, 9]]]], dtype=torch.uint8)
+norm = bt.BatchNorm2d(1, eps=0.0, scale=0.5, zero_point=7, input_scale=1.0, input_zero_point=0)
+assert norm(x).flatten().tolist() == [9, 13, 25]
+""")
+    assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import onnx
+import onnxruntime
 from onnxruntime import quantization as ort_quantization
 
 from .. import _checks
@@ -345,6 +346,7 @@ def quantize_with_report(
     [('ranges by percentile 99.999', False), ('re-estimation', True)]
     """
     check_lowering(lowering)
+    _require_quantizer()
     _check_choice("quant_format", quant_format, QuantFormat)
     _check_types(activation_type, weight_type)
     _check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
@@ -614,6 +616,12 @@ def _opened(original: onnx.ModelProto) -> onnx.ModelProto:
     warn_of_constants(prepared, 5)
     note_types(prepared)
     return prepared
+
+
+def _require_quantizer() -> None:
+    """Refuse ONNX Runtime 1.17, whose quantizer wants as many scales of every weight as that has channels."""
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 18):
+        raise ImportError(f"quantize needs ONNX Runtime 1.18 or newer, this is {onnxruntime.__version__}")
 
 
 def _check_flags(**flags: object) -> None:

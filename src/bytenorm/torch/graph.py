@@ -12,8 +12,6 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch._ops import OpOverload, OpOverloadPacket
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, GraphModule, Node
@@ -23,7 +21,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-
+# What torch.ops holds; the names of these classes are not public.
+_Packet: Any = type(torch.ops.aten.relu)
+_Overload: Any = type(torch.ops.aten.relu.default)
 _HANDED_ON = {"aten::lift_fresh_copy", "aten::lift_fresh", "aten::detach", "aten::detach_", "aten::alias"}
 
 
@@ -31,9 +31,9 @@ def operator_name(node: Node) -> str:
     """Return the operator that a node calls, as ``aten::batch_norm``; empty if it calls none."""
     if node.op != "call_function":
         return ""
-    if isinstance(node.target, OpOverload):
+    if isinstance(node.target, _Overload):
         return f"{node.target.namespace}::{node.target._opname}"
-    if isinstance(node.target, OpOverloadPacket):  # as torchao's observers write them
+    if isinstance(node.target, _Packet):  # as torchao's observers write them
         return str(node.target).replace(".", "::", 1)
     return ""
 
@@ -49,9 +49,9 @@ def arguments(node: Node) -> dict[str, Any]:
 
 def _schema(node: Node) -> Any:
     target: Any = node.target
-    if isinstance(target, OpOverloadPacket):
+    if isinstance(target, _Packet):
         target = target.default
-    return target._schema if isinstance(target, OpOverload) else None
+    return target._schema if isinstance(target, _Overload) else None
 
 
 def changes_in_place(node: Node, value: Node) -> bool:
@@ -266,9 +266,10 @@ def _free_name(name: str, is_taken: Callable[[str], bool]) -> str:
 def _as_fake(value: Tensor, like: Node) -> Tensor:
     """Return what a tensor is to tracing, where that was noted of another node."""
     noted = like.meta.get("val")
-    if not isinstance(noted, FakeTensor):
+    mode = getattr(noted, "fake_mode", None)  # their class is not public
+    if mode is None:
         return value
-    made: Tensor = noted.fake_mode.from_tensor(value, static_shapes=True)
+    made: Tensor = mode.from_tensor(value, static_shapes=True)
     return made
 
 

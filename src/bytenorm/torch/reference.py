@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
 from torch.fx import GraphModule, Node
-from torch.utils._pytree import tree_leaves
 
 from ..calibration.moments import Moments
 from .graph import arguments, label, open_program, operator_name, original
@@ -206,6 +205,8 @@ def _traced(value: Any, item: Any) -> GraphModule:
         return value
     if any(module.training for module in value.modules()):
         raise ValueError("reference must be in evaluation, got a module in training: call its .eval()")
+    from torch.utils._pytree import tree_leaves  # noqa: PLC0415 (no public name)
+
     inputs = (item,) if isinstance(item, torch.Tensor) else tuple(item)
     free = ShapesCollection()  # type: ignore[no-untyped-call]
     for x in tree_leaves(inputs):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves
 
 from .graph import arguments, changes_in_place, is_written
 from .qparams import is_dequantize
@@ -95,6 +94,8 @@ class Runner(Interpreter):
 
     def outputs(self, part: Part) -> list[Any]:
         """Return what the program makes, flat."""
+        from torch.utils._pytree import tree_leaves  # noqa: PLC0415 (no public name)
+
         made: list[Any] = []
         for node, (env,) in self.walk([part]):
             if node.op == "output":
