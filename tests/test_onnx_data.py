@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -1322,3 +1323,30 @@ def test_batches_of_large_samples_are_small(tmp_path):
     )
     assert [len(batch["x"]) for batch in mixed] == [2, 1, 7, 1]
     assert [len(batch["x"]) for batch in open_data(mixed, model, limit=5)] == [2, 1, 2]
+
+
+def test_what_was_read_of_a_file_is_let_go(tmp_path):
+    """Pages of a mapped file count as a process's memory: a pass over 32 MB keeps no more than a batch of them."""
+
+    def mapped():
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) << 10
+
+    np.save(tmp_path / "x.npy", np.ones((256, 32768), np.float32))
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 32768]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    data = open_data(tmp_path / "x.npy", helper.make_model(graph))
+    before = mapped()
+    most = max(mapped() - before for _ in data)
+    assert most < 16 << 20
+
+
+@pytest.mark.parametrize("mode", ["c", "r+"])
+def test_changes_of_a_mapped_array_stay(tmp_path, mode):
+    np.save(tmp_path / "x.npy", np.zeros((8, 3), np.float32))
+    array = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    array[:] = 7
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    data = open_data([{"x": array}], helper.make_model(graph))
+    assert [float(batch["x"].min()) for _ in range(2) for batch in data] == [7.0, 7.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,3 +66,10 @@ def map_array(path: Path, label: str) -> np.ndarray:
         if wanted == 0:  # of which there is nothing to be mapped
             return np.empty(shape, dtype)
         return np.memmap(file, dtype, "r", begin, shape, order)  # type: ignore[call-overload,no-any-return]
+
+
+def let_go(array: object) -> None:
+    """Let go of what was read of a mapped array: it counts as the process's memory, and is read again at need."""
+    # What is mapped to be changed stays: of a copy on write that would be the changes.
+    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]

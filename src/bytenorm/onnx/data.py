@@ -15,7 +15,7 @@ import onnx
 
 from .. import _checks, _npz
 from .._given_files import GivenFiles, given_files, told_of_skipped
-from .._npy import map_array, reading, size_of
+from .._npy import let_go, map_array, reading, size_of
 from ..calibration.judging import evenly
 from . import passes
 from .batch_axes import BatchAxes, batch_axes_of, part_of, samples_in, size_of_batches
@@ -149,7 +149,10 @@ class Dataset:
                 if axis != 0 and arrays[name].ndim:  # archives give rows only
                     arrays[name] = arrays[name][:]
             for start in range(0, used, at_once):
-                yield self._checks.cut(item.label, arrays, start, min(start + at_once, used))
+                batch = self._checks.cut(item.label, arrays, start, min(start + at_once, used))
+                for array in arrays.values():
+                    let_go(array)
+                yield batch
 
     def count(self, batch: Mapping[str, np.ndarray]) -> int:
         """Return the number of samples in a batch."""
