@@ -54,10 +54,12 @@ void Folded::prepare(Arithmetic arithmetic) {
     if (arithmetic == Arithmetic::words16) prepare_words16();
 }
 
-void Folded::prepare_rows(Arithmetic arithmetic) {
+void Folded::prepare_rows(Arithmetic arithmetic, int64_t lanes) {
     prepare(arithmetic);
     auto& rows = rows_[static_cast<int>(arithmetic)];
     if (!rows) rows = std::make_unique<PackedRows>(pack(channels_, arithmetic));
+    auto& side_by_side = side_by_side_[static_cast<int>(arithmetic)];
+    if (!side_by_side && lanes > 0) side_by_side = std::make_unique<PackedRows>(pack(lanes, arithmetic));
 }
 
 ChannelParams Folded::from(int64_t channel, Arithmetic arithmetic) const {
@@ -142,6 +144,7 @@ void Folded::prepare_integer32(const bool* in_words) {
 PackedRows Folded::pack(int64_t lanes, Arithmetic wanted) const {
     PackedRows packed{};
     packed.kernels = &kernels();
+    packed.lanes = lanes;
     const int width = packed.kernels->get<Rows>(wanted).width();
     const auto all_proved = [&](Arithmetic arithmetic, int64_t start, int64_t end) {
         if (proves_all(arithmetic)) return true;

@@ -42,13 +42,16 @@ class Folded {
 
     // Each builds what it names on its first call. No two of them at once; beside passes they may run, for what
     // they write no pass reads that was planned before.
-    void prepare(Arithmetic arithmetic);       // the parameters of channels, and what stands behind them
-    void prepare_rows(Arithmetic arithmetic);  // and those of rows
+    void prepare(Arithmetic arithmetic);  // the parameters of channels, and what stands behind them
+    void prepare_rows(Arithmetic arithmetic, int64_t lanes);  // and those of rows; of so many lanes, too, unless 0
 
     // What an arithmetic needs of this channel and those after it.
     ChannelParams from(int64_t channel, Arithmetic arithmetic) const;
     const uint8_t* table(int64_t channel) const { return table_.get() + 256 * channel; }
     const PackedRows& rows(Arithmetic arithmetic) const { return *rows_[static_cast<int>(arithmetic)]; }
+    const PackedRows& side_by_side(Arithmetic arithmetic) const {
+        return *side_by_side_[static_cast<int>(arithmetic)];
+    }
 
     // What computes a channel where `wanted` was prepared: that, or what is behind it if it is not proved.
     Arithmetic arithmetic_of(int64_t channel, Arithmetic wanted) const {
@@ -64,11 +67,10 @@ class Folded {
         return n;
     }
 
-    // Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side.
-    PackedRows pack(int64_t lanes, Arithmetic wanted) const;
-
   private:
     void allocate();
+    // Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side.
+    PackedRows pack(int64_t lanes, Arithmetic wanted) const;
     void prepare_table();
     void prepare_words16();
     void prepare_integer32(const bool* in_words);
@@ -91,7 +93,7 @@ class Folded {
     AlignedArray<uint8_t> word_shift_, word_fine_;
     AlignedArray<bool> integer32_proved_, words16_proved_;
     bool all_words16_ = false;
-    std::unique_ptr<PackedRows> rows_[arithmetics];
+    std::unique_ptr<PackedRows> rows_[arithmetics], side_by_side_[arithmetics];
 };
 
 }  // namespace bytenorm

@@ -21,6 +21,7 @@ struct RowRun {
 // Rows of one folded norm.
 struct PackedRows {
     const KernelTable* kernels;  // for these they are packed: another set has other widths
+    int64_t lanes;
     std::vector<RowRun> runs;
     AlignedArray<uint8_t> blocks[arithmetics];  // of all lanes, for arithmetics that a run has
 

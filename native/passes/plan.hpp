@@ -12,6 +12,7 @@ enum class Use { once, often };
 struct Plan {
     Layout::Kind loops;     // strided ones walk any layout
     Arithmetic arithmetic;  // or what is behind it, where it is not proved
+    int64_t lanes = 0;      // of pixels side by side in one row, where one pixel alone leaves vectors empty
 };
 
 Plan choose(const Layout& layout, int64_t channels, Use use);

@@ -1,7 +1,6 @@
 #include "single.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 #include "segment.hpp"
 
@@ -13,8 +12,6 @@ constexpr int64_t share_up_to = 512;
 constexpr int64_t share_of(int64_t length) {
     return length < 64 ? 8 : 4;
 }
-
-constexpr int64_t longest_lanes = 4096;  // pixels side by side: 48 KiB of parameters, 96 where some are fp32
 
 class Pass {
   public:
@@ -98,22 +95,13 @@ class Pass {
 
     void run_rows() {
         const int64_t channels = layout_.inner.n, pixels = layout_.outer_size();
-        int64_t lanes = channels;
-        const PackedRows* packed = &folded_.rows(plan_.arithmetic);
-        const int width = packed->kernels->get<Rows>(plan_.arithmetic).width();
-
-        // Few or odd channels leave much of each vector empty. Where pixels touch, whole groups of them make
-        // rows that fill it, as long as the group's parameters are worth writing out.
         const Loop& loop = layout_.outer[layout_.outers - 1];
-        const int64_t group = std::lcm(channels, static_cast<int64_t>(width));
-        PackedRows side_by_side;
-        if (!fills_vectors(channels, width) && loop.x_stride == channels && loop.y_stride == channels &&
-            group <= longest_lanes && loop.n * channels >= 8 * group) {
-            side_by_side = folded_.pack(group, plan_.arithmetic);
-            packed = &side_by_side;
-            lanes = group;
-        }
-        const RowWalk walk{folded_, *packed, layout_.size, stream_};
+        // The plan may be of other arrays of this shape.
+        const bool touch = loop.x_stride == channels && loop.y_stride == channels;
+        const PackedRows& packed =
+            plan_.lanes > 0 && touch ? folded_.side_by_side(plan_.arithmetic) : folded_.rows(plan_.arithmetic);
+        const int64_t lanes = packed.lanes;
+        const RowWalk walk{folded_, packed, layout_.size, stream_};
         auto body = [&](int64_t begin, int64_t end) {
             for_each_run(layout_, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t, int64_t count) {
                 if (lanes == channels) return walk(x, y, count, 0, lanes, loop.x_stride, loop.y_stride);
