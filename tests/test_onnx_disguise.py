@@ -16,6 +16,7 @@ from test_onnx_quantization import batches as batches_of_noise
 from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.onnx.disguise import PREPARED, prepare_with_report, restore_with_report
+from bytenorm.onnx.lowering import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 
@@ -296,3 +297,37 @@ def test_norms_of_vectors_between_pairs_of_the_runtimes_own(tmp_path):
     assert "Reshape" not in {n.op_type for n in bno.restore(made, lowering="qdq").graph.node}
     for lowering in LOWERINGS:
         assert snr(model, bno.restore(made, lowering=lowering), data) > 25
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_a_scale_a_channel_of_either_type(lowering):
+    """NNCF gives what a depthwise convolution reads such scales, uint8 behind a Relu and int8 behind a layer."""
+    rng = np.random.default_rng(6)
+    n = Nodes()
+    n.input("x", np.float32, ["n", 3, 5, 5])
+    weight = n.constant("w", rng.normal(size=(3, 3, 1, 1)), np.float32)
+    sources = {"a": n.node("Relu", ["x"], "relu"), "b": n.node("Conv", ["x", weight], "conv"), "c": "x"}
+    for name, kind in (("a", np.uint8), ("b", np.int8), ("c", np.int8)):
+        scale = n.constant(f"{name}_scale", rng.uniform(0.02, 0.03, 3), np.float32)
+        zero = n.constant(f"{name}_zero", np.zeros(3), kind)
+        n.node("QuantizeLinear", [sources[name], scale, zero], f"{name}_codes", axis=1)
+        n.node("DequantizeLinear", [f"{name}_codes", scale, zero], name, axis=1)
+    q = [n.constant("y_scale", 0.03, np.float32), n.constant("y_zero", np.uint8(128))]
+    last = "a"
+    for i, piece in enumerate("bc"):  # a concatenation, and one of it
+        channels = 6 + 3 * i
+        last = n.node("Concat", [last, piece], f"joined{i}", axis=1)
+        values = rng.uniform(0.5, 1.5, (4, channels))
+        names = [n.constant(f"p{i}{j}", value, np.float32) for j, value in enumerate(values)]
+        n.node("BatchNormalization", [last, *names], f"norm{i}")
+        n.node("QuantizeLinear", [f"norm{i}", *q], f"codes{i}")
+        n.node("DequantizeLinear", [f"codes{i}", *q], f"y{i}")
+        n.output(f"y{i}", np.float32, ["n", channels, 5, 5])
+    model = n.model()
+    made, outcomes = lower_with_report(model, lowering=lowering)
+    onnx.checker.check_model(made, full_check=True)
+    assert [o.problem for o in outcomes] == ["", ""]
+    x = {"x": rng.normal(size=(4, 3, 5, 5)).astype(np.float32)}
+    for want, got in zip(*(bno.session(m).run(None, x) for m in (model, made)), strict=True):
+        assert np.abs(got - want).max() < 0.031  # a code, where a slope is rounded to 8 bits
+        assert np.mean(got != want) < 0.02

@@ -69,6 +69,7 @@ class CodePaths:
         self._graph = graph
         self._found: dict[tuple[str, int | None], QParams | str] = {}
         self.mixes = False  # whether uint8 and int8 that meet stood against any
+        self.mixed: dict[int, NodeProto] = {}  # the nodes where they meet
 
     def source(self, norm: Norm) -> tuple[QParams | None, str]:
         """Return the codes that a norm reads, by a path or as they are, or why there are none."""
@@ -166,6 +167,7 @@ class CodePaths:
             return parts[0]
         if len({part.signed for part in parts}) > 1:
             self.mixes = True
+            self.mixed[id(node)] = node
             raise _NoCodes(f"{what} joins uint8 and int8")
         pieces = sum(1 if part.path is None else part.path.pieces for part in parts)
         path = Path(node, (node.output[0],), parts, off=max(map(_off, parts)), pieces=pieces)
@@ -209,6 +211,7 @@ class CodePaths:
             raise _NoCodes(f"{what} reads {problem}")
         if len({part.signed for part in parts}) > 1:
             self.mixes = True
+            self.mixed[id(node)] = node
             raise _NoCodes(f"{what} mixes uint8 and int8")
         for move in reversed(moves):
             parts = [_moved_by(move, part, (move.output[0], str(i))) for i, part in enumerate(parts)]

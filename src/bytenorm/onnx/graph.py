@@ -278,6 +278,12 @@ class Graph:
         if self._types is not None:
             self._types[tensor] = (data_type, shape)
 
+    def note_type(self, tensor: str, like: str) -> None:
+        """Note that a new tensor has the type and the shape of another one."""
+        found = self.type_of(like)
+        if self._types is not None:
+            self._types[tensor] = found
+
     def forget_type(self, tensor: str) -> None:
         """Drop what is known of a tensor's type and shape, because it has another one now."""
         self._forget_note(tensor)

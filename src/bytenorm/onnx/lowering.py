@@ -23,7 +23,7 @@ from .norms import LOWERED, Norm, find_hidden, find_norms
 from .patterns import Concatenation, Sum, find_patterns
 from .portable import Portable
 from .saturation import warn_of_saturation
-from .unsigned import make_unsigned
+from .unsigned import convert_mixed, make_unsigned
 from .weightless import weightless
 
 if TYPE_CHECKING:
@@ -207,7 +207,11 @@ def lower_graph(
     signed = any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target))
     if not keep_int8 and (signed or paths.mixes):
         make_unsigned(graph)
-        norms = _to_lower(graph, CodePaths(graph))
+        paths = CodePaths(graph)
+        norms = _to_lower(graph, paths)
+        while convert_mixed(graph, paths.mixed.values()):  # a concatenation of concatenations comes next
+            paths = CodePaths(graph)
+            norms = _to_lower(graph, paths)
     if lowering == "fused":
         outcomes = _fuse(graph, norms, excluded)
     elif lowering == "qdq":

@@ -14,11 +14,13 @@ import numpy as np
 from onnx import TensorProto
 
 from .formats import has_operators_on_bytes
-from .graph import Graph, is_op
+from .graph import Graph, attribute, is_op
 from .moves import KEEPING
 from .norms import qparams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from onnx import NodeProto
 
     from .norms import QParams
@@ -115,6 +117,48 @@ def make_unsigned(graph: Graph) -> None:
         readers.shift(graph, 128, moved, TensorProto.UINT8)
         for a in [a for a in node.attribute if a.name == "output_dtype"]:  # the zero point says it
             node.attribute.remove(a)
+
+
+def convert_mixed(graph: Graph, nodes: Iterable[NodeProto]) -> bool:
+    """Let nodes that read uint8 and int8 codes, in float, read these as uint8; say whether any was changed.
+
+    The int8 codes themselves stay: behind the numbers that they stand for come codes 128 higher, which stand for
+    the same ones. NNCF gives what a depthwise convolution reads a scale a channel, in uint8 or int8; a convolution
+    that makes such in uint8 ONNX Runtime joins with its conversions, and then cannot load.
+
+    Parameters
+    ----------
+    graph : Graph
+        Changed in place.
+    nodes : iterable of NodeProto
+        Concats and sums.
+    """
+    changed = False
+    for node in nodes:
+        pieces = [(at, graph.maker(tensor)) for at, tensor in enumerate(node.input)]
+        wanted: list[tuple[int, NodeProto, QParams]] = []
+        for at, maker in pieces:
+            if maker is None or not is_op(maker, "DequantizeLinear"):
+                continue
+            q, _ = qparams(graph, maker, 1, maker.input[0], "")
+            if q is not None and q.signed:
+                wanted.append((at, maker, q))
+        # Nor does it load a concatenation of codes of several scales a piece.
+        behind = graph.readers(node.output[0])
+        if any(not q.per_tensor for _, _, q in wanted) and any(is_op(one, "QuantizeLinear") for one in behind):
+            continue
+        for at, maker, q in wanted:
+            zeros = np.asarray(q.zero_point.astype(np.int16) + 128, np.uint8)
+            axis: dict[str, object] = {} if q.per_tensor else {"axis": attribute(maker, "axis", 1)}
+            zero_point = graph.add_constant(f"{maker.output[0]}/unsigned_zero_point", zeros)
+            codes, real = (graph.new_name(f"{maker.output[0]}/unsigned{end}") for end in ("_codes", ""))
+            inputs = [maker.output[0], maker.input[1], zero_point]
+            graph.make("QuantizeLinear", inputs, codes, f"{codes}/QuantizeLinear", **axis)
+            graph.make("DequantizeLinear", [codes, *inputs[1:]], real, f"{real}/DequantizeLinear", **axis)
+            graph.note_type(real, maker.output[0])
+            graph.set_input(node, at, real)
+            changed = True
+    return changed
 
 
 def _undoes(graph: Graph, reader: NodeProto, q: QParams, codes: str) -> bool:
