@@ -334,7 +334,7 @@ def outputs(model, data):
     return [np.concatenate(parts) for parts in zip(*(session.run(None, feeds) for feeds in data), strict=True)]
 
 
-def rounded(model, data):
+def rounded(model, data, grids=(1, 1.02, 1.04)):
     """Return what rounding alone leaves: outputs of the float model with each tensor and weight in 8 bits.
 
     It knows two habits of the quantizer's: Softmax has the range from 0 to 1, and what only moves or pools numbers
@@ -368,7 +368,7 @@ def rounded(model, data):
         elif node.op_type in ("AveragePool", "MaxPool", "Reshape", "Flatten", "Transpose"):
             values[node.output[0]] = values.get(node.input[0], values.get(node.output[0]))
     floats = [name for name in names if values[name].dtype == np.float32]
-    return [plain_outputs(rounding(folded, floats, values, wider), data) for wider in (1, 1.02, 1.04)]
+    return [plain_outputs(rounding(folded, floats, values, wider), data) for wider in grids]
 
 
 def limits_at_0(model, node):
@@ -455,6 +455,9 @@ def faults(seed):
     alike = rounded(named_apart(model), data)
     for i, (value, w, g) in enumerate(zip(model.graph.output, want, got, strict=True)):
         ours, rounding_alone = snr(w, g), min(snr(w, each[i]) for each in alike)
+        if not is_close(ours, rounding_alone):  # three grids may all be lucky: one output had 33 to 42 dB
+            more = rounded(named_apart(model), data, np.linspace(1.01, 1.15, 12))
+            rounding_alone = min(rounding_alone, *(snr(w, each[i]) for each in more))
         if not is_close(ours, rounding_alone):
             found.append(f"{value.name}: {ours:.1f} dB, rounding alone leaves {rounding_alone:.1f}")
         low, high = network.limits.get(value.name, (-np.inf, np.inf))

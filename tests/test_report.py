@@ -557,6 +557,10 @@ def test_command_for_programs(place, capsys):
         ([bno.digits_model(), "-o", "out.html"], " is in float: bytenorm quantize makes an 8-bit one of it first"),
         (["small.onnx", "-o", "there.html"], "output 'there.html' exists: --force replaces it"),
         (["small.onnx", "-o", "small.onnx", "--force"], "output 'small.onnx' is the model itself"),
+        (
+            ["small.onnx", "--float", "there.html", "-o", "there.html", "--force"],
+            "output 'there.html' is the float model itself",
+        ),
         (["small.onnx", "-o", "data.npz", "--force"], "output 'data.npz' is the data"),
         (["small.onnx", "-o", "none/out.html"], "the folder 'none' does not exist"),
         (["small.onnx", "-o", "out.html", "--limit", "0"], "--limit must be at least 1, got 0"),

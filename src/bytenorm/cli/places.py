@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def require_output(
-    output: str, force: bool, *, model: str | None = None, data: Sequence[str] = (), makes_model: bool = False
+    output: str, force: bool, *, models: Sequence[str] = (), data: Sequence[str] = (), makes_model: bool = False
 ) -> None:
     """Refuse an output that could not be written in the end, or would take the place of what is read.
 
@@ -26,8 +26,8 @@ def require_output(
         The option's value.
     force : bool
         Whether a file that is there is replaced, unless it is read.
-    model : str, optional
-        The model that is read.
+    models : sequence of str, optional
+        The models that are read.
     data : sequence of str, optional
         Files, folders and patterns that are read.
     makes_model : bool, optional
@@ -49,9 +49,9 @@ def require_output(
         from ..onnx.model import data_beside  # noqa: PLC0415 (not every command has onnx)
 
         _refuse_what_is_read(
-            data_beside(path), f"{label}, whose tensors may go to {output + '.data'!r},", model, data
+            data_beside(path), f"{label}, whose tensors may go to {output + '.data'!r},", models, data
         )
-    _refuse_what_is_read(path, label, model, data)
+    _refuse_what_is_read(path, label, models, data)
     try:
         require_place(path, label, force)
     except FileExistsError:
@@ -63,12 +63,12 @@ def require_output(
         raise ValueError(f"{label} cannot be written: {error.strerror}") from None
 
 
-def _refuse_what_is_read(path: Path, label: str, model: str | None, data: Sequence[str]) -> None:
+def _refuse_what_is_read(path: Path, label: str, models: Sequence[str], data: Sequence[str]) -> None:
     if not os.path.exists(path):  # noqa: PTH110 (raises nothing; nothing is replaced then)
         return
-    if model is not None:
+    for i, model in enumerate(models):
         if same_file(path, Path(model)):
-            raise ValueError(f"{label} is the model itself")
+            raise ValueError(f"{label} is the {'float ' * (i > 0)}model itself")
         from ..onnx.model import external_files  # noqa: PLC0415 (not every command has onnx)
 
         if any(same_file(path, file) for file in external_files(Path(model))):

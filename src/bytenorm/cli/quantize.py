@@ -38,7 +38,7 @@ FAR = 3  # exit code: the model is written, and far worse than the float one
 def run(options: argparse.Namespace, screen: Screen) -> int:
     """Make an 8-bit model of a float one."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model, data=options.data, makes_model=True)
+    require_output(options.output, options.force, models=[options.model], data=options.data, makes_model=True)
     if options.no_compare and options.fail_below is not None:
         raise ValueError("--fail-below wants the comparison that --no-compare leaves out")
     names = {"reference": label, "candidate": "the 8-bit model"}

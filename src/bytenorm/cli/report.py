@@ -37,7 +37,8 @@ COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Write a page about what the norms of a quantized model lose."""
     label = f"model {options.model!r}"
-    require_output(options.output, options.force, model=options.model, data=options.data)
+    models = [options.model, *filter(None, [options.float])]
+    require_output(options.output, options.force, models=models, data=options.data)
     with (
         naming(options.model, data="--data", reference=f"--float {options.float!r}"),
         screen.progress() as progress,

@@ -62,7 +62,7 @@ def rewrite(
     change: Callable[[onnx.ModelProto], tuple[onnx.ModelProto, Found]],
 ) -> Rewritten[Found]:
     """Read MODEL, change it, and write OUT."""
-    require_output(options.output, options.force, model=options.model, makes_model=True)
+    require_output(options.output, options.force, models=[options.model], makes_model=True)
     with naming(options.model), screen.progress() as progress:
         model = load_model(options.model)
         before, remark = size_on_disk(options.model, model), free_initializers(model)
