@@ -102,6 +102,17 @@ def test_every_name_exists(path):
             assert hasattr(modules[package], name), f"{package}.{name}"
 
 
+def test_the_site_has_every_package():
+    """What has public names has pages of them: docs/conf.py writes one for each name of these."""
+    public = {
+        f"bytenorm.{path.parent.name}"
+        for path in (ROOT / "src" / "bytenorm").glob("*/__init__.py")
+        if re.search(r"^__all__ = ", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    text = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'^    "(bytenorm[\w.]*)": ', text, re.MULTILINE)) == {"bytenorm", *public}
+
+
 def test_there_is_something_to_check():
     """A page that is renamed or a fence that is spelt otherwise would make the tests above pass on nothing."""
     snippets = {path.relative_to(ROOT).as_posix(): len(python_blocks(path)) for path in EXECUTED}
