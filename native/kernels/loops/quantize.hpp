@@ -65,7 +65,7 @@ void dequantize_loop(const Dequantize& r) {
     }
 }
 
-void run_quantize(const Quantize& r) {
+[[maybe_unused]] void run_quantize(const Quantize& r) {
     switch (r.rounding) {
         case Rounding::fused:
             return quantize_by<Rounding::fused>(r);
@@ -82,7 +82,7 @@ void run_quantize(const Quantize& r) {
                   : quantize_loop<Rounding::wide, false>(r, r.wide_factor);
 }
 
-void run_dequantize(const Dequantize& r) {
+[[maybe_unused]] void run_dequantize(const Dequantize& r) {
     if (!r.per_channel)
         return r.input_signed ? dequantize_loop<float, true, false>(r) : dequantize_loop<float, false, false>(r);
     if (r.input_signed)
