@@ -139,7 +139,7 @@ def _made(runtime: Runtime, model: onnx.ModelProto, samples: Path) -> Cell:
 
 def _without_paths(text: str) -> str:
     """Return the end of a message: what went wrong stands there."""
-    text = re.sub(r"\S*/\S+", "...", text)
+    text = re.sub(r"\S*/\S+", "...", text).replace("bytenorm.", "bytenorm::")  # operators, as ONNX writes them
     return text if len(text) <= MOST else "..." + text[-MOST:]
 
 
