@@ -229,6 +229,8 @@ def test_files_that_are_no_checkpoints(converted, tmp_path):
     for name, saved, seen in (
         ("float", {"a": torch.nn.Sequential(torch.nn.BatchNorm2d(3)).state_dict()},
          "it holds norms that are not quantized, without scale and zero_point: 'a.0'"),
+        ("partial", {f"0.{k}": torch.ones(3) for k in ("running_mean", "scale", "zero_point")},
+         "it holds norms without running_var: '0'"),
         ("list", [1, 2], "it holds a list"),
         ("empty", {}, "it is empty"),
         ("other", {"epoch": 1, 2: torch.ones(1)}, "it holds 'epoch', '2'"),

@@ -235,10 +235,13 @@ def _is_mean(key: object) -> TypeGuard[str]:
 
 def _seen(loaded: object) -> str:
     """Return what a file without quantized norms holds, in a few words."""
-    norms = [f"{where}.{name}".strip(".") for where, inner in _mappings(loaded) for name in _float_norms(inner)]
+    found = [(where, inner, name) for where, inner in _mappings(loaded) for name in _float_norms(inner)]
+    norms = [f"{where}.{name}".strip(".") for where, _, name in found]
     if norms:
+        lacks = [k for k in _NORM if any(not isinstance(i.get(n + k), torch.Tensor) for _, i, n in found)]
+        what = "that are not quantized, without" if {"scale", "zero_point"} <= {*lacks} else "without"
         listed = ", ".join(map(repr, norms[:_SHOWN])) + (", ..." if len(norms) > _SHOWN else "")
-        return f"it holds norms that are not quantized, without scale and zero_point: {listed}"
+        return f"it holds norms {what} {' and '.join(lacks)}: {listed}"
     if isinstance(loaded, Mapping):
         names = [repr(str(name)[:40]) for name in list(loaded)[:_SHOWN]]
         return f"it holds {', '.join(names)}{', ...' if len(loaded) > _SHOWN else ''}" if names else "it is empty"
