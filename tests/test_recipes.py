@@ -14,6 +14,7 @@ SOURCES = {
 # A recipe, what it once added, in which files of its own that lies, and how many others it may change at most.
 FOLLOWED = {
     "An instruction set": (r"avx2", r"native/kernels/avx2/|native/simd/avx2", 6),
+    "An arithmetic": (r"(\w+_)?[wW]ords16\w*", r"native/(kernels/arithmetic/|fold/)words16|native/python/fits", 5),
     "A layout": (r"Joined", r"native/(kernels/loops|passes)/joined", 5),
     "An operator": (r"bind_statistics", r"native/python/statistics", 2),
     "An operator for ONNX Runtime": (r"qlinear_add_batch_norms", r"native/onnxruntime/qlinear_add", 2),

@@ -4,7 +4,6 @@
 
 #include <memory>
 
-#include "core/memory.hpp"
 #include "packed.hpp"
 
 namespace bytenorm {
@@ -38,16 +37,17 @@ class Folded {
     int64_t channels() const { return channels_; }
     const Conversion& conversion() const { return conversion_; }
     bool finite() const;  // every slope and intercept is
-    FloatParams real() const { return {slope_.get(), intercept_.get(), zero_point_.get()}; }
+    FloatParams real() const { return fitted_.real(); }
 
-    // Each builds what it names on its first call. No two of them at once; beside passes they may run, for what
-    // they write no pass reads that was planned before.
-    void prepare(Arithmetic arithmetic);  // the parameters of channels, and what stands behind them
-    void prepare_rows(Arithmetic arithmetic, int64_t lanes);  // and those of rows; of so many lanes, too, unless 0
+    // Builds on its first call what an arithmetic needs. No two calls at once; beside passes they may run, for
+    // what they write no pass reads that was planned before.
+    void prepare(Arithmetic arithmetic) { fitted_.prepare(arithmetic); }
+    void prepare_rows(Arithmetic arithmetic,
+                      int64_t lanes);  // and blocks of rows; of so many lanes, too, unless 0
 
     // What an arithmetic needs of this channel and those after it.
-    ChannelParams from(int64_t channel, Arithmetic arithmetic) const;
-    const uint8_t* table(int64_t channel) const { return table_.get() + 256 * channel; }
+    ChannelParams from(int64_t channel, Arithmetic arithmetic) const { return fitted_.from(channel, arithmetic); }
+    const uint8_t* table(int64_t channel) const { return from(channel, Arithmetic::table).table; }
     const PackedRows& rows(Arithmetic arithmetic) const { return *rows_[static_cast<int>(arithmetic)]; }
     const PackedRows& side_by_side(Arithmetic arithmetic) const {
         return *side_by_side_[static_cast<int>(arithmetic)];
@@ -55,12 +55,12 @@ class Folded {
 
     // What computes a channel where `wanted` was prepared: that, or what is behind it if it is not proved.
     Arithmetic arithmetic_of(int64_t channel, Arithmetic wanted) const {
-        while (!proves(wanted, channel)) wanted = behind(wanted);
+        while (!fitted_.proves(wanted, channel)) wanted = behind(wanted);
         return wanted;
     }
     // How many channels from this one on, `most` at most, it computes as well.
     int64_t alike(int64_t channel, int64_t most, Arithmetic wanted) const {
-        if (proves_all(wanted)) return most;
+        if (fitted_.proves_all(wanted)) return most;
         const Arithmetic arithmetic = arithmetic_of(channel, wanted);
         int64_t n = 1;
         while (n < most && arithmetic_of(channel + n, wanted) == arithmetic) ++n;
@@ -68,31 +68,9 @@ class Folded {
     }
 
   private:
-    void allocate();
-    // Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side.
-    PackedRows pack(int64_t lanes, Arithmetic wanted) const;
-    void prepare_table();
-    void prepare_words16();
-    void prepare_integer32(const bool* in_words);
-    void codes(int64_t channel, uint8_t wanted[256]) const;
-    bool proves_all(Arithmetic arithmetic) const {
-        return arithmetic == Arithmetic::words16 ? all_words16_ : arithmetic != Arithmetic::integer32;
-    }
-    bool proves(Arithmetic arithmetic, int64_t channel) const {
-        if (proves_all(arithmetic)) return true;
-        const auto& proved = arithmetic == Arithmetic::words16 ? words16_proved_ : integer32_proved_;
-        return proved[static_cast<size_t>(channel)];
-    }
-
     int64_t channels_;
     Conversion conversion_;
-    AlignedArray<float> slope_, intercept_, zero_point_;
-    AlignedArray<uint8_t> table_;
-    AlignedArray<int32_t> multiplier_, addend_, shift_;
-    AlignedArray<int16_t> word_multiplier_, word_addend_;
-    AlignedArray<uint8_t> word_shift_, word_fine_;
-    AlignedArray<bool> integer32_proved_, words16_proved_;
-    bool all_words16_ = false;
+    Fitted fitted_;
     std::unique_ptr<PackedRows> rows_[arithmetics], side_by_side_[arithmetics];
 };
 

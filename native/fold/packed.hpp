@@ -1,18 +1,14 @@
-// Parameters of neighbouring lanes, packed as a row kernel reads them: blocks of its width.
+// Parameters of the lanes of rows, packed as row kernels read them.
 #pragma once
 
 #include <vector>
 
-#include "core/memory.hpp"
+#include "fitted.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace bytenorm {
 
-// Lane i belongs to channel i % channels of `params`.
-AlignedArray<uint8_t> pack_blocks(Arithmetic arithmetic, int width, int64_t lanes, int64_t channels,
-                                  const ChannelParams& params);
-
-// The lanes from `first` on that one arithmetic computes.
+// The lanes from `first_lane` on that one arithmetic computes.
 struct RowRun {
     int64_t first_lane, lanes;
     Arithmetic arithmetic;
@@ -31,8 +27,10 @@ struct PackedRows {
         return blocks[static_cast<int>(arithmetic)].get() +
                lane / kernel.width() * block_bytes(arithmetic, kernel.width());
     }
-
-    static int64_t block_bytes(Arithmetic arithmetic, int width);
 };
+
+// Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side. A block is
+// computed by the first arithmetic, from `wanted` on, that all of its channels are proved for.
+PackedRows pack_rows(const Fitted& fitted, int64_t lanes, int64_t channels, Arithmetic wanted);
 
 }  // namespace bytenorm

@@ -2,10 +2,12 @@
 // writes only the bytes the struct describes, accepts sizes of 0 and, unless the struct says otherwise, y == x.
 //
 // A channel maps each of 256 input bytes to one output byte. Kernels differ in how they compute that map
-// (a table, float32, integers) and in the layout they walk (planes, rows, any strides).
+// (arithmetic.hpp) and in the layout they walk, which these structs say.
 #pragma once
 
 #include <cstdint>
+
+#include "arithmetic.hpp"
 
 // For the few functions inside a kernel's loop: a call there passes vectors through memory.
 #define BYTENORM_INLINE __attribute__((always_inline)) inline
@@ -18,37 +20,6 @@ struct Conversion {
     bool output_signed;
     bool relu;
     int32_t output_zero_point;
-};
-
-// One entry a channel, in channel order: y = fma(slope, x - zero_point, intercept).
-struct FloatParams {
-    const float* slope;
-    const float* intercept;
-    const float* zero_point;
-};
-
-// One entry a channel, in channel order: y = (addend + multiplier * u) >> shift, where u is the input byte
-// counted from the smallest value of its type. The multiplier fits an int16, the shift is 16 at most.
-struct IntegerParams {
-    const int32_t* multiplier;
-    const int32_t* addend;
-    const int32_t* shift;
-};
-
-// One entry a channel, in channel order: words16_fit.hpp.
-struct WordParams {
-    const int16_t* multiplier;
-    const int16_t* addend;
-    const uint8_t* shift;
-    const uint8_t* fine;
-};
-
-// The parameters of channels, from some channel on; null what the kernel's arithmetic has no use for.
-struct ChannelParams {
-    const uint8_t* table;  // 256 bytes a channel
-    FloatParams real;
-    IntegerParams integer;
-    WordParams words;
 };
 
 // Channels first: `count` planes of `length` contiguous bytes, each of one channel, in each of `images` images.
@@ -146,50 +117,4 @@ struct Strided {
     const uint8_t* table;                               // 256 bytes a channel
 };
 
-// The parameters of W neighbouring lanes as a row kernel loads them: four vectors of dwords for each of
-// slope, intercept, zero_point (floats) or multiplier, addend, shift. Which dword a lane has depends on how the
-// arithmetic spreads bytes to dwords, so that packing undoes it without any further step.
-template <int W>
-struct alignas(64) ParamBlock {
-    int32_t first[W], second[W], third[W];
-};
-
-// The same in words: two vectors for each of three numbers, and one of bytes.
-template <int W>
-struct alignas(W) WordBlock {
-    int16_t multiplier[W], addend[W], count[W];
-    uint8_t fine[W];
-};
-
-// Where the parameters of a lane lie in a block of `width`. Each file of a set has these functions to itself: of
-// ones that files share the linker keeps one, which may be that of another set.
-namespace {
-
-// fp32, and the sums of statistics: the bytes of a 128-bit lane go four by four.
-constexpr int real_slot(int width, int lane) {
-    return lane % 16 / 4 * (width / 4) + lane / 16 * 4 + lane % 4;
-}
-
-// Integers: the bytes of a 128-bit lane go even, odd, even, odd: the even and the odd ones of its first half,
-// then of its second. A pair of bytes shares a dword: the odd one lies in its upper half.
-constexpr int integer_slot(int width, int lane) {
-    return (lane % 16 / 8 * 2 + lane % 2) * (width / 4) + lane / 16 * 4 + lane % 8 / 2;
-}
-constexpr int32_t integer_factor(int lane, int32_t multiplier) {  // in the half of the dword that holds the byte
-    return lane % 2 ? static_cast<int32_t>(static_cast<uint32_t>(multiplier) << 16) : multiplier & 0xffff;
-}
-constexpr int32_t integer_count(int lane, int32_t shift) {  // right for even, left for odd bytes
-    return lane % 2 ? 16 - shift : shift;
-}
-
-// Words: the lower and the upper half of each 128-bit lane.
-constexpr int word_slot(int width, int lane) {
-    return lane % 16 / 8 * (width / 2) + lane / 16 * 8 + lane % 8;
-}
-// AVX2 has no shift of words by counts of their own: the upper half of a product is one.
-constexpr int16_t word_count(int width, int shift) {
-    return static_cast<int16_t>(width == 32 ? 1 << (16 - shift) : shift);
-}
-
-}  // namespace
 }  // namespace bytenorm

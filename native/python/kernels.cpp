@@ -2,17 +2,16 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "fold/exact_fold.hpp"
-#include "fold/integer32_fit.hpp"
-#include "fold/packed.hpp"
+#include "fold/fitted.hpp"
 #include "fold/sum_fit.hpp"
-#include "fold/words16_fit.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/list.hpp"
-#include "kernels/scalar/element.hpp"
 #include "tensor.hpp"
 
 namespace bytenorm {
@@ -26,64 +25,20 @@ struct Case {
     int64_t rows, columns, channels;
     FloatParams real;
     Conversion conversion;
-    std::vector<uint8_t> table;
-    std::vector<int32_t> multiplier, addend, shift;
-    std::vector<int16_t> word_multiplier, word_addend;
-    std::vector<uint8_t> word_shift, word_fine;
     bool proved = true;  // the arithmetic is, for every channel
     bool stream;
     int64_t tile;
+    std::unique_ptr<Fitted> fitted;
 
     // What the arithmetic needs.
     ChannelParams params(Arithmetic arithmetic) {
-        ChannelParams made{};
-        made.real = real;
-        if (arithmetic == Arithmetic::table) {
-            build_table();
-            made.table = table.data();
-        }
-        if (arithmetic == Arithmetic::integer32) {
-            fit();
-            made.integer = {multiplier.data(), addend.data(), shift.data()};
-        }
-        if (arithmetic == Arithmetic::words16) {
-            fit_in_words();
-            made.words = {word_multiplier.data(), word_addend.data(), word_shift.data(), word_fine.data()};
-        }
-        return made;
-    }
-
-  private:
-    void build_table() {
-        for (int64_t c = 0; c < channels; ++c)
-            for (int b = 0; b < 256; ++b)
-                table.push_back(element(static_cast<uint8_t>(b), real.slope[c], real.intercept[c],
-                                        real.zero_point[c], conversion));
-    }
-    // Calls fit(slope, intercept, zero point, conversion, wanted codes) for each channel, and take() with the
-    // result.
-    template <class Fit, class Take>
-    void fit_each(Fit fit, Take take) {
-        build_table();
-        uint8_t wanted[256];
-        for (int64_t c = 0; c < channels; ++c) {
-            for (int u = 0; u < 256; ++u)
-                wanted[u] = table[static_cast<size_t>(256 * c + (u ^ (conversion.input_signed ? 128 : 0)))];
-            const auto found = fit(real.slope[c], real.intercept[c], real.zero_point[c], conversion, wanted);
-            take(found);
-            proved = proved && found.proved;
-        }
-    }
-    void fit() {
-        fit_each(fit_integer, [&](const IntegerFit& found) {
-            multiplier.push_back(found.multiplier), addend.push_back(found.addend), shift.push_back(found.shift);
-        });
-    }
-    void fit_in_words() {
-        fit_each(fit_words16, [&](const Words16Fit& found) {
-            word_multiplier.push_back(found.multiplier), word_addend.push_back(found.addend);
-            word_shift.push_back(found.shift), word_fine.push_back(found.fine);
-        });
+        fitted = std::make_unique<Fitted>(channels, conversion);
+        std::copy_n(real.slope, channels, fitted->slope());
+        std::copy_n(real.intercept, channels, fitted->intercept());
+        std::copy_n(real.zero_point, channels, fitted->zero_point());
+        fitted->prepare(arithmetic);
+        for (int64_t c = 0; c < channels; ++c) proved = proved && fitted->proves(arithmetic, c);
+        return fitted->from(0, arithmetic);
     }
 };
 

@@ -1,0 +1,180 @@
+#include "fitted.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "integer32_fit.hpp"
+#include "kernels/dispatch.hpp"
+#include "words16_fit.hpp"
+
+namespace bytenorm {
+namespace {
+
+static_assert(sizeof(ParamBlock<32>) == 3 * 32 * sizeof(int32_t));
+static_assert(sizeof(WordBlock<32>) == 7 * 32);
+
+// Calls body(block, lane in it, channel) for all lanes, a block being `size` numbers of type T.
+template <class T, class F>
+void for_each_lane(uint8_t* blocks, int size, int width, int64_t lanes, int64_t channels, F&& body) {
+    auto* block = reinterpret_cast<T*>(blocks);
+    int64_t c = 0;
+    for (int64_t start = 0; start < lanes; start += width, block += size) {
+        for (int lane = 0; lane < width && start + lane < lanes; ++lane) {
+            body(block, lane, c);
+            if (++c == channels) c = 0;
+        }
+    }
+}
+
+void pack_real(uint8_t* blocks, int width, int64_t lanes, int64_t channels, const FloatParams& p) {
+    for_each_lane<int32_t>(blocks, 3 * width, width, lanes, channels, [&](int32_t* block, int lane, int64_t c) {
+        int32_t* slot = block + real_slot(width, lane);
+        std::memcpy(slot, p.slope + c, 4);
+        std::memcpy(slot + width, p.intercept + c, 4);
+        std::memcpy(slot + 2 * width, p.zero_point + c, 4);
+    });
+}
+
+void pack_integer(uint8_t* blocks, int width, int64_t lanes, int64_t channels, const IntegerParams& p) {
+    for_each_lane<int32_t>(blocks, 3 * width, width, lanes, channels, [&](int32_t* block, int lane, int64_t c) {
+        int32_t* slot = block + integer_slot(width, lane);
+        slot[0] = integer_factor(lane, p.multiplier[c]);
+        slot[width] = p.addend[c];
+        slot[2 * width] = integer_count(lane, p.shift[c]);
+    });
+}
+
+void pack_words(uint8_t* blocks, int width, int64_t lanes, int64_t channels, const WordParams& p) {
+    for_each_lane<uint8_t>(blocks, 7 * width, width, lanes, channels, [&](uint8_t* block, int lane, int64_t c) {
+        int16_t* slot = reinterpret_cast<int16_t*>(block) + word_slot(width, lane);
+        slot[0] = p.multiplier[c];
+        slot[width] = p.addend[c];
+        slot[2 * width] = word_count(width, p.shift[c]);
+        block[6 * width + lane] = p.fine[c];
+    });
+}
+
+}  // namespace
+
+Fitted::Fitted(int64_t channels, const Conversion& conversion)
+    : channels_(channels),
+      conversion_(conversion),
+      slope_(aligned_array<float>(channels)),
+      intercept_(aligned_array<float>(channels)),
+      zero_point_(aligned_array<float>(channels)) {}
+
+ChannelParams Fitted::from(int64_t channel, Arithmetic arithmetic) const {
+    ChannelParams p{};
+    if (arithmetic == Arithmetic::fp32)
+        p.real = {slope_.get() + channel, intercept_.get() + channel, zero_point_.get() + channel};
+    if (arithmetic == Arithmetic::table) p.table = params_.table + 256 * channel;
+    if (arithmetic == Arithmetic::integer32) {
+        const IntegerParams& all = params_.integer;
+        p.integer = {all.multiplier + channel, all.addend + channel, all.shift + channel};
+    }
+    if (arithmetic == Arithmetic::words16) {
+        const WordParams& all = params_.words;
+        p.words = {all.multiplier + channel, all.addend + channel, all.shift + channel, all.fine + channel};
+    }
+    return p;
+}
+
+// Finds the parameters of one arithmetic each.
+struct Fitted::Finder {
+    Fitted& f;
+
+    void table() {
+        if (f.params_.table) return;
+        auto table = aligned_array<uint8_t>(256 * f.channels_);
+        uint8_t bytes[256];  // the map of a channel is the norm of all 256 bytes
+        for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i);
+        Planes p{};
+        p.x = bytes, p.y = table.get();
+        p.count = f.channels_, p.length = 256;
+        p.x_stride = 0, p.y_stride = 256, p.channel_step = 1, p.images = 1;
+        p.params.real = f.real(), p.conversion = f.conversion_;
+        kernel<Planes>(Arithmetic::fp32)(p);
+        f.memory_.push_back(std::move(table));
+        f.params_.table = f.memory_.back().get();
+    }
+
+    // The codes of all inputs of a channel, from the smallest input on.
+    void codes(int64_t channel, uint8_t wanted[256]) const {
+        uint8_t bytes[256];
+        for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i ^ (f.conversion_.input_signed ? 128 : 0));
+        Planes p{};
+        p.x = bytes, p.y = wanted;
+        p.count = 1, p.length = 256, p.images = 1;
+        p.params = f.from(channel, Arithmetic::fp32), p.conversion = f.conversion_;
+        kernel<Planes>(Arithmetic::fp32)(p);
+    }
+
+    void words16() {
+        auto& kept = f.proved_[static_cast<int>(Arithmetic::words16)];
+        if (kept) return;
+        auto proved = aligned_array<bool>(f.channels_);
+        bool all = true;
+        int16_t *multiplier = f.room<int16_t>(), *addend = f.room<int16_t>();
+        uint8_t *shift = f.room<uint8_t>(), *fine = f.room<uint8_t>();
+        uint8_t wanted[256];
+        for (int64_t c = 0; c < f.channels_; ++c) {
+            codes(c, wanted);
+            const Words16Fit fit =
+                fit_words16(f.slope_[c], f.intercept_[c], f.zero_point_[c], f.conversion_, wanted);
+            multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift, fine[c] = fit.fine;
+            proved[c] = fit.proved, all = all && fit.proved;
+        }
+        if (!all) integer32(proved.get());
+        f.params_.words = {multiplier, addend, shift, fine};
+        f.all_[static_cast<int>(Arithmetic::words16)] = all;
+        kept = std::move(proved);
+    }
+
+    // What is behind words for the channels that they are not proved for, and for those that may share a block
+    // with one: 64 lanes at most. They begin anywhere where pixels of few channels lie side by side.
+    void integer32(const bool* in_words) {
+        if (f.proved_[static_cast<int>(Arithmetic::integer32)]) return;
+        auto proved = aligned_array<bool>(f.channels_);
+        int32_t *multiplier = f.room<int32_t>(), *addend = f.room<int32_t>(), *shift = f.room<int32_t>();
+        const int64_t block = f.channels_ % 64 == 0 ? 64 : f.channels_;
+        uint8_t wanted[256];
+        for (int64_t start = 0; start < f.channels_; start += block) {
+            if (std::all_of(in_words + start, in_words + start + block, [](bool found) { return found; }))
+                continue;
+            for (int64_t c = start; c < start + block; ++c) {
+                codes(c, wanted);
+                const IntegerFit fit =
+                    fit_integer(f.slope_[c], f.intercept_[c], f.zero_point_[c], f.conversion_, wanted);
+                multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift;
+                proved[c] = fit.proved;
+            }
+        }
+        f.params_.integer = {multiplier, addend, shift};
+        f.proved_[static_cast<int>(Arithmetic::integer32)] = std::move(proved);
+    }
+};
+
+void Fitted::prepare(Arithmetic arithmetic) {
+    Finder find{*this};
+    if (arithmetic == Arithmetic::table) find.table();
+    if (arithmetic == Arithmetic::words16) find.words16();
+    if (arithmetic == Arithmetic::integer32) find.integer32(aligned_array<bool>(channels_).get());
+}
+
+int64_t block_bytes(Arithmetic arithmetic, int width) {
+    return (arithmetic == Arithmetic::words16 ? 7 : 12) * width;
+}
+
+AlignedArray<uint8_t> pack_blocks(Arithmetic arithmetic, int width, int64_t lanes, int64_t channels,
+                                  const ChannelParams& params) {
+    auto blocks = aligned_array<uint8_t>((lanes + width - 1) / width * block_bytes(arithmetic, width));
+    if (arithmetic == Arithmetic::words16)
+        pack_words(blocks.get(), width, lanes, channels, params.words);
+    else if (arithmetic == Arithmetic::integer32)
+        pack_integer(blocks.get(), width, lanes, channels, params.integer);
+    else
+        pack_real(blocks.get(), width, lanes, channels, params.real);
+    return blocks;
+}
+
+}  // namespace bytenorm
