@@ -98,4 +98,6 @@ def _unpack(packages: list[str], root: Path, environment: dict[str, str]) -> boo
     for package in place.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, root], check=True)
         package.unlink()
+    if not (root / "lib").exists():  # which a package of Debian's installer makes
+        (root / "lib").symlink_to("usr/lib")
     return True
