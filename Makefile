@@ -17,8 +17,15 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
 	$(BIN)/python examples/quantize_digits.py
 
+# What tells most in least time: the plainest and the best instruction set, nothing compiled by torch, no sweeps.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m 'not thorough'
+
+# The other tests; and all of them.
+thorough: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m thorough
+
+test-all: test thorough
 
 # Random calls of the operators against the reference, random quantized graphs before and after every lowering, and
 # random float networks quantized: tests/random_operators.py --help and the others tell which.

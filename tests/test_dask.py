@@ -20,6 +20,8 @@ from bytenorm import dask as bd
 from bytenorm.calibration import ChannelStatistics, files
 from bytenorm.dask import cluster, reduction
 
+pytestmark = pytest.mark.thorough
+
 SCALE, ZERO_POINT = 0.07, 3
 
 

@@ -68,6 +68,7 @@ def run_examples(source, namespace, path, line):
     namespace.update(test.globs)
 
 
+@pytest.mark.thorough
 @each(EXECUTED)
 def test_every_snippet_runs(path):
     """The blocks of a page run in order and share their names, as a reader would paste them."""

@@ -8,6 +8,8 @@ import pytest
 
 from bytenorm.cli import main
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -144,6 +144,7 @@ def test_concat_of_slices(rng):
                 check_concat(pieces, norm_of(rng, sum(q.shape[1] for q in pieces)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layout", ["first", "last"])
 def test_concat_of_large_and_long_pieces(rng, layout):
     for counts, shape in (
@@ -366,6 +367,7 @@ def test_add_in_place_and_into_out(rng, layouts, shape, exact, with_sum):
             np.testing.assert_array_equal(spare, after)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layouts", [("first", "first"), ("last", "last"), ("first", "last")], ids="-".join)
 @pytest.mark.parametrize("shape", [(3, 64, 9, 9), (300, 65), (1, 300, 28, 28)], ids=str)
 @pytest.mark.parametrize("exact", [False, True])

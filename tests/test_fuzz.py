@@ -58,6 +58,7 @@ def damaged():
     return found
 
 
+@pytest.mark.thorough
 def test_damaged_models(rng):
     """Each operator with each input and attribute damaged, in one model that has it; or all damages of all."""
     everything = "BYTENORM_FUZZ_ALL" in os.environ

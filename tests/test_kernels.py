@@ -95,6 +95,7 @@ def may_stream(kernel, y, n, pitch, rows):
     return kernel[0] == "Planes"
 
 
+@pytest.mark.thorough
 def test_sizes_places_and_ways(kernel, arenas, rng):
     """Every size, anywhere in memory, apart and in place, through the cache and past it: all of it combined.
 

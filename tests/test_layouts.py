@@ -233,6 +233,7 @@ def test_few_or_odd_channels_side_by_side(rng, channels):
         case.check(wide[:, :channels])
 
 
+@pytest.mark.thorough
 class TestLarge:
     """To make so much data, and what is expected, takes longer than the norms: once for all sets and threads."""
 

@@ -222,6 +222,7 @@ class Forward:
         return onnx.shape_inference.infer_shapes(made)
 
 
+@pytest.mark.thorough
 def test_random_networks():
     """The oracle is ONNX Runtime on the network as it was; what must fold is known from how it was made."""
     counts = {True: 0, False: 0}

@@ -178,6 +178,7 @@ def shape_of(rank, channels, channels_last):
 COUNTS = [(3,), (64,), (5, 1, 7), (64, 32, 32), (16,) * 60, (300, 20)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 @pytest.mark.parametrize("counts", COUNTS, ids=lambda counts: f"{len(counts)}x{counts[0]}")
 def test_concat_in_onnx_runtime(rng, isa, counts, x_type, y_type):
@@ -216,6 +217,7 @@ def test_concat_everywhere(rng, x_type, y_type):
 SCALES = [(0.03, 0.05, 0.08), (1, 1, 1), (0.5, 1, 1), (1, 1e-30, 2), (300, 0.1, 1)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 def test_add_in_onnx_runtime(rng, isa, x_type, y_type):
     flags = itertools.product((0, 1), repeat=4)

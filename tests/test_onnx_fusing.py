@@ -325,6 +325,7 @@ def summed(g, norm, a="a", b="b", total="s", *, exact=True):
     return activated(norm, y.data), s.data
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 @pytest.mark.parametrize("limits", [NO_LIMITS, RELU, (-1.5, 0.7)], ids=["alone", "relu", "hardtanh"])
 @pytest.mark.parametrize("form", FORMATS)

@@ -127,6 +127,7 @@ def kind_of_norm(rng, kind, x_type=np.uint8, y_type=np.uint8):
     return random_norm(rng, x_type=x_type, y_type=y_type, **changes), form
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact(rng, kind, x_type, y_type):

@@ -266,6 +266,7 @@ def test_a_model_without_norms(quant_format):
         assert snr(model, made, data) > 25
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("opset", [9, 10, 11, 12, 13, 17, 20, 21])
 def test_versions(opset):
     """An old model becomes one of opset 13; a newer one keeps its own, and its IR version."""
@@ -290,6 +291,7 @@ def test_initializers_of_old_models_are_no_inputs():
     assert_8_bit(made, 1, "portable")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [
@@ -363,6 +365,7 @@ def dense(seed):
     return n.norm().relu().finish(10)
 
 
+@pytest.mark.thorough
 def test_no_worse_than_the_quantizer_alone(tmp_path):
     """Norms in 8 bits lose no accuracy: the quantizer alone wraps them and rounds their gains on top.
 
@@ -435,6 +438,7 @@ def with_activation(kind, *, norm):
     return n.conv().finish()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["pool", "transpose", "shared", "above 0", "below 0"])
 @pytest.mark.parametrize(("lowering", "quant_format"), ALL)
 def test_activations_that_are_needed_stay(kind, lowering, quant_format):

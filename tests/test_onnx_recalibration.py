@@ -108,6 +108,7 @@ def finished(split):
 # Output scales
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_scales_are_those_of_the_inputs_in_the_finished_network(finished, method):
     data, made = finished
@@ -139,6 +140,7 @@ def test_scales_are_those_of_the_inputs_in_the_finished_network(finished, method
                 assert (norm.scale, norm.mse, norm.clipped) == (want.scale, want.mse, want.clipped)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_no_worse_than_the_best_of_onnx_runtime(split, quant_format):
     data, held_out = in_batches(split[0][:80]), in_batches(split[1][:250], 50)
@@ -229,6 +231,7 @@ def test_scales_that_take_the_outputs_away_are_not_taken(quant_format):
     assert made == bno.quantize(model, data, fast=True, quant_format=quant_format)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_heavy_tails(quant_format):
     model, data = Small().norm("norm").then("Relu").finish(), heavy_tailed()
@@ -243,6 +246,7 @@ def test_heavy_tails(quant_format):
     assert found >= best
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quant_format", FORMATS)
 @pytest.mark.parametrize("limits", [(0, 6), (-1, 1), (0.5, 2), (-2, -0.25)])
 @pytest.mark.parametrize("method", METHODS)
@@ -302,6 +306,7 @@ def test_vectors():
 # Re-estimation
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # the float model is wrong
 @pytest.mark.parametrize(("factor", "quant_format"), [(100, "QDQ"), (0.01, "QOperator")])
 def test_wrong_variances_are_repaired(split, quant_format, factor):
@@ -315,6 +320,7 @@ def test_wrong_variances_are_repaired(split, quant_format, factor):
     assert errors(made, images, labels) <= right + 5
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # the float model is wrong
 def test_one_wrong_variance_is_repaired_without_a_method(split):
     calibration, images, labels = split
@@ -329,6 +335,7 @@ def test_one_wrong_variance_is_repaired_without_a_method(split):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # the float model is wrong
 def test_low_contrast_is_repaired(split):
     calibration, images, labels = split

@@ -306,6 +306,7 @@ def warnings_of(make, **options):
     return made, [w for w in caught if w.category is bno.SaturationWarning]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
 def test_quantize_and_lower_warn(monkeypatch, data, quant_format):
     for answer in (True, False):

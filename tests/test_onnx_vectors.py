@@ -28,6 +28,7 @@ def network(rng, *, relu, ends):
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ends", ["middle", "ends"])
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize(

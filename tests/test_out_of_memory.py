@@ -6,6 +6,8 @@ CODE = """
 import resource
 import numpy as np, bytenorm as bn
 
+pytestmark = pytest.mark.thorough
+
 C = 300_000
 rng = np.random.default_rng(1)
 parameters = *rng.normal(size=(3, C)), rng.uniform(0.5, 2, C)

@@ -104,6 +104,7 @@ FOREIGN_OF = {
 NEEDED = sorted({"numpy", *FOREIGN_OF.values()})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("foreign", NEEDED)
 def test_any_module_first(foreign, run_python):
     modules = [module for module in MODULES if FOREIGN_OF.get(module.split(".")[1], "numpy") == foreign]

@@ -12,6 +12,8 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers the o
 import bytenorm as bn
 from bytenorm import reference
 
+pytestmark = pytest.mark.thorough
+
 RULES = ("torch-2.14", "quantized_decomposed", "onnx")
 PLAIN = {bn.quint8: torch.uint8, bn.qint8: torch.int8}
 ONNX = {bn.quint8: TensorProto.UINT8, bn.qint8: TensorProto.INT8}

@@ -6,6 +6,7 @@ from random_graphs import check
 SEEDS = range(150)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(3))
 def test_random_graphs(part):
     wrong = {seed: check(seed) for seed in SEEDS[part::3]}

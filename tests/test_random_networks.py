@@ -4,6 +4,7 @@ import pytest
 from random_networks import RandomNetwork, faults
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(100))
 def test_networks(seed):
     assert not faults(seed)

@@ -11,6 +11,7 @@ from bytenorm import _core
 RANDOM = Path(__file__).parent / "random_operators.py"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("isa", _core.isas())
 def test_random_operators(isa):
     """In a process of their own: the one that the last case ends is known by its number."""

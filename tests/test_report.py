@@ -471,6 +471,7 @@ def test_same_data_gives_the_same_page():
     assert made[0] == made[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_in_a_browser(scheme, width, hostile, tmp_path):

@@ -40,6 +40,7 @@ def decibels(wanted, got):
     return 10 * np.log10((wanted**2).sum() / ((got - wanted) ** 2).sum())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lowering", ["portable", "exact", "fused"])
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_accumulated_error_and_own_share(images, lowering, form):

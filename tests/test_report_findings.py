@@ -67,6 +67,7 @@ def by_hand(ruined, network, *, rounded):
     return made
 
 
+@pytest.mark.thorough
 def test_a_ruined_layer_is_named_first(images, network, plain):
     """And what the outputs gain is what they have when it is really in float, or its weights are."""
     ruined, x = stretched(plain, f"{LAYER}/W_scale", 1.2), images[7::20]

@@ -391,6 +391,7 @@ def test_slice_of_the_whole(index, axis):
     check_slice(of_axis(codes((3, 4, 5)), axis), index)
 
 
+@pytest.mark.thorough
 @hypothesis.settings(max_examples=400, deadline=None, derandomize=True, database=None)
 @hypothesis.given(
     shape=arrays.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=6),

@@ -148,6 +148,7 @@ def decibels(program, reference, x):
     return float(10 * torch.log10(right.square().sum() / (right - made).square().sum()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["mse", "minmax", "percentile"])
 @pytest.mark.parametrize("reestimate", [False, True])
 def test_an_average_gets_a_scale_of_its_own(monkeypatch, method, reestimate):

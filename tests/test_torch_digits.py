@@ -80,6 +80,7 @@ def test_without_the_quantizer_they_stay_in_float(example, network, images):
     assert example.norms_in_8_bits(module) == 0
 
 
+@pytest.mark.thorough
 def test_same_classes_in_onnx_runtime(example, lowered, images):
     calibration, test_images, _ = images
     exported = torch.export.export(lowered[0], (calibration[:2],), dynamic_shapes=example.BATCH_IS_FREE)

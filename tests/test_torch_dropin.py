@@ -23,6 +23,7 @@ def test_signature():
     assert [p.default for p in ours.values()] == [*(theirs[name].default for name in list(ours)[:8]), False]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels-last"])
 @pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -81,6 +81,7 @@ def test_the_same_bits(dtype, output_dtype, relu):
     assert str(given.graph) == before
 
 
+@pytest.mark.thorough
 def test_other_forms_of_programs(tmp_path, run_python):
     """Decomposed, exported again, compiled; saved, and run where bytenorm is not imported."""
     x = every_code(torch.uint8)
@@ -115,6 +116,7 @@ class One(Program):
         return OPERATORS.batch_norm(x, 0.0313, 11, *one) // 2
 
 
+@pytest.mark.thorough
 def test_compiled():
     """By Inductor, in one graph, channels last."""
     x = every_code(torch.uint8).contiguous(memory_format=torch.channels_last)

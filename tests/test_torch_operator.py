@@ -304,6 +304,7 @@ def test_a_size_that_is_not_known_before():
     assert torch.equal(got, want)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # in torch's own compiler
 def test_the_layout_of_a_compiled_input_stays():
     """What the compiler lays out itself before the operator, and reads behind it."""
@@ -320,6 +321,7 @@ def test_the_layout_of_a_compiled_input_stays():
             assert got.stride() == want.stride()
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # in torch's own compiler
 def test_ahead_of_time(tmp_path):
     x, norm = good()["x"], Norm()
@@ -798,6 +800,7 @@ def test_no_deprecation_warning_on_plain_tensors(run_python):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.thorough
 def test_a_torch_without_quantized_tensors(run_python):
     """As PyTorch announces it: plain tensors go on, and so do tensors of ours."""
     code = (
@@ -823,6 +826,7 @@ def test_a_torch_without_quantized_tensors(run_python):
     assert done.stdout.startswith("input must be a tensor of torch.quint8")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("gone", [
     "_C._len_torch_dispatch_stack", "_C._get_tracing_state", "_C._functorch.peek_interpreter_stack",
     "_C._AutoDispatchBelowAutograd", "_C._after_autograd_keyset", "autograd.forward_ad._current_level",

@@ -213,6 +213,7 @@ def test_composed_with_the_quantizer_of_the_rest(first, convert):
     assert [o.problem for o in lower_with_report(converted)[1]] == ["", ""]
 
 
+@pytest.mark.thorough
 def test_compiled_norms_join_the_channels_last_chain(convert):
     """No copy between a norm and the 8-bit convolutions around it; Inductor copies small constants."""
     from torch._inductor import config as inductor

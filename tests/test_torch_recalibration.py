@@ -456,6 +456,7 @@ def decibels(program, model, x):
     return float(10 * torch.log10(right.square().sum() / (right - made).square().sum()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("dtype", "how", "bias", "kind"),
     [
@@ -548,6 +549,7 @@ def digits():
     return small[:2000], classes[:2000], small[2000:]
 
 
+@pytest.mark.thorough
 def test_a_trained_network_gains():
     block = Block("add", True)
     model = Called(block)
