@@ -2,8 +2,8 @@
 
 ONNX Runtime 1.32 with two threads or more ends its process in an 8-bit Add or Mul (QLinearAdd, QLinearMul) of an
 empty tensor; no other of its operators did, 8-bit or float, of some thirty that were tried with empty tensors of
-every axis. A model that has such a node, whose result may be empty as far as can be told, runs apart. All others
-run here: a process takes half a second to start.
+every axis. A model that has such a node, whose result may be empty as far as can be told, runs apart; so does one
+with what :mod:`bytenorm.onnx.captured` is about. All others run here: a process takes half a second to start.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnxruntime
 
+from .captured import captured_behind_codes
 from .graph import is_op
 from .other_process import OtherProcess, ProcessEndedError
 from .runtime import custom_op_library, ready, session, session_for_a_pass
@@ -82,7 +83,8 @@ class Apart:
         except ProcessEndedError as end:
             raise ValueError(
                 f"ONNX Runtime {onnxruntime.__version__} ended its process ({end}): "
-                "it is known to do so in an 8-bit Add or Mul of an empty tensor"
+                "it is known to do so in an 8-bit Add or Mul of an empty tensor, and where a branch or a loop "
+                "reads what a Reshape or the like makes of codes"
             ) from None
 
 
@@ -125,7 +127,7 @@ def require_survival(model_or_path: Model, feed: dict[str, Any], sess_options: o
 
 
 def may_be_fatal(model_or_path: Model) -> bool:
-    """Say whether a model has an 8-bit Add or Mul whose result may be empty."""
+    """Say whether an 8-bit Add or Mul may make an empty tensor, or a branch or loop reads what was moved."""
     try:
         if isinstance(model_or_path, onnx.ModelProto):
             model = model_or_path
@@ -133,7 +135,10 @@ def may_be_fatal(model_or_path: Model) -> bool:
             model = onnx.load(model_or_path, load_external_data=False)
     except Exception:  # what is no model is refused by the session
         return False
-    inner = [part for root in (model.graph, *model.functions) for part in parts(root)][1:]
+    everything = [part for root in (model.graph, *model.functions) for part in parts(root)]
+    if any(True for part in everything for _ in captured_behind_codes(part)):
+        return True
+    inner = everything[1:]
     if any(True for part in inner for _ in _sums(part)):
         return True  # what comes into a graph within a node is not known
     results = list(_sums(model.graph))

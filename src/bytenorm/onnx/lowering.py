@@ -11,6 +11,7 @@ import onnx
 from .. import _checks
 from . import between_conversions, exact, fused
 from .byte_nodes import ByteNodes
+from .captured import guard_captured
 from .code_paths import CodePaths
 from .constant_inputs import free_initializers
 from .conversions import unify
@@ -222,6 +223,7 @@ def lower_graph(
         Outcome(label(inner), f"it is in a subgraph of the {outer.op_type} {label(outer)}")
         for inner, outer in find_hidden(graph)
     ]
+    guard_captured(graph)
     graph.finish()
     if lowering == "fused":
         fused.finish(graph)

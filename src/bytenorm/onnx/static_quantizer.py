@@ -21,6 +21,7 @@ from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization import calibrate
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from .captured import guard_captured
 from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
 from .conversions import make_standard
@@ -340,7 +341,8 @@ class StaticQuantizer:
             made.graph.output.remove(value)
         self._clashes.undo(made)
         graph = Graph(made)
-        if make_standard(graph):
+        standard, guarded = make_standard(graph), guard_captured(graph)
+        if standard or guarded:
             graph.finish()
             graph = Graph(made)
         nodes = self._marks.lift(graph)
@@ -434,7 +436,10 @@ def quantize_alone(
                 measure_by_histograms(Path(prepared), reader.again, method, found, of_calibrator, large=large)
                 made["calibration_cache_path"] = ranges
             ort_quantization.quantize_static(prepared, behind, reader, **made)
-            return onnx.load_model(behind)
+            alone = Graph(onnx.load_model(behind))
+            if guard_captured(alone):
+                alone.finish()
+            return alone.model
         except Exception as error:
             raise _failure(error) from error
 
