@@ -328,7 +328,7 @@ def test_names_cannot_reach_the_terminal(place, output):
     Path("odd.onnx").write_bytes(model.SerializeToString())
     out = output("inspect", "odd.onnx")
     assert r"red\x1b[31m next [bold]line" in out
-    assert len(out.splitlines()) == 15
+    assert len(out.splitlines()) == 16
     assert as_json(output("inspect", "odd.onnx", "--json"))["norms"][0]["name"] == model.graph.node[0].name
 
 
@@ -1197,7 +1197,7 @@ def test_closed_streams(closed):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == (15 if closed == "2>&-" else 0)
+    assert done.stdout.count("\n") == (16 if closed == "2>&-" else 0)
 
 
 # --- on a terminal ----------------------------------------------------------------------------------------------

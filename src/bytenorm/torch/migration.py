@@ -47,7 +47,7 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     Warns
     -----
     UserWarning
-        If the model holds no such norm.
+        If the model holds no such norm, and none that was replaced before.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     ours = _counterparts()
     if type(model) in ours:
         return _replaced(model, ours[type(model)], "model")
-    if not any(type(module) in ours for module in model.modules()):
+    if not any(type(module) in ours or type(module) in ours.values() for module in model.modules()):
         warnings.warn("model holds no legacy quantized norm: nothing is replaced", stacklevel=2)
     if not inplace:
         model = copy.deepcopy(model)
