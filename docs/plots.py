@@ -1,8 +1,9 @@
-"""Draw the pictures of the documentation: channel.svg, layouts.svg and correction.svg, beside this file."""
+"""Draw the pictures of the documentation: channel, layouts, correction and networks (.svg), beside this file."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -214,13 +215,58 @@ def draw_correction() -> Figure:
     return figure
 
 
+NETWORKS = {
+    "densenet121": "DenseNet-121, 62 norms that stay",
+    "resnet50v2": "pre-activation ResNet-50, 17 norms that stay",
+}
+CONTESTANTS = {
+    "ORT float": "float",
+    "ORT stock QDQ": "8 bits: ONNX Runtime's own",
+    "bytenorm portable": "bytenorm, standard ONNX",
+    "bytenorm fused": "bytenorm, own operators",
+    "OpenVINO, NNCF": "NNCF in OpenVINO",
+}
+
+
+def draw_networks() -> Figure:
+    """Draw how long whole networks take: benchmarks/networks.json."""
+    path = Path(__file__).parent.parent / "benchmarks" / "networks.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))["networks"]
+    figure = Figure(figsize=(9.6, 2.7), facecolor="white")
+    for axes, (network, title) in zip(figure.subplots(1, 2, sharey=True), NETWORKS.items(), strict=True):
+        rows = {row["name"]: row for row in measured[network]["rows"]}
+        milliseconds = [1000 * rows[name]["timing"]["median"] for name in CONTESTANTS]
+        colors = [STEP if "bytenorm" in name else CHANNELS[1] if "NNCF" in name else GRID for name in CONTESTANTS]
+        bars = axes.barh(list(CONTESTANTS.values()), milliseconds, color=colors, height=0.68)
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=9.5)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.set(xticks=[], xlim=(0, 1.12 * max(milliseconds)))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.invert_yaxis()
+    figure.axes[1].invert_yaxis()  # shared: turned once
+    figure.text(
+        0.985,
+        0.015,
+        "milliseconds an image, one thread, ONNX Runtime unless said",
+        ha="right",
+        color=SOFT,
+        fontsize=9,
+    )
+    figure.subplots_adjust(left=0.23, right=0.985, bottom=0.09, top=0.9, wspace=0.06)
+    return figure
+
+
 def main() -> None:
     """Write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--format", default="svg", choices=("svg", "png"), help="file format (default: svg)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder (default: docs)")
     arguments = parser.parse_args()
-    for name, draw in (("channel", draw_channel), ("layouts", draw_layouts), ("correction", draw_correction)):
+    pictures = {
+        "channel": draw_channel, "layouts": draw_layouts, "correction": draw_correction, "networks": draw_networks,
+    }  # fmt: skip
+    for name, draw in pictures.items():
         with rc_context(STYLE):
             path = arguments.output / f"{name}.{arguments.format}"
             metadata = {"Date": None} if arguments.format == "svg" else None
