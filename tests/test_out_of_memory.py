@@ -2,11 +2,11 @@
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 CODE = """
 import resource
 import numpy as np, bytenorm as bn
-
-pytestmark = pytest.mark.thorough
 
 C = 300_000
 rng = np.random.default_rng(1)
