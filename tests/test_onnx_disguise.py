@@ -331,3 +331,19 @@ def test_a_scale_a_channel_of_either_type(lowering):
     for want, got in zip(*(bno.session(m).run(None, x) for m in (model, made)), strict=True):
         assert np.abs(got - want).max() < 0.031  # a code, where a slope is rounded to 8 bits
         assert np.mean(got != want) < 0.02
+
+
+def test_what_is_prepared_is_said(tmp_path, capsys):
+    """Whoever forgets to restore is told to: `lower` finds no norm in such a model."""
+    made = bno.prepare(bno.digits_model())
+    assert "in disguise: restore() brings them back, once a quantizer has been here" in bno.inspect(made).note
+    onnx.save(made, tmp_path / "prepared.onnx")
+    small = bno.quantize(made, [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}], fast=True)
+    assert bno.inspect(small).note == "some norms are in disguise: restore() brings them back"
+    with pytest.raises(ValueError, match=r"^model: its norms are in disguise: restore\(\)"):
+        bno.lower(small)
+    onnx.save(small, tmp_path / "small.onnx")
+    assert main(["inspect", str(tmp_path / "small.onnx")]) == 0
+    assert "restore() brings them back" in capsys.readouterr().out
+    assert main(["lower", str(tmp_path / "small.onnx"), "-o", str(tmp_path / "o.onnx")]) == 2
+    assert bno.inspect(bno.restore(small)).summary().startswith("9 batch norms: 0 in float, 9 in 8 bits")

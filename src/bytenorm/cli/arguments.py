@@ -490,7 +490,7 @@ def _add_judgement(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--no-compare",
         action="store_true",
-        help="do not run both models on all samples to compare their outputs; 4 samples tell one that is far off",
+        help="do not run both models on all samples to compare their outputs; a few tell one that is far off",
     )
 
 

@@ -26,7 +26,7 @@ from .lowering import (
     warn_of,
 )
 from .marking import Marks, markable
-from .norms import PARAMETER_NAMES, Norm, Parameters, bad_values, find_norms
+from .norms import PARAMETER_NAMES, PREPARED, Norm, Parameters, bad_values, find_norms, is_prepared
 from .quantizer_names import NODE
 from .saturation import warn_of_saturation
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     import onnx
-
-PREPARED = "bytenorm.prepared"  # what a model's metadata calls the norms in disguise
 
 
 def prepare(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
@@ -84,7 +82,7 @@ def prepare_with_report(
 ) -> tuple[onnx.ModelProto, dict[str, list[str]]]:
     """Do as :func:`prepare`, and return the names of norms: ``folded``, ``disguised`` and ``left``."""
     made = opened(model)
-    if any(entry.key == PREPARED for entry in made.metadata_props):
+    if is_prepared(made):
         raise ValueError("model: it is prepared already")
     graph = Graph(made)
     require_float(graph)

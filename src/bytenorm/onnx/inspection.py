@@ -14,7 +14,7 @@ from .folding_forward import WayForward, way_forward
 from .function import DOMAIN
 from .graph import Graph, is_op, label, opset_of, what_feeds
 from .model import load_model, without_functions
-from .norms import Norm, find_hidden, find_norms
+from .norms import Norm, find_hidden, find_norms, is_prepared
 from .patterns import find_patterns
 from .table import text_table
 from .unsigned import make_unsigned
@@ -203,6 +203,11 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
         infos.append(
             BatchNormInfo(label(inner), None, "BatchNormalization", where, "", "float", "", where, False, where)
         )
+    if is_prepared(model):
+        hidden = "some norms are in disguise: restore() brings them back" + (
+            "" if is_quantized(graph) else ", once a quantizer has been here"
+        )
+        note = f"{note}; {hidden}" if note else hidden
     return Inspection(tuple(infos), opset, ir_version, is_quantized(graph), note)
 
 

@@ -20,7 +20,7 @@ from .function import DOMAIN
 from .graph import Graph, label
 from .inspection import is_quantized
 from .model import load_model, without_functions
-from .norms import LOWERED, Norm, find_hidden, find_norms
+from .norms import LOWERED, Norm, find_hidden, find_norms, is_prepared
 from .patterns import Concatenation, Sum, find_patterns
 from .portable import Portable
 from .saturation import warn_of_saturation
@@ -145,6 +145,8 @@ def lower_with_report(
     graph = Graph(loaded)
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float (quantize() takes those)")
+    if is_prepared(loaded):
+        raise ValueError("model: its norms are in disguise: restore() brings them back and lowers them")
     if all(norm.lowered for norm in find_norms(graph)):
         refuse_lowered(loaded, "model")
     return loaded, lower_graph(graph, lowering, keep_int8=keep_int8)

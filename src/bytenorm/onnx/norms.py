@@ -677,7 +677,13 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
 
 # Norms that are lowered already
 
+PREPARED = "bytenorm.prepared"  # what a model's metadata calls the norms in disguise
 LOWERED = "bytenorm.lowering"  # what a model's metadata calls the way in which its norms were lowered
+
+
+def is_prepared(model: ModelProto) -> bool:
+    """Say whether a model holds norms in disguise."""
+    return any(entry.key == PREPARED for entry in model.metadata_props)
 
 
 def _has_lowered_norms(model: ModelProto) -> bool:

@@ -206,7 +206,7 @@ def quantize(
         None for an input that goes to every batch as it is.
     compare : bool
         Whether the result is compared with the float model on all calibration data, which takes about half as
-        long as all the rest; else on 4 samples. What it warns of is below; :func:`quantize_with_report` returns
+        long as all the rest; else on a few. What it warns of is below; :func:`quantize_with_report` returns
         the figures.
 
     Returns
@@ -319,7 +319,7 @@ def quantize_with_report(
     nodes_to_exclude, nodes_to_quantize, op_types_to_quantize, extra_options : as for `quantize`
     limit, images, batch_axes : as for `quantize`
     compare : bool
-        Whether the report's `comparison` is on all calibration data, as for :func:`quantize`; else on 4 samples.
+        Whether the report's `comparison` is on all calibration data, as for :func:`quantize`; else on a few.
     progress : callable, optional
         Called with the stage, how much of it is done, and how much there is.
 
