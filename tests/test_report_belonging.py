@@ -155,3 +155,17 @@ def test_the_title_speaks_of_norms_where_there_are_some():
     text = page(gather(bno.quantize(model, data), data, reference=model), model="m.onnx", data="d")
     assert "<h1>Quantization of m.onnx</h1>" in text
     assert "quantization of each tensor costs" in text
+
+
+def test_norms_of_another_checkpoint_are_told_by_the_outputs():
+    """Weights tell other layers; a norm that stays has parameters that re-estimation may have moved."""
+    model = network()
+    made = bno.quantize(model, samples(32))
+    stays = [f"stays/{i}" for i in range(4)]
+    other = with_other(model, lambda value: np.roll(value, 1), stays)
+    assert gather(made, samples(8), reference=model).unlike == ""
+    said = gather(made, samples(8), reference=other).unlike
+    assert re.fullmatch(
+        r"the outputs have -?\d+\.\d dB here and had \d+\.\d dB when the model was made: "
+        r"is the float model the one that it was made of, and are the samples of the same kind\?", said
+    )  # fmt: skip

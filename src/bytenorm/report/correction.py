@@ -66,6 +66,13 @@ class Correction:
         return "refused" if any(step.before_db is not None for step in steps) else ""
 
     @property
+    def noted_db(self) -> float | None:
+        """The lowest SNR of the outputs when the model was made, on the samples kept aside; None: not measured."""
+        known = [step for step in self.steps if step.before_db is not None]
+        taken = [step.after_db for step in known if step.taken and step.after_db is not None]
+        return taken[-1] if taken else known[0].before_db if known else None
+
+    @property
     def narrowed(self) -> bool:
         """Whether ranges leave out what is rare."""
         names = {f"ranges by {name}" for name, _ in RANGES}

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     Reals = npt.NDArray[np.float64]
     Codes = npt.NDArray[np.int64]
 
+# Decibels: other samples of the same kind move an output by a few; norms of another checkpoint by 30 and more.
+_FAR = 10
+
 
 @dataclass(frozen=True)
 class NormReport:
@@ -177,7 +180,8 @@ class Report:
     findings : Findings or None
         Which tensors cost the outputs most, and what mends them; None without a `reference`.
     unlike : str
-        How far the data is from what the network was trained on, or from what calibrated it; else empty.
+        How far the data is from what the network was trained on, or from what calibrated it, and the outputs from
+        where they were when the model was made; else empty.
     """
 
     norms: tuple[NormReport, ...]
@@ -281,6 +285,7 @@ def gather(
     if progress is not None:
         progress("trying", 0, 1)
     findings = find(loaded, wanted, beside, drift, correction)
+    unlike = "; ".join(filter(None, (unlike, _far_from_the_note(correction, findings))))
     return Report(tuple(norms), tuple(left_out), samples, drift, beside.unmatched, correction, findings, unlike)
 
 
@@ -291,6 +296,17 @@ def _unlike(model: onnx.ModelProto, reference: onnx.ModelProto | None, data: Dat
         graph = Graph(reference)
         found = unlike_statistics(graph, find_norms(graph), data)
     return found or unlike_codes(Graph(model), data)
+
+
+def _far_from_the_note(correction: Correction | None, findings: Findings) -> str:
+    """Say that the outputs are far from where they were when the model was made, as by another float model."""
+    noted = None if correction is None else correction.noted_db
+    if noted is None or not findings.snr_db < noted - _FAR:
+        return ""
+    return (
+        f"the outputs have {findings.snr_db:.1f} dB here and had {noted:.1f} dB when the model was made: is the "
+        "float model the one that it was made of, and are the samples of the same kind?"
+    )
 
 
 def _spots(graph: Graph) -> tuple[list[Spot], list[tuple[str, str]]]:
