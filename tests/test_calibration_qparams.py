@@ -133,6 +133,7 @@ def adversarial():
     return [pytest.param(np.array(v, np.float64), np.array(w), id=name) for name, (v, w) in cases.items()]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("values", "weights"), adversarial())
 @pytest.mark.parametrize("lows", [EVERY_LOW, MIDDLE], ids=["any", "symmetric"])
 def test_mse_beats_every_pair_on_hard_distributions(values, weights, lows):
@@ -214,6 +215,7 @@ def quantized_input(x):
     return q, statistics
 
 
+@pytest.mark.thorough
 def test_mse_beats_every_pair_on_the_norms_of_a_network(digits):
     assert len(digits) == 12
     for parameters, relu, x in digits.values():
@@ -382,6 +384,7 @@ class TestDefinitions:
             return
         self.check(self.found(counted, "percentile", symmetric, percentile=percent), low, high, symmetric)
 
+    @pytest.mark.thorough
     def test_entropy(self, counted, symmetric):
         y = counted[-1]
         threshold = entropy_threshold(np.abs(y).tolist())
@@ -415,6 +418,7 @@ def entropy_threshold(magnitudes):
     return reach * best[1] / 2048
 
 
+@pytest.mark.thorough
 def test_symmetric_is_in_the_middle_and_relu_at_the_bottom(counted):
     norm, relu, statistics, _ = counted
     for dtype, middle, bottom in ((bn.quint8, 128, 0), (bn.qint8, 0, -128)):
@@ -477,6 +481,7 @@ def normal_moments(centre, spread, scale, relu):
     return np.array(moments)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("channels", [1, 5])
 def test_without_data_nothing_is_better_for_normal_channels(channels, relu):
@@ -561,6 +566,7 @@ def test_nothing_but_zeros(method, weight, bias, relu):
     assert (*found, found.mse, found.clipped) == (1.0, 0, 0.0, 0.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["mse", "minmax", "percentile", "entropy"])
 @pytest.mark.parametrize("weight", [1e-45, 1e-38, 1e-20, 1e30, 1e37])
 @pytest.mark.parametrize("bias", [0.0, 1e-42, 1e20, -1e38])

@@ -89,6 +89,7 @@ def layouts(data):
         yield np.moveaxis(np.ascontiguousarray(np.moveaxis(data, 1, 0)), 0, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 def test_shapes_and_layouts(every_way, rng, shape, dtype):

@@ -409,6 +409,7 @@ def test_quantize_as_json(made, place, output, capsys):
     assert keys_of(found) <= named
 
 
+@pytest.mark.thorough
 def test_quantize_tells_what_norms_got_from_the_data(made, place, output, capsys):
     arguments = ["quantize", DIGITS, "--data", made / "data.npz", "-o", "made.onnx", "--limit", 5]
     arguments += ["--norm-method", "mse", "--data-statistics"]

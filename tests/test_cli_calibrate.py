@@ -451,6 +451,8 @@ import sys
 for name in ("onnx", "onnxruntime", "torch", "PIL"):
     sys.modules[name] = None
 from bytenorm.cli import main
+
+pytestmark = pytest.mark.thorough
 sys.exit(main("calibrate --data codes --scale 0.5 --zero-point 3 --workers 1 -o s.npz".split()))
 """
     done = run_python(code)

@@ -145,6 +145,7 @@ def test_shipped_network_reads_the_held_out_images(split):
 # The training
 
 
+@pytest.mark.thorough
 def test_a_short_training_writes_the_same_network(tmp_path, split):
     output = tmp_path / "digits.onnx"
     script = ROOT / "examples" / "train_digits.py"
@@ -166,6 +167,7 @@ def test_a_short_training_writes_the_same_network(tmp_path, split):
     assert second == f"held-out images read right: {right:,} of 1,000 ({right / 1000:.1%})"
 
 
+@pytest.mark.thorough
 def test_training_learns_and_repeats(examples, split):
     import torch
 

@@ -248,6 +248,7 @@ def digits(samples, request):
     )
 
 
+@pytest.mark.thorough
 def test_digits(samples, digits):
     made, report = digits
     onnx.checker.check_model(made, full_check=True)

@@ -73,6 +73,7 @@ def test_a_prepared_model_computes_the_same(digits, images):
     assert np.abs(got - want).max() < 1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [
@@ -256,6 +257,7 @@ def dense(seed=0, layers=3, blocks=2):
     return n.norm().relu().finish()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [

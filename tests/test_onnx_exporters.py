@@ -344,6 +344,7 @@ def limited(monkeypatch):
     guard(onnxruntime, "InferenceSession", of_session)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lowering", ["portable", "exact", "fused"])
 def test_models_beyond_one_message(limited, tmp_path, lowering):
     made, data = heavy(), images()

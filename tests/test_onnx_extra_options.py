@@ -216,6 +216,7 @@ def compared(seed, folder):
     return [snr(model, one, more) for one in (alone, plain, made)]
 
 
+@pytest.mark.thorough
 def test_options_do_what_they_do_without_bytenorm(tmp_path):
     """Each network rounds some tensors that ONNX Runtime's leaves in float, and the other way round: on the whole
     those of bytenorm, whose norms keep their parameters, are nearer to the float ones."""

@@ -190,6 +190,7 @@ def test_concat_in_onnx_runtime(rng, isa, counts, x_type, y_type):
         check_library(made, feed, want_concat(pieces, values, **attributes), threads=(1,))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("channels_last", [0, 1])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (9, 7), (5, 130), (1, 8)], ids=str)
 def test_concat_pooled(rng, isa, channels_last, size):
@@ -232,6 +233,7 @@ def test_add_in_onnx_runtime(rng, isa, x_type, y_type):
             check_library(made, feed, want_add(a, b, values, **attributes), threads=(1,))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scales", SCALES, ids=str)
 @pytest.mark.parametrize("exact_sum", [0, 1])
 def test_add_everywhere(rng, scales, exact_sum):

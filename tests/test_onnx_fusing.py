@@ -152,6 +152,7 @@ def activated(norm, codes):
 # --- concatenations ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 @pytest.mark.parametrize("limits", [NO_LIMITS, RELU, (-1.5, 0.7)], ids=["alone", "relu", "hardtanh"])
 @pytest.mark.parametrize("form", FORMATS)

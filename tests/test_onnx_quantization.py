@@ -208,6 +208,7 @@ def classifier(rank, **norm):
     return n.finish()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
 @pytest.mark.parametrize(("lowering", "quant_format"), ALL)
 def test_ranks(rank, lowering, quant_format):
@@ -218,6 +219,7 @@ def test_ranks(rank, lowering, quant_format):
     assert snr(model, made, data) > 25
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
 @pytest.mark.parametrize(("lowering", "quant_format"), ALL)
 def test_norms_written_as_arithmetic(rank, lowering, quant_format):
@@ -408,6 +410,7 @@ def with_neighbour(kind):
     return n.relu().conv().finish()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["pad", "scalar", "factors", "addends", "norm"])
 @pytest.mark.parametrize(("lowering", "quant_format"), ALL)
 def test_neighbours_of_a_norm(kind, lowering, quant_format):

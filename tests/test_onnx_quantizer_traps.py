@@ -78,6 +78,7 @@ BETWEEN = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("quant_format", "method"), WAYS)
 def test_an_activation_behind_something_else(quant_format, method):
     n, limits = Network(), {}
@@ -209,6 +210,7 @@ ENDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quant_format", FORMATS)
 @pytest.mark.parametrize("end", ENDS)
 def test_names_that_the_quantizer_makes(end, quant_format):

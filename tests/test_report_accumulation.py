@@ -162,6 +162,7 @@ def test_a_network_whose_norms_are_all_folded(images):
     assert "Where accuracy is lost" in page(report, model="m", data="d")
 
 
+@pytest.mark.thorough
 def test_command_with_the_float_model(images, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     onnx.save_model(bno.quantize(bno.digits_model(), [{"image": images[::100]}], fast=True), "m.onnx")

@@ -89,6 +89,7 @@ def test_a_ruined_layer_is_named_first(images, network, plain):
     assert text.index(f"--exclude {LAYER}") < text.index("<figure>")
 
 
+@pytest.mark.thorough
 def test_a_range_that_is_far_too_wide(images, network, plain):
     """Eight times the step of a layer's output: the finding is the range, and the option brings it back."""
     made, x = stretched(plain, f"{LAYER}_scale", 8), images[7::100]
@@ -99,6 +100,7 @@ def test_a_range_that_is_far_too_wide(images, network, plain):
     assert first.option_gain_db <= first.float_gain_db
 
 
+@pytest.mark.thorough
 def test_a_range_that_is_far_too_narrow(images, network, plain):
     made, x = stretched(plain, f"{LAYER}_scale", 0.25), images[7::100]
     first = gather(made, [{"image": x}], reference=network).findings.found[0]
@@ -116,6 +118,7 @@ def noted(model, *tried):
     return made
 
 
+@pytest.mark.thorough
 def test_what_was_judged_when_the_model_was_made_is_not_advised(images, network, plain):
     wide, narrow = (stretched(plain, f"{LAYER}_scale", factor) for factor in (8, 0.25))
     data = [{"image": images[7::500]}]
@@ -140,6 +143,7 @@ def test_what_was_judged_when_the_model_was_made_is_not_advised(images, network,
     assert "which was judged better for all tensors together" in found.advice
 
 
+@pytest.mark.thorough
 def test_re_estimation_that_was_judged_is_not_advised(images, network, plain):
     made = moved(plain)
     for taken, says in (
@@ -169,6 +173,7 @@ def moved(plain):
     return made
 
 
+@pytest.mark.thorough
 def test_means_that_are_moved(images, network, plain):
     made, x = moved(plain), images[7::100]
     first = gather(made, [{"image": x}], reference=network).findings.found[0]
@@ -178,6 +183,7 @@ def test_means_that_are_moved(images, network, plain):
     assert first.option_gain_db <= first.float_gain_db
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lowering", ["portable", "exact", "fused"])
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_numbers_of_the_codes_change_nothing(images, network, lowering, form):

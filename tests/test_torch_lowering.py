@@ -433,6 +433,7 @@ def test_saved_loaded_decomposed_and_exported_again(tmp_path):
         assert torch.equal(run(program, codes), want)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # by what Inductor imports
 def test_compiles_in_one_graph():
     norm, codes = learned(nn.BatchNorm2d(CHANNELS)), every_code(SHAPES[2])
@@ -696,6 +697,7 @@ def train_and_eval(program):
     return allow_exported_model_train_eval(program)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("again", [lower, lambda p: recalibrated(lower(p))], ids=["lower", "recalibrate"])
 def test_what_was_put_on_a_program_stays(again):
     """torchao puts `train` and `eval` on the instance; a copy of a GraphModule leaves out what is there."""

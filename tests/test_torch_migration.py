@@ -199,6 +199,7 @@ def test_a_checkpoint_of_several_models(converted, tmp_path):
         bt.load_legacy(path, key=0)
 
 
+@pytest.mark.thorough
 def test_a_torch_without_quantized_tensors(converted, tmp_path, run_python):
     """An old checkpoint holds quantized weights beside its norms: what cannot be read then is said."""
     torch.save(converted.state_dict(), tmp_path / "old.pt")

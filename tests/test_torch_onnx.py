@@ -194,6 +194,7 @@ class OtherPrecisions(nn.Module):
         return batch_norm(codes, 0.03, 128, self.weight, None, self.mean, self.mean, 1e-5, 0.25, 100)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("made", [InBranch, OtherPrecisions])
 def test_norms_that_were_not_lowered(made):
     codes = inputs(2)[2]
@@ -235,6 +236,7 @@ def test_bad_input(program, options, error, says):
         to_onnx(given, **options)
 
 
+@pytest.mark.thorough
 def test_without_onnxscript_it_says_what_to_install(run_python):
     done = run_python("import sys; sys.modules['onnxscript'] = None\nimport bytenorm.torch.export")
     assert done.returncode == 1
@@ -272,6 +274,7 @@ class Fed(nn.Module):
         )
 
 
+@pytest.mark.thorough
 def test_norms_of_concatenations_and_sums():
     batch = {0: Dim("batch", min=2)}
     given = inputs(3)[1:3]

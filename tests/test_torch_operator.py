@@ -893,6 +893,7 @@ def test_importing_twice_registers_once():
     assert sys.modules["bytenorm.torch"].batch_norm is bytenorm.torch.batch_norm
 
 
+@pytest.mark.thorough
 def test_a_torch_whose_private_modules_have_moved(run_python):
     """What only some functions need does not keep the rest from being imported."""
     done = run_python("""

@@ -250,6 +250,7 @@ def test_without_it_norms_stay_in_float():
     assert "batch_norm" not in observers(quantize_pt2e.prepare_pt2e(program, x86_quantizer()))
 
 
+@pytest.mark.thorough
 def test_training():
     """The norm behind a convolution merges with it; the other one is trained between fake quantizers."""
     model = Model(
@@ -268,6 +269,7 @@ def test_training():
     assert prepared.alone.weight.grad.abs().max() > 0
 
 
+@pytest.mark.thorough
 def test_trained_norms_are_lowered(convert):
     model = Model(lambda m, x: m.norm(x).relu(), norm=norm())
     x = torch.randn(INPUTS[2])
@@ -328,6 +330,7 @@ def test_bad_options(options, error, says):
         BatchNormQuantizer(**options)
 
 
+@pytest.mark.thorough
 def test_without_torchao_it_says_what_to_install(run_python):
     done = run_python("import sys; sys.modules['torchao'] = None\nimport bytenorm.torch.quantizer")
     assert done.returncode == 1
