@@ -19,6 +19,8 @@ from bytenorm.calibration import ChannelStatistics
 from bytenorm.cli import main
 from bytenorm.dask import cluster
 
+pytestmark = pytest.mark.thorough
+
 QUANTIZATION = ("--scale", "0.5", "--zero-point", "3")
 
 
@@ -451,8 +453,6 @@ import sys
 for name in ("onnx", "onnxruntime", "torch", "PIL"):
     sys.modules[name] = None
 from bytenorm.cli import main
-
-pytestmark = pytest.mark.thorough
 sys.exit(main("calibrate --data codes --scale 0.5 --zero-point 3 --workers 1 -o s.npz".split()))
 """
     done = run_python(code)
