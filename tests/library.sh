@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 PATH=$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH
 export PATH
 cmake -S . -B build/onnxruntime -G Ninja -DBYTENORM_PYTHON=OFF -DBYTENORM_WERROR=ON -DCMAKE_INSTALL_LIBDIR=lib \
-    -DCMAKE_DISABLE_FIND_PACKAGE_Python=ON -DCMAKE_DISABLE_FIND_PACKAGE_nanobind=ON >/dev/null
+    --no-warn-unused-cli -DCMAKE_DISABLE_FIND_PACKAGE_Python=ON -DCMAKE_DISABLE_FIND_PACKAGE_nanobind=ON >/dev/null
 cmake --build build/onnxruntime >/dev/null
 cmake --install build/onnxruntime --prefix build/onnxruntime/installed --strip >/dev/null
 library=$PWD/build/onnxruntime/installed/lib/libbytenorm_onnxruntime.so
