@@ -375,7 +375,12 @@ def startup(bench: Bench) -> Iterator[Case]:
     files = [f for f in module.parent.rglob("*") if f.is_file() and "__pycache__" not in f.parts]
     figures = [
         Figure("beyond numpy", rows[0].median_us / 1e3, floors.IMPORT_MS, at_most=True, unit="ms"),
-        Figure("modules beyond numpy and the standard library", len(set(modules) - {"bytenorm", "numpy"}), 0, at_most=True),
+        Figure(
+            "modules beyond numpy and the standard library",
+            len(set(modules) - {"bytenorm", "numpy"}),
+            0,
+            at_most=True,
+        ),
         Figure("native module", module.stat().st_size / 1e6, unit="MB"),
         Figure(
             "all files, not compressed",
