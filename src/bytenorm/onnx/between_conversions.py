@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import NodeProto
 
 from .exact import output_quantization, parameters
 from .graph import Graph, is_op, label, opset_of
@@ -20,7 +19,7 @@ from .norms import qparams
 from .patterns import Sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from onnx import NodeProto
 
     from .norms import Norm, Site
     from .patterns import Pattern
@@ -45,9 +44,9 @@ def join_codes(graph: Graph, norm: Norm) -> None:
             codes[piece] = before.codes
             continue
         codes[piece] = graph.new_name(f"{piece}/in {source.codes}")
-        graph.add(_like(graph, quantize, [piece, *quantize.input[1:]], codes[piece]))
+        graph.make_like(quantize, [piece, *quantize.input[1:]], codes[piece])
     graph.remove(quantize)
-    graph.add(_like(graph, joint, [codes[piece] for piece in joint.input], source.codes))
+    graph.make_like(joint, [codes[piece] for piece in joint.input], source.codes)
 
 
 def unrounded(graph: Graph, norm: Norm, pattern: Pattern) -> str:
@@ -66,14 +65,6 @@ def _behind(graph: Graph, norm: Norm) -> NodeProto | None:
     quantize = graph.maker(source.codes)
     through = is_op(graph.maker(norm.input), "DequantizeLinear") and is_op(quantize, "QuantizeLinear")
     return quantize if through and source.path is None else None
-
-
-def _like(graph: Graph, node: NodeProto, inputs: Sequence[str], output: str) -> NodeProto:
-    made = NodeProto()
-    made.CopyFrom(node)
-    made.name = graph.new_node_name(output)
-    made.input[:], made.output[:] = inputs, [output]
-    return made
 
 
 def replace(graph: Graph, norm: Norm, real: str) -> None:

@@ -68,10 +68,6 @@ class ByteNodes:
             ]
             graph.make("Clip", [parts[0].codes, *bounds], codes, label(node))
         else:
-            made = NodeProto()
-            made.CopyFrom(node)
-            made.name = graph.new_node_name(label(node))
-            made.input[: len(parts)] = [part.codes for part in parts]
-            made.output[:] = [codes]
-            graph.add(made)
+            inputs = [*(part.codes for part in parts), *node.input[len(parts) :]]
+            graph.make_like(node, inputs, codes, label(node))
         return replace(q, codes=codes, scale_name=names[0], zero_point_name=names[1], path=None)

@@ -256,6 +256,15 @@ class Graph:
         self.add(node)
         return node
 
+    def make_like(self, node: NodeProto, inputs: Sequence[str], output: str, name: str = "") -> NodeProto:
+        """Make a node of the same operator and attributes, named as its output if no name is given, and add it."""
+        made = NodeProto()
+        made.CopyFrom(node)
+        made.name = self.new_node_name(name or output)
+        made.input[:], made.output[:] = inputs, [output]
+        self.add(made)
+        return made
+
     def add(self, node: NodeProto) -> None:
         """Add a node; :meth:`finish` finds its place."""
         self._index(node)

@@ -46,7 +46,6 @@ def dedicate(model: ModelProto) -> None:
 
 def _again(graph: Graph, node: NodeProto) -> str:
     """Make a node once more; return what it makes."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     made = graph.new_name(f"{node.output[0]}/own")
-    graph.make(node.op_type, list(node.input), made, f"{node.name or node.output[0]}/own", **attributes)
+    graph.make_like(node, node.input, made)
     return made

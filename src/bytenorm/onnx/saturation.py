@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from .graph import Graph, attribute, is_conversion, is_op, label
+from .graph import Graph, attribute, is_conversion, label
+from .layer_weights import is_unsigned, weight_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -98,24 +99,17 @@ def _saturates(graph: Graph, node: NodeProto) -> bool:
 
 def _weight_codes(graph: Graph, node: NodeProto) -> Array | None:
     """Return the weights of a layer that ONNX Runtime runs on uint8 activations."""
-    if is_op(node, "QLinearConv", "QLinearMatMul") or (node.op_type, node.domain) == ("QGemm", "com.microsoft"):
-        # Next to int8 activations, which stay what they are in this format, kernels are exact.
-        return graph.constant(node.input[3]) if _is_unsigned(graph, node.input[2]) else None
-    if not is_op(node, "Conv", "Gemm", "MatMul"):
+    weight = weight_of(graph, node)
+    if weight is None:
         return None
-    before, weight = (graph.maker(tensor) for tensor in node.input[:2])
-    if before is None or weight is None or not all(is_conversion(n, "DequantizeLinear") for n in (before, weight)):
-        return None
-    if len(before.input) > 2 and not _is_unsigned(graph, before.input[2]):
+    if not is_unsigned(graph, weight.beside):
+        if weight.real is None:  # int8 activations stay what they are in this format, and kernels are exact
+            return None
+        before = graph.maker(node.input[0])
         behind = [reader for reader in graph.readers(node.output[0]) if is_conversion(reader, "QuantizeLinear")]
-        if not all(_becomes_unsigned(graph, n) for n in (graph.maker(before.input[0]), *behind)):
+        if before is None or not all(_becomes_unsigned(graph, n) for n in (graph.maker(before.input[0]), *behind)):
             return None  # and so the layer runs in float
-    return graph.constant(weight.input[0])
-
-
-def _is_unsigned(graph: Graph, zero_point: str) -> bool:
-    value = graph.constant(zero_point)
-    return graph.type_of(zero_point)[0] == TensorProto.UINT8 if value is None else value.dtype == np.uint8
+    return graph.constant(weight.codes)
 
 
 def _becomes_unsigned(graph: Graph, node: NodeProto | None) -> bool:

@@ -7,18 +7,12 @@ point, as PyTorch exports them, and int8 activations in QOperator format, for wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from onnx import ModelProto
 
-from .graph import Graph, attribute
+from .graph import Graph
+from .layer_weights import shift, weight_of
 from .saturation import find_saturating
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
-
-    from .graph import Array
 
 
 def unsigned_weights(model: ModelProto) -> ModelProto:
@@ -39,33 +33,10 @@ def unsigned_weights(model: ModelProto) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
     graph = Graph(copy)
+    made: dict[str, str] = {}
     for node in find_saturating(graph):
-        _rewrite(graph, node)
+        weight = weight_of(graph, node)
+        if weight is not None:
+            shift(graph, weight, 128, np.uint8, made)
     graph.finish()
     return copy
-
-
-def _rewrite(graph: Graph, node: NodeProto) -> None:
-    before = None if node.op_type.startswith("Q") else graph.maker(node.input[1])
-    tensors = list(node.input[3:6]) if before is None else list(before.input)
-    codes, scale = graph.constant(tensors[0]), tensors[1]
-    assert codes is not None
-    zero_point = graph.constant(tensors[2]) if len(tensors) > 2 else np.zeros_like(graph.constant(scale), np.int8)
-    if zero_point is None:
-        return
-    name = tensors[0]
-    weight = graph.add_constant(f"{name}/unsigned", _moved(codes))
-    zero = graph.add_constant(f"{name}/unsigned_zero_point", _moved(zero_point))
-    if before is None:
-        graph.set_input(node, 3, weight)
-        graph.set_input(node, 5, zero)
-        return
-    real = graph.new_name(f"{name}/unsigned_real")
-    axis = attribute(before, "axis", 1)
-    made = graph.make("DequantizeLinear", [weight, scale, zero], real, f"{name}/DequantizeLinear", axis=axis)
-    made.domain = before.domain
-    graph.set_input(node, 1, real)
-
-
-def _moved(codes: Array) -> Array:
-    return np.asarray(codes.astype(np.int16) + 128, np.uint8)
