@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .graph import captured_by, is_conversion, is_op
+from .pairs import add_pair
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -49,8 +50,5 @@ def guard_captured(graph: Graph) -> bool:
         graph.remove(maker)
         maker.output[:] = [before if name == tensor else name for name in maker.output]
         graph.add(maker)
-        codes = graph.new_name(f"{tensor}/codes")
-        numbers = source.input[1:]
-        for op, read, made in (("QuantizeLinear", before, codes), ("DequantizeLinear", codes, tensor)):
-            graph.make(op, [read, *numbers], made, f"{tensor}/{op}").domain = source.domain
+        add_pair(graph, before, source.input[1:], tensor, source)
     return found

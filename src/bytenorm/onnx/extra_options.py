@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quant_utils
 
 from .. import _checks
+from . import extra_values
 from .pairs import contribute, dedicate
 
 if TYPE_CHECKING:
@@ -50,100 +51,6 @@ _REFUSED = {
 }
 
 
-def _flag(value: object, name: str) -> object:
-    return _checks.flag(value, name)
-
-
-def _count(value: object, name: str) -> object:
-    number = _checks.integer(value, name)
-    if number < 1:
-        raise ValueError(f"{name}: wanted at least 1, got {number}")
-    return number
-
-
-def _share(value: object, name: str) -> object:
-    number = _checks.real(value, name)
-    if not 0 < number <= 1:
-        raise ValueError(f"{name}: wanted above 0 and at most 1, got {number}")
-    return number
-
-
-def _percentile(value: object, name: str) -> object:
-    number = _checks.real(value, name)
-    if not 0 < number <= 100:
-        raise ValueError(f"{name}: wanted above 0 and at most 100, got {number}")
-    return number
-
-
-def _width(value: object, name: str) -> object:
-    number = _checks.real(value, name)
-    if not (number > 0 and np.isfinite(np.float32(number))):
-        raise ValueError(f"{name}: wanted a positive number in float32, got {number}")
-    return number
-
-
-def _element_type(value: object, name: str) -> object:
-    return _checks.integer(value, name)
-
-
-def _types(value: object, name: str) -> object:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
-        raise TypeError(f"{name}: wanted a list of operator types, got {value!r}")
-    return list(value)
-
-
-def _axes(value: object, name: str) -> object:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"{name}: wanted a dict of axes by operator type, got {type(value).__name__}")
-    return {key: _checks.integer(axis, f"{name}[{key!r}]") for key, axis in value.items()}
-
-
-def _overrides(value: object, name: str) -> object:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name}: wanted a dict of lists of dicts by tensor, got {type(value).__name__}")
-    for tensor, of_tensor in value.items():
-        where = f"{name}[{tensor!r}]"
-        if not isinstance(tensor, str):
-            raise TypeError(f"{name}: wanted names of tensors, got {tensor!r}")
-        listed = isinstance(of_tensor, Sequence) and not isinstance(of_tensor, str)
-        if not listed or not all(isinstance(one, Mapping) for one in of_tensor):
-            raise TypeError(f"{where}: wanted a list of dicts, one or one a channel, got {of_tensor!r}")
-        if not of_tensor:
-            raise ValueError(f"{where}: wanted a dict at least, got an empty list")
-        for one in of_tensor:
-            _require_override(one, where)
-    return {tensor: [dict(one) for one in of_tensor] for tensor, of_tensor in value.items()}
-
-
-_SAYS = (
-    "quant_type",
-    "scale",
-    "zero_point",
-    "symmetric",
-    "reduce_range",
-    "rmax",
-    "rmin",
-    "axis",
-    "convert",
-)
-
-
-def _require_override(one: Mapping[str, object], where: str) -> None:
-    for key in one:
-        if key not in _SAYS:
-            raise ValueError(f"{where}: the quantizer knows no {key!r}, but {', '.join(_SAYS)}")
-    if "quant_type" in one and not isinstance(one["quant_type"], QuantType):
-        raise TypeError(f"{where}: quant_type must be an onnxruntime QuantType, got {one['quant_type']!r}")
-    for key in one.keys() & {"scale", "zero_point", "rmin", "rmax"}:
-        number = np.asarray(one[key])
-        if number.size != 1 or number.dtype.kind not in "iuf" or not np.isfinite(number.astype(np.float32)).all():
-            raise TypeError(f"{where}: wanted a finite number as {key}, got {one[key]!r}")
-    if "scale" in one and not np.asarray(one["scale"], np.float32).item() > 0:
-        raise ValueError(f"{where}: wanted a positive scale, got {one['scale']!r}")
-    if ("scale" in one) is not ("zero_point" in one):
-        raise ValueError(f"{where}: wanted scale and zero_point together")
-
-
 def _holds(codes: np.dtype[Any], number: float) -> bool:
     try:
         return float(np.asarray(number).astype(codes)) == number
@@ -159,29 +66,29 @@ class _Option:
 
 
 _OPTIONS = {
-    "ActivationSymmetric": _Option(_flag),
-    "ActivationRestrictedAsymmetric": _Option(_flag),
-    "WeightSymmetric": _Option(_flag, default=None),
-    "ForceQuantizeNoInputCheck": _Option(_flag),
-    "MatMulConstBOnly": _Option(_flag, "QOperator"),
-    "extra.Sigmoid.nnapi": _Option(_flag, "QOperator"),
-    "DefaultTensorType": _Option(_element_type, "QOperator", None),
-    "AddQDQPairToWeight": _Option(_flag, "QDQ"),
-    "QuantizeBias": _Option(_flag, "QDQ", True),
-    "DedicatedQDQPair": _Option(_flag, "QDQ"),
-    "UseQDQContribOps": _Option(_flag, "QDQ"),
-    "QDQKeepRemovableActivations": _Option(_flag, "QDQ"),
-    "QDQDisableWeightAdjustForInt32Bias": _Option(_flag, "QDQ"),
-    "OpTypesToExcludeOutputQuantization": _Option(_types, "QDQ", []),
-    "QDQOpTypePerChannelSupportToAxis": _Option(_axes, "QDQ", {}),
-    "TensorQuantOverrides": _Option(_overrides, default={}),
-    "MinimumRealRange": _Option(_width, default=None),
-    "CalibTensorRangeSymmetric": _Option(_flag),
-    "CalibPercentile": _Option(_percentile, default=None),
-    "CalibMovingAverage": _Option(_flag),
-    "CalibMovingAverageConstant": _Option(_share, default=None),
-    "CalibStridedMinMax": _Option(_count, default=None),
-    "CalibMaxIntermediateOutputs": _Option(_count, default=None),
+    "ActivationSymmetric": _Option(_checks.flag),
+    "ActivationRestrictedAsymmetric": _Option(_checks.flag),
+    "WeightSymmetric": _Option(_checks.flag, default=None),
+    "ForceQuantizeNoInputCheck": _Option(_checks.flag),
+    "MatMulConstBOnly": _Option(_checks.flag, "QOperator"),
+    "extra.Sigmoid.nnapi": _Option(_checks.flag, "QOperator"),
+    "DefaultTensorType": _Option(_checks.integer, "QOperator", None),
+    "AddQDQPairToWeight": _Option(_checks.flag, "QDQ"),
+    "QuantizeBias": _Option(_checks.flag, "QDQ", True),
+    "DedicatedQDQPair": _Option(_checks.flag, "QDQ"),
+    "UseQDQContribOps": _Option(_checks.flag, "QDQ"),
+    "QDQKeepRemovableActivations": _Option(_checks.flag, "QDQ"),
+    "QDQDisableWeightAdjustForInt32Bias": _Option(_checks.flag, "QDQ"),
+    "OpTypesToExcludeOutputQuantization": _Option(extra_values.types, "QDQ", []),
+    "QDQOpTypePerChannelSupportToAxis": _Option(extra_values.axes, "QDQ", {}),
+    "TensorQuantOverrides": _Option(extra_values.overrides, default={}),
+    "MinimumRealRange": _Option(extra_values.width, default=None),
+    "CalibTensorRangeSymmetric": _Option(_checks.flag),
+    "CalibPercentile": _Option(extra_values.percentile, default=None),
+    "CalibMovingAverage": _Option(_checks.flag),
+    "CalibMovingAverageConstant": _Option(extra_values.share, default=None),
+    "CalibStridedMinMax": _Option(extra_values.count, default=None),
+    "CalibMaxIntermediateOutputs": _Option(extra_values.count, default=None),
 }
 
 

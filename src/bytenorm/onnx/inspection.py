@@ -236,11 +236,7 @@ def _is_stored(graph: Graph, tensor: str) -> bool:
     """Say whether a tensor is a constant of the model, rounded perhaps."""
     maker = graph.maker(tensor)
     if maker is not None and is_op(maker, "QuantizeLinear"):
-        return _is_stored_as_it_is(graph, maker.input[0])
-    return _is_stored_as_it_is(graph, tensor)
-
-
-def _is_stored_as_it_is(graph: Graph, tensor: str) -> bool:
+        tensor = maker.input[0]
     return graph.initializer(tensor) is not None or is_op(graph.maker(tensor), "Constant")
 
 

@@ -205,16 +205,13 @@ def lower_graph(
     # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
     faulty = bool(_fault(graph.model))
     graph = unify(graph, excluded)
-    paths = CodePaths(graph)
-    norms = _to_lower(graph, paths)
+    paths, norms = _to_lower(graph)
     signed = any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target))
     if not keep_int8 and (signed or paths.mixes):
         make_unsigned(graph)
-        paths = CodePaths(graph)
-        norms = _to_lower(graph, paths)
+        paths, norms = _to_lower(graph)
         while convert_mixed(graph, paths.mixed.values()):  # a concatenation of concatenations comes next
-            paths = CodePaths(graph)
-            norms = _to_lower(graph, paths)
+            paths, norms = _to_lower(graph)
     if lowering == "fused":
         outcomes = _fuse(graph, norms, excluded)
     elif lowering == "qdq":
@@ -248,8 +245,9 @@ def _note(model: onnx.ModelProto, lowering: str) -> None:
     entry.key, entry.value = LOWERED, ", ".join(dict.fromkeys(ways))
 
 
-def _to_lower(graph: Graph, paths: CodePaths) -> list[Norm]:
-    return [norm for norm in find_norms(graph, source=paths.source) if not norm.lowered]
+def _to_lower(graph: Graph) -> tuple[CodePaths, list[Norm]]:
+    paths = CodePaths(graph)
+    return paths, [norm for norm in find_norms(graph, source=paths.source) if not norm.lowered]
 
 
 def _replace(graph: Graph, norms: list[Norm], excluded: Container[str], way: _Way) -> list[Outcome]:

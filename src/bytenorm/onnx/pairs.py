@@ -1,6 +1,7 @@
-"""Pairs of conversions as options of the quantizer want them: of ONNX Runtime's domain, or one for each reader.
+"""Pairs of conversions: behind a tensor, and as options of the quantizer want them.
 
-Norms are found among the standard ones, of which equal ones are merged: both is written behind all else.
+These want them of ONNX Runtime's domain, or one for each reader. Norms are found among the standard ones, of which
+equal ones are merged: both is written behind all else.
 """
 
 from __future__ import annotations
@@ -12,9 +13,31 @@ from onnx import helper
 from .graph import Graph, is_op
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnx import ModelProto, NodeProto
 
 _CONTRIBUTED = "com.microsoft"
+
+
+def add_pair(graph: Graph, tensor: str, numbers: Sequence[str], real: str, like: NodeProto) -> None:
+    """Round a tensor in float to codes and back.
+
+    Parameters
+    ----------
+    graph : Graph
+        Changed in place.
+    tensor, real : str
+        What is read, and what is made.
+    numbers : sequence of str
+        Scale and zero point.
+    like : NodeProto
+        A conversion of the same domain, along the same axis.
+    """
+    codes = graph.new_name(f"{real}/codes")
+    axis = {a.name: a.i for a in like.attribute if a.name == "axis"}
+    for op, read, made in (("QuantizeLinear", tensor, codes), ("DequantizeLinear", codes, real)):
+        graph.make(op, [read, *numbers], made, f"{made}/{op}", **axis).domain = like.domain
 
 
 def contribute(model: ModelProto) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 from onnx import TensorProto
 
 from .formats import has_operators_on_bytes
-from .graph import Graph, attribute, is_op
+from .graph import Graph, is_op
 from .moves import KEEPING
 from .norms import qparams
+from .pairs import add_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -149,12 +150,9 @@ def convert_mixed(graph: Graph, nodes: Iterable[NodeProto]) -> bool:
             continue
         for at, maker, q in wanted:
             zeros = np.asarray(q.zero_point.astype(np.int16) + 128, np.uint8)
-            axis: dict[str, object] = {} if q.per_tensor else {"axis": attribute(maker, "axis", 1)}
             zero_point = graph.add_constant(f"{maker.output[0]}/unsigned_zero_point", zeros)
-            codes, real = (graph.new_name(f"{maker.output[0]}/unsigned{end}") for end in ("_codes", ""))
-            inputs = [maker.output[0], maker.input[1], zero_point]
-            graph.make("QuantizeLinear", inputs, codes, f"{codes}/QuantizeLinear", **axis)
-            graph.make("DequantizeLinear", [codes, *inputs[1:]], real, f"{real}/DequantizeLinear", **axis)
+            real = graph.new_name(f"{maker.output[0]}/unsigned")
+            add_pair(graph, maker.output[0], [maker.input[1], zero_point], real, maker)
             graph.note_type(real, maker.output[0])
             graph.set_input(node, at, real)
             changed = True

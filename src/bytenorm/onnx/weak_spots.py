@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .graph import is_op
+from .moves import MOVES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,19 +24,7 @@ if TYPE_CHECKING:
     from .graph import Graph
 
 _SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Softplus", "Softsign", "Erf")
-# What passes numbers on.
-_MOVING = (
-    "Identity",
-    "Reshape",
-    "Flatten",
-    "Squeeze",
-    "Unsqueeze",
-    "Transpose",
-    "Cast",
-    "Slice",
-    "Gather",
-    "Split",
-)
+_MOVING = (*MOVES, "Cast", "Slice", "Gather", "Split")  # what passes numbers on
 
 
 def squashing_ends(graph: Graph) -> list[NodeProto]:
