@@ -157,10 +157,11 @@ def run(results: Path | None) -> bool:
     console.print(table(rows))
 
     same = all(same_without_library(models[f"8-bit, {name}"], test_images) for name in ("exact", "fused"))
-    console.print(f"\nThe last two models without bytenorm's library: {'the same' if same else 'OTHER'} classes")
+    found = "the same" if same else "OTHER"
+    console.print(f"\nThe exact and the fused model without bytenorm's library: {found} classes")
     if results is not None:
-        found = {"seven_bit_weights": seven_bits, "rows": [asdict(r) for r in rows], "fallback_same": bool(same)}
-        text = json.dumps(found, indent=2)
+        facts = {"seven_bit_weights": seven_bits, "rows": [asdict(r) for r in rows], "fallback_same": bool(same)}
+        text = json.dumps(facts, indent=2)
         with replacing(results, f"--json {results}") as file:
             file.write(f"{text}\n".encode())
     return bool(same)

@@ -108,7 +108,7 @@ def _range(bench: Bench, drift: Drift, seen: Seen, correction: Correction | None
     codes, kind = bench.beside.codes[drift.name], bench.kind(drift.name)
     share = drift.rounded + drift.clipped
     steps = kind.min - codes.zero_point, kind.max - codes.zero_point
-    why = "its range is as good as 8 bits allow"
+    cause, why = "rounding", "its range is as good as 8 bits allow"
     low, high = (float(end) for end in (seen.numbers.min(), seen.numbers.max()))
     if low < high:
         found = Distribution(low, high, np.histogram(seen.numbers, _BINS, (low, high))[0])
@@ -120,8 +120,8 @@ def _range(bench: Bench, drift: Drift, seen: Seen, correction: Correction | None
             if not wider or correction is None or not correction.narrowed:
                 option, advice = _for_range(drift, wider=wider)
                 return Mending("range", share, option, advice, lambda own, made: _rounded(own, scale, *best))
+            cause = "range"
             why = "its range leaves out what is rare, which was judged better for all tensors together"
-    cause = "range" if why.startswith("its range leaves") else "rounding"
     return in_float(bench, drift, Mending(cause, share, "", why, None))
 
 

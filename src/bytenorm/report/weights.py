@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..onnx.graph import attribute, is_op
+from ..onnx.layer_weights import weight_of
 from .belonging import ASKED
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     Reals = np.ndarray
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Operators on codes: where the weight's codes are; their scale and zero point are behind them.
-_ON_CODES = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 # What rounding leaves is a twelfth of a squared step. Rounding up or down at will, as AdaRound does, leaves up to
 # four times that, a clipped weight here and there more.
 _ROUNDING = 6.0
@@ -85,7 +84,7 @@ def _makers(graph: Graph, tensor: str, ends: Collection[str]) -> list[NodeProto]
         if node is None or name in seen or (name in ends and name != tensor):
             continue
         seen.add(name)
-        if is_op(node, *_LAYERS) or node.op_type in _ON_CODES:
+        if is_op(node, *_LAYERS) or weight_of(graph, node) is not None:
             found[id(node)] = node
         else:
             waiting += [read for read in node.input if read]
@@ -151,13 +150,15 @@ def _may_have_gains(reference: Graph, layer: NodeProto) -> bool:
 
 def _weight(graph: Graph, node: NodeProto) -> Reals | None:
     """Return the constant weight of a layer in real units: output channels, a group's input channels, the rest."""
-    at = _ON_CODES.get(node.op_type, 1)
-    value = graph.constant(node.input[at]) if len(node.input) > at else None
+    on_codes = weight_of(graph, node)
+    if on_codes is not None and on_codes.real is not None:  # between conversions, which constants go through
+        on_codes = None
+    value = graph.constant([*node.input, ""][1] if on_codes is None else on_codes.codes)
     if value is None or value.ndim < 2:
         return None
     weight = value.astype(np.float64)
-    if node.op_type in _ON_CODES:
-        scale, zero_point = (graph.constant(name) for name in node.input[at + 1 : at + 3])
+    if on_codes is not None:
+        scale, zero_point = graph.constant(on_codes.scale), graph.constant(on_codes.zero_point)
         if scale is None or zero_point is None:
             return None
         axis = 0 if node.op_type == "QLinearConv" or attribute(node, "transB", 0) else value.ndim - 1
@@ -182,8 +183,9 @@ def _weight(graph: Graph, node: NodeProto) -> Reals | None:
 
 def _step(graph: Graph, node: NodeProto) -> Reals | None:
     """Return the scale of a layer's 8-bit weight, one or one a channel; None if it has none."""
-    if node.op_type in _ON_CODES:
-        scale = graph.constant(node.input[_ON_CODES[node.op_type] + 1])
+    weight = weight_of(graph, node)
+    if weight is not None:
+        scale = graph.constant(weight.scale)
     else:
         maker = graph.maker(node.input[1])
         while maker is not None and is_op(maker, "Transpose", "Reshape", "Identity", "Cast"):
