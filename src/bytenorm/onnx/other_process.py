@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_SCRIPT = Path(__file__).with_name("apart_process.py")
+_SCRIPT = Path(__file__).with_name("runtime_process.py")
 
 
 class ProcessEndedError(Exception):
@@ -22,7 +22,7 @@ class OtherProcess:
     Parameters
     ----------
     runtime : {"onnxruntime", "openvino"}
-        What the process runs the model with: see ``apart_process.py``, also for what the first question says.
+        What the process runs the model with: see ``runtime_process.py``, also for what the first question says.
     """
 
     def __init__(self, runtime: str) -> None:
