@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import platform
+import re
 from pathlib import Path
 
 import numpy as np
@@ -330,19 +331,62 @@ def test_public_names_of_calibration():
 
 
 DOCUMENTED = [name for name in bn.__all__ if callable(getattr(bn, name))]
-VERBS = [name for name in bno.__all__ if inspect.isfunction(getattr(bno, name))]
-THINGS = [vars(bn)[name] for name in DOCUMENTED] + [getattr(bno, name) for name in VERBS]
-THINGS += [vars(calibration)[name] for name in calibration.__all__]
+PARTS = ["bytenorm", *(f"bytenorm.{part}" for part in ("calibration", "dask", "onnx", "report", "torch"))]
+SECTION = re.compile(r"^([A-Z]\w+)\n-+\n(.*?)(?=\n\n[A-Z]\w+\n-+\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("thing", THINGS, ids=lambda f: f.__name__)
-def test_examples_of_each_public_name(thing):
+def public_names():
+    """Return the public functions, classes, methods and properties by their full names, but for those of _core."""
+    found = {}
+    for part in map(importlib.import_module, PARTS):
+        for thing in filter(callable, (getattr(part, name) for name in part.__all__)):
+            found[f"{thing.__module__}.{thing.__qualname__}"] = thing
+            for kind in getattr(thing, "__mro__", ()):
+                if kind.__module__.startswith("bytenorm.") and kind is not _core.Tensor:
+                    for name, member in vars(kind).items():
+                        if not name.startswith("_") or name == "__call__":
+                            method = getattr(member, "__func__", member)
+                            if isinstance(method, property) or inspect.isfunction(method):
+                                found[f"{kind.__module__}.{kind.__qualname__}.{name}"] = method
+    return found
+
+
+PUBLIC = public_names()
+WITH_EXAMPLES = {name: thing for name, thing in PUBLIC.items() if not isinstance(thing, property)}
+
+
+def test_public_names_are_found():
+    """Of each kind one: a function, a method, one of a base class, a property, a class of another part."""
+    assert PUBLIC.keys() > {
+        "bytenorm.quantize.requantize",
+        "bytenorm.tensor.QuantizedTensor.q_scale",
+        "bytenorm.torch.modules._Norm.from_float",
+        "bytenorm.integers.IntegerBatchNorm.unproved",
+        "bytenorm.report.gathering.NormReport",
+    }
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name):
+    """A sentence; and but for properties an example, every parameter and what comes back."""
+    thing = PUBLIC[name]
     documentation = inspect.getdoc(thing)
     assert documentation
-    assert "Examples\n--------\n>>> " in documentation
     first = documentation.splitlines()[0]
     assert first.endswith(".")
     assert len(first) < 115
+    if isinstance(thing, property):
+        return
+    sections = dict(SECTION.findall(documentation))
+    assert sections["Examples"].startswith(">>> ")
+    # Results, which users are given and do not make, have attributes in place of parameters.
+    parameters = sections.get("Parameters", "") + "\n" + sections.get("Attributes", "")
+    names = set(re.findall(r"\w+", " ".join(re.findall(r"^[^ \n].*", parameters, re.MULTILINE))))
+    exception = isinstance(thing, type) and issubclass(thing, Warning)
+    signature = inspect.signature(object if exception else thing)
+    assert [each for each in signature.parameters if each not in {"self", "cls", *names}] == []
+    returns = isinstance(thing, type) or signature.return_annotation in (None, "None", inspect.Signature.empty)
+    assert returns or "Returns" in sections
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "bytenorm._core"])
@@ -358,7 +402,7 @@ def test_doctests(name):
 def test_doctests_are_found():
     modules = [importlib.import_module(name) for name in MODULES]
     found = [test for module in modules for test in doctest.DocTestFinder().find(module) if test.examples]
-    assert {test.name.rpartition(".")[2] for test in found} >= {*DOCUMENTED, *VERBS, *calibration.__all__}
+    assert WITH_EXAMPLES.keys() - {test.name for test in found} == set()
 
 
 def test_version():

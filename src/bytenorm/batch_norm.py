@@ -300,6 +300,14 @@ class BatchNorm:
         ------
         TypeError, ValueError
             As `quantized_batch_norm`.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> norm = bn.BatchNorm(None, None, [0.0], [1.0], eps=0, output_scale=0.5, output_zero_point=10)
+        >>> y = norm(bn.QuantizedTensor(np.array([[0], [4], [8]], np.uint8), 0.25, 0))
+        >>> y.data.ravel()
+        array([10, 12, 14], dtype=uint8)
         """
         result = self._operator(input, out, False)
         return self._checked_call(input, out) if result is None else result

@@ -86,39 +86,167 @@ class QuantizedTensor(_core.Tensor):
         return self.data.ndim
 
     def int_repr(self) -> np.ndarray:
-        """Return the codes: the data itself, uint8 or int8."""
+        """Return the codes.
+
+        Returns
+        -------
+        numpy.ndarray of uint8 or int8
+            The data itself, not a copy.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), 0.5, 128)
+        >>> q.int_repr()
+        array([[  0, 130]], dtype=uint8)
+        """
         return self.data
 
     def dequantize(self) -> np.ndarray:
-        """Return the real numbers as float32, see `bytenorm.dequantize`."""
+        """Return the real numbers, see `bytenorm.dequantize`.
+
+        Returns
+        -------
+        numpy.ndarray of float32
+            Of the data's shape and axis order in memory.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), 0.5, 128)
+        >>> q.dequantize()
+        array([[-64.,   1.]], dtype=float32)
+        """
         return _dequantize(self)
 
     def qscheme(self) -> QScheme:
-        """Return `per_tensor_affine` or `per_channel_affine`."""
+        """Return how scale and zero point are laid out.
+
+        Returns
+        -------
+        QScheme
+            `per_tensor_affine` or `per_channel_affine`.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), [0.5, 2.0], [128, 0], axis=1)
+        >>> q.qscheme()
+        bytenorm.per_channel_affine
+        """
         return per_tensor_affine if self.axis is None else per_channel_affine
 
     def q_scale(self) -> float:
-        """Return the scale of a per-tensor quantized tensor; a ValueError if it is per channel."""
+        """Return the scale of a tensor that is quantized per tensor.
+
+        Returns
+        -------
+        float
+            In real units.
+
+        Raises
+        ------
+        ValueError
+            If the tensor is quantized per channel.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), 0.5, 128)
+        >>> q.q_scale()
+        0.5
+        """
         self._require(per_channel=False, name="q_scale()")
         return float(self.scale)
 
     def q_zero_point(self) -> int:
-        """Return the zero point of a per-tensor quantized tensor; a ValueError if it is per channel."""
+        """Return the zero point of a tensor that is quantized per tensor.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        ValueError
+            If the tensor is quantized per channel.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), 0.5, 128)
+        >>> q.q_zero_point()
+        128
+        """
         self._require(per_channel=False, name="q_zero_point()")
         return int(self.zero_point)
 
     def q_per_channel_scales(self) -> np.ndarray:
-        """Return the float64 scales along the axis; a ValueError if the tensor is quantized per tensor."""
+        """Return the scales along the axis.
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape (data.shape[axis],)
+            In real units; read-only.
+
+        Raises
+        ------
+        ValueError
+            If the tensor is quantized per tensor.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), [0.5, 2.0], [128, 0], axis=1)
+        >>> q.q_per_channel_scales()
+        array([0.5, 2. ])
+        """
         self._require(per_channel=True, name="q_per_channel_scales()")
         return np.asarray(self.scale)
 
     def q_per_channel_zero_points(self) -> np.ndarray:
-        """Return the int64 zero points along the axis; a ValueError if the tensor is quantized per tensor."""
+        """Return the zero points along the axis.
+
+        Returns
+        -------
+        numpy.ndarray of int64, shape (data.shape[axis],)
+            Read-only.
+
+        Raises
+        ------
+        ValueError
+            If the tensor is quantized per tensor.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), [0.5, 2.0], [128, 0], axis=1)
+        >>> q.q_per_channel_zero_points()
+        array([128,   0])
+        """
         self._require(per_channel=True, name="q_per_channel_zero_points()")
         return np.asarray(self.zero_point)
 
     def q_per_channel_axis(self) -> int:
-        """Return the axis of the scales; a ValueError if the tensor is quantized per tensor."""
+        """Return the axis of the scales and zero points.
+
+        Returns
+        -------
+        int
+            Counted from the front.
+
+        Raises
+        ------
+        ValueError
+            If the tensor is quantized per tensor.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> q = bn.QuantizedTensor(np.array([[0, 130]], np.uint8), [0.5, 2.0], [128, 0], axis=1)
+        >>> q.q_per_channel_axis()
+        1
+        """
         self._require(per_channel=True, name="q_per_channel_axis()")
         assert self.axis is not None
         return self.axis

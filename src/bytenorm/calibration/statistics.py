@@ -154,6 +154,15 @@ class ChannelStatistics:
         ValueError
             If there are other channels than `channels`, or the quantization is not that of the first tensor.
             Nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> statistics = ChannelStatistics(2)
+        >>> statistics.update(bn.QuantizedTensor(np.array([[130, 4], [132, 4]], np.uint8), 0.5, 128))
+        >>> statistics.count, statistics.minimum
+        (2, array([130,   4]))
         """
         q, at = _checks.statistics_input(qx, axis, self._channels)
         quantization = (q.dtype, q.scale, q.zero_point)
@@ -185,6 +194,18 @@ class ChannelStatistics:
             If `other` is of another type.
         ValueError
             If channels, histogram or quantization differ. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> statistics = ChannelStatistics(2)
+        >>> statistics.update(bn.QuantizedTensor(np.array([[130, 4], [132, 4]], np.uint8), 0.5, 128))
+        >>> total = ChannelStatistics(2)
+        >>> total.merge(statistics)
+        >>> total.merge(statistics)
+        >>> total.count, total.sum
+        (4, array([524, 16], dtype=object))
         """
         if not _checks.is_a(other, ChannelStatistics):
             raise TypeError(f"other must be a ChannelStatistics, got {type(other).__name__}")
@@ -283,6 +304,15 @@ class ChannelStatistics:
         ------
         ValueError
             If there is no code.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> statistics = ChannelStatistics(2)
+        >>> statistics.update(bn.QuantizedTensor(np.array([[130, 4], [132, 4]], np.uint8), 0.5, 128))
+        >>> statistics.mean()
+        array([  1.5, -62. ])
         """
         self._require_codes("a mean", 1)
         sums, n, lowest = self._totals()[0], self._count, self._lowest()
@@ -311,6 +341,17 @@ class ChannelStatistics:
         ------
         ValueError
             If there is no code, or only one and `unbiased`.
+        TypeError
+            If `unbiased` is no bool.
+
+        Examples
+        --------
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> statistics = ChannelStatistics(2)
+        >>> statistics.update(bn.QuantizedTensor(np.array([[130, 4], [132, 4]], np.uint8), 0.5, 128))
+        >>> statistics.var(), statistics.var(unbiased=True)
+        (array([0.25, 0.  ]), array([0.5, 0. ]))
         """
         less = int(_checks.flag(unbiased, "unbiased"))
         self._require_codes("an unbiased variance" if less else "a variance", 1 + less)
@@ -334,6 +375,18 @@ class ChannelStatistics:
         ------
         OSError
             If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> statistics = ChannelStatistics(2)
+        >>> statistics.update(bn.QuantizedTensor(np.array([[130, 4], [132, 4]], np.uint8), 0.5, 128))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     statistics.save(os.path.join(folder, "conv1.npz"))
+        ...     os.listdir(folder)
+        ['conv1.npz']
         """
         parts = {"counts": self._counts} if self._counts is not None else self._parts()
         file.write(path, self._channels, self._count, self._quantization(), parts)
@@ -358,6 +411,19 @@ class ChannelStatistics:
             If the file cannot be opened.
         ValueError
             If it is no such file, is damaged, or its numbers contradict each other. Nothing in it is executed.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np, bytenorm as bn
+        >>> from bytenorm.calibration import ChannelStatistics
+        >>> statistics = ChannelStatistics(2)
+        >>> statistics.update(bn.QuantizedTensor(np.array([[130, 4], [132, 4]], np.uint8), 0.5, 128))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "conv1.npz")
+        ...     statistics.save(path)
+        ...     ChannelStatistics.load(path) == statistics
+        True
         """
         found = file.read(path)
         made = cls(found.channels, histogram=found.counts is not None)

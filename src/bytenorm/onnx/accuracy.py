@@ -19,7 +19,17 @@ DOUBTFUL = 20.0
 
 
 class QuantizationWarning(UserWarning):
-    """An output of an 8-bit model is far from the float model's, or a node to be excluded is gone."""
+    """An output of an 8-bit model is far from the float model's, or a node to be excluded is gone.
+
+    Examples
+    --------
+    >>> import numpy as np, warnings
+    >>> from bytenorm import onnx as bno
+    >>> images = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", bno.QuantizationWarning)  # a model that is far off is an error
+    ...     model = bno.quantize(bno.digits_model(), [{"image": images}], fast=True)
+    """
 
 
 def is_doubtful(comparison: Comparison) -> bool:

@@ -51,6 +51,15 @@ class OutputComparison:
         `worst_sample` is the first sample that cannot be compared.
     broken : bool
         Whether the problem is that the candidate holds NaN or an infinity where the reference has a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> samples = [{"image": np.zeros((2, 1, 28, 28), np.float32)}]
+    >>> compared = bno.compare(bno.digits_model(), bno.digits_model(), samples)
+    >>> compared.outputs[0].snr_db, compared.outputs[0].max_abs_error
+    (inf, 0.0)
     """
 
     name: str
@@ -74,6 +83,15 @@ class Comparison:
         In the reference's order.
     samples : int
         How many samples both were run on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> samples = [{"image": np.zeros((2, 1, 28, 28), np.float32)}]
+    >>> compared = bno.compare(bno.digits_model(), bno.digits_model(), samples)
+    >>> compared.samples, [output.name for output in compared.outputs]
+    (2, ['logits'])
     """
 
     outputs: tuple[OutputComparison, ...]
@@ -83,13 +101,42 @@ class Comparison:
         return "\n".join((text_table(COLUMNS, self.rows()), *self.remarks()))
 
     def remarks(self) -> list[str]:
-        """Return a line for each output that cannot be compared."""
+        """Return a line for each output that cannot be compared.
+
+        Returns
+        -------
+        list of str
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> samples = [{"image": np.zeros((2, 1, 28, 28), np.float32)}]
+        >>> compared = bno.compare(bno.digits_model(), bno.digits_model(), samples)
+        >>> compared.remarks()
+        []
+        """
         return [
             f"{' '.join(out.name.split())}: not comparable: {out.problem}" for out in self.outputs if out.problem
         ]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table's rows, each a text for each of :data:`COLUMNS`."""
+        """Return the table's rows.
+
+        Returns
+        -------
+        list of tuple of str
+            A text for each column of the table that ``str`` gives.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> samples = [{"image": np.zeros((2, 1, 28, 28), np.float32)}]
+        >>> compared = bno.compare(bno.digits_model(), bno.digits_model(), samples)
+        >>> compared.rows()
+        [('logits', 'inf', '1.000000', '100.00', '0', '0', 'inf')]
+        """
         return [
             (
                 " ".join(out.name.split()),
@@ -114,6 +161,20 @@ class Comparison:
 
         Without a ``problem`` that is an SNR: with ``max_abs_error`` 0 it stands for inf, equal outputs, otherwise
         for -inf, a reference of zeros.
+
+        Returns
+        -------
+        dict
+            By the names of the attributes; an output is a dict, too.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> samples = [{"image": np.zeros((2, 1, 28, 28), np.float32)}]
+        >>> compared = bno.compare(bno.digits_model(), bno.digits_model(), samples)
+        >>> compared.to_dict()["outputs"][0]["snr_db"] is None
+        True
         """
         made = asdict(self)
         made["outputs"] = [

@@ -66,6 +66,13 @@ class BatchNormInfo:
     reason_forward : str
         Why the layers behind it cannot take it up; empty if they can, if the one before it can, or if it reads
         8-bit data.
+
+    Examples
+    --------
+    >>> from bytenorm import onnx as bno
+    >>> norm = bno.inspect(bno.digits_model()).norms[0]
+    >>> norm.name, norm.channels, norm.runs_in, norm.reads
+    ('input/norm', 1, 'float', 'input image')
     """
 
     name: str
@@ -84,7 +91,18 @@ class BatchNormInfo:
     reason_forward: str = ""
 
     def folds(self) -> str:
-        """Return where the norm folds, or why nowhere, as tables show it."""
+        """Return where the norm folds, or why nowhere, as tables show it.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> from bytenorm import onnx as bno
+        >>> bno.inspect(bno.digits_model()).norms[1].folds()
+        'Conv stem/conv'
+        """
         if self.folds_into:
             return (
                 f"the next layer{'s' * (' and ' in self.folds_into)} {self.folds_into}"
@@ -109,6 +127,15 @@ class Inspection:
         Whether any tensor of the model is quantized, constants apart.
     note : str
         Which inputs have values of their own, which a caller may replace; they are read as constants.
+
+    Examples
+    --------
+    >>> from bytenorm import onnx as bno
+    >>> found = bno.inspect(bno.digits_model())
+    >>> len(found.norms), found.quantized
+    (12, False)
+    >>> print(found.summary())
+    12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded
     """
 
     norms: tuple[BatchNormInfo, ...]
@@ -128,7 +155,18 @@ class Inspection:
         return tuple(n for n in self.norms if n.folds_into)
 
     def summary(self) -> str:
-        """Return the counts in one line."""
+        """Return the counts in one line.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> from bytenorm import onnx as bno
+        >>> bno.inspect(bno.digits_model()).summary()
+        '12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded'
+        """
         if not self.norms:
             return "no batch norm found"
         return (
@@ -137,7 +175,19 @@ class Inspection:
         )
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table's rows, each a text for each of :data:`COLUMNS`."""
+        """Return the table's rows.
+
+        Returns
+        -------
+        list of tuple of str
+            A text for each column of the table that ``str`` gives.
+
+        Examples
+        --------
+        >>> from bytenorm import onnx as bno
+        >>> bno.inspect(bno.digits_model()).rows()[0][:5]
+        ('input/norm', '1', 'BatchNormalization', 'input image', 'float')
+        """
         return [
             (
                 n.name,
@@ -151,7 +201,19 @@ class Inspection:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data for JSON."""
+        """Return everything as plain data for JSON.
+
+        Returns
+        -------
+        dict
+            By the names of the attributes; a norm is a dict, too.
+
+        Examples
+        --------
+        >>> from bytenorm import onnx as bno
+        >>> sorted(bno.inspect(bno.digits_model()).to_dict())
+        ['ir_version', 'norms', 'note', 'opset', 'quantized']
+        """
         return asdict(self)
 
     def __str__(self) -> str:

@@ -39,7 +39,25 @@ IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
 
 
 class LoweringWarning(UserWarning):
-    """A batch norm stays in float; the message says which one and why."""
+    '''A batch norm stays in float; the message says which one and why.
+
+    Examples
+    --------
+    >>> import onnx, warnings
+    >>> from bytenorm import onnx as bno
+    >>> model = onnx.parser.parse_model("""
+    ...     <ir_version: 8, opset_import: ["": 17]>
+    ...     net (uint8[1, 1, 2] x) => (float[1, 1, 2] y)
+    ...     <float s = {0.5}, uint8 z = {0}, float[1] one = {1.0}, float[1] zero = {0.0}> {
+    ...         real = DequantizeLinear (x, s, z)
+    ...         y = BatchNormalization (real, one, zero, zero, one)
+    ...     }""")
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", bno.LoweringWarning)
+    ...     lowered = bno.lower(model)
+    >>> print(caught[0].message)
+    y stays in float: its output is not quantized
+    '''
 
 
 @dataclass(frozen=True)

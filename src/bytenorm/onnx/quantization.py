@@ -96,6 +96,15 @@ class QuantizationReport:
         or the way of the step that is taken, such as ``"percentile 99.999"``.
     few : str
         What is to be said of a comparison on fewer than 8 samples, which are those that calibrated; else empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> images = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
+    >>> model, report = bno.quantize_with_report(bno.digits_model(), [{"image": images}], fast=True)
+    >>> len(report.folded), len(report.outcomes), report.ranges, report.comparison.samples
+    (3, 9, 'minmax', 4)
     """
 
     folded: tuple[str, ...]

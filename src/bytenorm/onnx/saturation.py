@@ -27,7 +27,17 @@ _LIMIT = 64  # two products of 255 and a weight up to this fit: 2 * 255 * 64 = 3
 
 
 class SaturationWarning(UserWarning):
-    """A model computes wrong numbers on this CPU under ONNX Runtime's defaults; the message says why."""
+    """A model computes wrong numbers on this CPU under ONNX Runtime's defaults; the message says why.
+
+    Examples
+    --------
+    >>> import numpy as np, warnings
+    >>> from bytenorm import onnx as bno
+    >>> images = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", bno.SaturationWarning)  # it will run on another CPU
+    ...     model = bno.quantize(bno.digits_model(), [{"image": images}], fast=True)
+    """
 
 
 @functools.cache

@@ -85,6 +85,17 @@ class NormReport:
         What ``method="mse"`` of `choose_output_qparams` chooses for this data.
     best_mse, best_clipped : float
         What that would cost.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> from bytenorm.report import gather
+    >>> images = [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}]
+    >>> small = bno.quantize(bno.digits_model(), images, fast=True)
+    >>> worst = gather(small, images).norms[0]  # they are sorted
+    >>> worst.dtype, worst.outputs.shape == (worst.channels, 256)
+    (bytenorm.quint8, True)
     """
 
     name: str
@@ -130,13 +141,50 @@ class NormReport:
         return counts
 
     def range(self, *, best: bool = False) -> tuple[float, float]:
-        """Return the numbers of the lowest and the highest code of the model's quantization, or of the best."""
+        """Return the numbers of the lowest and the highest code.
+
+        Parameters
+        ----------
+        best : bool, optional
+            Of the best scale and zero point rather than the model's.
+
+        Returns
+        -------
+        tuple of (float, float)
+            In real units.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> from bytenorm.report import gather
+        >>> images = [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}]
+        >>> norm = gather(bno.quantize(bno.digits_model(), images, fast=True), images).norms[0]
+        >>> lowest, highest = norm.range()
+        >>> bool(lowest <= 0 < highest)
+        True
+        """
         scale = self.best_scale if best else self.scale
         zero_point = self.best_zero_point if best else self.zero_point
         return (self.dtype.qmin - zero_point) * scale, (self.dtype.qmax - zero_point) * scale
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers without the distributions, as plain data for JSON."""
+        """Return the numbers without the distributions, as plain data for JSON.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> from bytenorm.report import gather
+        >>> images = [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}]
+        >>> norm = gather(bno.quantize(bno.digits_model(), images, fast=True), images).norms[0]
+        >>> norm.to_dict()["channels"] == norm.channels
+        True
+        """
         return {
             "name": self.name,
             "written": self.written,
@@ -182,6 +230,17 @@ class Report:
     unlike : str
         How far the data is from what the network was trained on, or from what calibrated it, and the outputs from
         where they were when the model was made; else empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> from bytenorm.report import gather
+    >>> images = [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}]
+    >>> small = bno.quantize(bno.digits_model(), images, fast=True)
+    >>> report = gather(small, images)
+    >>> len(report.norms), report.left_out, report.samples
+    (9, (), 8)
     """
 
     norms: tuple[NormReport, ...]

@@ -38,7 +38,27 @@ _META = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn")  # of 
 
 
 class LoweringWarning(UserWarning):
-    """A batch norm stays in float; the message says which one and why."""
+    """A batch norm stays in float; the message says which one and why.
+
+    Examples
+    --------
+    >>> import torch, warnings
+    >>> from torch.ao.quantization.fx import _decomposed  # what convert_pt2e writes
+    >>> from bytenorm.torch import LoweringWarning, lower
+    >>> class Normalized(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.norm = torch.nn.BatchNorm2d(3)
+    ...     def forward(self, codes):
+    ...         q = torch.ops.quantized_decomposed
+    ...         return self.norm(q.dequantize_per_tensor(codes, 0.02, 128, 0, 255, torch.uint8))
+    >>> codes = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", LoweringWarning)
+    ...     made = lower(torch.export.export(Normalized().eval(), (codes,)))
+    >>> [str(warning.message) for warning in caught]
+    ['norm stays in float: its output is not quantized']
+    """
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,16 @@ class _Norm(torch.nn.Module):
             If `module` is another one, or a number is of another kind.
         ValueError
             If it has no running statistics, or a value is out of range.
+
+        Examples
+        --------
+        >>> import torch, bytenorm.torch
+        >>> trained = torch.nn.BatchNorm2d(1).eval()
+        >>> norm = bytenorm.torch.BatchNorm2d.from_float(
+        ...     trained, 0.5, 10, input_scale=0.25, input_zero_point=0
+        ... )
+        >>> norm.scale, norm.zero_point, norm.input_scale
+        (0.5, 10, 0.25)
         """
         norm = cls._float_norm(module)
         if norm.running_mean is None:
@@ -161,7 +171,30 @@ class _Norm(torch.nn.Module):
         return made.train(norm.training)
 
     def forward(self, input: torch.Tensor | QuantizedTensor) -> torch.Tensor | QuantizedTensor:
-        """Normalize one tensor; what the class says comes in and goes out."""
+        """Normalize one tensor; what the class says comes in and goes out.
+
+        Parameters
+        ----------
+        input : torch.Tensor of uint8 or int8, torch's legacy quantized tensor, or QuantizedTensor
+            Of as many dimensions as the class says, C channels on axis 1.
+
+        Returns
+        -------
+        torch.Tensor or QuantizedTensor
+            Of the input's kind, shape and memory layout.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `batch_norm`; also if a plain tensor comes and the module has no `input_scale`.
+
+        Examples
+        --------
+        >>> import torch, bytenorm.torch
+        >>> norm = bytenorm.torch.BatchNorm2d(1, scale=0.5, zero_point=10, input_scale=0.25, input_zero_point=0)
+        >>> norm.forward(torch.tensor([[[[0, 4, 8]]]], dtype=torch.uint8))
+        tensor([[[[10, 12, 14]]]], dtype=torch.uint8)
+        """
         if (
             not is_dynamo_compiling()
             and not overridden(input)
@@ -266,7 +299,18 @@ class _Norm(torch.nn.Module):
                 missing_keys.append(key)
 
     def extra_repr(self) -> str:
-        """Return what the repr of the module shows."""
+        """Return what the repr of the module shows.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import bytenorm.torch
+        >>> bytenorm.torch.BatchNorm2d(1).extra_repr()
+        '1, eps=1e-05, affine=True, scale=1.0, zero_point=0'
+        """
         shown = [f"{self.num_features}, eps={self.eps}, affine={self.affine}"]
         if self.input_scale is not None:
             shown.append(f"input_scale={self.input_scale}, input_zero_point={self.input_zero_point}")
@@ -312,6 +356,16 @@ _QUANTIZATION = {
 
 class BatchNorm1d(_Norm):
     """Batch norm of 8-bit tensors of shape (N, C) or (N, C, L). Everything else is as in `BatchNorm2d`.
+
+    Parameters
+    ----------
+    num_features, eps, affine, scale, zero_point, input_scale, input_zero_point, output_dtype
+        As in `BatchNorm2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `BatchNorm2d`.
 
     Examples
     --------
@@ -389,6 +443,16 @@ class BatchNorm2d(_Norm):
 class BatchNorm3d(_Norm):
     """Batch norm of 8-bit tensors of shape (N, C, D, H, W). Everything else is as in `BatchNorm2d`.
 
+    Parameters
+    ----------
+    num_features, eps, affine, scale, zero_point, input_scale, input_zero_point, output_dtype
+        As in `BatchNorm2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `BatchNorm2d`.
+
     Examples
     --------
     >>> import torch, bytenorm.torch
@@ -404,6 +468,16 @@ class BatchNorm3d(_Norm):
 class BNReLU1d(BatchNorm1d):
     """`BatchNorm1d` and the relu behind it, in one pass.
 
+    Parameters
+    ----------
+    num_features, eps, affine, scale, zero_point, input_scale, input_zero_point, output_dtype
+        As in `BatchNorm2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `BatchNorm2d`.
+
     Examples
     --------
     >>> import torch, bytenorm.torch
@@ -418,6 +492,16 @@ class BNReLU1d(BatchNorm1d):
 class BNReLU2d(BatchNorm2d):
     """`BatchNorm2d` and the relu behind it, in one pass.
 
+    Parameters
+    ----------
+    num_features, eps, affine, scale, zero_point, input_scale, input_zero_point, output_dtype
+        As in `BatchNorm2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `BatchNorm2d`.
+
     Examples
     --------
     >>> import torch, bytenorm.torch
@@ -431,6 +515,16 @@ class BNReLU2d(BatchNorm2d):
 
 class BNReLU3d(BatchNorm3d):
     """`BatchNorm3d` and the relu behind it, in one pass.
+
+    Parameters
+    ----------
+    num_features, eps, affine, scale, zero_point, input_scale, input_zero_point, output_dtype
+        As in `BatchNorm2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `BatchNorm2d`.
 
     Examples
     --------

@@ -125,6 +125,16 @@ class BatchNormQuantizer(Quantizer):  # type: ignore[misc]
         -------
         torch.fx.GraphModule
             The same.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from bytenorm.torch import BatchNormQuantizer
+        >>> net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.BatchNorm2d(1)).eval()
+        >>> graph = torch.export.export(net, (torch.ones(1, 1, 2, 2),)).module()
+        >>> annotated = BatchNormQuantizer().annotate(graph)
+        >>> sum("quantization_annotation" in node.meta for node in annotated.graph.nodes)
+        1
         """
         for norm in find_norms(model.graph):
             last = _activation(norm) or norm.output
@@ -138,7 +148,20 @@ class BatchNormQuantizer(Quantizer):  # type: ignore[misc]
         return model
 
     def validate(self, model: GraphModule) -> None:
-        """Do nothing: whatever was annotated is supported."""
+        """Do nothing: whatever was annotated is supported.
+
+        Parameters
+        ----------
+        model : torch.fx.GraphModule
+
+        Examples
+        --------
+        >>> import torch
+        >>> from bytenorm.torch import BatchNormQuantizer
+        >>> net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.BatchNorm2d(1)).eval()
+        >>> graph = torch.export.export(net, (torch.ones(1, 1, 2, 2),)).module()
+        >>> BatchNormQuantizer().validate(graph)
+        """
 
 
 def _activation(norm: Norm) -> Node | None:
