@@ -3,7 +3,6 @@
 
 #include "arithmetic.hpp"
 #include "core/isa.hpp"
-#include "quantize/quantize.hpp"
 #include "statistics/statistics.hpp"
 #include "structs.hpp"
 

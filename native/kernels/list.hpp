@@ -7,7 +7,6 @@
 #pragma once
 
 #include "arithmetic.hpp"
-#include "quantize/quantize.hpp"
 #include "statistics/statistics.hpp"
 #include "structs.hpp"
 

@@ -17,7 +17,7 @@ SMALLEST_DYNAMIC_SCALE = np.float32(6.1e-5)
 # How a number becomes a code, by whose rule.
 ROUNDINGS = ("torch-2.13", "torch-2.14", "quantized_decomposed", "onnx")
 
-# As native/quantize/quantize.hpp has them.
+# As native/kernels/structs.hpp has them.
 _FUSED, _PRODUCT, _AFTER, _DIVIDED, _WIDE = range(5)
 
 

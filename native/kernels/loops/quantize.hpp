@@ -2,7 +2,7 @@
 // pace.
 #pragma once
 
-#include "quantize/quantize.hpp"
+#include "kernels/structs.hpp"
 
 namespace bytenorm {
 namespace {
