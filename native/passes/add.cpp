@@ -36,6 +36,22 @@ bool alike(const AddArrays& arrays) {
     return true;
 }
 
+// Calls body(x, y, channel, count, n) for tiles of items [begin, end) of a layout: `count` runs of `n` elements
+// each, whole ones or a part of one.
+template <class F>
+void for_each_tile(const Layout& layout, int64_t begin, int64_t end, F&& body) {
+    const Loop &inner = layout.inner, &loop = layout.outer[layout.outers - 1];
+    const int64_t part = std::min(inner.n, tile_bytes), most = std::max<int64_t>(1, tile_bytes / inner.n);
+    for_each_run(layout, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t channel, int64_t count) {
+        for (int64_t first = 0; first < count; first += most)
+            for (int64_t at = 0; at < inner.n; at += part)
+                body(x + first * loop.x_stride + at * inner.x_stride,
+                     y + first * loop.y_stride + at * inner.y_stride,
+                     channel + first * loop.channel_step + at * inner.channel_step, std::min(most, count - first),
+                     std::min(part, inner.n - at));
+    });
+}
+
 // Strides of any kind: lines along the axis on which `strides`, those of an output, are smallest.
 class Lines {
   public:
@@ -121,28 +137,20 @@ class AddPass {
 
     void run_planes() {
         const Loop& loop = layout_.outer[layout_.outers - 1];
-        const int64_t length = layout_.inner.n, stride = loop.x_stride;
-        const int64_t planes = std::max<int64_t>(1, tile_bytes / length);  // in a tile, or a part of one plane
-        const int64_t part = std::min(length, tile_bytes);
         auto body = [&](int64_t begin, int64_t end) {
-            for_each_run(layout_, begin, end, [&](const uint8_t* s, uint8_t* y, int64_t channel, int64_t count) {
-                Planes p{};
-                p.x_stride = p.y_stride = stride, p.channel_step = loop.channel_step;
-                p.images = 1;
-                p.conversion = folded_.conversion();
-                for (int64_t first = 0; first < count; first += planes) {
-                    p.count = std::min(planes, count - first);
-                    for (int64_t at = 0; at < length; at += part) {
-                        p.length = std::min(part, length - at);
-                        p.x = s + first * stride + at, p.y = y + first * stride + at;
-                        if (stride == length && part == length)
-                            add(p.x, p.count * length);
-                        else
-                            for (int64_t i = 0; i < p.count; ++i) add(p.x + i * stride, p.length);
-                        planes_segment(plan_, folded_, p, channel + first * loop.channel_step);
-                    }
-                }
-            });
+            Planes p{};
+            p.x_stride = p.y_stride = loop.x_stride, p.channel_step = loop.channel_step;
+            p.images = 1;
+            p.conversion = folded_.conversion();
+            const auto tile = [&](const uint8_t* s, uint8_t* y, int64_t channel, int64_t count, int64_t n) {
+                p.x = s, p.y = y, p.count = count, p.length = n;
+                if (loop.x_stride == n)
+                    add(s, count * n);
+                else
+                    for (int64_t i = 0; i < count; ++i) add(s + i * loop.x_stride, n);
+                planes_segment(plan_, folded_, p, channel);
+            };
+            for_each_tile(layout_, begin, end, tile);
         };
         threads_.run(layout_.outer_size(), 2 * layout_.size, body);
     }
@@ -209,22 +217,17 @@ class ExactPass {
         const Layout layout = analyse(arrays_.a, arrays_.a_strides, arrays_.y, arrays_.y_strides, arrays_.shape,
                                       arrays_.ndim, arrays_.axis);
         const Loop &inner = layout.inner, &loop = layout.outer[layout.outers - 1];
-        const int64_t part = std::min(inner.n, tile_bytes), most = std::max<int64_t>(1, tile_bytes / inner.n);
         auto body = [&](int64_t begin, int64_t end) {
-            for_each_run(layout, begin, end, [&](const uint8_t* x, uint8_t*, int64_t channel, int64_t count) {
-                ExactSum run{};
-                run.a_stride = run.b_stride = run.y_stride = loop.x_stride, run.channel_stride = loop.channel_step;
-                run.a_step = run.b_step = run.y_step = inner.x_stride, run.channel_step = inner.channel_step;
-                for (int64_t first = 0; first < count; first += most) {
-                    for (int64_t at = 0; at < inner.n; at += part) {
-                        const int64_t offset = x - arrays_.a + first * loop.x_stride + at * inner.x_stride;
-                        run.count = std::min(most, count - first), run.length = std::min(part, inner.n - at);
-                        run.a = arrays_.a + offset, run.b = arrays_.b + offset, run.y = arrays_.y + offset;
-                        walk(run, arrays_.sum ? arrays_.sum + offset : nullptr, loop.x_stride, inner.x_stride,
-                             channel + first * loop.channel_step + at * inner.channel_step);
-                    }
-                }
-            });
+            ExactSum run{};
+            run.a_stride = run.b_stride = run.y_stride = loop.x_stride, run.channel_stride = loop.channel_step;
+            run.a_step = run.b_step = run.y_step = inner.x_stride, run.channel_step = inner.channel_step;
+            const auto tile = [&](const uint8_t* a, uint8_t* y, int64_t channel, int64_t count, int64_t n) {
+                const int64_t offset = a - arrays_.a;
+                run.count = count, run.length = n;
+                run.a = a, run.b = arrays_.b + offset, run.y = y;
+                walk(run, arrays_.sum ? arrays_.sum + offset : nullptr, loop.x_stride, inner.x_stride, channel);
+            };
+            for_each_tile(layout, begin, end, tile);
         };
         threads_.run(layout.outer_size(), 4 * size_, body);
     }
