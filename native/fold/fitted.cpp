@@ -83,30 +83,29 @@ ChannelParams Fitted::from(int64_t channel, Arithmetic arithmetic) const {
 struct Fitted::Finder {
     Fitted& f;
 
-    void table() {
-        if (f.params_.table) return;
-        auto table = aligned_array<uint8_t>(256 * f.channels_);
-        uint8_t bytes[256];  // the map of a channel is the norm of all 256 bytes
-        for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i);
+    // What `count` channels make of all 256 bytes, 0 or the sign bit before the others.
+    void map(int64_t channel, int64_t count, uint8_t first, uint8_t* maps) const {
+        uint8_t bytes[256];
+        for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i ^ first);
         Planes p{};
-        p.x = bytes, p.y = table.get();
-        p.count = f.channels_, p.length = 256;
+        p.x = bytes, p.y = maps;
+        p.count = count, p.length = 256;
         p.x_stride = 0, p.y_stride = 256, p.channel_step = 1, p.images = 1;
-        p.params.real = f.real(), p.conversion = f.conversion_;
+        p.params = f.from(channel, Arithmetic::fp32), p.conversion = f.conversion_;
         kernel<Planes>(Arithmetic::fp32)(p);
-        f.memory_.push_back(std::move(table));
-        f.params_.table = f.memory_.back().get();
     }
 
     // The codes of all inputs of a channel, from the smallest input on.
     void codes(int64_t channel, uint8_t wanted[256]) const {
-        uint8_t bytes[256];
-        for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i ^ (f.conversion_.input_signed ? 128 : 0));
-        Planes p{};
-        p.x = bytes, p.y = wanted;
-        p.count = 1, p.length = 256, p.images = 1;
-        p.params = f.from(channel, Arithmetic::fp32), p.conversion = f.conversion_;
-        kernel<Planes>(Arithmetic::fp32)(p);
+        map(channel, 1, f.conversion_.input_signed ? 128 : 0, wanted);
+    }
+
+    void table() {
+        if (f.params_.table) return;
+        auto table = aligned_array<uint8_t>(256 * f.channels_);
+        map(0, f.channels_, 0, table.get());
+        f.memory_.push_back(std::move(table));
+        f.params_.table = f.memory_.back().get();
     }
 
     void words16() {
