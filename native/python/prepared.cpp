@@ -42,7 +42,7 @@ bool PreparedNorm::run(const Layout& layout, const InputQuantization& input, boo
         std::lock_guard<std::mutex> guard(mutex_);
         Entry& entry = fold(input, {}, input_signed, output_signed);
         if (!entry.finite) return false;
-        plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
+        plan = choose(layout, channels_, entry.use());
         prepare(plan, *entry.folded);
         folded = entry.folded;
     }
@@ -59,7 +59,7 @@ bool PreparedNorm::run_concat(const ConcatLayout& layout, const Pieces& inputs, 
         Entry& entry = fold({}, inputs, input_signed, output_signed);
         if (!entry.finite) return false;
         if (layout.size() == 0) return true;
-        plan = choose_concat(layout, entry.uses++ > 0 ? Use::often : Use::once);
+        plan = choose_concat(layout, entry.use());
         prepare(plan, *entry.folded);
         folded = entry.folded;
     }
@@ -97,7 +97,7 @@ bool PreparedNorm::run_add(const AddArrays& arrays, const SumCall& call) {
         Entry& entry =
             fold({call.sum.scale, call.sum.zero_point, nullptr, nullptr}, {}, call.is_signed, call.output_signed);
         if (!entry.finite) return false;
-        plan = choose(layout, channels_, entry.uses++ > 0 ? Use::often : Use::once);
+        plan = choose(layout, channels_, entry.use());
         prepare(plan, *entry.folded);
         folded = entry.folded;
         summed = fold_sum(summands);
@@ -126,7 +126,7 @@ PreparedNorm::Entry& PreparedNorm::fold(const InputQuantization& input, const Pi
                                         bool output_signed) {
     const auto is_it = [&](const Entry& e) { return e.matches(input, pieces, input_signed, output_signed); };
     return entries_.get(is_it, [&] {
-        Entry e{input.scale, input.zero_point, input_signed, output_signed, false, {}, {}, pieces, nullptr, 0};
+        Entry e{input.scale, input.zero_point, input_signed, output_signed, false, {}, {}, pieces, nullptr, false};
         InputQuantization q = input;
         std::vector<double> scales;
         std::vector<int64_t> zero_points;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/recent.hpp"
@@ -66,8 +67,9 @@ class PreparedNorm {
         std::vector<int64_t> zero_points;
         Pieces pieces;
         std::shared_ptr<Folded> folded;
-        int64_t uses;
+        bool used;
 
+        Use use() { return std::exchange(used, true) ? Use::often : Use::once; }  // of one more call
         bool matches(const InputQuantization& q, const Pieces& of, bool is_input_signed,
                      bool is_output_signed) const;
     };
