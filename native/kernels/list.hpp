@@ -47,7 +47,7 @@
     X(Joined, words16, avx512, shared)   \
     X(Sum, integer32, avx512, shared)    \
     X(Average, bytes, avx512, shared)
-// The same sources with VNNI: one instruction less a product.
+// What is shared is compiled with VNNI: one instruction less a product.
 #define BYTENORM_KERNELS_avx512vbmi(X)       \
     X(Planes, table, avx512vbmi, own)        \
     X(Rows, integer32, avx512vbmi, shared)   \

@@ -52,9 +52,8 @@ void RowWalk::operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t f
     const bool whole = packed.runs.size() == 1;
     r.stream =
         whole && stream && lanes % 64 == 0 && y_stride % 64 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
-    // Pixels of 2048 lanes share two sets of the first cache: eight of them evict each other (7x7: 1.3 times the
-    // time of four). With 1024 lanes four are too few for bytes from far: 32x14x14 took 1.1 to 1.7 times the time
-    // of eight.
+    // Pixels of 2048 lanes share two sets of the first cache: eight of them evict each other. With 1024 lanes four
+    // are too few for bytes from far. Measured; docs/kernels-measured.md.
     r.tile =
         size < tiles_below ? std::max<int64_t>(lanes > 1024 ? 4 : 8, tile_bytes / lanes) : far_tile_bytes / lanes;
     if (r.tile < 4) r.tile = 0;

@@ -56,7 +56,6 @@ struct Avx2 {
     static Bytes bit_xor(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
     static Bytes bit_not(Bytes v) { return bit_xor(v, broadcast8(-1)); }
     static Bytes bit_and(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
-
     static Bytes bit_or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
     // Of unsigned bytes: the average, rounded up.
     static Bytes average_up(Bytes a, Bytes b) { return _mm256_avg_epu8(a, b); }
@@ -67,7 +66,6 @@ struct Avx2 {
         return _mm256_add_epi32(a, _mm256_madd_epi16(x, factor));
     }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm256_srav_epi32(v, count); }
-
     static Dwords shift_left(Dwords v, Dwords count) { return _mm256_sllv_epi32(v, count); }
 
     // The lower or upper 8 bytes of each 128-bit lane as words, and words back to bytes, saturated.
@@ -84,6 +82,7 @@ struct Avx2 {
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm256_packs_epi32(a, b); }
     static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
     static Bytes load_words(const int16_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+    static Bytes broadcast16(int16_t v) { return _mm256_set1_epi16(v); }
     // (a * b + 2^14) >> 15
     static Bytes multiply_round(Bytes a, Bytes b) { return _mm256_mulhrs_epi16(a, b); }
     // Each word by its own count, which is 2^(16 - count) here.
@@ -106,7 +105,6 @@ struct Avx2 {
         return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_castps_si256(v)));
     }
     static Dwords round(Floats v) { return _mm256_cvtps_epi32(v); }  // half to even; INT_MIN beyond int32
-    static Bytes broadcast16(int16_t v) { return _mm256_set1_epi16(v); }
     // Bytes 4q to 4q+3 of each 128-bit lane as dwords.
     static Dwords spread(Bytes v, int q) {
         const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);  // 0x80 in a byte of an index gives zero

@@ -49,7 +49,6 @@ struct Avx512 {
 #endif
     }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm512_srav_epi32(v, count); }
-
     static Dwords shift_left(Dwords v, Dwords count) { return _mm512_sllv_epi32(v, count); }
 
     // The lower or upper 8 bytes of each 128-bit lane as words, and words back to bytes, saturated.

@@ -28,9 +28,8 @@ struct PlaneSums {
 };
 
 // Sums of neighbouring lanes, each in its dword of a block of the kernel's width (`real_slot`; scalar: where its
-// number says); low and high as
-// the bytes lie in memory. Unsigned 32 bits hold the squares of 65536 codes of a lane, 65536 * 65025 < 2^32, so
-// these are emptied after as many rows at the latest.
+// number says); low and high as the bytes lie in memory. Unsigned 32 bits hold the squares of 65536 codes of a
+// lane, 65536 * 65025 < 2^32, so these are emptied after as many rows at the latest.
 struct LaneSums {
     uint32_t *sum, *square;
     uint8_t *low, *high;

@@ -1,5 +1,5 @@
-// Any strides, plain C++: a table lookup an element. The only kernel of the scalar set besides the one that
-// builds its tables, and the one for strides that no vector kernel walks.
+// Any strides, plain C++: a table lookup an element. The kernel of norms in the scalar set, whose other one builds
+// its tables, and the one for strides that no vector kernel walks.
 #include <utility>
 
 #include "kernels/list.hpp"
