@@ -17,17 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import zig
+from commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (zig.MACOS_ARM64, zig.WINDOWS_X86)
-
-
-def run(command: list[object], **options: object) -> None:
-    """Run a command, or end with what it prints."""
-    text = [str(part) for part in command]
-    done = subprocess.run(text, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
-    if done.returncode:
-        sys.exit(f"{' '.join(text)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
 
 
 def configure(target: zig.Target, place: Path, *, python: bool, quick: bool) -> Path:
@@ -35,22 +28,17 @@ def configure(target: zig.Target, place: Path, *, python: bool, quick: bool) -> 
     build = place / ("python" if python else "library")
     options: list[str] = []
     if python:
-        numpy = place / "numpy"
-        if not numpy.exists():
-            platforms = [f"--platform={name}" for name in target.numpy]
-            run([sys.executable, "-m", "pip", "install", "--quiet", "--target", numpy, "--only-binary", ":all:",
-                 "--python-version", "3.12", "--no-deps", *platforms, "numpy"])  # fmt: skip
         include = Path(sysconfig.get_path("include"))
         (place / "python.lib").touch()
         options = [
             f"-DPython_EXECUTABLE={sys.executable}", f"-DPython_INCLUDE_DIR={include}",
-            f"-DPython_NumPy_INCLUDE_DIR={numpy / 'numpy/_core/include'}", "-DNB_SUFFIX=.so",
+            f"-DPython_NumPy_INCLUDE_DIR={zig.numpy_headers(target, place / 'numpy')}", "-DNB_SUFFIX=.so",
             f"-DPython_LIBRARY={place / 'python.lib'}", f"-DPython_SABI_LIBRARY={place / 'python.lib'}",
             "-DSKBUILD_SABI_COMPONENT=Development.SABIModule", "-DSKBUILD_PROJECT_VERSION_FULL=elsewhere",
         ]  # fmt: skip
     options += [f"-DCMAKE_TOOLCHAIN_FILE={zig.toolchain(target, place, links=not quick)}", "-DBYTENORM_WERROR=ON"]
     options += [f"-DBYTENORM_PYTHON={'ON' if python else 'OFF'}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
-    run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *options])
+    run("cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *options)
     return build
 
 
@@ -96,7 +84,7 @@ def main() -> None:
         bad += len(problems)
         if not options.quick and not problems:
             build = configure(target, place, python=False, quick=False)
-            run(["cmake", "--build", build])
+            run("cmake", "--build", build)
             library = next(f for f in build.iterdir() if f.suffix in (".dylib", ".dll"))
             print(f"{target.python}: {library.name} is linked, {library.stat().st_size} bytes", flush=True)
     sys.exit(bad > 0)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import pythons
 import zig
+from commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = Path(__file__).with_name("smoke.py")
@@ -37,20 +37,6 @@ class Wheel:
     path: Path
     audits: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
-
-
-def run(*command: object, **options: object) -> str:
-    """Run a command; return what it prints, or end with it."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        text=True,
-        capture_output=True,
-        check=False,
-        **options,  # type: ignore[call-overload]
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return str(done.stdout)
 
 
 def tool(name: str, *arguments: object) -> str:
@@ -69,12 +55,8 @@ def build_wheel(python: Path, source: Path, work: Path, target: zig.Target | Non
     """Build a wheel in an environment of its own."""
     environment = {**os.environ}
     if target is not None:
-        numpy = work / f"numpy-{target.python}"
-        platforms = [f"--platform={name}" for name in target.numpy]
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", numpy, "--only-binary", ":all:",
-            "--python-version", "3.12", "--no-deps", *platforms, "numpy")  # fmt: skip
+        headers = zig.numpy_headers(target, work / f"numpy-{target.python}")
         file = zig.toolchain(target, work / target.python)
-        headers = numpy / "numpy/_core/include"
         environment |= {
             "_PYTHON_HOST_PLATFORM": target.python,
             "CMAKE_ARGS": f"-DCMAKE_TOOLCHAIN_FILE={file} -DPython_NumPy_INCLUDE_DIR={headers}",

@@ -7,6 +7,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from commands import run
+
 
 @dataclass(frozen=True)
 class Target:
@@ -35,6 +37,15 @@ set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 """
 
 
+def numpy_headers(target: Target, folder: Path) -> Path:
+    """Unpack a NumPy of a target into a folder unless it is there; return where its headers are."""
+    if not folder.exists():
+        platforms = [f"--platform={name}" for name in target.numpy]
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "--only-binary", ":all:",
+            "--python-version", "3.12", "--no-deps", *platforms, "numpy")  # fmt: skip
+    return folder / "numpy/_core/include"
+
+
 def compiler() -> Path:
     """Return the program of the package ziglang."""
     program = Path(sysconfig.get_path("purelib"), "ziglang", "zig")
@@ -49,9 +60,9 @@ def toolchain(target: Target, folder: Path, *, links: bool = True) -> Path:
     Before Zig links the first time for a target it compiles the C++ library, about a minute of CPU.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, run in {"c++": f"c++ -target {target.zig}", "ar": "ar", "ranlib": "ranlib"}.items():
+    for name, called in {"c++": f"c++ -target {target.zig}", "ar": "ar", "ranlib": "ranlib"}.items():
         script = folder / name
-        script.write_text(f'#!/bin/sh\nexec "{compiler()}" {run} "$@"\n', encoding="utf-8")
+        script.write_text(f'#!/bin/sh\nexec "{compiler()}" {called} "$@"\n', encoding="utf-8")
         script.chmod(0o755)
     file = folder / "toolchain.cmake"
     file.write_text(
