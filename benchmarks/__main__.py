@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from . import machine, report
-from .output import target, write
+from .output import add_markdown, target, write
 from .results import Outcome, to_json
 from .runner import Progress, run
 from .sections import SECTIONS
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         help="these sections (default: all)",
     )
     parser.add_argument("--json", type=target, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     return parser
 
 

@@ -16,7 +16,7 @@ from bytenorm import onnx as bno
 from bytenorm.onnx.amx import LEAST_DEPTH, LEAST_OUTPUTS, has_amx, weights_for_amx
 
 from . import machine, report
-from .output import target, write
+from .output import add_markdown, publish
 from .timing import Contestant, Method, measure
 
 # Input channels, output channels, kernel, height and width: those of ResNet-50, on both sides of the rule.
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the report and write it to a file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.amx", description=__doc__)
     parser.add_argument("--networks", action="store_true", help="whole networks, too")
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     options = parser.parse_args(arguments)
     about = machine.describe() | {"AMX": "yes" if has_amx() else "no: the figures say nothing of the rule"}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -46,8 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     blocks: list[report.Block] = [
         report.Heading("ONNX Runtime's convolutions and AMX", 1),
         report.Text(ABOUT),
-        report.Heading("Machine", 2),
-        report.Table(["", ""], [list(item) for item in about.items()], 2),
+        *report.of_machine(about),
         report.Heading("Convolutions", 2),
         report.Table(columns, [_row(*shape) for shape in SHAPES]),
     ]
@@ -56,20 +55,18 @@ def main(arguments: list[str] | None = None) -> int:
         rows = [row for name in NETWORKS for row in _network(name)]
         blocks += [report.Heading("Networks", 2), report.Table(columns, rows)]
     text = report.markdown(blocks)
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 
 def _row(channels: int, outputs: int, kernel: int, side: int) -> list[str]:
-    sys.stderr.write(f"{channels} to {outputs}, {kernel}x{kernel} at {side}x{side}\n")
+    name = f"{channels} to {outputs}, {kernel}x{kernel} at {side}x{side}"
+    sys.stderr.write(f"{name}\n")
     rng = np.random.default_rng(0)
     model = _convolution(rng, channels, outputs, kernel, side)
     x = rng.integers(0, 256, (1, channels, side, side)).astype(np.uint8)
     depth = channels * kernel**2
     ruled = "lower" if depth >= LEAST_DEPTH and outputs >= LEAST_OUTPUTS else "as it is"
-    name = f"{channels} to {outputs}, {kernel}x{kernel} at {side}x{side}"
     lower = weights_for_amx(model, least_depth=0, least_outputs=0)
     return [name, str(depth), *_times(model, lower, {"x": x}), ruled]
 

@@ -28,9 +28,11 @@ from bytenorm.onnx.disguise import restore_with_report
 from bytenorm.onnx.lowering import Lowering, Outcome, lower_with_report
 
 from . import lone_norms, machine, report
+from .accuracy.measure import snr_db
 from .accuracy.networks.digits import digits
 from .accuracy.running import feeds, outputs_of
-from .output import target, write
+from .output import add_markdown, publish
+from .quantizers import Reader, quiet
 
 LOWERINGS: tuple[Lowering, ...] = ("portable", "exact", "fused", "qdq")
 ABOUT = (
@@ -62,42 +64,23 @@ def nncf(model: ModelProto, data: list[Feed]) -> ModelProto:
         return made
 
 
-def stock(model: ModelProto, data: list[Feed], **extra: Any) -> ModelProto:
+def stock(model: ModelProto, data: list[Feed]) -> ModelProto:
     """Quantize with ONNX Runtime's own, with a scale a channel, in QDQ format."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet(), contextlib.redirect_stdout(io.StringIO()):
         source, made = Path(folder, "float.onnx"), Path(folder, "quantized.onnx")
         onnx.save(model, source)
         ort_quantization.quantize_static(
             source,
             made,
-            _Reader(data),
+            Reader(data),
             per_channel=True,
             activation_type=ort_quantization.QuantType.QUInt8,
             weight_type=ort_quantization.QuantType.QInt8,
-            extra_options=extra,
         )
         return onnx.load(made)
 
 
 QUANTIZERS: dict[str, Quantizer] = {"NNCF": nncf, "quantize_static": stock}
-
-
-class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, data: list[Feed]) -> None:
-        self._left = iter(data)
-
-    def get_next(self) -> Feed | None:
-        return next(self._left, None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _digits() -> Subject:
@@ -135,13 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", nargs="+", choices=[*SUBJECTS, "small"], default=["digits", "densenet121", "small"]
     )
     parser.add_argument("--quantizers", nargs="+", choices=[*QUANTIZERS], default=[*QUANTIZERS])
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     options = parser.parse_args(arguments)
     blocks: list[report.Block] = [
         report.Heading("Norms through other quantizers", 1),
         report.Text(ABOUT),
-        report.Heading("Machine", 2),
-        report.Table(["", ""], [list(item) for item in machine.describe().items()], 2),
+        *report.of_machine(machine.describe()),
     ]
     columns = ["", "", "norms left", *(f"{lowering}: in float" for lowering in LOWERINGS), "SNR, dB", "errors"]
     for name in options.only:
@@ -153,9 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows = [row for of in options.quantizers for row in _rows(name, subject, of)]
             blocks += [report.Heading(name, 2), report.Table(columns, rows, 2)]
     text = report.markdown(blocks)
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 
@@ -166,13 +146,15 @@ def _rows(name: str, subject: Subject, quantizer: str) -> Iterator[list[str]]:
         snrs, errors = [], []
         for made, _ in models:
             got = outputs_of(made, subject.held_out)
-            noise = sum(float(np.sum((a.astype(np.float64) - b) ** 2)) for a, b in zip(got, want, strict=True))
-            signal = sum(float(np.sum(a.astype(np.float64) ** 2)) for a in want)
-            snrs.append(f"{10 * np.log10(signal / noise):.1f}")
+            snrs.append(f"{snr_db(_together(want), _together(got)):.1f}")
             errors.append("" if subject.wrong is None else f"{subject.wrong(got):.0f}")
         in_float = [str(sum(bool(o.problem) for o in outcomes)) for _, outcomes in models]
         of = "" if subject.wrong is None else f"{', '.join(errors)} (float {subject.wrong(want):.0f})"
         yield [quantizer, how, str(len(models[0][1])), *in_float, ", ".join(snrs), of]
+
+
+def _together(outputs: Sequence[Any]) -> Any:
+    return np.concatenate([values.astype(np.float64).ravel() for values in outputs])
 
 
 def _ways(

@@ -27,7 +27,7 @@ from bytenorm.dask.cluster import count_files, local_cluster
 from bytenorm.dask.reduction import merged
 
 from . import machine, report
-from .output import target, write
+from .output import add_markdown, publish, target, write
 
 SHAPE = (32, 64, 128, 128)  # of a file: 32 MiB
 SCALE, ZERO_POINT = 0.05, 128
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="512 MiB: figures are only roughly right")
     parser.add_argument("--json", type=target, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     options = parser.parse_args(arguments)
     about = machine.describe() | {name: version(name) for name in ("dask", "distributed")}
     n = QUICK if options.quick else FULL
@@ -79,9 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         content = {"machine": about, "quick": options.quick, "workers": workers, "rows": [asdict(r) for r in rows]}
         write(options.json, json.dumps(content, indent=1) + "\n")
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 
@@ -169,8 +167,7 @@ def _blocks(about: dict[str, str], rows: list[Row], workers: int) -> list[report
     return [
         report.Heading("bytenorm calibrate on files", 1),
         report.Text(method),
-        report.Heading("Machine", 2),
-        report.Table(["", ""], [list(item) for item in about.items()], 2),
+        *report.of_machine(about),
         report.Heading("Times", 2),
         report.Table(["", "seconds", "GB/s", "x one core"], table),
     ]

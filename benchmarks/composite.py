@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bytenorm import torch as bt
 
 from . import machine, report
-from .output import target, write
+from .output import add_markdown, publish
 from .timing import Contestant, Method, measure
 
 SHAPES = (
@@ -71,7 +71,7 @@ class InFloat(Norm):
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the report and write it to a file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.composite", description=__doc__)
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     options = parser.parse_args(arguments)
     about = machine.describe()
     torch.set_num_threads(1)
@@ -83,15 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     blocks: list[report.Block] = [
         report.Heading("Norms on integers, compiled", 1),
         report.Text(ABOUT),
-        report.Heading("Machine", 2),
-        report.Table(["", ""], [list(item) for item in about.items()], 2),
+        *report.of_machine(about),
         report.Heading("Times", 2),
         report.Table(columns, rows),
     ]
     text = report.markdown(blocks)
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 
@@ -115,8 +112,7 @@ def _row(shape: tuple[int, ...], memory_format: torch.memory_format) -> list[str
     layout = "channels-last" if memory_format is torch.channels_last else "NCHW"
     cells = []
     for one in times:
-        spread = [f"{one.p10 * 1e6:.0f} to {one.p90 * 1e6:.0f}"]
-        cells += [f"{one.median * 1e6:.0f}", *spread]
+        cells += [f"{one.median * 1e6:.0f}", f"{one.p10 * 1e6:.0f} to {one.p90 * 1e6:.0f}"]
     ratio = times[0].median / times[1].median
     return ["x".join(map(str, shape)) + f", {layout}", *cells[:5], f"{ratio:.2f}"]
 

@@ -19,7 +19,7 @@ from statistics import median
 
 from . import machine, report
 from .cost_jobs import JOBS, prepare
-from .output import target, write
+from .output import add_markdown, publish
 
 ROUNDS = 3
 METHOD = (
@@ -117,14 +117,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.costs", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each job (default: {ROUNDS})")
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     options = parser.parse_args(arguments)
     about = machine.describe()
     blocks: list[report.Block] = [
         report.Heading("What the tools cost", 1),
         report.Text(METHOD.format(rounds=options.rounds)),
-        report.Heading("Machine", 2),
-        report.Table(["", ""], [list(item) for item in about.items()], 2),
+        *report.of_machine(about),
     ]
     with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder:
         prepare(Path(folder), [line.job for name in options.only for line in SECTIONS[name][1]])
@@ -135,9 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             columns = ["", "CPU s", "s", "MiB", "CPU, times", "memory, times"]
             blocks += [report.Heading(title, 2), report.Table(columns, rows)]
     text = report.markdown(blocks)
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 

@@ -14,7 +14,7 @@ import bytenorm as bn
 from bytenorm import onnx as bno
 
 from .networks.network import NETWORKS, build
-from .output import target, write
+from .output import add_markdown, publish
 
 _TYPES = {np.dtype(np.uint8): bn.quint8, np.dtype(np.int8): bn.qint8}
 _HEADER = (
@@ -28,15 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     names = ["digits", *NETWORKS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.integers", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the table as Markdown")
+    add_markdown(parser)
     options = parser.parse_args(arguments)
     lines = [_HEADER, "|---|" + "---:|" * 7]
     for name in options.only:
         lines.append(_row(name, list(norms(_exact(name)))))
     text = "\n".join(lines) + "\n"
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 

@@ -71,11 +71,16 @@ def blocks(machine: Mapping[str, str], outcomes: Mapping[str, Outcome], quick: b
     report: list[Block] = [Heading("bytenorm benchmarks", 1)]
     if quick:
         report.append(Text("A quick run: few rounds, figures only roughly right."))
-    report += [Text(METHOD), Heading("Machine", 2), Table(["", ""], [list(item) for item in machine.items()], 2)]
+    report += [Text(METHOD), *of_machine(machine)]
     report += _outstanding(outcomes)
     for name, outcome in outcomes.items():
         report += _section(name, outcome)
     return report
+
+
+def of_machine(about: Mapping[str, str]) -> list[Block]:
+    """Return what a report says of the machine that it was made on."""
+    return [Heading("Machine", 2), Table(["", ""], [list(item) for item in about.items()], 2)]
 
 
 def markdown(report: Iterable[Block]) -> str:

@@ -30,7 +30,8 @@ from bytenorm.onnx.lowering import Lowering
 from . import machine, report
 from .networks import network
 from .networks.measure import snr_db
-from .output import target, write
+from .networks.onnxruntime_runs import bytenorm_model
+from .output import add_markdown, publish
 
 CELL = Path(__file__).with_name("runtime_cell.py")
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "reference": "ONNX's reference evaluator"}
@@ -84,8 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             assert wanted is not None
             for lowering in get_args(Lowering):
                 sys.stderr.write(f"{name}, {lowering}\n")
-                feeds = [{model.graph.input[0].name: sample[np.newaxis]} for sample in calibration]
-                small = bno.quantize(model, feeds, lowering=lowering, reduce_range=bno.sums_saturate())
+                small = bytenorm_model(model, calibration, lowering)
                 cells = [_made(runtime, small, samples) for runtime in runtimes]
                 rows.append([name, lowering, *(_words(cell, wanted, cells[0]) for cell in cells)])
                 notes += [
@@ -97,16 +97,13 @@ def main(arguments: list[str] | None = None) -> int:
         [
             report.Heading("bytenorm's models in other runtimes", 1),
             report.Text(f"{ABOUT} Samples: {options.samples}."),
-            report.Heading("Machine", 2),
-            report.Table(["", ""], [list(item) for item in machine.describe().items()], 2),
+            *report.of_machine(machine.describe()),
             report.Heading("Runtimes", 2),
             report.Table(columns, rows, 2),
             *([report.Bullets(notes)] if notes else []),
         ]
     )
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 
@@ -181,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="these networks")
     parser.add_argument("--samples", type=int, default=4, metavar="N", help="of each network (default: 4)")
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     return parser
 
 

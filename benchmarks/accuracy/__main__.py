@@ -12,7 +12,7 @@ from typing import Any
 from bytenorm import onnx as bno
 
 from .. import machine, report
-from ..output import target, write
+from ..output import add_markdown, target, write
 from . import table
 from .contestants import CONTESTANTS
 from .measure import Result, float_result, measure
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CONTESTANT",
         help="measure these anew though the file has them",
     )
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     return parser
 
 

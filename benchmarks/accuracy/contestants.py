@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from typing import Any
 import onnx
 from onnx import ModelProto, version_converter
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -25,6 +21,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from bytenorm import onnx as bno
 from bytenorm.onnx.quantization import quantize_with_report
 
+from ..quantizers import Reader, quiet
 from .network import Network
 from .running import feeds
 
@@ -35,7 +32,7 @@ Made = tuple[ModelProto, str]  # and what its report says of the steps that were
 
 def stock(network: Network, method: CalibrationMethod) -> Made:
     """Make one with ONNX Runtime's own preparation and static quantization, in the form it recommends."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         given, prepared, quantized = (Path(folder, f"{name}.onnx") for name in ("given", "prepared", "quantized"))
         onnx.save(_with_opset(network.model), given)
         # The inference of symbols fails for two of the networks, and leaves a file where it was called from.
@@ -43,7 +40,7 @@ def stock(network: Network, method: CalibrationMethod) -> Made:
         quantize_static(
             prepared,
             quantized,
-            _Reader(feeds(network.model, network.calibration)),
+            Reader(feeds(network.model, network.calibration)),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=bno.sums_saturate(),
@@ -58,7 +55,7 @@ def nncf(network: Network) -> Made:
     """Make one with NNCF as it is unless told otherwise, its fast bias correction included."""
     import nncf as peer
 
-    with _quiet():
+    with quiet():
         data = peer.Dataset(list(feeds(network.model, network.calibration)))
         return peer.quantize(_with_opset(network.model), data, subset_size=len(network.calibration)), ""
 
@@ -88,28 +85,7 @@ CONTESTANTS: dict[str, Callable[[Network], Made]] = {
 STOCK = ("minmax", "percentile", "entropy", "NNCF")
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, samples: Iterator[dict[str, Any]]) -> None:
-        self._samples = samples
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._samples, None)
-
-
 def _with_opset(model: ModelProto) -> ModelProto:
     """Return the model in an operator set that has scales per channel."""
     (version,) = (entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     return model if version >= OPSET else version_converter.convert_version(model, OPSET)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back the quantizers' hints; their errors are exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

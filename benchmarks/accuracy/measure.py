@@ -52,9 +52,10 @@ def measure(network: Network, reference: Outputs, make: Callable[[Network], tupl
         return Result(None, None, time.process_time() - start, f"{type(error).__name__}: {words}"[:120])
     pairs = zip(reference, outputs, strict=True)
     figure = network.task.figure(outputs) if network.task else None
-    return Result(min(_snr_db(*pair) for pair in pairs), figure, seconds, note)
+    return Result(min(snr_db(*pair) for pair in pairs), figure, seconds, note)
 
 
-def _snr_db(wanted: np.ndarray, got: np.ndarray) -> float:
+def snr_db(wanted: np.ndarray, got: np.ndarray) -> float:
+    """Return the ratio of signal to error in decibels."""
     signal, error = (float(np.sum(np.square(a, dtype=np.float64))) for a in (wanted, got - wanted))
     return 10 * float(np.log10(signal / error)) if error else float("inf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from ..report import Block, Bullets, Heading, Table, Text
+from ..report import Block, Bullets, Heading, Table, Text, of_machine
 from .contestants import CONTESTANTS
 from .measure import Result
 
@@ -73,8 +73,7 @@ def blocks(
         *_refusals(results),
         Heading("Networks and data", 2),
         Bullets([f"{n}: {about[n]['source']}; {about[n]['data']}" for n in results if not n.endswith("-few")]),
-        Heading("Machine", 2),
-        Table(["", " "], [[key, value] for key, value in machine.items()], left=2),
+        *of_machine(machine),
     ]
 
 

@@ -13,7 +13,7 @@ import torch
 from bytenorm import onnx as bno
 
 from .. import machine, report
-from ..output import target, write
+from ..output import add_markdown, publish, target, write
 from ..timing import Method
 from . import tables
 from .measure import Result, run
@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         networks = {result.network: result.to_json() for result in results}
         content = {"machine": about, "quick": options.quick, "networks": networks}
         write(options.json, json.dumps(content, indent=1) + "\n")
-    if options.markdown:
-        write(options.markdown, text)
-    sys.stdout.write(text)
+    publish(text, options.markdown)
     return 0
 
 
@@ -71,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="these networks (default: all)",
     )
     parser.add_argument("--json", type=target, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--markdown", type=target, metavar="FILE", help="write the report as Markdown")
+    add_markdown(parser)
     return parser
 
 

@@ -40,14 +40,14 @@ def fused(network: Network) -> Entry:
     return _lowered(network, "fused")
 
 
-def bytenorm_model(network: Network, lowering: Lowering) -> ModelProto:
+def bytenorm_model(model: ModelProto, calibration: Array, lowering: Lowering) -> ModelProto:
     """Return what bytenorm makes of a network."""
-    feeds = [{network.model.graph.input[0].name: image[np.newaxis]} for image in network.calibration]
-    return bno.quantize(network.model, feeds, lowering=lowering, reduce_range=bno.sums_saturate())
+    feeds = [{model.graph.input[0].name: image[np.newaxis]} for image in calibration]
+    return bno.quantize(model, feeds, lowering=lowering, reduce_range=bno.sums_saturate())
 
 
 def _lowered(network: Network, lowering: Lowering) -> Entry:
-    return _entry(network, bytenorm_model(network, lowering))
+    return _entry(network, bytenorm_model(network.model, network.calibration, lowering))
 
 
 def _entry(network: Network, model: ModelProto) -> Entry:

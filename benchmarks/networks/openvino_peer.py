@@ -43,12 +43,12 @@ def stock_qdq(network: Network) -> Entry:
 
 def portable(network: Network) -> Entry:
     """Return bytenorm's model in standard operators, read by OpenVINO."""
-    return _written(network, bytenorm_model(network, "portable"))
+    return _written(network, bytenorm_model(network.model, network.calibration, "portable"))
 
 
 def qdq(network: Network) -> Entry:
     """Return bytenorm's model whose norms are in float between conversions, read by OpenVINO."""
-    return _written(network, bytenorm_model(network, "qdq"))
+    return _written(network, bytenorm_model(network.model, network.calibration, "qdq"))
 
 
 def nncf(network: Network) -> Entry:

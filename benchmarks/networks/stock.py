@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -23,6 +18,8 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bytenorm import onnx as bno
+
+from ..quantizers import Reader, quiet
 
 
 def quantize(model: ModelProto, images: NDArray[np.float32]) -> ModelProto:
@@ -37,13 +34,13 @@ def quantize(model: ModelProto, images: NDArray[np.float32]) -> ModelProto:
     images : ndarray
         float32, N x 3 x height x width: what calibrates.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
         quant_pre_process(model, prepared)
         quantize_static(
             prepared,
             quantized,
-            _Reader(model.graph.input[0].name, images),
+            Reader({model.graph.input[0].name: image[np.newaxis]} for image in images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=bno.sums_saturate(),
@@ -57,22 +54,3 @@ def quantize(model: ModelProto, images: NDArray[np.float32]) -> ModelProto:
 def norms_left(model: ModelProto) -> list[str]:
     """Return the names of the batch norms that are still nodes."""
     return [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, images: NDArray[np.float32]) -> None:
-        self._feeds: Iterator[dict[str, Any]] = iter([{name: image[np.newaxis]} for image in images])
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._feeds, None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back the quantizer's hints; its errors are exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

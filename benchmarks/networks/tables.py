@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ..report import Block, Bullets, Heading, Table, Text
+from ..report import Block, Bullets, Heading, Table, Text, of_machine
 from .measure import STOCK, Result, Row, ratios
 
 METHOD = (
@@ -32,7 +32,7 @@ def blocks(machine: Mapping[str, str], results: Sequence[Result], quick: bool) -
     report: list[Block] = [Heading("bytenorm in whole networks", 1)]
     if quick:
         report.append(Text("A quick run: few rounds, figures only roughly right."))
-    report += [Text(METHOD), Heading("Machine", 2), Table(["", ""], [list(item) for item in machine.items()], 2)]
+    report += [Text(METHOD), *of_machine(machine)]
     for result in results:
         report += _network(result)
     return report
