@@ -31,7 +31,8 @@ ABOUT = (
     "Microseconds a call of an exported program, one thread, medians of contestants that take turns; the "
     "spread is from the 10th to the 90th percentile. `integers` is what `to_integers` writes, compiled by "
     "Inductor; `float` is the norm with its conversions in float, compiled as well; `kernel` is bytenorm's "
-    "operator. Some 90 us of each call are torch's. The integers give the kernel's codes, which is checked."
+    "operator. A part of each call, the same for all, is torch's. The integers give the kernel's codes, which is "
+    "checked."
 )
 
 
