@@ -32,7 +32,6 @@ test-all: test thorough
 RANDOM ?= --cases 200000 --seed 1
 RANDOM_GRAPHS ?= --cases 10000 --seed 1
 RANDOM_NETWORKS ?= --cases 900
-LIGHT ?= --weights 3
 random: $(VENV)/.test
 	$(BIN)/python tests/random_operators.py $(RANDOM)
 	$(BIN)/python tests/random_graphs.py $(RANDOM_GRAPHS)
@@ -72,6 +71,8 @@ library: $(VENV)/.test
 faults: $(VENV)/.test
 	$(BIN)/python tests/faults.py
 
+# The networks that the onnx package carries, in every lowering, beside ONNX Runtime's quantizer: long.
+LIGHT ?= --weights 3
 light: $(VENV)/.test
 	$(BIN)/python tests/light_models.py $(LIGHT)
 
