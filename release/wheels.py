@@ -16,6 +16,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from commands import run
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = Path(__file__).with_name("smoke.py")
 ONNX_ON = ("3.11", "3.12", "3.13")  # the others take the core alone: fewer downloads
-TOOLS = ("scikit-build-core", "nanobind", "numpy", "cmake>=3.26", "ninja")  # as in pyproject.toml
+MAKERS = ("cmake>=3.26", "ninja")  # beside what pyproject.toml asks for
 LARGEST = 1_250_000  # bytes: a third of it native code, a quarter the network that it carries
 
 
@@ -68,7 +69,8 @@ def build_wheel(python: Path, source: Path, work: Path, target: zig.Target | Non
         run(maker / "bin/python", "-m", "pip", "install", "--quiet", "build")
     options = ["--outdir", made]
     if target is not None:  # pip would take the other processor's tools for an isolated build
-        run(maker / "bin/python", "-m", "pip", "install", "--quiet", *TOOLS)
+        asked = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+        run(maker / "bin/python", "-m", "pip", "install", "--quiet", *asked, *MAKERS)
         environment["PATH"] = f"{maker / 'bin'}{os.pathsep}{environment['PATH']}"
         options.append("--no-isolation")
     run(maker / "bin/python", "-m", "build", "--wheel", *options, source, env=environment)
