@@ -11,6 +11,8 @@ import pytest
 
 from bytenorm import _core
 
+pytest.register_assert_rewrite("fed_models")  # a helper's assert shows what it compared, as a test's does
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
 
 # Its text file takes seconds to read, and every example with digits reads it: once a process is enough.
