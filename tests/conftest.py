@@ -11,7 +11,8 @@ import pytest
 
 from bytenorm import _core
 
-pytest.register_assert_rewrite("fed_models")  # a helper's assert shows what it compared, as a test's does
+# A helper's assert shows what it compared, as a test's does.
+pytest.register_assert_rewrite("fed_models", "lowered_norms")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
 

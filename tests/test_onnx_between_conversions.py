@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from lowered_norms import KINDS, PAIRS, convolutions, kind_of_norm, lower, misses, ops
 from norm_models import qdq_model, qoperator_model, random_norm, serialized
 from onnx import TensorProto, helper, numpy_helper
-from test_onnx_lowering import KINDS, PAIRS, convolutions, kind_of_norm, lower, misses, ops
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
