@@ -107,7 +107,7 @@ def test_every_size_and_numbers_far_away(rule, dtype, isa):  # noqa: F811
             rows = x if axis is None else np.stack([x, -x])
             channels = 1 if axis is None else rows.shape[axis]
             scale = 0.3 if axis is None else np.linspace(0.1, 4, channels)
-            zero_point = 7 if axis is None else np.arange(channels) % 100
+            zero_point = 7 if axis is None else dtype.qmin + np.arange(channels) % 256
             call = (rows, scale, zero_point, *([] if axis is None else [axis]), dtype)
             made = bn.quantize_per_tensor if axis is None else bn.quantize_per_channel
             broadcast = [np.reshape(v, (-1, 1)) if axis == 0 else v for v in (scale, zero_point)]

@@ -10,7 +10,7 @@
 #include "loops/flags.hpp"
 #include "loops/joined.hpp"
 #include "loops/planes.hpp"
-#include "loops/quantize.hpp"
+#include "loops/quantize_vectors.hpp"
 #include "loops/rows.hpp"
 #include "simd/set.hpp"
 
@@ -63,11 +63,11 @@ void run(const Average& a) {
 }
 template <Arithmetic>
 void run(const Quantize& q) {
-    run_quantize(q);
+    run_quantize_vectors<V>(q);
 }
 template <Arithmetic>
 void run(const Dequantize& d) {
-    run_dequantize(d);
+    run_dequantize_vectors<V>(d);
 }
 
 }  // namespace

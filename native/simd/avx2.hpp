@@ -104,7 +104,25 @@ struct Avx2 {
     static Floats or_bits(Dwords bits, Floats v) {
         return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_castps_si256(v)));
     }
+    static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+    static Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+    static Floats or_floats(Floats a, Floats b) { return _mm256_or_ps(a, b); }
     static Dwords round(Floats v) { return _mm256_cvtps_epi32(v); }  // half to even; INT_MIN beyond int32
+    // Anywhere in memory. All ones where either is a NaN; whether there are such.
+    static Floats load_reals(const float* p) { return _mm256_loadu_ps(p); }
+    static void store_reals(float* p, Floats v) { _mm256_storeu_ps(p, v); }
+    template <bool Signed>
+    static Floats load_codes(const uint8_t* p) {  // a quarter of a vector of bytes, anywhere
+        const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(Signed ? _mm256_cvtepi8_epi32(v) : _mm256_cvtepu8_epi32(v));
+    }
+    static Floats unordered(Floats a, Floats b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+    static Floats no_floats() { return _mm256_setzero_ps(); }
+    static bool any(Floats v) { return _mm256_movemask_ps(v) != 0; }
+    // Two packs of four vectors in a row leave dwords of the first, second, third and fourth in turn.
+    static Bytes in_order(Bytes v) {
+        return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    }
     // Bytes 4q to 4q+3 of each 128-bit lane as dwords.
     static Dwords spread(Bytes v, int q) {
         const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);  // 0x80 in a byte of an index gives zero

@@ -74,6 +74,8 @@ def in_storage(value: Any, name: str) -> None:
 
 def real(value: Any, name: str) -> float:
     """Return a real number as a float."""
+    if type(value) is float:
+        return value
     in_storage(value, name)
     kind = type(value)
     if is_a(value, np.ndarray, np.generic):
@@ -93,6 +95,8 @@ def real(value: Any, name: str) -> float:
 
 def integer(value: object, name: str) -> int:
     """Return an integer as an int; 33.0 is none."""
+    if type(value) is int:
+        return value
     in_storage(value, name)
     if not is_a(value, bool, np.bool_):
         try:
@@ -121,7 +125,8 @@ def instance(value: object, kind: type, name: str) -> Any:
 def scale(value: object, name: str) -> float:
     """Return a quantization scale: positive, finite, and invertible in float32."""
     number = real(value, name)
-    scales(np.array([number]), name, scalar=True)
+    if not 2.0**-126 <= number <= 2.0**126:  # within these a number needs no look at its float32
+        scales(np.array([number]), name, scalar=True)
     return number
 
 

@@ -1,5 +1,4 @@
-// Quantize and dequantize in plain C++: the compiler's own vectors are enough where the float32 side sets the
-// pace.
+// Quantize and dequantize in plain C++: for the scalar set, for what is shorter than a vector, and for double.
 #pragma once
 
 #include "kernels/structs.hpp"
