@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "fold.hpp"
 
@@ -22,19 +23,22 @@ inline bool valid_eps(float eps) {
 }
 
 inline bool valid_var(float var, float eps) {
-    return std::isfinite(var) && var >= 0.0f && var + eps > 0.0f;
+    return (var <= std::numeric_limits<float>::max()) & (var >= 0.0f) &
+           (var + eps > 0.0f);  // all of them: no jumps
 }
 
+// A sum of flags, unlike one of floats, may be added up in any order, and so in vectors.
 inline bool all_finite(const float* p, int64_t n) {
-    float check = 0.0f;  // 0 * inf and 0 * NaN are NaN
-    for (int64_t i = 0; i < n; ++i) check += p[i] * 0.0f;
-    return check == 0.0f;
+    uint32_t others = 0;
+    for (int64_t i = 0; i < n; ++i) others |= std::fabs(p[i]) <= std::numeric_limits<float>::max() ? 0u : 1u;
+    return others == 0;
 }
 
 inline bool valid_parameters(const NormParameters& p) {
-    bool valid = valid_eps(p.eps);
-    for (int64_t c = 0; c < p.channels; ++c) valid &= valid_var(p.var[c], p.eps);
-    return valid && all_finite(p.mean, p.channels) && (!p.weight || all_finite(p.weight, p.channels)) &&
+    const float eps = p.eps;
+    uint32_t bad = valid_eps(eps) ? 0 : 1;
+    for (int64_t c = 0; c < p.channels; ++c) bad |= valid_var(p.var[c], eps) ? 0u : 1u;
+    return !bad && all_finite(p.mean, p.channels) && (!p.weight || all_finite(p.weight, p.channels)) &&
            (!p.bias || all_finite(p.bias, p.channels));
 }
 

@@ -100,7 +100,7 @@ class Operator {
           axis_(axis),
           output_signed_(output_signed.is_none() ? -1 : output_signed.ptr() == Py_True) {}
 
-    nb::object call(nb::handle input, nb::handle out, bool checked) {
+    nb::object norm(nb::handle input, nb::handle out, bool checked) {
         const Tensor* tensor = tensor_in(input);
         if (!tensor) return nb::none();
         PyArrayObject* x = tensor->array();
@@ -315,7 +315,8 @@ void bind_batch_norm(nb::module_& module) {
              nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("mean").none(), nb::arg("var").none(),
              nb::arg("eps").none(), nb::arg("output_scale").none(), nb::arg("output_zero_point").none(),
              nb::arg("output_signed").none(), nb::arg("relu"), nb::arg("axis"))
-        .def("__call__", &Operator::call, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
+        // No __call__, which Python looks up anew in each call and hands a new tuple.
+        .def("norm", &Operator::norm, nb::arg("input").none(), nb::arg("out").none(), nb::arg("checked"))
         .def("concat", &Operator::concat, nb::arg("pieces").none(), nb::arg("out").none(), nb::arg("checked"))
         .def("add", &Operator::add, nb::arg("a").none(), nb::arg("b").none(), nb::arg("sum_scale").none(),
              nb::arg("sum_zero_point").none(), nb::arg("exact"), nb::arg("with_sum"), nb::arg("out").none(),

@@ -199,7 +199,7 @@ void bind_torch_batch_norm(nb::module_& module) {
              nb::arg("buffers"), nb::arg("eps").none(), nb::arg("scale").none(), nb::arg("zero_point").none(),
              nb::arg("relu"), nb::arg("input_scale").none(), nb::arg("input_zero_point").none(),
              nb::arg("output_dtype").none(), nb::arg("fewest_dimensions"), nb::arg("most_dimensions"))
-        .def("__call__", &TorchOperator::plain, nb::arg("buffers"), nb::arg("input").none())
+        .def("plain", &TorchOperator::plain, nb::arg("buffers"), nb::arg("input").none())
         .def("quantized", &TorchOperator::quantized, nb::arg("buffers"), nb::arg("input"), nb::arg("scale"),
              nb::arg("zero_point"), nb::arg("out"));
 }

@@ -309,7 +309,7 @@ class BatchNorm:
         >>> y.data.ravel()
         array([10, 12, 14], dtype=uint8)
         """
-        result = self._operator(input, out, False)
+        result = self._operator.norm(input, out, False)
         return self._checked_call(input, out) if result is None else result
 
     def _checked_call(self, input: object, out: object) -> QuantizedTensor:
@@ -319,7 +319,7 @@ class BatchNorm:
         slopes = _core.fold(self.weight, self.bias, self.mean, self.var, self.eps, self.output_scale, q)
         _checks.overflow(*slopes)
         out = _checks.output(out, q, kind, self.output_scale, self.output_zero_point)
-        result = self._operator(q, out, True)
+        result = self._operator.norm(q, out, True)
         assert result is not None, "the checks let something through that the operator refuses"
         return result
 

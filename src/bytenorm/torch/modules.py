@@ -203,7 +203,7 @@ class _Norm(torch.nn.Module):
             and forward_ad._current_level < 0  # a buffer may have been replaced by one with a tangent
         ):
             prepared = self._prepared
-            y = None if prepared is None else prepared(self._buffers, input)
+            y = None if prepared is None else prepared.plain(self._buffers, input)
             if y is None:
                 y = self._again(input)
             if y is not None:
@@ -236,7 +236,7 @@ class _Norm(torch.nn.Module):
             call = (self._buffers, input, input.q_scale(), input.q_zero_point(), out)
             y = None if self._prepared is None else self._prepared.quantized(*call)
             return self._prepare().quantized(*call) if y is None else y  # type: ignore[no-any-return]
-        return self._prepare()(self._buffers, input)  # type: ignore[no-any-return]
+        return self._prepare().plain(self._buffers, input)  # type: ignore[no-any-return]
 
     def _prepare(self) -> _core.TorchOperator:
         prepared = _core.TorchOperator(
