@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.amx import LEAST_DEPTH, LEAST_OUTPUTS, has_amx, weights_for_amx
+from bytenorm.onnx.run.amx import LEAST_DEPTH, LEAST_OUTPUTS, has_amx, weights_for_amx
 
 from . import machine, report
 from .output import add_markdown, publish

@@ -24,8 +24,8 @@ import onnxruntime.quantization as ort_quantization
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.disguise import restore_with_report
-from bytenorm.onnx.lowering import Lowering, Outcome, lower_with_report
+from bytenorm.onnx.disguise.prepare_and_restore import restore_with_report
+from bytenorm.onnx.lowering.lower import Lowering, Outcome, lower_with_report
 
 from . import lone_norms, machine, report
 from .accuracy.measure import snr_db

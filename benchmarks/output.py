@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bytenorm._files import replacing
+from bytenorm._files.writing import replacing
 
 
 def target(text: str) -> Path:

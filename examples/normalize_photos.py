@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bytenorm as bn
-from bytenorm._files import replacing
+from bytenorm._files.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bytenorm import onnx as bno
-from bytenorm._files import replacing
-from bytenorm.onnx.lowering import Lowering
-from bytenorm.onnx.timing import measure, session_options
+from bytenorm._files.writing import replacing
+from bytenorm.onnx.lowering.lower import Lowering
+from bytenorm.onnx.measurement.timing import measure, session_options
 from digits import Images, Labels, load_digits
 
 CALIBRATION_IMAGES = 200

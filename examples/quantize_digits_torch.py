@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 import bytenorm as bn
 from bytenorm import onnx as bno
-from bytenorm._files import replacing
+from bytenorm._files.writing import replacing
 from bytenorm.torch import LoweringWarning, lower, recalibrate, to_onnx
-from bytenorm.torch.norms import find_norms
+from bytenorm.torch.pt2e.norms import find_norms
 from digits import Images, Labels, load_digits
 from train_digits import Network, onnx_layer
 

@@ -28,7 +28,7 @@ try:
     from rich.progress import Progress
     from torch import Tensor, nn
 
-    from bytenorm._files import replacing
+    from bytenorm._files.writing import replacing
     from digits import CLASSES, Images, Labels, load_digits
 except ModuleNotFoundError as missing:
     print(

@@ -3,7 +3,7 @@
 import onnxruntime as ort
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.unsigned_weights import unsigned_weights
+from bytenorm.onnx.run.uint8_weights import unsigned_weights
 
 
 def exact_session(model, *, library=False):

@@ -24,8 +24,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 MODELS = [path.stem.removeprefix("light_") for path in sorted(LIGHT.glob("*.onnx"))]

@@ -7,8 +7,8 @@ from random_memory import arrangement, chance, memory, pick, scale_of, shape_of,
 
 import bytenorm as bn
 from bytenorm import _core, reference
+from bytenorm._tensors.quantize import ROUNDINGS
 from bytenorm.calibration import ChannelStatistics
-from bytenorm.quantize import ROUNDINGS
 
 KINDS = {np.uint8: bn.quint8, np.int8: bn.qint8}
 BYTES = (np.uint8, np.int8)

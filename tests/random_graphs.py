@@ -23,7 +23,7 @@ from graph_builder import RandomGraph
 from graph_numbers import mismatches
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 

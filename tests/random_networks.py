@@ -20,7 +20,7 @@ from norm_models import Nodes
 from onnx import TensorProto, helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 BATCH = 4
 SIDES = {3: 12, 4: 6, 5: 4}

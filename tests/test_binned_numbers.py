@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bytenorm.calibration.binned import HALF, BinnedNumbers
-from bytenorm.calibration.output_qparams import choose_for_numbers
-from bytenorm.dtypes import qint8, quint8
+from bytenorm._dtypes import qint8, quint8
+from bytenorm.calibration.qparams.binned import HALF, BinnedNumbers
+from bytenorm.calibration.qparams.output_qparams import choose_for_numbers
 
 
 @pytest.mark.parametrize("order", [1, -1])

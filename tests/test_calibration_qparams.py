@@ -16,9 +16,9 @@ from onnxruntime.quantization.quant_utils import compute_scale_zp
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics, OutputQParams, choose_output_qparams
-from bytenorm.calibration import least_error as search
-from bytenorm.calibration.distribution import Distribution
-from bytenorm.calibration.least_error import least_error
+from bytenorm.calibration.qparams import least_error as search
+from bytenorm.calibration.qparams.distribution import Distribution
+from bytenorm.calibration.qparams.least_error import least_error
 
 EVERY_LOW = np.arange(-255, 1)
 MIDDLE = np.array([-128])

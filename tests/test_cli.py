@@ -28,8 +28,9 @@ from PIL import Image
 from bytenorm import __version__
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.cli.screen import as_size, for_json
-from bytenorm.onnx import inspection, quantization
+from bytenorm.cli.console import as_size, for_json
+from bytenorm.onnx.measurement import inspection
+from bytenorm.onnx.quantization import quantize
 
 DIGITS = bno.digits_model()
 COMMANDS = ("inspect", "quantize", "lower", "prepare", "restore", "compare", "bench", "report")
@@ -537,7 +538,7 @@ def test_bench_prints_a_row_for_each_model(made, output):
 
 
 def test_bench_says_when_its_figures_are_not_to_be_quoted(output, monkeypatch):
-    from bytenorm.cli import bench
+    from bytenorm.cli.commands import bench
 
     text = "are too wide to be quoted: give more --seconds"
     for wide, said in ((-1.0, True), (1e9, False)):
@@ -824,13 +825,13 @@ def test_what_is_read_is_never_replaced(line, wanted, readable, complaint):
 
 
 def test_a_file_that_appears_meanwhile_stays(made, place, complaint, monkeypatch):
-    compare = quantization.compare_models
+    compare = quantize.compare_models
 
     def slow(*arguments, **options):
         (place / "out.onnx").write_text("somebody else's")
         return compare(*arguments, **options)
 
-    monkeypatch.setattr(quantization, "compare_models", slow)
+    monkeypatch.setattr(quantize, "compare_models", slow)
     text = complaint("quantize", DIGITS, "--data", made / "data.npz", "-o", "out.onnx")
     assert text == "output 'out.onnx' exists: --force replaces it"
     assert (place / "out.onnx").read_text() == "somebody else's"
@@ -854,7 +855,7 @@ def test_a_full_disk_leaves_the_old_file(made, bad, complaint, monkeypatch):
     "place_of",
     [
         (ort_quantization, "quantize_static"),
-        (quantization, "compare_models"),
+        (quantize, "compare_models"),
         (os, "fsync"),
     ],
     ids=["quantizing", "comparing", "writing"],
@@ -1141,7 +1142,7 @@ from bytenorm.cli import command
 sys.argv = ["bytenorm", "quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]
 def interrupt(*_):
     signal.raise_signal(signal.SIGINT)  # in this thread: one of another is handled some time later
-from bytenorm.onnx import static_quantizer
+from bytenorm.onnx.quantizer import static_quantizer
 static_quantizer._Reader.get_next = interrupt
 command()
 """
@@ -1158,7 +1159,7 @@ def test_a_process_that_dies_leaves_no_temporary_files(number, tmp_path, run_pyt
     code = f"""
 import os, sys, tempfile
 from bytenorm.cli import command
-from bytenorm.onnx import inspection
+from bytenorm.onnx.measurement import inspection
 def die(_, **_options):
     assert os.listdir({str(tmp_path)!r})
     tempfile.mkdtemp()

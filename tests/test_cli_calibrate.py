@@ -234,10 +234,10 @@ def test_what_one_process_counts_is_as_bad(place, complaint):
 
 
 def test_many_files_get_workers(place, output, monkeypatch):
-    monkeypatch.setattr("bytenorm.cli.calibrate.LARGEST", 100)
+    monkeypatch.setattr("bytenorm.cli.commands.calibrate.LARGEST", 100)
     asked = []
     monkeypatch.setattr(
-        "bytenorm.cli.calibrate._counted_by_workers", lambda *_: asked.append(1) or (5, held(*saved()))
+        "bytenorm.cli.commands.calibrate._counted_by_workers", lambda *_: asked.append(1) or (5, held(*saved()))
     )
     assert ", 5 workers" in output("--data", "codes", *QUANTIZATION, "-o", "s.npz", scheduler=False)
     assert asked == [1]

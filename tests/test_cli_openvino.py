@@ -12,7 +12,7 @@ import pytest
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.openvino_runs import InOpenVINO
+from bytenorm.onnx.run.openvino_runs import InOpenVINO
 
 DIGITS = bno.digits_model()
 STAND_IN = """

@@ -99,7 +99,7 @@ def test_every_name_exists(path):
     # All before any: each of the others becomes a name of the first.
     modules = {package: importlib.import_module(package) for package in SHORT}
     for package, short in SHORT.items():
-        for name in re.findall(rf"\b(?:{short}|{re.escape(package)})\.([A-Za-z_]\w*)", text):
+        for name in re.findall(rf"(?<![\w.])(?:{short}|{re.escape(package)})\.([A-Za-z_]\w*)", text):
             assert hasattr(modules[package], name), f"{package}.{name}"
 
 

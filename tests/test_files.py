@@ -9,11 +9,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bytenorm as bn
-from bytenorm import _files
-from bytenorm._files import replacing, same_file
+from bytenorm._files import writing
+from bytenorm._files.writing import replacing, same_file
 from bytenorm.calibration import ChannelStatistics
-from bytenorm.onnx import model as model_files
-from bytenorm.onnx.model import load_model, save_model
+from bytenorm.onnx.model import files as model_files
+from bytenorm.onnx.model.files import load_model, save_model
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def test_an_interrupt_while_cleaning_up_leaves_what_the_end_of_the_process_remov
         with pytest.raises(KeyboardInterrupt), replacing(old, "path"):
             raise ValueError
     assert not only(old)
-    _files._remove_unfinished()
+    writing._remove_unfinished()
     assert only(old)
     replace(old)
-    assert not _files._unfinished
+    assert not writing._unfinished
 
 
 def test_same_file(old, tmp_path):

@@ -10,9 +10,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import bytenorm as bn
-from bytenorm import _npy, _npz
+from bytenorm._files import npy as npy_files
+from bytenorm._files import npz
 from bytenorm.calibration import ChannelStatistics
-from bytenorm.onnx.data import open_data
+from bytenorm.onnx.data.dataset import open_data
 
 
 def relu(shape):
@@ -105,13 +106,13 @@ def test_rows_of_an_archive_are_those_of_its_array(tmp_path, rng, fortran):
     data = open_data(file, relu(["N", 3]))
     for _ in range(2):
         np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in data]), x)
-    rows = _npz.Rows(file, _npz.layouts(file)["x"], "a.npz")
+    rows = npz.Rows(file, npz.layouts(file)["x"], "a.npz")
     for start, stop in ((60, 70), (3, 5), (0, 70), (5, 5), (69, 90)):
         np.testing.assert_array_equal(rows[start:stop], x[start:stop])
 
 
 def test_large_arrays_in_fortran_order_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_npz, "LARGEST_TURNED", 100)
+    monkeypatch.setattr(npz, "LARGEST_TURNED", 100)
     file = tmp_path / "a.npz"
     np.savez(file, x=np.zeros((70, 3), np.float32, "F"))
     with pytest.raises(ValueError, match="in Fortran order and has 840 bytes: C order is wanted"):
@@ -119,7 +120,7 @@ def test_large_arrays_in_fortran_order_are_refused(tmp_path, monkeypatch):
 
 
 def test_more_than_the_memory_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(_npz, "memory", lambda: 100)
+    monkeypatch.setattr(npz, "memory", lambda: 100)
     file = tmp_path / "a.npz"
     np.savez(file, x=np.zeros((70, 3), np.float32))
     with pytest.raises(ValueError, match="it has 384 bytes, more than this computer's memory, 100"):
@@ -128,7 +129,7 @@ def test_more_than_the_memory_is_not_begun(tmp_path, monkeypatch):
 
 def test_empty_arrays_are_read(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((0, 3), np.float32))
-    assert _npy.map_array(tmp_path / "a.npy", "a").shape == (0, 3)
+    assert npy_files.map_array(tmp_path / "a.npy", "a").shape == (0, 3)
 
 
 def statistics(tmp_path, **changes):

@@ -16,7 +16,7 @@ import pytest
 
 import bytenorm as bn
 from bytenorm import reference
-from bytenorm.lines import MOST_SHIFT, Lines, contradiction
+from bytenorm._norms.integer_lines import MOST_SHIFT, Lines, contradiction
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "integers.md"
 TYPES = [bn.quint8, bn.qint8]

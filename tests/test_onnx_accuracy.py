@@ -9,10 +9,10 @@ import pytest
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx import quantization
-from bytenorm.onnx.accuracy import complaints
-from bytenorm.onnx.comparison import Comparison, OutputComparison, compare
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.measurement.accuracy import complaints
+from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison, compare
+from bytenorm.onnx.quantization import quantize
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 
 def parsed(text):
@@ -64,11 +64,11 @@ def test_what_is_far_worse():
 
 def test_the_quantizer_alone_is_asked_only_in_doubt(monkeypatch):
     asked = []
-    real = quantization.quantize_alone
-    monkeypatch.setattr(quantization, "quantize_alone", lambda *args: asked.append(1) or real(*args))
+    real = quantize.quantize_alone
+    monkeypatch.setattr(quantize, "quantize_alone", lambda *args: asked.append(1) or real(*args))
     report = quantize_with_report(PLAIN, batches(), compare=True)[1]
     assert (asked, report.alone) == ([], None)
-    monkeypatch.setattr("bytenorm.onnx.accuracy.DOUBTFUL", 200)
+    monkeypatch.setattr("bytenorm.onnx.measurement.accuracy.DOUBTFUL", 200)
     report = quantize_with_report(PLAIN, batches(), compare=True)[1]
     assert asked == [1]
     # Its norm is in float, on 8-bit numbers, and rounded: as here, but for a step now and then.
@@ -77,7 +77,7 @@ def test_the_quantizer_alone_is_asked_only_in_doubt(monkeypatch):
     def fails(*_):
         raise ValueError("model: ONNX Runtime's quantizer failed: it is tired")
 
-    monkeypatch.setattr(quantization, "quantize_alone", fails)
+    monkeypatch.setattr(quantize, "quantize_alone", fails)
     assert quantize_with_report(PLAIN, batches(), compare=True)[1].alone is None
 
 
@@ -85,8 +85,8 @@ def test_a_warning_for_each(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error", bno.QuantizationWarning)
         bno.quantize(PLAIN, batches())
-    monkeypatch.setattr("bytenorm.onnx.accuracy.DOUBTFUL", 200)
-    monkeypatch.setattr("bytenorm.onnx.accuracy.BEHIND", -100)
+    monkeypatch.setattr("bytenorm.onnx.measurement.accuracy.DOUBTFUL", 200)
+    monkeypatch.setattr("bytenorm.onnx.measurement.accuracy.BEHIND", -100)
     with pytest.warns(bno.QuantizationWarning, match="output 'y' has .* dB of the float model's") as caught:
         bno.quantize(PLAIN, batches(), compare=True)
     assert caught[0].filename == __file__
@@ -95,8 +95,8 @@ def test_a_warning_for_each(monkeypatch):
 @pytest.mark.parametrize("fixed", [False, True])
 def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
     asked = []
-    monkeypatch.setattr("bytenorm.onnx.accuracy.DOUBTFUL", 200)
-    monkeypatch.setattr(quantization, "quantize_alone", lambda *args: asked.append(1))
+    monkeypatch.setattr("bytenorm.onnx.measurement.accuracy.DOUBTFUL", 200)
+    monkeypatch.setattr(quantize, "quantize_alone", lambda *args: asked.append(1))
     model = onnx.ModelProto()
     model.CopyFrom(PLAIN)
     if fixed:  # no batch is less than one
@@ -112,9 +112,9 @@ def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
 @pytest.mark.parametrize(("compare", "samples"), [(False, 4), (True, 24)])
 def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, samples):
     seen = []
-    real = quantization.compare_models
+    real = quantize.compare_models
     monkeypatch.setattr(
-        quantization, "compare_models", lambda *args, **options: seen.append(real(*args, **options)) or seen[-1]
+        quantize, "compare_models", lambda *args, **options: seen.append(real(*args, **options)) or seen[-1]
     )
     bno.quantize(PLAIN, batches(12), compare=compare, fast=True)
     assert [comparison.samples for comparison in seen] == [samples]
@@ -122,7 +122,7 @@ def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, sample
 
 def test_what_was_judged_tells_what_is_far_off(monkeypatch):
     """The float network has run on the samples kept aside, and is not run again."""
-    monkeypatch.setattr(quantization, "compare_models", None)
+    monkeypatch.setattr(quantize, "compare_models", None)
     made, report = quantize_with_report(PLAIN, batches(12))
     (output,) = report.comparison.outputs
     assert report.comparison.samples == 6  # of 24, in one batch
@@ -152,7 +152,7 @@ def test_a_comparison_that_fails_costs_nothing(monkeypatch):
     def fails(*_, **__):
         raise ValueError("candidate: ONNX Runtime cannot run it: no memory")
 
-    monkeypatch.setattr(quantization, "compare_models", fails)
+    monkeypatch.setattr(quantize, "compare_models", fails)
     made, report = quantize_with_report(SIZES, batches(), compare=True)
     onnx.checker.check_model(made)
     assert [(one.name, one.problem) for one in report.comparison.outputs] == [

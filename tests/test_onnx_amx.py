@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bytenorm import onnx as bno
-from bytenorm.onnx import amx
+from bytenorm.onnx.run import amx
 
 FORMS = ["QLinearConv", "QDQ", "QDQ without a zero point", "contributed"]
 
@@ -159,10 +159,10 @@ def test_when_a_session_does_it(as_file, tmp_path, monkeypatch):
         onnx.save(model, source)
     moved = []
     seen = lambda m: moved.append(m) or amx.weights_for_amx(m)  # noqa: E731
-    monkeypatch.setattr("bytenorm.onnx.runtime.weights_for_amx", seen)
+    monkeypatch.setattr("bytenorm.onnx.run.session.weights_for_amx", seen)
     want = run(model, feeds)
     for there, options, asked in itertools.product([True, False], [None, ort.SessionOptions], [None, True, False]):
-        monkeypatch.setattr("bytenorm.onnx.runtime.has_amx", lambda there=there: there)
+        monkeypatch.setattr("bytenorm.onnx.run.session.has_amx", lambda there=there: there)
         moved.clear()
         session = bno.session(source, options and options(), amx=asked)
         np.testing.assert_array_equal(session.run(None, feeds)[0], want)

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx import apart
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.run import apart
 
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 DIED = (

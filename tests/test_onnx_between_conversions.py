@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.lowering import lower_with_report
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 from bytenorm.report import gather
 
 

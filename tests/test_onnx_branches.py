@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 
 def branch(op, tensor, name):

@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bytenorm.onnx as bno
-from bytenorm.onnx.apart import may_be_fatal
-from bytenorm.onnx.captured import captured_behind_codes
+from bytenorm.onnx.graph.captured import captured_behind_codes
+from bytenorm.onnx.run.apart import may_be_fatal
 
 MOVES = {
     "Reshape": (["shape"], {}),

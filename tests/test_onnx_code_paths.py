@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused")
 STEP = 0.04  # of the norm's output

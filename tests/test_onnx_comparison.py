@@ -9,8 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantization_noice_ratio
 
-from bytenorm.onnx.comparison import Comparison, OutputComparison, compare
-from bytenorm.onnx.data import open_data
+from bytenorm.onnx.data.dataset import open_data
+from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison, compare
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

@@ -7,10 +7,11 @@ from onnx import numpy_helper
 from onnxruntime import quantization as ort_quantization
 
 from bytenorm import onnx as bno
-from bytenorm.onnx import depthwise, static_quantizer
-from bytenorm.onnx.quantization import quantize_with_report
-from bytenorm.onnx.tuning import correction
-from bytenorm.onnx.tuning.moments import Watch
+from bytenorm.onnx.lowering import depthwise
+from bytenorm.onnx.observation.moments import Watch
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantization.tuning import correction
+from bytenorm.onnx.quantizer import static_quantizer
 
 DIGITS = bno.digits_model()
 

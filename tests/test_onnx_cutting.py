@@ -6,8 +6,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.cutting import cut, feed
-from bytenorm.onnx.graph import Graph
+from bytenorm.onnx.graph.cutting import cut, feed
+from bytenorm.onnx.graph.graph import Graph
 
 MODEL = """<ir_version: 9, opset_import: ["": 17]> g (
     float[N, 3] x, float[N, 3] other) => (float[N, 3] y, float[N, 3] z) {

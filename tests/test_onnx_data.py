@@ -21,7 +21,7 @@ from fed_models import (
 )
 from onnx import TensorProto, helper
 
-from bytenorm.onnx.data import open_data
+from bytenorm.onnx.data.dataset import open_data
 
 # --- batches ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fed_models import OPEN, first_pass, message_of, model, rows
 
-from bytenorm.onnx.data import open_data
+from bytenorm.onnx.data.dataset import open_data
 
 
 def npy_bytes(array, **options):

@@ -10,7 +10,7 @@ import pytest
 from fed_models import FIXED, OPEN, UINT8, WANTED, joined, message_of, model, rows, sizes
 from onnx import TensorProto, helper
 
-from bytenorm.onnx.data import open_data
+from bytenorm.onnx.data.dataset import open_data
 
 # --- files of arrays --------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from fed_models import FIXED, INT64, OPEN, Again, items, joined, message_of, mod
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader
 
-from bytenorm.onnx.data import open_data
+from bytenorm.onnx.data.dataset import open_data
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ class Plain:
 @pytest.mark.parametrize("room", [0, 100, 1 << 20])
 @pytest.mark.parametrize("kind", [Reader, Rewinding, Plain, iter])
 def test_readers_of_the_quantizer(kind, room, monkeypatch, tmp_path):
-    monkeypatch.setattr("bytenorm.onnx.passes.IN_MEMORY", room)
+    monkeypatch.setattr("bytenorm.onnx.data.passes.IN_MEMORY", room)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     source = kind(items())
     data = open_data(source, OPEN)
@@ -90,14 +90,14 @@ def test_readers_with_nothing_or_too_little():
 
 
 def test_no_room_for_what_comes_once(monkeypatch, tmp_path):
-    monkeypatch.setattr("bytenorm.onnx.passes.IN_MEMORY", 0)
+    monkeypatch.setattr("bytenorm.onnx.data.passes.IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     text = message_of(lambda: open_data(iter(items()), OPEN))
     assert text.startswith("calibration_data comes once: what is more than the 0 MiB that are kept")
 
 
 def test_inputs_of_several_types_in_a_file(monkeypatch):
-    monkeypatch.setattr("bytenorm.onnx.passes.IN_MEMORY", 0)
+    monkeypatch.setattr("bytenorm.onnx.data.passes.IN_MEMORY", 0)
     rng = np.random.default_rng(4)
     wants = model(x=("n", 2), b=[INT64, ["n"]], c=[TensorProto.FLOAT16, []])
     batch = {"x": rng.normal(size=(3, 2)).astype(np.float32), "b": np.arange(3), "c": np.float16(2.5)}

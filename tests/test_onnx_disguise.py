@@ -15,8 +15,8 @@ from test_onnx_quantization import batches as batches_of_noise
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.disguise import PREPARED, prepare_with_report, restore_with_report
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.disguise.prepare_and_restore import PREPARED, prepare_with_report, restore_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 

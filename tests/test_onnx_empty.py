@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 LOWERINGS = ["portable", "exact", "fused"]
 PATTERNS = {

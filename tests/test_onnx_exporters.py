@@ -15,10 +15,10 @@ from onnxruntime import quantization
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.data import open_data
-from bytenorm.onnx.model import load_model, save_model
-from bytenorm.onnx.quantization import quantize_with_report
-from bytenorm.onnx.static_quantizer import quantize_alone
+from bytenorm.onnx.data.dataset import open_data
+from bytenorm.onnx.model.files import load_model, save_model
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantizer.static_quantizer import quantize_alone
 from bytenorm.report import gather
 
 RNG = np.random.default_rng(3)
@@ -325,7 +325,7 @@ def heavy():
 @pytest.fixture
 def limited(monkeypatch):
     """Let nothing larger than the limit be written, inferred, checked or handed over as one message."""
-    monkeypatch.setattr("bytenorm.onnx.model.LARGEST_FILE", LIMIT)
+    monkeypatch.setattr("bytenorm.onnx.model.files.LARGEST_FILE", LIMIT)
 
     def guard(module, name, size):
         wanted = getattr(module, name)

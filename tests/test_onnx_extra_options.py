@@ -19,8 +19,8 @@ from test_onnx_quantization import Network, batches, snr
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.extra_options import check_extra_options
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantizer.extra_options import check_extra_options
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}

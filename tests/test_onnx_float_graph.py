@@ -6,9 +6,9 @@ import onnxruntime as ort
 import pytest
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.float_graph import plain
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.float_graph import plain
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 NOTHING = {
     "Identity": "{1} = Identity ({0})",

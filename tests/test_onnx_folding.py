@@ -7,9 +7,9 @@ import pytest
 from onnx import AttributeProto, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from bytenorm.onnx.folding import fold, layer_to_fold_into
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.norms import find_norms
+from bytenorm.onnx.folding.backward import fold, layer_to_fold_into
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.find import find_norms
 
 
 def model(text, *, opset=17, **arrays):

@@ -9,10 +9,10 @@ from onnx import TensorProto, helper
 from test_onnx_folding import model, norm, operators, run
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.folding_forward import fold_forward, way_forward
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.norms import find_norms
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.folding.forward import fold_forward, way_forward
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.find import find_norms
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 U = np.finfo(np.float32).eps / 2
 

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 import bytenorm as bn
 from bytenorm import onnx as bno
-from bytenorm.onnx.function import INPUTS, add_function, batch_norm_function, operator_node
+from bytenorm.onnx.operators.batch_norm import INPUTS, add_function, batch_norm_function, operator_node
 
 CODES = (np.uint8, np.int8)
 PAIRS = [pytest.param(a, b, id=f"{a.__name__}-{b.__name__}") for a, b in itertools.product(CODES, CODES)]

@@ -14,8 +14,8 @@ from onnx.reference import ReferenceEvaluator
 import bytenorm as bn
 from bytenorm import _core, reference
 from bytenorm import onnx as bno
-from bytenorm.onnx.concat_function import add_concat_functions, concat_node
-from bytenorm.onnx.sum_function import ADD_INPUTS, add_node, add_sum_functions
+from bytenorm.onnx.operators.add_batch_norm import ADD_INPUTS, add_node, add_sum_functions
+from bytenorm.onnx.operators.concat_batch_norm import add_concat_functions, concat_node
 
 CODES = (np.uint8, np.int8)
 PAIRS = [pytest.param(a, b, id=f"{a.__name__}-{b.__name__}") for a, b in itertools.product(CODES, CODES)]

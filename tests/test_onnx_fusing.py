@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 import bytenorm as bn
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 FORMATS = ["QDQ", "QOperator"]
 BYTES = (np.uint8, np.int8)

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from bytenorm.onnx.graph import Graph, attribute, int_list, is_op, label, opset_of
+from bytenorm.onnx.graph.graph import Graph, attribute, int_list, is_op, label, opset_of
 
 
 def model(text, *, opset=17, ir=8, **arrays):
@@ -193,7 +193,7 @@ def test_no_tensor_has_no_constant_value():
 
 
 def test_values_that_are_computed_have_room_together(monkeypatch):
-    monkeypatch.setattr("bytenorm.onnx.graph.LARGEST", 100)
+    monkeypatch.setattr("bytenorm.onnx.graph.graph.LARGEST", 100)
     graph = Graph(model("""(float[N] x) => (float[N] y) {
         a = ConstantOfShape(n) b = ConstantOfShape(n) c = Reshape(big, n) y = Add(x, a)
     }""", n=np.array([15]), big=np.ones((3, 5), np.float32)))  # fmt: skip

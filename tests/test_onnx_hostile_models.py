@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx import soundness
-from bytenorm.onnx.model import load_model
+from bytenorm.onnx.model import soundness
+from bytenorm.onnx.model.files import load_model
 
 FLOAT = TensorProto.FLOAT
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]

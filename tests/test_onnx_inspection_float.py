@@ -5,8 +5,8 @@ import pytest
 from written_norms import ANY, C311, IMAGE, NORM, B, M, W, column, f32, model, qdq, run
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.norms import find_norms
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.find import find_norms
 
 C1311 = {"w": column(*W), "b": column(*B), "d": column(0.5, -2, 7)}
 

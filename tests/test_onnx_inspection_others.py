@@ -7,8 +7,8 @@ from onnxruntime import quantization
 from written_norms import BN, BYTES, C311, NORM, QDQ, B, W, model, only
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.norms import find_norms
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.find import find_norms
 
 
 class Reader(quantization.CalibrationDataReader):

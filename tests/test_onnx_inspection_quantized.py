@@ -6,8 +6,8 @@ import pytest
 from written_norms import ANY, BN, BYTES, NORM, B, W, column, f32, model, only, qdq, run
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.norms import find_norms
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.find import find_norms
 
 
 def test_a_norm_between_conversions():

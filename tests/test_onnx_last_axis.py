@@ -7,8 +7,8 @@ import pytest
 from norm_models import Nodes
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 LOWERINGS = ["portable", "exact", "fused"]
 SHAPES = {3: (4, 64, 3), 4: (4, 8, 8, 3), 5: (4, 4, 4, 4, 3)}

@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm.onnx import digits_model
-from bytenorm.onnx import model as module
-from bytenorm.onnx.model import InputInfo, input_infos, load_model, save_model
+from bytenorm.onnx.model import files as module
+from bytenorm.onnx.model.files import InputInfo, input_infos, load_model, save_model
 
 NEWEST = onnx.defs.onnx_opset_version()
 

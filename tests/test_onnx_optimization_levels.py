@@ -9,7 +9,7 @@ from norm_models import qdq_model, qoperator_model, random_norm
 from test_onnx_code_paths import feeds, model_of
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 LOWERINGS = ("portable", "exact", "fused", "qdq")
 LEVELS = tuple(onnxruntime.GraphOptimizationLevel.__members__.values())  # disabled, basic, extended, layout, all

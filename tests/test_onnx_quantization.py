@@ -17,7 +17,7 @@ from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 ROOT = Path(__file__).resolve().parent.parent
 LOWERINGS = ["portable", "exact", "fused"]

@@ -10,8 +10,8 @@ from norm_models import Nodes
 from onnx import TensorProto, helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.graph import Graph, label
-from bytenorm.onnx.quantization import quantize_with_report
+from bytenorm.onnx.graph.graph import Graph, label
+from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 FORMATS = ["QDQ", "QOperator"]
 CHANNELS = 4

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
 
 # In the texts Q(x, 1) and D(x, 1) are conversions with quantization 1, and a layer Conv(x, 8) makes 8 channels.
 # Quantizations 1 to 4 are uint8 with a zero point in the middle, 5 and 6 those of numbers above 0, 7 is int8.

@@ -15,8 +15,8 @@ from onnxruntime import quantization as ort_quantization
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics, choose_output_qparams, reestimate
-from bytenorm.onnx.quantization import quantize_with_report
-from bytenorm.onnx.tuning.notes import NOTE
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantization.tuning.notes import NOTE
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = bno.digits_model()

@@ -16,9 +16,9 @@ from norm_models import Nodes
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx import saturation
-from bytenorm.onnx.quantization import quantize_with_report
-from bytenorm.onnx.saturation import saturating_layers
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.run import saturation
+from bytenorm.onnx.run.saturation import saturating_layers
 
 DIGITS = bno.digits_model()
 U8, I8 = np.uint8, np.int8
@@ -204,7 +204,7 @@ def test_kernels_that_do_not_saturate(monkeypatch):
 
 @pytest.mark.parametrize("answer", [False, True])
 def test_only_sessions_without_options_and_on_such_cpus_are_changed(monkeypatch, answer):
-    monkeypatch.setattr("bytenorm.onnx.runtime.sums_saturate", lambda: answer)
+    monkeypatch.setattr("bytenorm.onnx.run.session.sums_saturate", lambda: answer)
     given = []
     open_session = ort.InferenceSession
 
@@ -226,7 +226,7 @@ def test_only_sessions_without_options_and_on_such_cpus_are_changed(monkeypatch,
 @pytest.mark.parametrize("name", ["conv QDQ", "conv QOperator", "int8 Conv QOperator"])
 @pytest.mark.parametrize("external", [False, True])
 def test_models_in_files(monkeypatch, capfd, tmp_path, name, external):
-    monkeypatch.setattr("bytenorm.onnx.runtime.sums_saturate", lambda: True)
+    monkeypatch.setattr("bytenorm.onnx.run.session.sums_saturate", lambda: True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     layer, _ = LAYERS[name]
@@ -239,7 +239,7 @@ def test_models_in_files(monkeypatch, capfd, tmp_path, name, external):
 
 
 def test_files_that_are_no_models(monkeypatch, tmp_path):
-    monkeypatch.setattr("bytenorm.onnx.runtime.sums_saturate", lambda: True)
+    monkeypatch.setattr("bytenorm.onnx.run.session.sums_saturate", lambda: True)
     path = tmp_path / "model.onnx"
     for content in (None, b"nothing that is a model"):
         if content is not None:

@@ -12,7 +12,7 @@ from onnx import numpy_helper, parser
 
 from bytenorm import _core
 from bytenorm import onnx as bno
-from bytenorm.onnx.function import add_function
+from bytenorm.onnx.operators.batch_norm import add_function
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17, "bytenorm" : 1]>
     g (uint8[N, 2, M] x) => (uint8[N, 2, M] y) {
@@ -164,7 +164,7 @@ def test_what_are_no_options(value):
 
 
 def test_a_runtime_that_refuses_the_operator(monkeypatch):
-    monkeypatch.setattr("bytenorm.onnx.runtime.custom_op_library", lambda: "/nowhere/library.so")
+    monkeypatch.setattr("bytenorm.onnx.run.session.custom_op_library", lambda: "/nowhere/library.so")
     with pytest.raises(RuntimeError, match=rf"^ONNX Runtime {ort.__version__} refused the operator: ") as caught:
         bno.register(options := quiet())
     assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.timing import (
+from bytenorm.onnx.measurement.timing import (
     FEWEST_ROUNDS,
     Profile,
     measure,

@@ -10,14 +10,14 @@ from norm_models import Nodes
 
 from bytenorm import onnx as bno
 from bytenorm.calibration.judging import is_better
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.quantization import quantize_with_report
-from bytenorm.onnx.static_quantizer import StaticQuantizer
-from bytenorm.onnx.tuning import steps
-from bytenorm.onnx.tuning.clipping import Distribution, chosen_qparams
-from bytenorm.onnx.tuning.correction import correct
-from bytenorm.onnx.tuning.rescaling import ActivationQParams
-from bytenorm.onnx.tuning.stepwise import Stepwise
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantization.tuning import steps
+from bytenorm.onnx.quantization.tuning.clipping import Distribution, chosen_qparams
+from bytenorm.onnx.quantization.tuning.correction import correct
+from bytenorm.onnx.quantization.tuning.rescaling import ActivationQParams
+from bytenorm.onnx.quantization.tuning.stepwise import Stepwise
+from bytenorm.onnx.quantizer.static_quantizer import StaticQuantizer
 
 C = 6
 FORMATS = ("QDQ", "QOperator")
@@ -144,7 +144,7 @@ def test_steps_make_what_the_whole_network_makes(monkeypatch):
 def test_the_last_batches_are_given_up_where_memory_is_short(monkeypatch):
     model, data = network(), samples()
     _, graph = quantized(monkeypatch, model, data)
-    monkeypatch.setattr("bytenorm.onnx.tuning.stepwise.ROOM", data[0]["x"].nbytes // 2)  # two batches of codes
+    monkeypatch.setattr("bytenorm.onnx.quantization.tuning.stepwise.ROOM", data[0]["x"].nbytes // 2)
     walk = Stepwise(graph, [node for node in graph.nodes if node.op_type == "Conv"], data)
     for _ in walk:
         assert walk.batches < 4

@@ -6,9 +6,9 @@ import pytest
 from norm_models import Nodes
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.quantization import quantize_with_report
-from bytenorm.onnx.weak_spots import squashing_ends
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantizer.weak_spots import squashing_ends
 
 C = 6
 

@@ -358,11 +358,11 @@ WITH_EXAMPLES = {name: thing for name, thing in PUBLIC.items() if not isinstance
 def test_public_names_are_found():
     """Of each kind one: a function, a method, one of a base class, a property, a class of another part."""
     assert PUBLIC.keys() > {
-        "bytenorm.quantize.requantize",
-        "bytenorm.tensor.QuantizedTensor.q_scale",
-        "bytenorm.torch.modules._Norm.from_float",
-        "bytenorm.integers.IntegerBatchNorm.unproved",
-        "bytenorm.report.gathering.NormReport",
+        "bytenorm._tensors.quantize.requantize",
+        "bytenorm._tensors.tensor.QuantizedTensor.q_scale",
+        "bytenorm.torch.eager.modules._Norm.from_float",
+        "bytenorm._norms.integer_batch_norm.IntegerBatchNorm.unproved",
+        "bytenorm.report.measurement.NormReport",
     }
 
 

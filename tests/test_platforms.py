@@ -8,8 +8,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from bytenorm import _core, _machine
+from bytenorm import _core
 from bytenorm import onnx as bno
+from bytenorm._system import machine
 
 # What the package uses of these where it is there; Windows has none of it.
 OF_POSIX = {
@@ -41,10 +42,10 @@ def test_the_package_works_without_what_posix_has(run_python, tmp_path):
         WITHOUT_POSIX
         + f"""
 import bytenorm as bn
-from bytenorm import _machine
+from bytenorm._system import machine
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-assert (_machine.cpus(), _machine.memory()) == (os.cpu_count(), sys.maxsize)
+assert (machine.cpus(), machine.memory()) == (os.cpu_count(), sys.maxsize)
 q = bn.QuantizedTensor(numpy.arange(8, dtype="uint8").reshape(2, 2, 2), 0.1, 3)
 bn.BatchNorm([1, 2], [0, 1], [0, 0], [1, 1], output_scale=0.1, output_zero_point=0)(q)
 numpy.savez({str(tmp_path / "data.npz")!r}, image=numpy.ones((4, 1, 28, 28), "float32"))
@@ -65,7 +66,7 @@ def test_an_interrupt_that_has_to_wait_comes_without_a_timer(run_python):
         WITHOUT_POSIX
         + """
 import time
-from bytenorm.cli.interrupts import Ended, ending, held
+from bytenorm.cli.endings import Ended, ending, held
 try:
     with ending():
         with held():
@@ -82,11 +83,11 @@ assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_machine_is_asked_where_it_tells(monkeypatch):
-    assert _machine.cpus() == len(os.sched_getaffinity(0))
-    assert 1 << 20 < _machine.memory() < sys.maxsize
+    assert machine.cpus() == len(os.sched_getaffinity(0))
+    assert 1 << 20 < machine.memory() < sys.maxsize
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert _machine.cpus() == 1
+    assert machine.cpus() == 1
 
 
 def test_instruction_sets_are_those_that_the_system_lists():

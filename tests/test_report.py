@@ -19,11 +19,11 @@ import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics, choose_output_qparams
 from bytenorm.cli import main
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.norms import find_norms
-from bytenorm.onnx.sum_function import add_sum_functions
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.norms.find import find_norms
+from bytenorm.onnx.operators.add_batch_norm import add_sum_functions
 from bytenorm.report import Report, gather, page
-from bytenorm.report.spots import NotMeasured, spot_of
+from bytenorm.report.taps import NotMeasured, spot_of
 
 LOWERINGS = ("portable", "exact", "fused")
 HOSTILE = """<script>injected = 1</script><img src=x onerror="injected = 1">&'"\x07"""

@@ -12,11 +12,11 @@ from onnx import numpy_helper
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.model import load_model
+from bytenorm.onnx.model.files import load_model
 from bytenorm.report import gather, page
-from bytenorm.report.drawing import draw_drift
-from bytenorm.report.matching import Codes
-from bytenorm.report.tensor_sums import TensorSums
+from bytenorm.report.accuracy.matching import Codes
+from bytenorm.report.accuracy.tensor_sums import TensorSums
+from bytenorm.report.html.drawing import draw_drift
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from onnx import numpy_helper
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
-from bytenorm.onnx.model import load_model
+from bytenorm.onnx.model.files import load_model
 from bytenorm.report import gather, page
-from bytenorm.report.correction import read_correction
+from bytenorm.report.accuracy.correction import read_correction
 
 LAYER = "residual2/conv2"  # one without an activation
 KEY = "bytenorm.correction"

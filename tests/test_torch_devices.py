@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import bytenorm as bn
 import bytenorm.torch as bt
-from bytenorm.torch import devices
-from bytenorm.torch.composite import SumConstants
+from bytenorm.torch.operators import devices
+from bytenorm.torch.operators.composite import SumConstants
 
 C = 6
 OPERATORS = torch.ops.bytenorm

@@ -8,8 +8,8 @@ import torch
 from exact_sums import exact_session
 
 from bytenorm import onnx as bno
-from bytenorm.torch.export import to_onnx
-from bytenorm.torch.lowering import lower_with_report
+from bytenorm.torch.pt2e.lower import lower_with_report
+from bytenorm.torch.pt2e.to_onnx import to_onnx
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FLOAT_ERRORS = 13  # of the 1,000 held-out images

@@ -11,7 +11,7 @@ from torch.export import Dim, export
 from torch_norms import DTYPES, VECTORS, codes, layouts, vectors
 
 import bytenorm as bn
-from bytenorm.torch.lowering import lower_with_report
+from bytenorm.torch.pt2e.lower import lower_with_report
 
 CONCAT = torch.ops.bytenorm.concat_batch_norm
 ADD = torch.ops.bytenorm.add_batch_norm

@@ -12,8 +12,8 @@ from torch.export import Dim, export
 
 from bytenorm import onnx as bno
 from bytenorm.torch import BNReLU2d, batch_norm
-from bytenorm.torch.export import to_onnx
-from bytenorm.torch.lowering import lower
+from bytenorm.torch.pt2e.lower import lower
+from bytenorm.torch.pt2e.to_onnx import to_onnx
 
 # torch warns of its own trees when it copies them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
@@ -238,7 +238,7 @@ def test_bad_input(program, options, error, says):
 
 @pytest.mark.thorough
 def test_without_onnxscript_it_says_what_to_install(run_python):
-    done = run_python("import sys; sys.modules['onnxscript'] = None\nimport bytenorm.torch.export")
+    done = run_python("import sys; sys.modules['onnxscript'] = None\nimport bytenorm.torch.pt2e.to_onnx")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         'ImportError: bytenorm.torch.to_onnx needs onnxscript: pip install "bytenorm[torch]"'

@@ -842,7 +842,7 @@ kept = getattr(owner, name)
 delattr(owner, name)
 import bytenorm.torch as bt
 setattr(owner, name, kept)  # torch itself asks it
-from bytenorm.torch.direct import dispatch_modes
+from bytenorm.torch.operators.dispatcher import dispatch_modes
 assert dispatch_modes() == 1
 x = torch.tensor([[[[1, 3, 9]]]], dtype=torch.uint8)
 weight = torch.ones(1)

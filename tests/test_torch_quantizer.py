@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.export import Dim, export
 
-from bytenorm.torch.lowering import lower_with_report
-from bytenorm.torch.quantizer import BatchNormQuantizer
+from bytenorm.torch.pt2e.lower import lower_with_report
+from bytenorm.torch.pt2e.quantizer import BatchNormQuantizer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # scripted observers, which torch calls deprecated
@@ -332,7 +332,7 @@ def test_bad_options(options, error, says):
 
 @pytest.mark.thorough
 def test_without_torchao_it_says_what_to_install(run_python):
-    done = run_python("import sys; sys.modules['torchao'] = None\nimport bytenorm.torch.quantizer")
+    done = run_python("import sys; sys.modules['torchao'] = None\nimport bytenorm.torch.pt2e.quantizer")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "ImportError: bytenorm.torch.BatchNormQuantizer needs torchao: pip install torchao"

@@ -6,8 +6,8 @@ from torch import nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers what torchao writes
 from torch.export import export
 
-from bytenorm.torch import running
-from bytenorm.torch.running import Part, Runner
+from bytenorm.torch.pt2e import running
+from bytenorm.torch.pt2e.running import Part, Runner
 
 q8 = torch.ops.quantized_decomposed
 

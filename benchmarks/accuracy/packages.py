@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bytenorm._files import replacing
+from bytenorm._files.writing import replacing
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering import Lowering
-from bytenorm.onnx.timing import profile, session_options
+from bytenorm.onnx.lowering.lower import Lowering
+from bytenorm.onnx.measurement.timing import profile, session_options
 
 from .entry import Array, Entry
 from .network import Network

@@ -1,5 +1,5 @@
 // Batch norm on tensors of torch. As in batch_norm.cpp, whatever is unusual makes these functions return None;
-// Python's bytenorm.torch.arguments then finds words for it or makes it usual.
+// Python's bytenorm.torch.operators.tensor_checks then finds words for it or makes it usual.
 #include <algorithm>
 #include <cstring>
 #include <memory>

@@ -2,18 +2,18 @@
 
 from . import _whole_imports  # noqa: F401 (before all others)
 from ._config import __version__, get_num_threads, set_num_threads, show_config
-from .batch_norm import BatchNorm, quantized_batch_norm
-from .dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
-from .fused import add_batch_norm, concat_batch_norm
-from .integers import IntegerBatchNorm
-from .quantize import (
+from ._dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
+from ._norms.batch_norm import BatchNorm, quantized_batch_norm
+from ._norms.concat_and_add import add_batch_norm, concat_batch_norm
+from ._norms.integer_batch_norm import IntegerBatchNorm
+from ._tensors.quantize import (
     dequantize,
     quantize_per_channel,
     quantize_per_tensor,
     quantize_per_tensor_dynamic,
     requantize,
 )
-from .tensor import QuantizedTensor
+from ._tensors.tensor import QuantizedTensor
 
 __all__ = [
     "BatchNorm",

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import _core
-from .dtypes import DType, dtype_of, qint8, quint8
+from ._dtypes import DType, dtype_of, qint8, quint8
 
 
 def missing(name: str) -> NoReturn:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .tensor import QuantizedTensor
+from ._tensors.tensor import QuantizedTensor
 
 compiler: Final[str]
 version: Final[str]

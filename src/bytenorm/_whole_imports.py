@@ -1,6 +1,6 @@
 """NumPy and the extension module, imported without an interrupt in between: NumPy makes an ImportError of one."""
 
-from ._signals import blocked
+from ._system.signals import blocked
 
 with blocked("SIGINT"):
     import numpy

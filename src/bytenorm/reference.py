@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import DType
+from ._dtypes import DType
 
 Array = Any  # numbers and arrays of numbers alike
 

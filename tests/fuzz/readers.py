@@ -15,18 +15,18 @@ from onnx import ModelProto, TensorProto, helper
 import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics
-from bytenorm.onnx.data import open_data
-from bytenorm.onnx.exclusion import needed_activations
-from bytenorm.onnx.folding import fold
-from bytenorm.onnx.graph import Graph
-from bytenorm.onnx.inspection import is_quantized
-from bytenorm.onnx.marking import Marks
-from bytenorm.onnx.model import load_model, save_model
-from bytenorm.onnx.norms import find_norms
-from bytenorm.onnx.plain_layers import make_layers_plain
-from bytenorm.onnx.tuning.layers import find_layers
-from bytenorm.onnx.unsigned_weights import unsigned_weights
-from bytenorm.report.spots import NotMeasured, spot_of
+from bytenorm.onnx.data.dataset import open_data
+from bytenorm.onnx.disguise.norms_as_convs import Marks
+from bytenorm.onnx.folding.backward import fold
+from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.measurement.inspection import is_quantized
+from bytenorm.onnx.model.files import load_model, save_model
+from bytenorm.onnx.norms.find import find_norms
+from bytenorm.onnx.quantization.tuning.layers import find_layers
+from bytenorm.onnx.quantizer.exclusion import needed_activations
+from bytenorm.onnx.quantizer.plain_layers import make_layers_plain
+from bytenorm.onnx.run.uint8_weights import unsigned_weights
+from bytenorm.report.taps import NotMeasured, spot_of
 
 SOURCE = Path(bn.__file__).parent
 

@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, helper, numpy_helper, version_converter
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.constant_inputs import free_initializers
+from bytenorm.onnx.model.constant_inputs import free_initializers
 
 from ...networks import images
 from ...networks.network import build

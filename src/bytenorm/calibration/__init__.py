@@ -3,7 +3,7 @@
 Statistics of channels, a scale and a zero point for a norm's output, and norms with the statistics of their data.
 """
 
-from .output_qparams import OutputQParams, choose_output_qparams
+from .qparams.output_qparams import OutputQParams, choose_output_qparams
 from .reestimation import reestimate
 from .statistics import ChannelStatistics
 

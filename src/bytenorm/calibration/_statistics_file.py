@@ -10,9 +10,10 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from .. import _checks, _npy, _npz
-from .._files import replacing
-from ..dtypes import DType, qint8, quint8
+from .. import _checks
+from .._dtypes import DType, qint8, quint8
+from .._files import npy, npz
+from .._files.writing import replacing
 
 FORMAT = "bytenorm channel statistics"
 VERSION = 1
@@ -89,7 +90,7 @@ def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         try:
             if stream.read(4) != ZIP:
                 _refuse(path, "another kind of file")
-            layouts = _npz.layouts(stream, _npy.NUMBERS + "U")
+            layouts = npz.layouts(stream, npy.NUMBERS + "U")
             if _short(stream, layouts, "format", "U") != FORMAT:
                 _refuse(path, "another kind of file")
             version = _short(stream, layouts, "version", "i")
@@ -102,7 +103,7 @@ def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             for name, kind in SINGLE.items():
                 if _short(stream, layouts, name, kind) is None:
                     _refuse(path, f"{name} of dtype {layouts[name].dtype} and shape {layouts[name].shape}")
-            channels = int(_npz.whole(stream, layouts["channels"]))
+            channels = int(npz.whole(stream, layouts["channels"]))
             if channels < 1:
                 _refuse(path, f"{channels} channels")
             for name, (dtype, shape) in _wanted(channels).items():
@@ -112,7 +113,7 @@ def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 if layouts[name].dtype.kind != kind or layouts[name].shape not in ((), (channels,)):
                     came = f"{name} of dtype {layouts[name].dtype} and shape {layouts[name].shape}"
                     _refuse(path, f"{came}, not one value, or one value for each of {channels} channels")
-            found = {name: _npz.whole(stream, layouts[name]) for name in names}
+            found = {name: npz.whole(stream, layouts[name]) for name in names}
         except RefusedError as error:
             raise ValueError(str(error)) from None
         except Exception as error:  # NumPy and zipfile raise nearly anything for what is damaged or foreign
@@ -121,12 +122,12 @@ def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _short(stream: IO[bytes], layouts: Mapping[str, _npz.Layout], name: str, kind: str) -> Any:
+def _short(stream: IO[bytes], layouts: Mapping[str, npz.Layout], name: str, kind: str) -> Any:
     """Return one number or a short text, None if it is something else or not there."""
     layout = layouts.get(name)
     if layout is None or (layout.dtype.kind, layout.shape) != (kind, ()) or layout.size > LONGEST:
         return None
-    return _npz.whole(stream, layout).item()
+    return npz.whole(stream, layout).item()
 
 
 def _wanted(channels: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
@@ -176,7 +177,7 @@ def _check_sums(path: str | os.PathLike[str], count: int, sums: np.ndarray, ends
 
 
 def _require(
-    path: str | os.PathLike[str], name: str, layout: _npz.Layout, dtype: Any, shape: tuple[int, ...]
+    path: str | os.PathLike[str], name: str, layout: npz.Layout, dtype: Any, shape: tuple[int, ...]
 ) -> None:
     if layout.dtype != dtype or layout.shape != shape:
         came = f"{name} of dtype {layout.dtype} and shape {layout.shape}"

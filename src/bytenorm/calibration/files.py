@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from .._files import require_file
-from .._npy import header, map_array, reading, size_of
-from .._one_thread import one_thread
-from ..dtypes import DType, dtype_of, quint8
-from ..quantize import quantize_per_channel, quantize_per_tensor
-from ..tensor import QuantizedTensor
+from .._dtypes import DType, dtype_of, quint8
+from .._files.npy import header, map_array, reading, size_of
+from .._files.writing import require_file
+from .._system.one_thread import one_thread
+from .._tensors.quantize import quantize_per_channel, quantize_per_tensor
+from .._tensors.tensor import QuantizedTensor
 from .statistics import ChannelStatistics
 
 SHARE = 32 << 20  # bytes of files that one task reads: some milliseconds of work, next to the scheduler's one

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
-from ..batch_norm import BatchNorm
-from . import arguments
+from .._norms.batch_norm import BatchNorm
+from . import checks
 from .statistics import ChannelStatistics
 
 if TYPE_CHECKING:
@@ -92,13 +92,13 @@ def reestimate(
     >>> corrected.mean.round(4), corrected.var.round(4)
     (array([0.0513], dtype=float32), array([1.1111], dtype=float32))
     """
-    norm = arguments.batch_norm(norm)
-    share = arguments.momentum(momentum)
-    measured = arguments.spread(statistics, len(norm.mean))
+    norm = checks.batch_norm(norm)
+    share = checks.momentum(momentum)
+    measured = checks.spread(statistics, len(norm.mean))
     if reference is None:
         new = {"mean": measured.mean(), "var": measured.var(unbiased=True)}
     else:
-        new = _corrected(norm, measured, *arguments.moments(reference, len(norm.mean)))
+        new = _corrected(norm, measured, *checks.moments(reference, len(norm.mean)))
     blended = {
         name: (1 - share) * getattr(norm, name).astype(np.float64) + share * value for name, value in new.items()
     }

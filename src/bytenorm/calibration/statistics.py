@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, _core
-from ..dtypes import DType
-from ..tensor import QuantizedTensor
+from .._dtypes import DType
+from .._tensors.tensor import QuantizedTensor
 from . import _statistics_file as file
 
 # A square is at most 255^2 = 65025, and 2^47 * 65025 < 2^63: sums of so many codes fit int64. Witness that those

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from .arguments import parse
-from .interrupts import ENDING, Ended, came, ending, held, too_late
-from .screen import Screen, one_line
+from .console import Screen, one_line
+from .endings import ENDING, Ended, came, ending, held, too_late
 
 FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
 ONNX = ("onnx", ("onnx", "onnxruntime", "rich"))  # the extra, and what it brings
@@ -155,7 +155,7 @@ def _run(argv: Sequence[str]) -> int:
     except SystemExit as end:  # argparse has written the help, the version or the error
         return end.code if isinstance(end.code, int) else BAD
     require_extra(*EXTRAS.get(options.command, ONNX))
-    module = import_module(f".{options.command}", __package__)
+    module = import_module(f".commands.{options.command}", __package__)
     run: Callable[..., int | None] = module.run
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..onnx.constant_inputs import free_initializers
-from ..onnx.model import load_model
-from .outcomes import Fate, show
-from .places import require_output, size_on_disk, write
-from .saturation import note
-from .screen import as_size, next_command
+from ..onnx.model.constant_inputs import free_initializers
+from ..onnx.model.files import load_model
+from .console import as_size, next_command
+from .output import require_output, size_on_disk, write
+from .results import Fate, show
+from .saturation_note import note
 from .wording import naming
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from .screen import Screen
+    from .console import Screen
 
 Found = TypeVar("Found")
 

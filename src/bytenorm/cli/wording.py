@@ -70,7 +70,7 @@ def _fault(path: str) -> str:
     """Return what ONNX's checker has to say about a model, nothing if it finds no fault."""
     import onnx  # noqa: PLC0415 (not every command has it)
 
-    from ..onnx.model import load_model  # noqa: PLC0415
+    from ..onnx.model.files import load_model  # noqa: PLC0415
 
     try:
         onnx.checker.check_model(load_model(path))

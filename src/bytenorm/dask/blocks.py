@@ -10,8 +10,8 @@ import dask.array as da
 import numpy as np
 
 from .. import _checks
-from ..dtypes import DType, qint8, quint8
-from ..tensor import QuantizedTensor
+from .._dtypes import DType, qint8, quint8
+from .._tensors.tensor import QuantizedTensor
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import dask.array as da
 import numpy as np
 
 from .. import _checks
-from .._one_thread import one_thread
-from ..batch_norm import BatchNorm
+from .._norms.batch_norm import BatchNorm
+from .._system.one_thread import one_thread
 from .blocks import Codes, Quantization, codes_of
 
 

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from .._one_thread import one_thread
+from .._system.one_thread import one_thread
 from ..calibration import ChannelStatistics
 from .blocks import Quantization, codes_of
 

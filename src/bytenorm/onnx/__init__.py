@@ -13,18 +13,18 @@ try:
 except ImportError as error:
     raise ImportError(f'bytenorm.onnx needs {error.name}: pip install "bytenorm[onnx]"', name=error.name) from None
 
-from .accuracy import QuantizationWarning
-from .comparison import Comparison, OutputComparison, compare
-from .data import ImageInput
-from .digits import digits_model
-from .disguise import prepare, restore
-from .inspection import BatchNormInfo, Inspection, inspect
-from .lowering import LoweringWarning, lower
-from .runtime import custom_op_library, register, session
-from .saturation import SaturationWarning, sums_saturate
+from .data.dataset import ImageInput
+from .data.digits import digits_model
+from .disguise.prepare_and_restore import prepare, restore
+from .lowering.lower import LoweringWarning, lower
+from .measurement.accuracy import QuantizationWarning
+from .measurement.comparison import Comparison, OutputComparison, compare
+from .measurement.inspection import BatchNormInfo, Inspection, inspect
+from .run.saturation import SaturationWarning, sums_saturate
+from .run.session import custom_op_library, register, session
 
 if _TYPE_CHECKING:
-    from .quantization import QuantizationReport, quantize, quantize_with_report
+    from .quantization.quantize import QuantizationReport, quantize, quantize_with_report
 
 __all__ = [
     "BatchNormInfo",
@@ -54,7 +54,7 @@ __all__ = [
 def __getattr__(name: str) -> _Any:
     if name not in ("QuantizationReport", "quantize", "quantize_with_report"):  # which bring in its quantizer
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_import_module(".quantization", __name__), name)
+    return getattr(_import_module(".quantization.quantize", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 Needs what ``bytenorm.onnx`` needs, and no more.
 """
 
-from .gathering import NormReport, Report, gather
-from .page import page
+from .html.page import page
+from .measurement import NormReport, Report, gather
 
 __all__ = ["NormReport", "Report", "gather", "page"]

@@ -7,7 +7,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-# 2.13 is the oldest version that the tests have run with. `direct` and `operator` ask the dispatcher by names that
+# 2.13 is the oldest version that the tests have run with. `operators` asks the dispatcher by names that
 # are not public and have moved before: in an older torch they may be missing, or worse, mean something else.
 try:
     import torch as _torch
@@ -21,19 +21,19 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 13):
         name="torch",
     )
 
-from .dropin import quantized_batch_norm
-from .folding import fold_forward
-from .integers import to_integers
-from .legacy import from_legacy, to_legacy
-from .lowering import LoweringWarning, lower
-from .migration import load_legacy, migrate
-from .modules import BatchNorm1d, BatchNorm2d, BatchNorm3d, BNReLU1d, BNReLU2d, BNReLU3d
-from .operator import batch_norm
-from .recalibration import recalibrate
+from .eager.legacy_tensors import from_legacy, to_legacy
+from .eager.migrate import load_legacy, migrate
+from .eager.modules import BatchNorm1d, BatchNorm2d, BatchNorm3d, BNReLU1d, BNReLU2d, BNReLU3d
+from .eager.quantized_batch_norm import quantized_batch_norm
+from .operators.batch_norm import batch_norm
+from .pt2e.fold_forward import fold_forward
+from .pt2e.lower import LoweringWarning, lower
+from .pt2e.to_integers import to_integers
+from .recalibration.recalibrate import recalibrate
 
 if _TYPE_CHECKING:
-    from .export import to_onnx
-    from .quantizer import BatchNormQuantizer
+    from .pt2e.quantizer import BatchNormQuantizer
+    from .pt2e.to_onnx import to_onnx
 
 __all__ = [
     "BNReLU1d",
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-_LATER = {"BatchNormQuantizer": ".quantizer", "to_onnx": ".export"}  # need torchao, onnx and onnxscript
+_LATER = {"BatchNormQuantizer": ".pt2e.quantizer", "to_onnx": ".pt2e.to_onnx"}  # need torchao, onnx and onnxscript
 
 
 def __getattr__(name: str) -> _Any:

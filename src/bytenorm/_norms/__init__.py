@@ -1,0 +1,1 @@
+"""Batch normalization on 8-bit data: alone, behind concatenations and sums, and in integers."""

@@ -1,0 +1,1 @@
+"""What differs between systems: CPUs, memory, signals, threads."""

@@ -1,0 +1,1 @@
+"""Quantized tensors, and what makes them of numbers and numbers of them."""

@@ -1,0 +1,1 @@
+"""A scale and a zero point for the output of a norm, by how its numbers are distributed."""

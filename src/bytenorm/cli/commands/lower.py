@@ -1,0 +1,34 @@
+"""``bytenorm lower``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...onnx.graph.graph import Graph
+from ...onnx.lowering.lower import lower_with_report, refuse_lowered
+from ...onnx.measurement.inspection import inspect, is_quantized
+from ..results import Fate, fates
+from ..rewriting import rewrite, tell_fates
+
+if TYPE_CHECKING:
+    import argparse
+
+    import onnx
+
+    from ..console import Screen
+
+
+def run(options: argparse.Namespace, screen: Screen) -> None:
+    """Let a quantized model's batch norms run in 8 bits."""
+
+    def lower(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Fate]]:
+        if not is_quantized(Graph(model)):
+            raise ValueError(f"model {options.model!r} is in float: bytenorm quantize takes those")
+        refuse_lowered(model, "model")
+        norms = inspect(model).norms
+        made, outcomes = lower_with_report(model, lowering=options.lowering, keep_int8=options.keep_int8)
+        return made, fates(norms, outcomes)
+
+    lowered = rewrite(options, screen, "lowering", lower)
+    screen.line(f"{options.model}, lowered ({options.lowering})")
+    tell_fates(options, screen, lowered)

@@ -1,0 +1,203 @@
+"""``bytenorm quantize``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from onnxruntime.quantization import QuantType
+
+from ...onnx.graph.graph import Graph
+from ...onnx.lowering.lower import refuse_lowered
+from ...onnx.measurement.accuracy import LOWEST, complaints
+from ...onnx.measurement.inspection import inspect, is_quantized
+from ...onnx.model.constant_inputs import free_initializers
+from ...onnx.model.files import load_model
+from ...onnx.quantization.quantize import quantize_with_report
+from ..console import as_size, next_command, one_line
+from ..data import samples
+from ..output import require_output, size_on_disk, write
+from ..results import MEANING, Fate, fates, show
+from ..saturation_note import note
+from ..wording import naming
+from . import compare
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from ...onnx.quantization.tuning.notes import Step
+    from ...onnx.quantization.tuning.recalibration import RecalibratedNorm
+    from ..console import Screen
+
+
+FAR = 3  # exit code: the model is written, and far worse than the float one
+
+
+def run(options: argparse.Namespace, screen: Screen) -> int:
+    """Make an 8-bit model of a float one."""
+    label = f"model {options.model!r}"
+    require_output(options.output, options.force, models=[options.model], data=options.data, makes_model=True)
+    if options.no_compare and options.fail_below is not None:
+        raise ValueError("--fail-below wants the comparison that --no-compare leaves out")
+    names = {"reference": label, "candidate": "the 8-bit model"}
+    with naming(options.model, **names), screen.progress() as progress:
+        model = load_model(options.model)
+        before = size_on_disk(options.model, model)
+        constants = free_initializers(model)
+        refuse_lowered(model, "model")
+        if is_quantized(Graph(model)):
+            raise ValueError(f"{label} is quantized: bytenorm lower takes those")
+        norms = inspect(model).norms
+        data = samples(options, model, options.limit, screen)
+        made, report = quantize_with_report(
+            model,
+            data,
+            lowering=options.lowering,
+            quant_format=options.format,
+            activation_type=options.activations,
+            weight_type=options.weights,
+            keep_int8=options.keep_int8,
+            per_channel=not options.per_tensor,
+            reduce_range=options.reduce_range,
+            calibrate_method=options.method,
+            method=options.norm_method,
+            reestimate=options.reestimate,
+            data_statistics=options.data_statistics,
+            fast=options.fast,
+            nodes_to_exclude=options.exclude,
+            nodes_to_quantize=options.only,
+            op_types_to_quantize=options.only_type,
+            extra_options=_with_types(dict(options.extra_option)),
+            compare=not options.no_compare,
+            progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
+        )
+        after = write(made, options.output, options.force)
+    became = fates(norms, report.outcomes, report.folded)
+    counts = show(became, screen)
+    screen.line(f"size: {as_size(before)} before, {as_size(after)} now")
+    if report.unlike:
+        screen.line(f"warning: {report.unlike}")
+    for name in report.stayed:
+        screen.line(f"not folded: {name}, whose gains 8-bit weights of the layer behind it cannot hold")
+    for name in report.weak:
+        screen.line(f"in float: {name}, which only loses in 8 bits")
+    for step in report.steps:
+        screen.line(_told(step))
+    if report.recalibrated:
+        screen.line()
+        _show(report.recalibrated, screen)
+    screen.line()
+    if not options.no_compare:
+        screen.line("the 8-bit model against the float one, on the calibration data:")
+        compare.show(report.comparison, screen)
+        if report.few:
+            screen.line(f"warning: {report.few}")
+    lowest = LOWEST if options.fail_below is None else options.fail_below
+    far = complaints(report.comparison, report.alone, lowest)
+    for text in far:
+        screen.line(f"far from the float model: {text}")
+    for name in report.gone:
+        screen.line(f"not excluded: ONNX Runtime's preparation left {name} out")
+    how = f"{options.format} format, lowering {options.lowering}: {MEANING[options.lowering]}"
+    screen.line(f"written to {options.output} ({how})")
+    if constants:
+        screen.line(constants)
+    remark = note(made, options.output)
+    if remark:
+        screen.line(remark if options.no_compare else f"{remark}; the figures above are those of exact sums")
+    screen.line(next_command("compare", options.model, options.output, "--data", "HELD-OUT"))
+    screen.result(
+        model=options.model,
+        output=options.output,
+        lowering=options.lowering,
+        format=options.format,
+        activations=options.activations,
+        weights=options.weights,
+        method=report.ranges,
+        norm_method=options.norm_method,
+        fast=options.fast,
+        data_statistics=options.data_statistics,
+        per_channel=not options.per_tensor,
+        reduce_range=options.reduce_range,
+        samples=data.samples,
+        size_before=before,
+        size_after=after,
+        folded=counts[Fate.FOLDED],
+        in_8_bits=counts[Fate.IN_8_BITS],
+        in_float=counts[Fate.IN_FLOAT],
+        comparison=None if options.no_compare else report.comparison.to_dict(),
+        alone=None if report.alone is None else report.alone.to_dict(),
+        far=list(far),
+        stayed=list(report.stayed),
+        weak=list(report.weak),
+        unlike=report.unlike,
+        few=report.few,
+        not_excluded=list(report.gone),
+        saturates=bool(remark),
+        norms=[fate.to_dict() for fate in became],
+        steps=[step.to_dict() for step in report.steps],
+        recalibrated=[norm.to_dict() for norm in report.recalibrated],
+    )
+    if far and options.fail_below is not None:
+        sys.stderr.write(f"bytenorm: far from the float model: {one_line('; '.join(far))}\n")
+        return FAR
+    return 0
+
+
+def _with_types(extra: dict[str, object]) -> dict[str, object]:
+    """Return extra options with types of tensors, which JSON has by name, as the quantizer takes them."""
+    tensors = extra.get("TensorQuantOverrides")
+    for listed in tensors.values() if isinstance(tensors, dict) else ():
+        for said in listed if isinstance(listed, list) else ():
+            name = said.get("quant_type") if isinstance(said, dict) else None
+            if isinstance(name, str):
+                if name not in QuantType.__members__:
+                    known = ", ".join(QuantType.__members__)
+                    raise ValueError(
+                        f"--extra-option: TensorQuantOverrides: quant_type: there are {known}, got {name!r}"
+                    )
+                said["quant_type"] = QuantType[name]
+    return extra
+
+
+def _told(step: Step) -> str:
+    """Say what became of a step."""
+    text = f"{step.name}: "
+    if step.before_db is not None and step.after_db is not None:
+        text += f"{step.before_db:.1f} dB before, {step.after_db:.1f} dB with it, on the samples kept aside; "
+    if not step.taken:
+        return f"{text}not taken: {step.problem}"
+    kinds = Counter("norm" if one.kind == "norm" else "layer" for one in step.corrections)
+    counts = " and ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items(), reverse=True))
+    done = f"{counts} corrected" if counts else "taken"
+    return f"{text}{done}{step.problem and ', '}{step.problem}"
+
+
+def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:
+    """Write what norms got from the data, as a table."""
+    screen.table(
+        ["norm", "output scale", "zero point", "clipped %", "mean square error", "statistics"],
+        [
+            [
+                norm.name,
+                f"{norm.scale:.6g}",
+                str(norm.zero_point),
+                "-" if norm.clipped is None else f"{100 * norm.clipped:.4f}",
+                "-" if norm.mse is None else f"{norm.mse:.4g}",
+                "re-estimated" if norm.reestimated else "kept",
+            ]
+            for norm in norms
+        ],
+    )
+
+
+def _stage(stage: str, done: int, whole: int) -> tuple[str, int, int]:
+    if stage == "compare":
+        return "comparing", done, whole
+    of, _, what = stage.rpartition(": ")  # "norms 1/7: calibrate"
+    if what == "calibrate" and done >= whole:
+        return f"quantizing{of and ', '}{of}", 0, 0  # the quantizer does not tell of its work behind that
+    doing = {"calibrate": "calibrating", "run": "counting", "compare": "comparing", "correct": "correcting"}[what]
+    return f"{doing}{of and ', '}{of}", done, whole

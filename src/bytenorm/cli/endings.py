@@ -1,0 +1,137 @@
+"""The signals that end a command: each becomes an exception, at a moment that leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from types import FrameType
+
+from .._system.signals import Alarm, blocked
+
+_ENDING = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+ENDING = {signal.Signals[name]: said for name, said in _ENDING.items() if hasattr(signal, name)}
+AGAIN = 0.02  # seconds, after which a signal that had to wait is tried again
+
+
+class Ended(KeyboardInterrupt):
+    """A signal has come that ends the command; libraries let a KeyboardInterrupt pass."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(ENDING[signal.Signals(number)])
+        self.number = number
+
+
+class _Waiting:
+    """The signal that has come, if one has, what it has to wait for, and what then calls for it."""
+
+    number: int | None = None
+    held = 0
+    alarm = Alarm()
+
+
+@contextmanager
+def ending(*, ignored_afterwards: bool = False) -> Iterator[None]:
+    """Let signals raise `Ended` in the block, where this is the main thread.
+
+    That includes an interrupt that the process was started to ignore, as a shell starts what it runs in the
+    background; not a hang-up that it was started to ignore, as nohup does.
+
+    Parameters
+    ----------
+    ignored_afterwards : bool, optional
+        For a process that has nothing to do any more but to end: what comes then is too late.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _Waiting.number, _Waiting.held, _Waiting.alarm = None, 0, Alarm()
+    numbers = [n for n in ENDING if ENDING[n] != "hung up" or signal.getsignal(n) is not signal.SIG_IGN]
+    if _Waiting.alarm.number is not None:
+        numbers.append(_Waiting.alarm.number)
+    before = {n: signal.signal(n, _handle) for n in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, _say_nothing_of_signals
+    try:
+        yield
+    finally:
+        too_late()
+        _Waiting.alarm.stop()
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            after = signal.SIG_IGN if ignored_afterwards and number in ENDING else handler
+            signal.signal(number, signal.SIG_DFL if after is None else after)
+
+
+def too_late() -> None:
+    """Let no signal of the rest of the block raise anything: there is only something left to say."""
+    _Waiting.held += 1
+
+
+def came() -> int | None:
+    """Return the signal that has come, also if a library has made something else of its exception."""
+    return _Waiting.number
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    """Raise the first signal that comes, now or when it can be; what comes after it changes nothing.
+
+    An exception in a module that is being imported becomes an ImportError, or ends the process (onnx's, 1 in 200);
+    one in a finalizer is lost; one in what the first has set going would keep that from cleaning up.
+    """
+    if _Waiting.number is None:
+        if number == _Waiting.alarm.number:
+            return
+        _Waiting.number = number
+        _Waiting.alarm.start(number, AGAIN)
+    if _Waiting.held == 0 and not _cleaning_up() and not _importing(frame):
+        raise Ended(_Waiting.number)
+
+
+def _cleaning_up() -> bool:
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _say_nothing_of_signals(unraisable: sys.UnraisableHookArgs) -> None:
+    if not isinstance(unraisable.exc_value, Ended):
+        sys.__unraisablehook__(unraisable)
+
+
+@contextmanager
+def held(*, from_children: bool = False) -> Iterator[None]:
+    """Let signals wait for the end of the block.
+
+    Parameters
+    ----------
+    from_children : bool, optional
+        A terminal sends interrupts and hang-ups to all processes that a command has started. Those, and threads,
+        that are started in the block never get them: they have them blocked, as they inherit. Their parent ends
+        them.
+    """
+    _Waiting.held += 1
+    try:
+        if not from_children:
+            yield
+            return
+        if os.name == "posix":  # started with the first process, it would unblock them again
+            resource_tracker.ensure_running()
+        with blocked("SIGINT", "SIGHUP"):
+            yield
+    finally:
+        _Waiting.held -= 1

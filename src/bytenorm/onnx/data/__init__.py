@@ -1,0 +1,1 @@
+"""Data that models are calibrated, compared and timed with."""

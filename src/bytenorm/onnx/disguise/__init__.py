@@ -1,0 +1,1 @@
+"""Norms go through a quantizer as convolutions."""

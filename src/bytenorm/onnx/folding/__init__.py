@@ -1,0 +1,1 @@
+"""Norms taken up by the layers before or behind them."""

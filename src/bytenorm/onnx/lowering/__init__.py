@@ -1,0 +1,1 @@
+"""Norms between conversions become operators on codes."""

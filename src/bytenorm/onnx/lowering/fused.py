@@ -1,0 +1,130 @@
+"""The fused lowering: a norm and the concatenation or the sum that it reads as one operator.
+
+Norms that read neither become the operator of the exact lowering.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..graph.graph import Graph
+from ..graph.transposes import read_in_order, to_last, write_in_order
+from ..norms.concats_and_sums import Concatenation, Single
+from ..norms.find import qparams
+from ..operators.add_batch_norm import ADD_OPERATOR, add_node, add_sum_functions
+from ..operators.concat_batch_norm import CONCAT_OPERATOR, add_concat_functions, concat_node
+from . import exact
+
+if TYPE_CHECKING:
+    from ..norms.concats_and_sums import Pattern, Sum
+    from ..norms.find import QParams, Site
+
+obstacle = exact.obstacle
+
+
+def replace(graph: Graph, site: Site, pattern: Pattern) -> QParams:
+    """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized."""
+    if isinstance(pattern, Single):
+        return exact.replace(graph, site)
+    if isinstance(pattern, Concatenation):
+        _replace_concatenation(graph, site, pattern)
+    else:
+        _replace_sum(graph, site, pattern)
+    return site.target
+
+
+def finish(graph: Graph) -> None:
+    """Give a finished graph the functions of its operators."""
+    add_concat_functions(graph.model)
+    add_sum_functions(graph.model)
+
+
+def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> None:
+    relu, made = exact.activate(graph, site)
+    order = _order(len(found.perm))
+    read = [found.perm[axis] for axis in order]
+    inputs = [
+        *exact.parameters(graph, site),
+        *exact.output_quantization(graph, site),
+        graph.add_constant(f"{site.name}/x_scales", np.array([p.scale.ravel()[0] for p in found.pieces])),
+        graph.add_constant(
+            f"{site.name}/x_zero_points", np.array([p.zero_point.ravel()[0] for p in found.pieces])
+        ),
+        *(read_in_order(graph, piece.codes, read, piece.codes) for piece in found.pieces),
+    ]
+    output = write_in_order(graph, made, order, site.name)
+    if found.pool is not None:
+        _swap(graph, site, found)
+    node = concat_node(
+        inputs,
+        output,
+        graph.new_node_name(f"{site.name}/{CONCAT_OPERATOR}"),
+        epsilon=site.parameters.epsilon,
+        channels_last=len(order) > 2,
+        relu=relu,
+        pool=2 if found.pool is not None else 0,
+    )
+    graph.add(node)
+
+
+def _swap(graph: Graph, site: Site, found: Concatenation) -> None:
+    """Let a convolution make what the averages behind it made: they are taken before it."""
+    pool = found.pool
+    assert pool is not None
+    graph.remove(pool.pool)
+    for node in pool.conversions:
+        graph.remove(node)
+    if pool.quantize is not None:
+        graph.set_input(pool.quantize, 0, pool.conv.output[0])
+    else:
+        graph.remove(pool.conv)
+        behind, _ = qparams(graph, pool.pool, 3, pool.pool.output[0], "")
+        assert behind is not None  # concats_and_sums.py has looked
+        zero_point = behind.zero_point_name  # optional there: 0
+        pool.conv.input[6] = behind.scale_name
+        pool.conv.input[7] = zero_point or graph.add_constant(f"{site.name}/pool_zero_point", behind.zero_point)
+        pool.conv.output[0] = pool.pool.output[0]
+        graph.add(pool.conv)
+    for tensor in (site.target.codes, pool.conv.input[0], pool.conv.output[0]):
+        graph.forget_type(tensor)
+
+
+def _replace_sum(graph: Graph, site: Site, found: Sum) -> None:
+    relu, made = exact.activate(graph, site)
+    order = _order(len(found.perm))
+    read = [found.perm[axis] for axis in order]
+    inputs = []
+    for what, part in zip("ab", found.summands, strict=True):
+        zero_point = part.zero_point_name or graph.add_constant(f"{site.name}/{what}_zero_point", part.zero_point)
+        inputs += [read_in_order(graph, part.codes, read, part.codes), part.scale_name, zero_point]
+    total = found.total
+    inputs += [
+        *exact.parameters(graph, site),
+        total.scale_name or graph.add_constant(f"{site.name}/s_scale", total.scale),
+        total.zero_point_name or graph.add_constant(f"{site.name}/s_zero_point", total.zero_point),
+        *exact.output_quantization(graph, site),
+    ]
+    output = write_in_order(graph, made, order, site.name)
+    sum_output = ""
+    if total.codes and graph.is_needed(total.codes):
+        maker = graph.maker(total.codes)
+        assert maker is not None
+        graph.remove(maker)
+        sum_output = write_in_order(graph, total.codes, read, total.codes)
+    node = add_node(
+        inputs,
+        output,
+        graph.new_node_name(f"{site.name}/{ADD_OPERATOR}"),
+        sum_output=sum_output,
+        epsilon=site.parameters.epsilon,
+        channels_last=len(order) > 2,
+        relu=relu,
+        exact_sum=found.exact,
+    )
+    graph.add(node)
+
+
+def _order(rank: int) -> list[int]:
+    return to_last(rank) if rank > 2 else list(range(rank))

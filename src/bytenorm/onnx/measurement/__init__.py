@@ -1,0 +1,1 @@
+"""Models looked at, compared and timed."""

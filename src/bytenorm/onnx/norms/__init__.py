@@ -1,0 +1,1 @@
+"""Which norms a graph has, however they are written, and what surrounds them."""

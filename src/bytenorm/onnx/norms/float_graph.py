@@ -1,0 +1,68 @@
+"""A float graph as norms are looked for in it: constants are constants, and what does nothing is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx import TensorProto
+
+from ..graph.graph import Graph, attribute, is_op, label, opset_of
+from .last_axis import float_to_axis_1
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from onnx import NodeProto
+
+_FIRST_INFERRING = 7  # opset, of Dropout
+
+
+def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
+    """Bring a float graph to the spelling in which norms are found; it computes the same.
+
+    Weights that are only stored in 8 bits, behind a DequantizeLinear, become constants; Identity and the like go,
+    and what no output needs; norms of the last axis get Transposes around them.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its model is changed in place. Of no use any more.
+    apart : container of str, optional
+        Labels of nodes that stay as they are.
+
+    Returns
+    -------
+    Graph
+        Of the same model.
+    """
+    changed = len(graph.needed()) < sum(1 for _ in graph.nodes)
+    for node in graph.nodes:
+        if label(node) in apart or not node.output or graph.is_read_elsewhere(node.output[0]):
+            continue
+        value = graph.constant(node.output[0]) if is_op(node, "DequantizeLinear") else None
+        if value is not None:
+            graph.redirect(node.output[0], graph.add_constant(f"{node.output[0]}/float", value))
+        elif _does_nothing(graph, node):
+            graph.redirect(node.output[0], node.input[0])
+        else:
+            continue
+        graph.remove(node)
+        changed = True
+    if changed:
+        graph.finish()
+        graph = Graph(graph.model)
+    return float_to_axis_1(graph, apart)
+
+
+def _does_nothing(graph: Graph, node: NodeProto) -> bool:
+    """Say whether a node hands on what it reads."""
+    if not node.input or not node.input[0]:
+        return False
+    if is_op(node, "Identity"):
+        return True
+    if is_op(node, "Cast"):
+        return graph.type_of(node.input[0])[0] == TensorProto.FLOAT == attribute(node, "to", 0)
+    if not is_op(node, "Dropout") or any(node.output[1:]) or opset_of(graph.model) < _FIRST_INFERRING:
+        return False
+    training = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return not any(node.input[2:]) or (training is not None and not training.any())

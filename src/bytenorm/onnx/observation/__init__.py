@@ -1,0 +1,1 @@
+"""What the tensors of a float network are like on data."""

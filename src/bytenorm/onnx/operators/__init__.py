@@ -1,0 +1,1 @@
+"""What the operators of bytenorm mean, as functions of standard operators."""

@@ -1,0 +1,690 @@
+"""From a float model to an 8-bit one: ONNX Runtime's static quantizer, and batch norms in 8 bits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import onnx
+import onnxruntime
+from onnxruntime import quantization as ort_quantization
+
+from ... import _checks
+from ...calibration.qparams.output_qparams import Method
+from ..data.dataset import Dataset, ImageInput, open_data
+from ..disguise.norms_as_convs import Marks, markable
+from ..folding.backward import fold
+from ..folding.judgement import fold_where_weights_hold
+from ..graph.graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
+from ..lowering.lower import (
+    IR_VERSION,
+    Lowering,
+    Outcome,
+    check_lowering,
+    lower_graph,
+    require_float,
+    warn_of,
+    warn_of_constants,
+)
+from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
+from ..measurement.comparison import Comparison, uncomparable
+from ..measurement.comparison import compare as compare_models
+from ..model.files import load_model, without_functions
+from ..norms.find import Norm, find_norms
+from ..norms.float_graph import plain
+from ..norms.last_axis import cancel_transposes
+from ..observation.data_scale import unlike_statistics
+from ..operators.batch_norm import DOMAIN
+from ..quantizer.chosen_nodes import ChosenNodes
+from ..quantizer.exclusion import named_nodes, with_name
+from ..quantizer.extra_options import ExtraOptions, check_extra_options
+from ..quantizer.static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
+from ..run.runtime_types import note_types
+from ..run.saturation import warn_of_saturation
+from .tuning.judging import Samples, pick
+from .tuning.notes import Step
+from .tuning.recalibration import RecalibratedNorm, recalibrate
+from .tuning.steps import (
+    DATA_STATISTICS,
+    NO_RANGES,
+    RANGES,
+    REESTIMATION,
+    Tuning,
+    Way,
+    norm_scales,
+)
+
+if TYPE_CHECKING:
+    from ..data.batch_axes import BatchAxes
+
+QuantFormat = Literal["QDQ", "QOperator"]
+ByteType = Literal["uint8", "int8"]
+CalibrateMethod = Literal["minmax", "entropy", "percentile", "best"]
+
+_OLDEST_OPSET = 13  # scales per channel
+JUDGED = 4  # samples that tell an output which is far from the float model's, where no comparison is asked for
+_TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What happened on the way to an 8-bit model.
+
+    Attributes
+    ----------
+    folded : tuple of str
+        Norms that the layer before them took up, or those behind them.
+    outcomes : tuple of Outcome
+        The other norms; with a problem where one stays in float.
+    comparison : Comparison
+        The result against the float model, on the calibration data; without `compare` on a few samples of it,
+        :data:`JUDGED` or a batch.
+    alone : Comparison or None
+        What ONNX Runtime's quantizer alone makes of the model, where that was asked: with `compare`, if an output
+        has less than 20 dB.
+    recalibrated : tuple of RecalibratedNorm
+        The norms that `method` or `data_statistics` treated, in the order in which that was done.
+    gone : tuple of str
+        Nodes of `nodes_to_exclude` that ONNX Runtime's preparation of the model left out, such as a Dropout.
+    steps : tuple of Step
+        What was tried to bring the 8-bit network nearer to the float one, and whether it is taken.
+    stayed : tuple of str
+        Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
+    weak : tuple of str
+        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output; a
+        mask that hides numbers behind very large ones, and the Softmax that reads it; and around infinite values.
+    unlike : str
+        How far the data is from what the network's first norm was trained on, with the means and deviations of
+        both, if one is more than 20 times as wide as the other; else empty.
+    ranges : str
+        How the ranges of activations were found: ``"minmax"``, ``"percentile"`` or ``"entropy"`` by ONNX Runtime,
+        or the way of the step that is taken, such as ``"percentile 99.999"``.
+    few : str
+        What is to be said of a comparison on fewer than 8 samples, which are those that calibrated; else empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> images = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
+    >>> model, report = bno.quantize_with_report(bno.digits_model(), [{"image": images}], fast=True)
+    >>> len(report.folded), len(report.outcomes), report.ranges, report.comparison.samples
+    (3, 9, 'minmax', 4)
+    """
+
+    folded: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    comparison: Comparison
+    recalibrated: tuple[RecalibratedNorm, ...] = ()
+    alone: Comparison | None = None
+    gone: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    stayed: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
+    unlike: str = ""
+    ranges: str = "minmax"
+    few: str = ""
+
+
+def quantize(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    calibration_data: object,
+    *,
+    lowering: Lowering = "portable",
+    quant_format: QuantFormat = "QDQ",
+    activation_type: ByteType = "uint8",
+    weight_type: ByteType = "int8",
+    keep_int8: bool = False,
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    calibrate_method: CalibrateMethod | None = None,
+    method: Method | None = None,
+    reestimate: bool | None = None,
+    data_statistics: bool = False,
+    fast: bool = False,
+    nodes_to_exclude: Sequence[str] = (),
+    nodes_to_quantize: Sequence[str] | None = None,
+    op_types_to_quantize: Sequence[str] | None = None,
+    extra_options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    images: ImageInput | None = None,
+    batch_axes: BatchAxes | None = None,
+    compare: bool = False,
+) -> onnx.ModelProto:
+    """Make an 8-bit model of a float one, its batch norms included.
+
+    Norms that can be folded, back or forward, are folded; ONNX Runtime's static quantizer does the rest of the
+    network; the other norms, with the Relu or Clip behind them, get 8-bit inputs and outputs and are lowered as by
+    :func:`lower`.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto or path
+        In float. Not changed.
+    calibration_data : iterable of dict, CalibrationDataReader, or path
+        Inputs by name, or a `.npz` or `.npy` file, an image, or a folder of these; see :func:`compare`, which
+        takes the same. A `CalibrationDataReader` of ONNX Runtime begins anew by its `rewind`, if it has one; else
+        it is read once and copied: 256 MiB stay in memory, the rest goes to a temporary file.
+    lowering : {"portable", "exact", "fused", "qdq"}
+        See :func:`lower`.
+    quant_format : {"QDQ", "QOperator"}
+    activation_type, weight_type : {"uint8", "int8"}
+        ONNX Runtime runs uint8 activations and int8 weights fastest on x86.
+    keep_int8 : bool
+        Whether activations chosen as int8 stay int8 in QDQ format; see :func:`lower`.
+    per_channel : bool
+        Whether each output channel of a convolution has a weight scale of its own.
+    reduce_range : bool
+        7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate; see
+        :func:`sums_saturate`.
+    calibrate_method : {"minmax", "entropy", "percentile", "best"}, optional
+        How ranges of activations are chosen. ONNX Runtime's calibrator finds those of the first three; with its
+        128 bins ``"entropy"`` often chooses what ``"minmax"`` does. ``"best"`` starts with ``"minmax"``, and tries
+        percentiles and the range of the least squared error on the samples kept aside (see `reestimate`). None
+        does so with one percentile, 99.999, and with none if `fast`.
+    method : {"mse", "minmax", "percentile", "entropy"}, optional
+        How the scale and the zero point of each norm's output are chosen, by
+        :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
+        gives; `calibrate_method` is for the ranges of all other tensors. The scales are taken if they bring the
+        outputs on the samples kept aside (see `reestimate`) nearer to the float network's, and wherever nothing
+        can be judged, as with fewer than 8 samples. None leaves the norms to `calibrate_method` too.
+    reestimate : bool, optional
+        Whether norms, and the biases of layers, are corrected relative to the float network: what quantization
+        moved of the mean and the variance of what a norm reads, and of the mean of what a layer makes, is put
+        right. None: without `fast`. A quarter of the samples is kept aside, and the correction is taken if it
+        brings the outputs on these nearer to the float network's; with fewer than 8 samples it is not tried.
+    data_statistics : bool
+        Whether each norm gets the mean and the variance that its input has on the data, in place of those of the
+        training: for data unlike that of the training alone. It takes the network away from the float one; folded
+        norms, and those that are written as arithmetic, keep what they have.
+    fast : bool
+        Nothing is tried behind ONNX Runtime's quantizer that no other argument asks for: half the time, less
+        accuracy.
+    nodes_to_exclude : sequence of str
+        Names of nodes that stay in float; a node without one is called by its first output.
+    nodes_to_quantize : sequence of str, optional
+        Names of the only nodes that get 8 bits.
+    op_types_to_quantize : sequence of str, optional
+        The only types of nodes of the model that get 8 bits. ``"BatchNormalization"`` stands for norms, however
+        they are written. Norms that nobody asks for are folded where they can be, and stay in float otherwise.
+    extra_options : dict, optional
+        Those of ONNX Runtime's ``quantize_static``, such as ``{"ActivationSymmetric": True}``. Refused are those
+        that cannot be honoured here, that the format or another argument makes void, and unknown ones: see
+        docs/onnx.md.
+    limit : int, optional
+        Use so many samples at most.
+    images : ImageInput, optional
+        How image files become inputs.
+    batch_axes : dict of str to int or None, optional
+        By input name, the axis that counts samples, where it is neither the first nor named as another input's;
+        None for an input that goes to every batch as it is.
+    compare : bool
+        Whether the result is compared with the float model on all calibration data, which takes about half as
+        long as all the rest; else on a few. What it warns of is below; :func:`quantize_with_report` returns
+        the figures.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Warns
+    -----
+    LoweringWarning
+        For each norm that stays in float.
+    UserWarning
+        If the model has inputs with values of their own, which a caller may replace: they become constants.
+    QuantizationWarning
+        For each output that has less than 10 dB of the float model's, or that is NaN or infinite where the float
+        model's is a number; for each node to be excluded that ONNX Runtime's preparation left out; for what an
+        argument asks for and cannot be tried, as with fewer than 8 samples; and if the data is more than 20 times
+        as wide, or as narrow, as the statistics of the network's first norm say. With `compare` also for each
+        output that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it, which is run, and takes
+        about as long again, only if an output has less than 20 dB.
+    SaturationWarning
+        If the model computes wrong numbers on this CPU in a session with ONNX Runtime's defaults.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, options contradict each other, the model or the data cannot be used, or
+        the data tells `data_statistics` no variance of a norm's input; names what is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> batch = {"image": np.random.default_rng(0).random((8, 1, 28, 28), dtype=np.float32)}
+    >>> print(bno.inspect(bno.quantize(bno.digits_model(), [batch])).summary())
+    9 batch norms: 0 in float, 9 in 8 bits; 0 can be folded
+    """
+    made, report = quantize_with_report(
+        model,
+        calibration_data,
+        lowering=lowering,
+        quant_format=quant_format,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        keep_int8=keep_int8,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        calibrate_method=calibrate_method,
+        method=method,
+        reestimate=reestimate,
+        data_statistics=data_statistics,
+        fast=fast,
+        nodes_to_exclude=nodes_to_exclude,
+        nodes_to_quantize=nodes_to_quantize,
+        op_types_to_quantize=op_types_to_quantize,
+        extra_options=extra_options,
+        limit=limit,
+        images=images,
+        batch_axes=batch_axes,
+        compare=compare,
+    )
+    warn_of(list(report.outcomes))
+    warn_of_accuracy([report.unlike] if report.unlike else [])
+    asked = {
+        NO_RANGES: calibrate_method == "best",
+        norm_scales(method): method is not None,
+        REESTIMATION: reestimate is True,
+        DATA_STATISTICS: data_statistics,
+    }
+    untried = (step for step in report.steps if not step.taken and step.before_db is None)
+    warn_of_accuracy(f"{one.name}: not taken: {one.problem}" for one in untried if asked.get(one.name))
+    warn_of_accuracy(complaints(report.comparison, report.alone))
+    warn_of_accuracy(f"nodes_to_exclude: ONNX Runtime's preparation left {name!r} out" for name in report.gone)
+    warn_of_saturation(made)
+    return made
+
+
+def quantize_with_report(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    calibration_data: object,
+    *,
+    lowering: Lowering = "portable",
+    quant_format: QuantFormat = "QDQ",
+    activation_type: ByteType = "uint8",
+    weight_type: ByteType = "int8",
+    keep_int8: bool = False,
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    calibrate_method: CalibrateMethod | None = None,
+    method: Method | None = None,
+    reestimate: bool | None = None,
+    data_statistics: bool = False,
+    fast: bool = False,
+    nodes_to_exclude: Sequence[str] = (),
+    nodes_to_quantize: Sequence[str] | None = None,
+    op_types_to_quantize: Sequence[str] | None = None,
+    extra_options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    images: ImageInput | None = None,
+    batch_axes: BatchAxes | None = None,
+    compare: bool = False,
+    progress: Progress | None = None,
+) -> tuple[onnx.ModelProto, QuantizationReport]:
+    """Make an 8-bit model as :func:`quantize` does, and return what happened instead of warning of it.
+
+    Parameters
+    ----------
+    model, calibration_data : as for :func:`quantize`
+    lowering, quant_format, activation_type, weight_type, keep_int8, per_channel, reduce_range : as for `quantize`
+    calibrate_method, method, reestimate, data_statistics, fast : as for `quantize`
+    nodes_to_exclude, nodes_to_quantize, op_types_to_quantize, extra_options : as for `quantize`
+    limit, images, batch_axes : as for `quantize`
+    compare : bool
+        Whether the report's `comparison` is on all calibration data, as for :func:`quantize`; else on a few.
+    progress : callable, optional
+        Called with the stage, how much of it is done, and how much there is.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+    report : QuantizationReport
+        Which norms were folded and which stay, what was tried and taken, and the figures of the comparison.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`quantize`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> batch = {"image": np.random.default_rng(0).random((16, 1, 28, 28), dtype=np.float32)}
+    >>> small, report = bno.quantize_with_report(bno.digits_model(), [batch], compare=True)
+    >>> report.comparison.samples, report.comparison.outputs[0].snr_db > 20
+    (16, True)
+    >>> [(step.name, step.taken) for step in report.steps]
+    [('ranges by percentile 99.999', False), ('re-estimation', True)]
+    """
+    check_lowering(lowering)
+    _require_quantizer()
+    _check_choice("quant_format", quant_format, QuantFormat)
+    _check_types(activation_type, weight_type)
+    _check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
+    _check_choice("method", method, Method, optional=True)
+    _check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
+    reestimate = _is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
+    _check_names(nodes_to_exclude)
+    extra = check_extra_options(
+        extra_options,
+        quant_format=quant_format,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        per_channel=per_channel,
+        calibrate_method=calibrate_method,
+        method=method,
+    )
+    original = load_model(model)
+    prepared = _opened(original)
+    asked = ChosenNodes.of(prepared, op_types_to_quantize, nodes_to_quantize, nodes_to_exclude)
+    left_out = named_nodes(prepared, nodes_to_exclude)
+    graph = Graph(prepared)
+    apart = {label(node) for node in left_out}
+    tell_nodes_apart(original.graph)
+    require_float(graph)
+    data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
+    plan = _plan(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
+
+    options = {
+        "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
+        "activation_type": _TYPES[activation_type],
+        "weight_type": _TYPES[weight_type],
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
+    }
+    judged = None if data_statistics else method
+    ranges = _ranges(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
+    samples = pick(data) if ranges or judged or reestimate else Samples()
+    quantizer = StaticQuantizer(
+        prepared,
+        plan.borders,
+        plan.marks,
+        plan.left_out,
+        data,
+        options,
+        extra=extra,
+        asked=asked,
+        watched=None if samples.shortage or not reestimate else samples,
+        chosen=method is not None,
+        progress=progress,
+    )
+    graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
+    as_run = partial(_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
+    tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)
+    _take_steps(tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None)
+    made = tuning.graph.model
+    made.ir_version = max(IR_VERSION, original.ir_version)
+    _drop_unused_domains(made)
+    tuning.note()
+    outcomes = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
+    extra.spell(made)
+    few = None if compare else tuning.compare(made, JUDGED)
+    comparison = few or _compared(
+        original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
+    )
+    doubtful = compare and is_doubtful(comparison)
+    alone = _alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
+    return made, QuantizationReport(
+        folded=plan.folded,
+        outcomes=tuple(outcomes),
+        comparison=comparison,
+        recalibrated=chosen or tuning.recalibrated,
+        alone=alone,
+        gone=tuple(name for name in quantizer.gone if name in plan.told),
+        steps=tuning.steps,
+        stayed=plan.stayed,
+        weak=quantizer.weak,
+        unlike=plan.unlike,
+        ranges=tuning.ranges or ("minmax" if calibrate_method in (None, "best") else calibrate_method),
+        few=too_few_to_compare(data.samples),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What becomes of the nodes of a float graph before it is quantized.
+
+    Attributes
+    ----------
+    marks : Marks
+        Of the norms that get 8 bits.
+    borders : set of str
+        The tensors around these and around the nodes that stay in float.
+    left_out : list of str
+        The names of the nodes that stay in float.
+    told : set of str
+        Those of them that the caller named.
+    excluded, folded, stayed : names of norms
+    unlike : str
+    """
+
+    marks: Marks
+    borders: set[str]
+    left_out: list[str]
+    told: set[str]
+    excluded: set[str]
+    folded: tuple[str, ...]
+    stayed: tuple[str, ...]
+    unlike: str
+
+
+def _plan(
+    graph: Graph,
+    data: Dataset,
+    apart: set[str],
+    asked: ChosenNodes,
+    extra: ExtraOptions,
+    *,
+    per_channel: bool,
+    reduce_range: bool,
+) -> _Plan:
+    """Fold norms of a float graph, and disguise those that get 8 bits; nodes of the names `apart` get none."""
+    graph = plain(graph, apart)
+    left_out = [node for node in graph.nodes if label(node) in apart]
+    norms = find_norms(graph, apart)
+    unlike = unlike_statistics(graph, norms, data)
+    excluded, included = _split(norms, left_out)
+    folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
+    cancel_transposes(graph, included)
+    kept, odd = markable(included, folded)
+    told = {with_name(graph, node) for node in left_out}
+    excluded += [norm for norm in kept if not asked.has_norm(norm)]
+    kept = [norm for norm in kept if asked.has_norm(norm)]
+    left_out = [*left_out, *asked.others(graph, kept)]
+    left_out += [node for n in (*excluded, *odd) for node in n.nodes]
+    left_out += _makers_of_parameters(graph, odd)
+    left_names = [with_name(graph, node) for node in left_out]
+    marks = Marks("ConvTranspose" if "Conv" in extra.without_output else "Conv")
+    for norm in kept:
+        marks.set(graph, norm)
+    borders = _borders(graph, kept, left_out)
+    graph.finish()
+    names = tuple(norm.name for norm in folded)
+    return _Plan(marks, borders, left_names, told, {n.name for n in excluded}, names, stayed, unlike)
+
+
+def _fused(graph: Graph, excluded: set[str]) -> onnx.ModelProto:
+    """Return a copy of a model as the fused lowering makes it: norms of unrounded sums and joined pieces."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph.model)
+    copy.ir_version = max(IR_VERSION, copy.ir_version)
+    lower_graph(Graph(copy), "fused", excluded)
+    return copy
+
+
+def _ranges(
+    calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
+) -> tuple[Way, ...]:
+    """Return the ways to find ranges that are tried."""
+    if calibrate_method == "best":
+        return RANGES
+    return RANGES[:1] if calibrate_method is None and method is None and reestimate else ()
+
+
+def _take_steps(
+    tuning: Tuning,
+    ranges: Sequence[Way],
+    method: Method | None,
+    *,
+    reestimate: bool,
+    given: Sequence[RecalibratedNorm] | None,
+) -> None:
+    """Try what is asked for, in the order in which one step builds on another.
+
+    `given` is what norms got with statistics of the data, their scales by `method` among it; None without these.
+    """
+    if ranges:
+        tuning.choose_ranges(ranges)
+    if given is not None:
+        if not any(norm.reestimated for norm in given):
+            tuning.leave(DATA_STATISTICS)
+        if method is not None and not given:
+            tuning.leave(norm_scales(method))
+    elif method is not None:
+        tuning.choose_norm_scales(method)
+    if reestimate:
+        tuning.reestimate()
+
+
+def _is_reestimated(reestimate: bool | None, *, fast: bool, data_statistics: bool) -> bool:
+    """Return whether norms and layers are corrected, where that is left open too."""
+    for name, value in (("fast", fast), ("data_statistics", data_statistics)):
+        _checks.flag(value, name)
+        if value and reestimate:
+            raise ValueError(f"reestimate: wanted False or None beside {name}=True, got True")
+    if reestimate is None:
+        return not fast and not data_statistics
+    return _checks.flag(reestimate, "reestimate")
+
+
+def _compared(
+    original: onnx.ModelProto, made: onnx.ModelProto, data: Dataset, progress: Callable[[int, int], None] | None
+) -> Comparison:
+    """Compare, whatever comes: the model is made, and nothing that happens here may take it away again."""
+    try:
+        return compare_models(original, made, data, progress=progress)
+    except (ValueError, RuntimeError) as error:
+        outputs = tuple(uncomparable(value.name, str(error)) for value in original.graph.output)
+        return Comparison(outputs, 0)
+
+
+def _alone(
+    original: onnx.ModelProto,
+    data: Dataset,
+    options: dict[str, Any],
+    extra: ExtraOptions,
+    excluded: list[str],
+    progress: Progress | None,
+) -> Comparison | None:
+    """Compare what ONNX Runtime's quantizer alone makes of a model; None if it makes nothing that can be run."""
+    prepared = _with_opset(without_functions(original, DOMAIN))
+    try:
+        made = quantize_alone(prepared, data, {**options, "nodes_to_exclude": excluded}, progress, extra)
+        return compare_models(original, made, data, progress=stage(progress, "alone: compare"))
+    except (ValueError, RuntimeError):
+        return None
+
+
+def _borders(graph: Graph, norms: list[Norm], nodes: list[onnx.NodeProto]) -> set[str]:
+    """Return the tensors around norms and around nodes that stay in float, without inputs and constants."""
+    around = {tensor for norm in norms for tensor in (norm.input, norm.output)}
+    around.update(tensor for node in nodes for tensor in (*node.input, *node.output))
+    return {tensor for tensor in around if graph.maker(tensor) is not None and graph.constant(tensor) is None}
+
+
+def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], list[Norm]]:
+    """Return the norms that have any of these nodes, and those that have none."""
+    wanted = {id(node) for node in nodes}
+    having = [any(id(node) in wanted for node in norm.nodes) for norm in norms]
+    ours, others = ([n for n, has in zip(norms, having, strict=True) if has is which] for which in (True, False))
+    return ours, others
+
+
+def _folded(
+    graph: Graph, norms: list[Norm], data: Dataset, *, per_channel: bool, reduce_range: bool
+) -> tuple[list[Norm], tuple[str, ...]]:
+    """Fold norms back, else forward; return those that are gone, and names of those that weights cannot hold."""
+    back = fold(graph, norms)
+    gone = {id(norm) for norm in back}
+    left = [norm for norm in norms if id(norm) not in gone]
+    forward, stayed = fold_where_weights_hold(
+        graph, left, data, per_channel=per_channel, reduce_range=reduce_range
+    )
+    return [*back, *forward], tuple(norm.name for norm in stayed)
+
+
+def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProto]:
+    """Return the nodes that make parameters which are not constant: 8 bits for all channels would be too few."""
+    tensors = dict.fromkeys(t for n in norms for node in n.nodes for t in node.input if t and t != n.input)
+    makers = [graph.maker(tensor) for tensor in tensors if graph.constant(tensor) is None]
+    return [maker for maker in makers if maker is not None]
+
+
+def _opened(original: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model as it is quantized; warn in the name of the caller's caller's caller."""
+    prepared = _with_opset(without_functions(original, DOMAIN))
+    warn_of_constants(prepared, 5)
+    note_types(prepared)
+    return prepared
+
+
+def _require_quantizer() -> None:
+    """Refuse ONNX Runtime 1.17, whose quantizer wants as many scales of every weight as that has channels."""
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 18):
+        raise ImportError(f"quantize needs ONNX Runtime 1.18 or newer, this is {onnxruntime.__version__}")
+
+
+def _check_flags(**flags: object) -> None:
+    for name, value in flags.items():
+        _checks.flag(value, name)
+
+
+def _check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:
+    if value not in get_args(kind) and not (optional and value is None):
+        raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
+
+
+def _check_types(activation_type: str, weight_type: str) -> None:
+    _check_choice("activation_type", activation_type, ByteType)
+    _check_choice("weight_type", weight_type, ByteType)
+    if weight_type == "uint8" and activation_type == "int8":
+        raise ValueError("weight_type: 'uint8' with activation_type 'int8' is nothing the quantizer can do")
+
+
+def _check_names(nodes_to_exclude: object) -> None:
+    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
+        came = type(nodes_to_exclude).__name__
+        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
+
+
+def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model with the standard operators that quantization needs."""
+    opset = opset_of(model)
+    if opset >= _OLDEST_OPSET:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    try:
+        return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"model: opset {opset} is too old to quantize, and onnx cannot convert it to {_OLDEST_OPSET}: {why}"
+        ) from None
+
+
+def _drop_unused_domains(model: onnx.ModelProto) -> None:
+    """Drop the imports of domains that no node uses: ONNX Runtime's optimizer writes all that it knows."""
+    used = {node.domain for part in all_graphs(model.graph) for node in part.node}
+    used.update(f.domain for f in model.functions)
+    for i in reversed(range(len(model.opset_import))):
+        domain = model.opset_import[i].domain
+        if domain not in ("", "ai.onnx") and domain not in used:
+            del model.opset_import[i]

@@ -1,0 +1,1 @@
+"""ONNX Runtime's static quantizer, and what it is asked for."""

@@ -1,0 +1,1 @@
+"""Models run: sessions, and what a CPU needs of a model."""

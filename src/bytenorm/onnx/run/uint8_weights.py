@@ -1,0 +1,42 @@
+"""Writes int8 weights as uint8 where sums would saturate: codes and zero points 128 higher, the same numbers.
+
+For uint8 activations and uint8 weights ONNX Runtime has exact kernels everywhere, slower ones. Its own way to
+them, the session option ``session.x64quantprecision``, refuses models in which two layers share a weight or a zero
+point, as PyTorch exports them, and int8 activations in QOperator format, for which it then has no kernels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto
+
+from ..graph.graph import Graph
+from .layer_weights import shift, weight_of
+from .saturation import find_saturating
+
+
+def unsigned_weights(model: ModelProto) -> ModelProto:
+    """Return a model whose sums are exact on every CPU.
+
+    Parameters
+    ----------
+    model : ModelProto
+        In QDQ or QOperator format, or in float. Not changed.
+
+    Returns
+    -------
+    ModelProto
+        The model itself if there is nothing to change.
+    """
+    if not find_saturating(Graph(model)):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = Graph(copy)
+    made: dict[str, str] = {}
+    for node in find_saturating(graph):
+        weight = weight_of(graph, node)
+        if weight is not None:
+            shift(graph, weight, 128, np.uint8, made)
+    graph.finish()
+    return copy

@@ -1,0 +1,1 @@
+"""What takes the place of torch's quint8 code: modules, the function, old models."""

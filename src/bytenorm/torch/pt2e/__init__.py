@@ -1,0 +1,1 @@
+"""Exported programs: quantized, lowered, written as ONNX."""

@@ -1,0 +1,1 @@
+"""Programs in 8 bits brought nearer to the float ones."""
