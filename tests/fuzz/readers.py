@@ -19,7 +19,7 @@ from bytenorm.onnx.data.dataset import open_data
 from bytenorm.onnx.disguise.norms_as_convs import Marks
 from bytenorm.onnx.folding.backward import fold
 from bytenorm.onnx.graph.graph import Graph
-from bytenorm.onnx.measurement.inspection import is_quantized
+from bytenorm.onnx.graph.quantized import is_quantized
 from bytenorm.onnx.model.files import load_model, save_model
 from bytenorm.onnx.norms.find import find_norms
 from bytenorm.onnx.quantization.tuning.layers import find_layers

@@ -314,7 +314,7 @@ class QuantizedTensor(_core.Tensor):
         return type(self), (self.data, self.scale, self.zero_point, self.axis)
 
     def __repr__(self) -> str:
-        return format_tensor(self)
+        return format_tensor(np.asarray(self), self.dtype, self.qscheme(), self.scale, self.zero_point, self.axis)
 
 
 _core.register_tensor_type(QuantizedTensor)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .tensor import QuantizedTensor
 
 PRECISION = 4
 THRESHOLD = 1000  # elements; larger tensors are summarised
@@ -17,18 +14,21 @@ LINE_WIDTH = 80
 INT64 = ", dtype=bytenorm.int64"  # said of an empty array only, whose numbers do not show it
 
 
-def format_tensor(q: QuantizedTensor) -> str:
+def format_tensor(
+    numbers: np.ndarray, kind: object, scheme: object, scale: object, zero_point: object, axis: int | None
+) -> str:
     """Return the text of a tensor: its real numbers, then what they are made of."""
     start = "tensor("
-    text = start + _array(np.asarray(q), len(start))
-    parts = [f"size={q.shape}", f"dtype={q.dtype!r}", f"quantization_scheme={q.qscheme()!r}"]
-    if q.axis is None:
-        parts += [f"scale={q.scale}", f"zero_point={q.zero_point}"]
+    text = start + _array(numbers, len(start))
+    parts = [f"size={numbers.shape}", f"dtype={kind!r}", f"quantization_scheme={scheme!r}"]
+    if axis is None:
+        parts += [f"scale={scale}", f"zero_point={zero_point}"]
     else:
+        zero_points = np.asarray(zero_point)
         parts += [
-            f"scale=tensor({_array(np.asarray(q.scale), 0)}, dtype=bytenorm.float64)",
-            f"zero_point=tensor({_array(np.asarray(q.zero_point), 0)}{'' if len(q.zero_point) else INT64})",
-            f"axis={q.axis}",
+            f"scale=tensor({_array(np.asarray(scale), 0)}, dtype=bytenorm.float64)",
+            f"zero_point=tensor({_array(zero_points, 0)}{'' if len(zero_points) else INT64})",
+            f"axis={axis}",
         ]
     column = len(text) - text.rfind("\n") - 1
     for part in parts:

@@ -24,7 +24,7 @@ from ..calibration.qparams.least_error import SPAN, least_error
 from ..calibration.qparams.output_qparams import LARGEST, SMALLEST
 from ..onnx.data.dataset import open_data
 from ..onnx.graph.graph import Graph, label
-from ..onnx.measurement.inspection import is_quantized
+from ..onnx.graph.quantized import is_quantized
 from ..onnx.model.files import load_model, without_functions
 from ..onnx.norms.find import find_hidden, find_norms
 from ..onnx.observation.data_scale import unlike_codes, unlike_statistics
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ..onnx.data.batch_axes import BatchAxes
     from ..onnx.data.dataset import Dataset
-    from ..onnx.norms.find import QParams
+    from ..onnx.norms.qparams import QParams
 
     Reals = npt.NDArray[np.float64]
     Codes = npt.NDArray[np.int64]

@@ -9,14 +9,9 @@ import numpy as np
 
 from ..onnx.graph.graph import Graph, attribute, is_op
 from ..onnx.graph.qlinear_conv import codes_conv
-from ..onnx.norms.find import (
-    PARAMETER_NAMES,
-    Norm,
-    Parameters,
-    QParams,
-    activation_limits,
-    qparams,
-)
+from ..onnx.norms.norm import PARAMETER_NAMES, Norm, Parameters
+from ..onnx.norms.qparams import QParams, qparams
+from ..onnx.norms.surroundings import activation_limits
 from ..onnx.operators.add_batch_norm import ADD_OPERATOR, add_sum_functions
 from ..onnx.operators.batch_norm import OPERATOR
 from ..onnx.operators.concat_batch_norm import CONCAT_INPUTS, CONCAT_OPERATOR

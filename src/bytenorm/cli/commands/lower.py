@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...onnx.graph.graph import Graph
+from ...onnx.graph.quantized import is_quantized
 from ...onnx.lowering.lower import lower_with_report, refuse_lowered
-from ...onnx.measurement.inspection import inspect, is_quantized
+from ...onnx.measurement.inspection import inspect
 from ..results import Fate, fates
 from ..rewriting import rewrite, tell_fates
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from onnxruntime.quantization import QuantType
 
 from ...onnx.graph.graph import Graph
+from ...onnx.graph.quantized import is_quantized
 from ...onnx.lowering.lower import refuse_lowered
 from ...onnx.measurement.accuracy import LOWEST, complaints
-from ...onnx.measurement.inspection import inspect, is_quantized
+from ...onnx.measurement.inspection import inspect
 from ...onnx.model.constant_inputs import free_initializers
 from ...onnx.model.files import load_model
 from ...onnx.quantization.quantize import quantize_with_report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..._files.writing import replacing
 from ...onnx.graph.graph import Graph
-from ...onnx.measurement.inspection import is_quantized
+from ...onnx.graph.quantized import is_quantized
 from ...onnx.model.files import load_model
 from ...report import gather, page
 from ..console import as_size

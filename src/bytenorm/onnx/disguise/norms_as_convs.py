@@ -16,7 +16,8 @@ import numpy as np
 
 from ..graph.graph import int_list, is_op
 from ..graph.quantizer_names import NODE
-from ..norms.find import PARAMETER_NAMES, qparams
+from ..norms.norm import PARAMETER_NAMES
+from ..norms.qparams import qparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..graph.graph import Graph
-    from ..norms.find import Norm, Parameters
+    from ..norms.norm import Norm, Parameters
 
 _PREFIX = "bytenorm.norm."
 

@@ -11,6 +11,7 @@ import numpy as np
 from ... import _checks
 from ..folding.backward import fold
 from ..graph.graph import Graph, attribute, is_op
+from ..graph.quantized import is_quantized
 from ..graph.quantizer_names import NODE
 from ..lowering.lower import (
     IR_VERSION,
@@ -22,19 +23,11 @@ from ..lowering.lower import (
     require_float,
     warn_of,
 )
-from ..measurement.inspection import is_quantized
 from ..norms.conversions import make_standard
-from ..norms.find import (
-    PARAMETER_NAMES,
-    PREPARED,
-    Norm,
-    Parameters,
-    bad_values,
-    find_norms,
-    is_prepared,
-)
+from ..norms.find import PREPARED, find_norms, is_prepared
 from ..norms.float_graph import plain
 from ..norms.last_axis import cancel_transposes
+from ..norms.norm import PARAMETER_NAMES, Norm, Parameters, bad_values
 from ..run.saturation import warn_of_saturation
 from .norms_as_convs import Marks, markable
 

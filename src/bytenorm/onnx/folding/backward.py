@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
 
-    from ..norms.find import Norm
+    from ..norms.norm import Norm
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..data.dataset import Dataset
-    from ..norms.find import Norm
+    from ..norms.norm import Norm
     from .forward import WayForward
 
     Array = npt.NDArray[Any]

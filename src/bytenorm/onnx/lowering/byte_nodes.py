@@ -11,8 +11,7 @@ from onnx import NodeProto
 from ..graph.graph import Graph, is_op, label
 
 if TYPE_CHECKING:
-    from ..norms.code_paths import Path
-    from ..norms.find import QParams
+    from ..norms.qparams import Path, QParams
 
 
 class ByteNodes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..norms.code_maps import Codes
-    from ..norms.find import Site
+    from ..norms.norm import QuantizedNorm
 
     Reals = npt.NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Depthwise(NamedTuple):
         return self.x_scale * self.weight_scale
 
 
-def is_possible(site: Site) -> bool:
+def is_possible(site: QuantizedNorm) -> bool:
     """Say whether :func:`depthwise` finds numbers, without the search for the best of them."""
     scales = _begun(site).weight_scale
     with np.errstate(over="ignore", under="ignore"):
@@ -62,7 +62,7 @@ class _Begun(NamedTuple):
     wanted: Codes
 
 
-def _begun(site: Site) -> _Begun:
+def _begun(site: QuantizedNorm) -> _Begun:
     source, y_scale = site.source, site.target.scale.ravel()[0]
     gain, shift = site.parameters.gain_and_shift()
     x_scale = source.scale.max()
@@ -86,12 +86,12 @@ def _begun(site: Site) -> _Begun:
     return _Begun(gain, shift, weight, weight_scale, bias, x, wanted)
 
 
-def depthwise(site: Site) -> Depthwise | None:
+def depthwise(site: QuantizedNorm) -> Depthwise | None:
     """Choose the numbers of the convolution.
 
     Parameters
     ----------
-    site : Site
+    site : QuantizedNorm
 
     Returns
     -------

@@ -8,14 +8,15 @@ import numpy as np
 
 from ..graph.graph import Graph, opset_of
 from ..graph.transposes import read_in_order, to_last, write_in_order
-from ..norms.find import PARAMETER_NAMES
+from ..norms.norm import PARAMETER_NAMES
 from ..operators.batch_norm import OLDEST_OPSET, OPERATOR, add_function, operator_node
 
 if TYPE_CHECKING:
-    from ..norms.find import QParams, Site
+    from ..norms.norm import QuantizedNorm
+    from ..norms.qparams import QParams
 
 
-def obstacle(graph: Graph, _site: Site) -> str:
+def obstacle(graph: Graph, _site: QuantizedNorm) -> str:
     """Say why a norm cannot be lowered this way, in a few words; empty if it can."""
     opset = opset_of(graph.model)
     if opset < OLDEST_OPSET:
@@ -23,7 +24,7 @@ def obstacle(graph: Graph, _site: Site) -> str:
     return ""
 
 
-def replace(graph: Graph, site: Site) -> QParams:
+def replace(graph: Graph, site: QuantizedNorm) -> QParams:
     """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized."""
     source, name = site.source, site.name
     add_function(graph.model)
@@ -47,7 +48,7 @@ def replace(graph: Graph, site: Site) -> QParams:
     return site.target
 
 
-def activate(graph: Graph, site: Site) -> tuple[bool, str]:
+def activate(graph: Graph, site: QuantizedNorm) -> tuple[bool, str]:
     """Return whether the operator does the activation, and the tensor that it makes: behind it may be a Clip."""
     target, name = site.target, site.name
     relu, limits = site.relu_and_limits()
@@ -62,12 +63,12 @@ def activate(graph: Graph, site: Site) -> tuple[bool, str]:
     return relu, made
 
 
-def parameters(graph: Graph, site: Site) -> list[str]:
+def parameters(graph: Graph, site: QuantizedNorm) -> list[str]:
     """Add a norm's own parameters as constants and return their names."""
     return [graph.add_constant(f"{site.name}/{p}", getattr(site.parameters, p)) for p in PARAMETER_NAMES]
 
 
-def output_quantization(graph: Graph, site: Site) -> list[str]:
+def output_quantization(graph: Graph, site: QuantizedNorm) -> list[str]:
     """Return the names of the output's scale and zero point."""
     target = site.target
     zero_point = target.zero_point_name or graph.add_constant(f"{site.name}/y_zero_point", target.zero_point)

@@ -12,19 +12,20 @@ import numpy as np
 from ..graph.graph import Graph
 from ..graph.transposes import read_in_order, to_last, write_in_order
 from ..norms.concats_and_sums import Concatenation, Single
-from ..norms.find import qparams
+from ..norms.qparams import qparams
 from ..operators.add_batch_norm import ADD_OPERATOR, add_node, add_sum_functions
 from ..operators.concat_batch_norm import CONCAT_OPERATOR, add_concat_functions, concat_node
 from . import exact
 
 if TYPE_CHECKING:
     from ..norms.concats_and_sums import Pattern, Sum
-    from ..norms.find import QParams, Site
+    from ..norms.norm import QuantizedNorm
+    from ..norms.qparams import QParams
 
 obstacle = exact.obstacle
 
 
-def replace(graph: Graph, site: Site, pattern: Pattern) -> QParams:
+def replace(graph: Graph, site: QuantizedNorm, pattern: Pattern) -> QParams:
     """Put the operator in the place of a norm whose old nodes are gone; return how its output is quantized."""
     if isinstance(pattern, Single):
         return exact.replace(graph, site)
@@ -41,7 +42,7 @@ def finish(graph: Graph) -> None:
     add_sum_functions(graph.model)
 
 
-def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> None:
+def _replace_concatenation(graph: Graph, site: QuantizedNorm, found: Concatenation) -> None:
     relu, made = exact.activate(graph, site)
     order = _order(len(found.perm))
     read = [found.perm[axis] for axis in order]
@@ -69,7 +70,7 @@ def _replace_concatenation(graph: Graph, site: Site, found: Concatenation) -> No
     graph.add(node)
 
 
-def _swap(graph: Graph, site: Site, found: Concatenation) -> None:
+def _swap(graph: Graph, site: QuantizedNorm, found: Concatenation) -> None:
     """Let a convolution make what the averages behind it made: they are taken before it."""
     pool = found.pool
     assert pool is not None
@@ -91,7 +92,7 @@ def _swap(graph: Graph, site: Site, found: Concatenation) -> None:
         graph.forget_type(tensor)
 
 
-def _replace_sum(graph: Graph, site: Site, found: Sum) -> None:
+def _replace_sum(graph: Graph, site: QuantizedNorm, found: Sum) -> None:
     relu, made = exact.activate(graph, site)
     order = _order(len(found.perm))
     read = [found.perm[axis] for axis in order]

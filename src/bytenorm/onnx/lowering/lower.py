@@ -11,7 +11,7 @@ import onnx
 from ... import _checks
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, label
-from ..measurement.inspection import is_quantized
+from ..graph.quantized import is_quantized
 from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
 from ..model.weightless import weightless
@@ -19,7 +19,8 @@ from ..norms.code_maps import every_code
 from ..norms.code_paths import CodePaths
 from ..norms.concats_and_sums import Concatenation, Sum, find_patterns
 from ..norms.conversions import unify
-from ..norms.find import LOWERED, Norm, find_hidden, find_norms, is_prepared
+from ..norms.find import LOWERED, find_hidden, find_norms, is_prepared
+from ..norms.norm import Norm
 from ..operators.batch_norm import DOMAIN
 from ..run.saturation import warn_of_saturation
 from . import exact, fused, qdq
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Container
 
-    from ..norms.find import QParams, Site
+    from ..norms.norm import QuantizedNorm
+    from ..norms.qparams import QParams
 
 Lowering = Literal["portable", "exact", "fused", "qdq"]
 
@@ -78,9 +80,9 @@ class Outcome:
 class _Way(Protocol):
     """How a norm is lowered."""
 
-    def obstacle(self, graph: Graph, site: Site, /) -> str: ...
+    def obstacle(self, graph: Graph, site: QuantizedNorm, /) -> str: ...
 
-    def replace(self, graph: Graph, site: Site, /) -> QParams: ...
+    def replace(self, graph: Graph, site: QuantizedNorm, /) -> QParams: ...
 
 
 def lower(
@@ -361,7 +363,7 @@ def warn_of(outcomes: list[Outcome]) -> None:
             warnings.warn(f"{outcome.name} stays in float: {outcome.problem}", LoweringWarning, stacklevel=3)
 
 
-def _refusal(site: Site) -> str:
+def _refusal(site: QuantizedNorm) -> str:
     """Say why the library cannot compute a norm; empty if it can."""
     try:
         every_code(site)

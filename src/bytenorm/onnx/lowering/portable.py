@@ -16,15 +16,16 @@ import numpy as np
 from onnx import TensorProto
 
 from ..graph.graph import Graph, label, opset_of
-from ..norms.open_axes import open_axes
 from ..operators.formats import has_operators_on_bytes
 from .depthwise import depthwise, is_possible
+from .open_axes import open_axes
 from .uint8_activations import reached
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..norms.find import QParams, Site
+    from ..norms.norm import QuantizedNorm
+    from ..norms.qparams import QParams
 
 _OLDEST_CLIP_OF_BYTES, _OLDEST_SCALES_PER_CHANNEL = 12, 13  # opsets
 
@@ -41,7 +42,7 @@ class Portable:
         old = opset_of(graph.model) < _OLDEST_SCALES_PER_CHANNEL
         return cls(in_conversions=not old and not has_operators_on_bytes(graph))
 
-    def obstacle(self, graph: Graph, site: Site) -> str:
+    def obstacle(self, graph: Graph, site: QuantizedNorm) -> str:
         """Say why a norm cannot be lowered this way, in a few words; empty if it can."""
         source, target = site.source, site.target
         if site.rank(graph) is None:
@@ -60,7 +61,7 @@ class Portable:
             return f"{kinds[0]} in and {kinds[1]} out, which QLinearConv does not mix, read by {reader}"
         return ""
 
-    def replace(self, graph: Graph, site: Site) -> QParams:
+    def replace(self, graph: Graph, site: QuantizedNorm) -> QParams:
         """Put the convolution where a norm was whose nodes are gone; return how its output is quantized."""
         source, target, name = site.source, site.target, site.name
         opened = open_axes(graph, site)

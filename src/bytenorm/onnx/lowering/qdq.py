@@ -15,14 +15,14 @@ import numpy as np
 
 from ..graph.graph import Graph, is_op, label, opset_of
 from ..norms.concats_and_sums import Sum
-from ..norms.find import qparams
+from ..norms.qparams import qparams
 from .exact import output_quantization, parameters
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..norms.concats_and_sums import Pattern
-    from ..norms.find import Norm, Site
+    from ..norms.norm import Norm, QuantizedNorm
 
 PATTERN = "qdq"  # what outcomes say of such a norm
 _OLDEST_LIMITS_AS_INPUTS = 11  # opset
@@ -86,7 +86,7 @@ def replace(graph: Graph, norm: Norm, real: str) -> None:
     graph.make("QuantizeLinear", inputs, site.target.codes, f"{name}/QuantizeLinear")
 
 
-def _limits(graph: Graph, site: Site) -> tuple[list[str], dict[str, float]]:
+def _limits(graph: Graph, site: QuantizedNorm) -> tuple[list[str], dict[str, float]]:
     """Return the limits of a norm's activation as constants or, where a Clip has them so, as attributes."""
     if site.activation != "Clip":
         return [], {}

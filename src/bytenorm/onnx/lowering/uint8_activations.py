@@ -16,7 +16,7 @@ from onnx import TensorProto
 from ..graph.conversion_pairs import add_pair
 from ..graph.graph import Graph, is_op
 from ..graph.moves import KEEPING
-from ..norms.find import qparams
+from ..norms.qparams import qparams
 from ..operators.formats import has_operators_on_bytes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-    from ..norms.find import QParams
+    from ..norms.qparams import QParams
 
 
 @dataclass

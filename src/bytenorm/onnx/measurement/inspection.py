@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..._text_table import text_table
 from ..folding.backward import layer_to_fold_into
 from ..folding.forward import WayForward, way_forward
-from ..graph.graph import Graph, is_op, label, opset_of, what_feeds
+from ..graph.graph import Graph, label, opset_of, what_feeds
+from ..graph.quantized import is_quantized
 from ..lowering.uint8_activations import make_unsigned
 from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
 from ..norms.code_paths import CodePaths
 from ..norms.concats_and_sums import find_patterns
 from ..norms.conversions import unify
-from ..norms.find import Norm, find_hidden, find_norms, is_prepared
+from ..norms.find import find_hidden, find_norms, is_prepared
 from ..norms.float_graph import plain
 from ..operators.batch_norm import DOMAIN
 
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
     import onnx
 
     from ..norms.concats_and_sums import Pattern
+    from ..norms.norm import Norm
 
 
 @dataclass(frozen=True)
@@ -271,35 +274,6 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
         )
         note = f"{note}; {hidden}" if note else hidden
     return Inspection(tuple(infos), opset, ir_version, is_quantized(graph), note)
-
-
-_QUANTIZED = (
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "ConvInteger",
-    "MatMulInteger",
-    "DynamicQuantizeMatMul",
-    "MatMulIntegerToFloat",
-)
-
-
-def is_quantized(graph: Graph) -> bool:
-    """Say whether anything in a graph is quantized but constants, which some models only store in 8 bits."""
-    for node in graph.nodes:
-        if node.op_type not in _QUANTIZED and not node.op_type.startswith("QLinear"):
-            continue
-        if not is_op(node, "QuantizeLinear", "DequantizeLinear") or not _is_stored(graph, node.input[0]):
-            return True
-    return False
-
-
-def _is_stored(graph: Graph, tensor: str) -> bool:
-    """Say whether a tensor is a constant of the model, rounded perhaps."""
-    maker = graph.maker(tensor)
-    if maker is not None and is_op(maker, "QuantizeLinear"):
-        tensor = maker.input[0]
-    return graph.initializer(tensor) is not None or is_op(graph.maker(tensor), "Constant")
 
 
 def _is_lowerable(norm: Norm) -> bool:

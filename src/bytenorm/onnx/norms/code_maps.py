@@ -11,17 +11,17 @@ import bytenorm as bn
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .find import Site
+    from .norm import QuantizedNorm
 
     Codes = npt.NDArray[np.int64]
 
 
-def every_code(site: Site) -> tuple[Codes, Codes]:
+def every_code(site: QuantizedNorm) -> tuple[Codes, Codes]:
     """Return all codes that a norm can read, and the codes that it makes of them, less their zero point.
 
     Parameters
     ----------
-    site : Site
+    site : QuantizedNorm
         Its activation is left out.
 
     Returns

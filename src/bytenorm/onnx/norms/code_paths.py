@@ -7,7 +7,7 @@ the nodes on bytes are written where a norm is lowered, and not before: one that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,41 +15,21 @@ import numpy as np
 
 from ..graph.graph import Graph, is_op, label, opset_of
 from ..graph.moves import KEEPING, MOVES, axis_before, axis_named
-from .find import CHANNELS, QParams, activation_limits, qparams, quantized_input
+from .norm import CHANNELS
+from .qparams import SUMS, Path, QParams, qparams
+from .surroundings import activation_limits, quantized_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from onnx import NodeProto
 
-    from .find import Norm
+    from .norm import Norm
 
-_CUTS, _SUMS = ("Relu", "Clip"), ("Add", "Sum")
+_CUTS = ("Relu", "Clip")
 _OLDEST_ON_BYTES = 12  # opset, of MaxPool and Clip
 _MOST_PIECES, _MOST_CHANNELS = 1000, 2**20
 _DEEPEST = 100  # nodes behind one another; each is a call within a call
-
-
-@dataclass(frozen=True)
-class Path:
-    """How codes come from others: those of what a node in float reads, by the same node on bytes.
-
-    `node` makes the tensor `real` in float, or a piece of it, and `parts` are the codes of what it reads. `limits`
-    are the codes that a Relu or Clip leaves, and `off` is how far a limit lies from the number of its code, at
-    most. A sum has no codes of its own: it is not rounded.
-    """
-
-    node: NodeProto
-    real: tuple[str, ...]
-    parts: tuple[QParams, ...]
-    limits: tuple[int | None, int | None] = (None, None)
-    off: float = 0.0
-    pieces: int = 1  # that concatenations join
-
-    @property
-    def is_sum(self) -> bool:
-        """Whether it is a sum, which only an operator that adds can read."""
-        return is_op(self.node, *_SUMS)
 
 
 class _NoCodes(Exception):  # noqa: N818 - no error: it carries the reason
@@ -74,7 +54,7 @@ class CodePaths:
     def source(self, norm: Norm) -> tuple[QParams | None, str]:
         """Return the codes that a norm reads, by a path or as they are, or why there are none."""
         graph, maker = self._graph, self._graph.maker(norm.input)
-        if not is_op(maker, *KEEPING, *_CUTS, *_SUMS, "Concat"):
+        if not is_op(maker, *KEEPING, *_CUTS, *SUMS, "Concat"):
             return quantized_input(graph, norm)
         try:
             found = self._sum(norm.input) or self._codes(norm.input, CHANNELS, 0)
@@ -199,10 +179,10 @@ class CodePaths:
         while node is not None and is_op(node, *MOVES):
             moves.append(node)
             node = self._graph.maker(node.input[0])
-        if node is None or not is_op(node, *_SUMS):
+        if node is None or not is_op(node, *SUMS):
             return None
         what = f"the {node.op_type} {label(node)}"
-        if len(node.input) != 2 or any(is_op(self._graph.maker(part), *_SUMS) for part in node.input):
+        if len(node.input) != 2 or any(is_op(self._graph.maker(part), *SUMS) for part in node.input):
             raise _NoCodes(f"{what} is of one tensor, or of more than two that are not rounded in between")
         parts = [self._codes(part, None, len(moves)) for part in node.input]
         shapes = [self._graph.type_of(part)[1] for part in node.input]

@@ -13,7 +13,8 @@ from ..graph.graph import Graph, attribute, int_list, is_op, label, what_feeds
 from ..graph.moves import axis_named, permutation
 from .code_maps import every_code
 from .code_paths import unlike_shapes
-from .find import CHANNELS, QParams, qparams
+from .norm import CHANNELS
+from .qparams import QParams, qparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
 
-    from .find import Site
+    from .norm import QuantizedNorm
 
 CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 
@@ -87,14 +88,14 @@ class _NotFused(Exception):  # noqa: N818 - no error: it carries the reason
     """What stands against it."""
 
 
-def find_patterns(graph: Graph, sites: Iterable[Site]) -> Iterator[Pattern]:
+def find_patterns(graph: Graph, sites: Iterable[QuantizedNorm]) -> Iterator[Pattern]:
     """Say of each norm what it can be computed with.
 
     Parameters
     ----------
     graph : Graph
         Not changed.
-    sites : iterable of Site
+    sites : iterable of QuantizedNorm
         In the order of the graph: where several norms read one sum, the first one makes it.
 
     Yields
@@ -114,7 +115,7 @@ def find_patterns(graph: Graph, sites: Iterable[Site]) -> Iterator[Pattern]:
         yield found
 
 
-def _pattern(graph: Graph, site: Site) -> Pattern:
+def _pattern(graph: Graph, site: QuantizedNorm) -> Pattern:
     rank = site.rank(graph)
     path = site.source.path
     if path is not None and path.is_sum:
@@ -144,7 +145,7 @@ def _pattern(graph: Graph, site: Site) -> Pattern:
 
 
 def _concatenation(
-    graph: Graph, site: Site, pieces: tuple[QParams, ...], perm: tuple[int, ...], what: str
+    graph: Graph, site: QuantizedNorm, pieces: tuple[QParams, ...], perm: tuple[int, ...], what: str
 ) -> Concatenation:
     try:  # no other scale gives larger numbers than the largest
         every_code(replace(site, source=max(pieces, key=lambda p: p.scalars[0])))
@@ -153,7 +154,9 @@ def _concatenation(
     return Concatenation(pieces, perm, _pool_behind(graph, site, site.rank(graph)))
 
 
-def _unrounded_concatenation(graph: Graph, site: Site, joined: QParams, perm: tuple[int, ...]) -> Concatenation:
+def _unrounded_concatenation(
+    graph: Graph, site: QuantizedNorm, joined: QParams, perm: tuple[int, ...]
+) -> Concatenation:
     """Return the concatenation whose pieces have codes, while it has none."""
     assert joined.path is not None
     what, rank = f"the Concat {label(joined.path.node)}", site.rank(graph)
@@ -334,7 +337,7 @@ def _has_range_of_input(graph: Graph, tensor: QParams) -> bool:
 # Averages behind a convolution
 
 
-def _pool_behind(graph: Graph, site: Site, rank: int | None) -> Pool | None:
+def _pool_behind(graph: Graph, site: QuantizedNorm, rank: int | None) -> Pool | None:
     if rank != 4 or site.relu_and_limits()[1] != (None, None):
         return None
     reader = graph.only_reader(site.target.codes)
@@ -418,7 +421,7 @@ def _is_plain(node: NodeProto) -> bool:
 # Sums
 
 
-def _sum(graph: Graph, site: Site, joint: _Joint, perm: tuple[int, ...]) -> Sum:
+def _sum(graph: Graph, site: QuantizedNorm, joint: _Joint, perm: tuple[int, ...]) -> Sum:
     a, b = joint.parts
     if len({q.signed for q in (a, b, joint.made)}) > 1:
         raise _NotFused(f"{joint.label} mixes uint8 and int8")
@@ -431,7 +434,7 @@ def _sum(graph: Graph, site: Site, joint: _Joint, perm: tuple[int, ...]) -> Sum:
     return Sum((a, b), joint.made, perm, _may_stay_exact(site, joint))
 
 
-def _may_stay_exact(site: Site, joint: _Joint) -> bool:
+def _may_stay_exact(site: QuantizedNorm, joint: _Joint) -> bool:
     """Say whether a norm may read a sum that is not rounded.
 
     Not where rounding does the work of a dropped Relu: it cuts off the numbers of one sign.

@@ -12,8 +12,11 @@ import numpy as np
 
 from ..graph.graph import Graph, attribute, is_op, label, opset_of
 from ..graph.moves import KEEPING
-from .find import Norm, activation_limits, find_norms, qparams
+from .find import find_norms
 from .last_axis import to_axis_1
+from .norm import Norm
+from .qparams import qparams
+from .surroundings import activation_limits
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -15,12 +15,14 @@ from ..graph.graph import Graph, is_op, label
 from ..graph.moves import permutation
 from ..graph.transposes import to_last
 from .code_paths import CodePaths
-from .find import activation_limits, qparams, written_out
+from .qparams import qparams
+from .spellings import written_out
+from .surroundings import activation_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
-    from .find import Norm
+    from .norm import Norm
 
 
 def to_axis_1(graph: Graph, apart: Container[str] = ()) -> bool:

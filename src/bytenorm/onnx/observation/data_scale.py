@@ -12,7 +12,7 @@ from .moments import measure
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..graph.graph import Graph
-    from ..norms.find import Norm
+    from ..norms.norm import Norm
 
 _SAMPLES = 8
 # How many times as wide as a norm's statistics say, or as narrow, its input may be in half of the channels. Other

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..graph.graph import Graph
-    from ..norms.find import Norm
+    from ..norms.norm import Norm
 
     Batch = Mapping[str, np.ndarray]
 

@@ -15,6 +15,7 @@ from onnxruntime import quantization as ort_quantization
 from ... import _checks
 from ...calibration.qparams.output_qparams import Method
 from ..data.dataset import Dataset, ImageInput, open_data
+from ..data.samples import Samples, pick
 from ..disguise.norms_as_convs import Marks, markable
 from ..folding.backward import fold
 from ..folding.judgement import fold_where_weights_hold
@@ -33,9 +34,10 @@ from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, 
 from ..measurement.comparison import Comparison, uncomparable
 from ..measurement.comparison import compare as compare_models
 from ..model.files import load_model, without_functions
-from ..norms.find import Norm, find_norms
+from ..norms.find import find_norms
 from ..norms.float_graph import plain
 from ..norms.last_axis import cancel_transposes
+from ..norms.norm import Norm
 from ..observation.data_scale import unlike_statistics
 from ..operators.batch_norm import DOMAIN
 from ..quantizer.chosen_nodes import ChosenNodes
@@ -44,7 +46,6 @@ from ..quantizer.extra_options import ExtraOptions, check_extra_options
 from ..quantizer.static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
 from ..run.runtime_types import note_types
 from ..run.saturation import warn_of_saturation
-from .tuning.judging import Samples, pick
 from .tuning.notes import Step
 from .tuning.recalibration import RecalibratedNorm, recalibrate
 from .tuning.steps import (

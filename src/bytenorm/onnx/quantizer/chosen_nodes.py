@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..graph.graph import Graph
-    from ..norms.find import Norm
+    from ..norms.norm import Norm
 
 _NORM = "BatchNormalization"
 

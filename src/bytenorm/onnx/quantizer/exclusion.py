@@ -10,7 +10,8 @@ from onnx import numpy_helper
 
 from ..graph.graph import all_graphs, is_op, label
 from ..graph.quantizer_names import OUTPUT
-from ..norms.find import activation_limits, range_of_codes
+from ..norms.qparams import range_of_codes
+from ..norms.surroundings import activation_limits
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -26,7 +26,7 @@ from ..graph.graph import Graph, is_op, label
 from ..graph.quantizer_names import NODE
 from ..model.files import fits_one_file, save_model
 from ..norms.conversions import make_standard
-from ..norms.find import activation_limits
+from ..norms.surroundings import activation_limits
 from ..observation.histograms import measure_by_histograms
 from ..observation.moments import all_that_are_corrected
 from ..observation.ranges import measure
@@ -40,9 +40,9 @@ from .weak_spots import around, masks, squashing_ends, without_range
 if TYPE_CHECKING:
     from ...calibration.moments import Moments
     from ..data.dataset import Dataset
+    from ..data.samples import Samples
     from ..disguise.norms_as_convs import Marks
-    from ..norms.find import Norm, Parameters
-    from ..quantization.tuning.judging import Samples
+    from ..norms.norm import Norm, Parameters
 
     Batch = Mapping[str, np.ndarray]
 

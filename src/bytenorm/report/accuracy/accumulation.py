@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
+EXACT = 100.0  # dB; beyond is the rounding of float32
 _AT_ONCE = 16  # tensors of a part
 _ROOM = 32 << 20  # bytes of codes that a run may make
 _INPUT = "input"

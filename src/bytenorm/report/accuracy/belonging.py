@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...onnx.graph.graph import Graph
-from ...onnx.measurement.inspection import is_quantized
+from ...onnx.graph.quantized import is_quantized
 from ...onnx.model.files import InputInfo, input_infos
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..html.drawing import EXACT
+from .accumulation import EXACT
 from .bench import Bench
 from .mending import in_float, mend
 

@@ -25,7 +25,6 @@ WIDTH, HEIGHT = 430, 270
 LEFT, RIGHT, TOP, BOTTOM = 72, 418, 10, 224  # of the axes
 BINS = 128
 WIDE = 900  # a picture of the whole network
-EXACT = 100.0  # dB; beyond is the rounding of float32
 TOP_SNR = 70.0  # dB; what is better is drawn there
 MOST_COLUMNS = 96  # channels that are told apart; more are drawn in groups
 

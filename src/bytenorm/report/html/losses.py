@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .drawing import EXACT, draw_drift
+from ..accuracy.accumulation import EXACT
+from .drawing import draw_drift
 from .tables import foldable
 from .texts import as_uri, decibels, text
 

@@ -25,7 +25,8 @@ import bytenorm as bn
 from ....calibration import ChannelStatistics
 from ....calibration.reestimation import reestimate
 from ...graph.graph import is_op
-from ...norms.find import PARAMETER_NAMES, find_norms
+from ...norms.find import find_norms
+from ...norms.norm import PARAMETER_NAMES
 from ...observation.moments import measure
 from .layers import find_layers
 from .recalibration import operator_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from ....calibration.moments import Moments
     from ...graph.graph import Graph
-    from ...norms.find import Norm
+    from ...norms.norm import Norm
     from .layers import Layer
 
     Batch = dict[str, np.ndarray]

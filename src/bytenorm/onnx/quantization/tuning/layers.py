@@ -11,13 +11,13 @@ from onnx import helper, numpy_helper
 
 from ...folding.backward import output_channels
 from ...graph.graph import Graph, attribute, is_op
-from ...norms.find import qparams
+from ...norms.qparams import qparams
 from ...run.session import session_for_a_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ...norms.find import QParams
+    from ...norms.qparams import QParams
 
 _BETWEEN_CONVERSIONS = ("Conv", "ConvTranspose", "Gemm")
 # Inputs by position: the scale of the codes, the weight's three, the bias.

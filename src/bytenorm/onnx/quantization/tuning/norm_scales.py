@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ....calibration.qparams.output_qparams import Method
     from ...graph.graph import Graph
-    from ...norms.find import QParams
+    from ...norms.qparams import QParams
     from ...quantizer.static_quantizer import StaticQuantizer
     from .recalibration import RecalibratedNorm
 

@@ -21,7 +21,9 @@ from ....calibration.reestimation import reestimate as reestimated
 from ...graph.cutting import cut, feed
 from ...graph.graph import Graph, subgraphs
 from ...norms.code_maps import every_code
-from ...norms.find import Norm, QParams, find_norms
+from ...norms.find import find_norms
+from ...norms.norm import Norm
+from ...norms.qparams import QParams
 from ...quantizer.static_quantizer import stage
 from ...run.apart import run_session, runner
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...graph.quantizer_names import CODES
-from ...norms.find import range_of_codes
+from ...norms.qparams import range_of_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ....calibration.qparams.output_qparams import Method
+    from ...data.samples import Samples
     from ...measurement.comparison import Comparison
     from ...quantizer.static_quantizer import Progress, StaticQuantizer
-    from .judging import Batch, Judge, Samples
+    from .judging import Batch, Judge
     from .recalibration import RecalibratedNorm
 
 

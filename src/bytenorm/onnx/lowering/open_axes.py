@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-    from .find import Site
+    from ..norms.norm import QuantizedNorm
 
 _WINDOWED = ("Conv", "ConvTranspose", "ConvInteger", "MaxPool", "AveragePool", "LpPool")
 
 
-def open_axes(graph: Graph, site: Site) -> list[int]:
+def open_axes(graph: Graph, site: QuantizedNorm) -> list[int]:
     """Return the axes behind that of the channels whose size is unknown and may be 0.
 
     Parameters
     ----------
     graph : Graph
         Not changed.
-    site : Site
+    site : QuantizedNorm
 
     Returns
     -------
