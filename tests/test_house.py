@@ -122,7 +122,6 @@ LONGER = {
     "_checks": 668,
     "_norms.batch_norm": 448,
     "calibration.statistics": 509,
-    "cli.arguments": 626,
     "onnx.data.dataset": 610,
     "onnx.graph.graph": 468,
     "onnx.lowering.lower": 379,

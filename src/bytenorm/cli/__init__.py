@@ -22,13 +22,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from .arguments import parse
+from .arguments.program import COMMANDS, parse
 from .console import Screen, one_line
 from .endings import ENDING, Ended, came, ending, held, too_late
 
 FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
-ONNX = ("onnx", ("onnx", "onnxruntime", "rich"))  # the extra, and what it brings
-EXTRAS = {"calibrate": ("dask", ("rich",))}  # of commands that need another; workers need the rest
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
 USERS = (ValueError, ImportError, OSError, RuntimeError, MemoryError)  # errors of input and surroundings
 
@@ -154,8 +152,9 @@ def _run(argv: Sequence[str]) -> int:
         options = parse(argv)
     except SystemExit as end:  # argparse has written the help, the version or the error
         return end.code if isinstance(end.code, int) else BAD
-    require_extra(*EXTRAS.get(options.command, ONNX))
-    module = import_module(f".commands.{options.command}", __package__)
+    command = next(one for one in COMMANDS if one.name == options.command)
+    require_extra(command.extra, command.packages)
+    module = import_module(f".commands.{command.name}", __package__)
     run: Callable[..., int | None] = module.run
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -1,0 +1,192 @@
+"""What ``bytenorm quantize`` is called with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from .command import Command
+from .shared import add_data, add_json, add_lowering, add_output
+
+DESCRIPTION = """\
+Make an 8-bit model of a float one. Batch norms that a layer before them can
+take up are folded, the others run in 8 bits; ONNX Runtime's static quantizer
+does the rest. A norm that has to stay in float is listed with the reason.
+What quantization moved is then corrected, if that brings the outputs nearer
+to the float model's on a quarter of the samples, which is kept aside.
+"""
+EPILOG = """\
+--json:
+  model, output, lowering, format, activations, weights, method (how the
+  ranges were found that are taken, such as "percentile 99.999"), norm_method,
+  fast, data_statistics, per_channel, reduce_range, samples, skipped (files of
+  no known kind), size_before,
+  size_after (bytes), folded, in_8_bits, in_float, comparison (see compare),
+  alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
+  only if an output has less than 20 dB), far (what is far from the float
+  model), stayed (norms that could not go into the layer behind them), weak
+  (nodes that stay in float because they only lose in 8 bits), unlike (how far
+  the data is from what the network was trained on, or empty), few (that so
+  few samples tell little of others, or empty), not_excluded (nodes that ONNX
+  Runtime's preparation left out), norms: each with name, channels, became
+  ("folded", "8-bit" or "float"), folds_into, problem, pattern and unfused
+  (see inspect; empty unless --lowering is fused; with qdq the pattern is
+  "qdq"); steps: what was tried, each with name, taken, problem, before_db,
+  after_db and corrections (name, kind, moved, stretched); and, with
+  --norm-method or --data-statistics, recalibrated: norms, each with name,
+  method, reestimated, scale, zero_point, clipped (a share), mse; saturates:
+  whether the model computes wrong numbers on this CPU with ONNX Runtime's
+  default options, as full-range weights do without VNNI
+
+examples:
+  bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
+  bytenorm quantize model.onnx --data photos/ --limit 200 -o model.int8.onnx \\
+      --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
+  bytenorm quantize model.onnx --data calibration/ --norm-method mse \\
+      -o model.int8.onnx
+  bytenorm quantize model.onnx --data calibration/ --lowering exact \\
+      --exclude first_conv --exclude classifier -o model.int8.onnx --force
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is called with."""
+    parser.add_argument("model", metavar="MODEL", help="an ONNX file, in float")
+    add_data(parser, required=True)
+    add_output(parser)
+    add_lowering(parser)
+    parser.add_argument("--format", choices=["QDQ", "QOperator"], default="QDQ", help="default: QDQ")
+    bytes_ = ["uint8", "int8"]
+    parser.add_argument("--activations", choices=bytes_, default="uint8", help="their type (default: uint8)")
+    parser.add_argument("--weights", choices=bytes_, default="int8", help="their type (default: int8)")
+    parser.add_argument(
+        "--method",
+        choices=["minmax", "entropy", "percentile", "best"],
+        help="how ranges of activations are chosen (calibrate_method in Python); best tries minmax, the "
+        "percentiles 99.999 and 99.99 and the least squared error on samples kept aside (default: minmax and the "
+        "percentile 99.999, the better one)",
+    )
+    parser.add_argument(
+        "--norm-method",
+        choices=["mse", "minmax", "percentile", "entropy"],
+        help="how the output scales of norms are chosen, from exact counts of their inputs (method in Python); no "
+        "other ranges are tried then; taken if that brings the outputs nearer to the float model's on samples "
+        "kept aside, or if fewer than 8 samples cannot tell (default: as --method)",
+    )
+    _add_steps(parser)
+    parser.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
+    parser.add_argument(
+        "--reduce-range",
+        action="store_true",
+        help="7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums saturate",
+    )
+    _add_quantizers_own(parser)
+    _add_judgement(parser)
+    add_json(parser)
+
+
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    """Add what is tried to bring the 8-bit model nearer to the float one."""
+    steps = parser.add_mutually_exclusive_group()
+    steps.add_argument(
+        "--reestimate",
+        action="store_true",
+        default=None,
+        help="correct norms and layers relative to the float model, if that helps on samples kept aside: the "
+        "default, which neither of the next two goes with",
+    )
+    steps.add_argument(
+        "--fast",
+        action="store_true",
+        help="try nothing behind ONNX Runtime's quantizer that no other option asks for: half the time, less "
+        "accuracy",
+    )
+    steps.add_argument(
+        "--data-statistics",
+        action="store_true",
+        help="give norms the mean and variance of the data in place of re-estimation: only for data unlike that "
+        "of the training",
+    )
+
+
+def _add_quantizers_own(parser: argparse.ArgumentParser) -> None:
+    """Add which nodes get 8 bits, and what else ONNX Runtime's quantizer knows."""
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NODE",
+        help="name of a node that stays in float; may be given again",
+    )
+    of_quantizer = parser.add_argument_group(
+        "of ONNX Runtime's quantizer",
+        "Its op_types_to_quantize, nodes_to_quantize and extra_options: docs/onnx.md.",
+    )
+    of_quantizer.add_argument(
+        "--only-type",
+        action="append",
+        metavar="TYPE",
+        help="type of nodes that get 8 bits, and no others do; BatchNormalization stands for norms, however they "
+        "are written; may be given again",
+    )
+    of_quantizer.add_argument(
+        "--only",
+        action="append",
+        metavar="NODE",
+        help="name of a node that gets 8 bits, and no others do; may be given again",
+    )
+    of_quantizer.add_argument(
+        "--extra-option",
+        action="append",
+        default=[],
+        type=_extra_option,
+        metavar="NAME=VALUE",
+        help='such as ActivationSymmetric=true; the value is JSON: true, 0.1, ["Conv"]; may be given again',
+    )
+
+
+def _extra_option(text: str) -> tuple[str, object]:
+    name, found, value = text.partition("=")
+    try:
+        return name, json.loads(value if found else "")
+    except (ValueError, RecursionError):
+        raise argparse.ArgumentTypeError(f"wanted NAME=VALUE with a value in JSON, got {text!r}") from None
+
+
+def _add_judgement(parser: argparse.ArgumentParser) -> None:
+    """Add how the result is held against the float model."""
+    parser.add_argument(
+        "--fail-below",
+        type=_decibels,
+        nargs="?",
+        const=10.0,
+        metavar="DB",
+        help="exit with 3, the model being written, if an output has less than DB decibels (default: 10) of the "
+        "float model's, or 6 less than what ONNX Runtime's quantizer alone makes of it",
+    )
+    parser.add_argument(
+        "--no-compare",
+        action="store_true",
+        help="do not run both models on all samples to compare their outputs; a few tell one that is far off",
+    )
+
+
+def _decibels(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"must be a number of decibels, got {text!r}")
+    return found
+
+
+COMMAND = Command(
+    "quantize",
+    usage="MODEL --data PATH -o OUT",
+    summary="make an 8-bit model of a float one",
+    description=DESCRIPTION,
+    epilog=EPILOG,
+    add_arguments=add_arguments,
+)
