@@ -25,7 +25,8 @@ from onnx import ModelProto
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.disguise.prepare_and_restore import restore_with_report
-from bytenorm.onnx.lowering.lower import Lowering, Outcome, lower_with_report
+from bytenorm.onnx.lowering.lower import lower_with_report
+from bytenorm.onnx.lowering.outcomes import Lowering, Outcome
 
 from . import lone_norms, machine, report
 from .accuracy.measure import snr_db

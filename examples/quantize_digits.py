@@ -33,8 +33,9 @@ from rich.table import Table
 
 from bytenorm import onnx as bno
 from bytenorm._files.writing import replacing
-from bytenorm.onnx.lowering.lower import Lowering
-from bytenorm.onnx.measurement.timing import measure, session_options
+from bytenorm.onnx.lowering.outcomes import Lowering
+from bytenorm.onnx.measurement.feeds import session_options
+from bytenorm.onnx.measurement.timing import measure
 from digits import Images, Labels, load_digits
 
 CALIBRATION_IMAGES = 200

@@ -10,7 +10,8 @@ import pytest
 from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.onnx.measurement.accuracy import complaints
-from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison, compare
+from bytenorm.onnx.measurement.compare import compare
+from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison
 from bytenorm.onnx.quantization import quantize
 from bytenorm.onnx.quantization.quantize import quantize_with_report
 

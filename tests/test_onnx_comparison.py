@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantization_noice_ratio
 
 from bytenorm.onnx.data.dataset import open_data
-from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison, compare
+from bytenorm.onnx.measurement.compare import compare
+from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

@@ -7,7 +7,7 @@ import pytest
 from fed_models import INT64, first_pass, message_of, model, rows
 
 from bytenorm.onnx.data.dataset import open_data
-from bytenorm.onnx.model.files import input_infos
+from bytenorm.onnx.model.inputs import input_infos
 
 AXES = {
     "a state, named": ({"x": ("N", 3), "h": (2, "N", 5)}, None, {"x": 0, "h": 1}, None),

@@ -11,7 +11,8 @@ from fed_models import DOUBLE, OPEN, UINT8, first_pass, items, message_of, model
 from onnx import TensorProto
 from PIL import Image
 
-from bytenorm.onnx.data.dataset import Dataset, ImageInput, open_data
+from bytenorm.onnx.data.dataset import Dataset, open_data
+from bytenorm.onnx.data.images import ImageInput
 
 NCHW, NHWC = model(x=("N", 3, 4, 6)), model(x=("N", 4, 6, 3))
 ANY_SIZE = model(x=("N", 3, "H", "W"))

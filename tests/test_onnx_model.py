@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bytenorm.onnx import digits_model
 from bytenorm.onnx.model import files as module
-from bytenorm.onnx.model.files import InputInfo, input_infos, load_model, save_model
+from bytenorm.onnx.model.files import load_model, save_model
+from bytenorm.onnx.model.inputs import DTYPES, InputInfo, input_infos
 
 NEWEST = onnx.defs.onnx_opset_version()
 
@@ -646,7 +647,7 @@ def test_input_infos():
         infos[0].name = "y"
 
 
-@pytest.mark.parametrize("kind", module.DTYPES)
+@pytest.mark.parametrize("kind", DTYPES)
 def test_dtypes(kind):
     info = input_infos(made(inputs=[value("x", (1,), kind)]))[0]
     assert info.dtype == helper.tensor_dtype_to_np_dtype(kind)

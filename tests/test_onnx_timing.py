@@ -13,16 +13,9 @@ from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.measurement.timing import (
-    FEWEST_ROUNDS,
-    Profile,
-    measure,
-    norm_groups,
-    profile,
-    random_feeds,
-    session_options,
-    summarize,
-)
+from bytenorm.onnx.measurement.feeds import random_feeds, session_options
+from bytenorm.onnx.measurement.profile import Profile, norm_groups, profile, summarize
+from bytenorm.onnx.measurement.timing import FEWEST_ROUNDS, measure
 
 DIGITS = bno.digits_model()
 NORMS = 12  # of the digits network

@@ -360,9 +360,9 @@ def test_public_names_are_found():
     assert PUBLIC.keys() > {
         "bytenorm._tensors.quantize.requantize",
         "bytenorm._tensors.tensor.QuantizedTensor.q_scale",
-        "bytenorm.torch.eager.modules._Norm.from_float",
+        "bytenorm.torch.eager.quantized_norm.QuantizedNorm.from_float",
         "bytenorm._norms.integer_batch_norm.IntegerBatchNorm.unproved",
-        "bytenorm.report.measurement.NormReport",
+        "bytenorm.report.results.NormReport",
     }
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering.lower import Lowering
-from bytenorm.onnx.measurement.timing import profile, session_options
+from bytenorm.onnx.lowering.outcomes import Lowering
+from bytenorm.onnx.measurement.feeds import session_options
+from bytenorm.onnx.measurement.profile import profile
 
 from .entry import Array, Entry
 from .network import Network

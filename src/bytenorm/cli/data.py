@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..onnx.data.dataset import Dataset, ImageInput, open_data
+from ..onnx.data.dataset import Dataset, open_data
+from ..onnx.data.images import ImageInput
 
 if TYPE_CHECKING:
     import argparse

@@ -13,12 +13,14 @@ try:
 except ImportError as error:
     raise ImportError(f'bytenorm.onnx needs {error.name}: pip install "bytenorm[onnx]"', name=error.name) from None
 
-from .data.dataset import ImageInput
 from .data.digits import digits_model
+from .data.images import ImageInput
 from .disguise.prepare_and_restore import prepare, restore
-from .lowering.lower import LoweringWarning, lower
+from .lowering.lower import lower
+from .lowering.outcomes import LoweringWarning
 from .measurement.accuracy import QuantizationWarning
-from .measurement.comparison import Comparison, OutputComparison, compare
+from .measurement.compare import compare
+from .measurement.comparison import Comparison, OutputComparison
 from .measurement.inspection import BatchNormInfo, Inspection, inspect
 from .run.saturation import SaturationWarning, sums_saturate
 from .run.session import custom_op_library, register, session

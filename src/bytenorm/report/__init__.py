@@ -4,6 +4,7 @@ Needs what ``bytenorm.onnx`` needs, and no more.
 """
 
 from .html.page import page
-from .measurement import NormReport, Report, gather
+from .measurement import gather
+from .results import NormReport, Report
 
 __all__ = ["NormReport", "Report", "gather", "page"]

@@ -9,17 +9,11 @@ import onnxruntime
 
 from ..._system.machine import cpus
 from ...onnx.data.batch_axes import batch_axes_of, size_of_batches
-from ...onnx.measurement.timing import (
-    Profile,
-    Timing,
-    Turn,
-    in_onnxruntime,
-    measure_turns,
-    profile,
-    random_feeds,
-    session_options,
-)
-from ...onnx.model.files import InputInfo, input_infos, load_model
+from ...onnx.measurement.feeds import random_feeds, session_options
+from ...onnx.measurement.profile import Profile, profile
+from ...onnx.measurement.timing import Timing, Turn, in_onnxruntime, measure_turns
+from ...onnx.model.files import load_model
+from ...onnx.model.inputs import InputInfo, input_infos
 from ...onnx.run.apart import require_survival
 from ...onnx.run.openvino_runs import InOpenVINO
 from ...onnx.run.session import session

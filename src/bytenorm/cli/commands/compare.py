@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...onnx.measurement.comparison import COLUMNS, Comparison, compare
+from ...onnx.measurement.compare import compare
+from ...onnx.measurement.comparison import COLUMNS, Comparison
 from ...onnx.model.files import load_model
 from ..data import samples
 from ..saturation_note import note

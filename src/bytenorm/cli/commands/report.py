@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...report.accuracy.accumulation import Drift
     from ...report.accuracy.correction import Correction
     from ...report.accuracy.findings import Findings
-    from ...report.measurement import NormReport, Report
+    from ...report.results import NormReport, Report
     from ..console import Progress, Screen
 
 STEPS = ("tensor", "made by", "accumulated SNR dB", "own SNR dB", "problem")

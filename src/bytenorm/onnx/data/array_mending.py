@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..model.files import InputInfo
+    from ..model.inputs import InputInfo
 
 
 def fits(shape: Sequence[int], info: InputInfo, axis: int | None) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ..model.files import InputInfo
+    from ..model.inputs import InputInfo
 
 BatchAxes = Mapping[str, int | None]
 

@@ -13,16 +13,8 @@ from ..folding.backward import fold
 from ..graph.graph import Graph, attribute, is_op
 from ..graph.quantized import is_quantized
 from ..graph.quantizer_names import NODE
-from ..lowering.lower import (
-    IR_VERSION,
-    Lowering,
-    Outcome,
-    check_lowering,
-    lower_graph,
-    opened,
-    require_float,
-    warn_of,
-)
+from ..lowering.lower import IR_VERSION, lower_graph, opened, require_float
+from ..lowering.outcomes import Lowering, Outcome, check_lowering, warn_of
 from ..norms.conversions import make_standard
 from ..norms.find import PREPARED, find_norms, is_prepared
 from ..norms.float_graph import plain

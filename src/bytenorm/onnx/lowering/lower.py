@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import onnx
 
@@ -20,11 +20,11 @@ from ..norms.code_paths import CodePaths
 from ..norms.concats_and_sums import Concatenation, Sum, find_patterns
 from ..norms.conversions import unify
 from ..norms.find import LOWERED, find_hidden, find_norms, is_prepared
-from ..norms.norm import Norm
 from ..operators.batch_norm import DOMAIN
 from ..run.saturation import warn_of_saturation
 from . import exact, fused, qdq
 from .byte_nodes import ByteNodes
+from .outcomes import Outcome, check_lowering, warn_of
 from .portable import Portable
 from .uint8_activations import convert_mixed, make_unsigned
 
@@ -32,49 +32,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Container
 
-    from ..norms.norm import QuantizedNorm
+    from ..norms.norm import Norm, QuantizedNorm
     from ..norms.qparams import QParams
+    from .outcomes import Lowering
 
-Lowering = Literal["portable", "exact", "fused", "qdq"]
 
 IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
-
-
-class LoweringWarning(UserWarning):
-    '''A batch norm stays in float; the message says which one and why.
-
-    Examples
-    --------
-    >>> import onnx, warnings
-    >>> from bytenorm import onnx as bno
-    >>> model = onnx.parser.parse_model("""
-    ...     <ir_version: 8, opset_import: ["": 17]>
-    ...     net (uint8[1, 1, 2] x) => (float[1, 1, 2] y)
-    ...     <float s = {0.5}, uint8 z = {0}, float[1] one = {1.0}, float[1] zero = {0.0}> {
-    ...         real = DequantizeLinear (x, s, z)
-    ...         y = BatchNormalization (real, one, zero, zero, one)
-    ...     }""")
-    >>> with warnings.catch_warnings(record=True) as caught:
-    ...     warnings.simplefilter("always", bno.LoweringWarning)
-    ...     lowered = bno.lower(model)
-    >>> print(caught[0].message)
-    y stays in float: its output is not quantized
-    '''
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one norm: empty `problem` if it runs in 8 bits now.
-
-    `pattern` is what the fused lowering computes together, ``concat``, ``concat + pool``, ``add`` or ``single``,
-    and `unfused` why only the last; ``qdq`` is a norm that stays in float between conversions. Both are empty with
-    another lowering or a problem.
-    """
-
-    name: str
-    problem: str
-    pattern: str = ""
-    unfused: str = ""
 
 
 class _Way(Protocol):
@@ -187,12 +150,6 @@ def warn_of_constants(model: onnx.ModelProto, level: int) -> None:
     note = free_initializers(model)
     if note:
         warnings.warn(f"model: {note}", UserWarning, stacklevel=level)
-
-
-def check_lowering(lowering: str) -> None:
-    """Refuse what is no lowering."""
-    if lowering not in get_args(Lowering):
-        raise ValueError(f"lowering: wanted {' or '.join(map(repr, get_args(Lowering)))}, got {lowering!r}")
 
 
 def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
@@ -354,13 +311,6 @@ def _fault(model: onnx.ModelProto) -> str:
     except ValueError as error:  # Python's protobuf reads messages that C++'s does not: fields of no number
         raise ValueError(f"model: it is damaged: {' '.join(str(error).split())}") from None
     return ""
-
-
-def warn_of(outcomes: list[Outcome]) -> None:
-    """Warn of each norm that stays in float."""
-    for outcome in outcomes:
-        if outcome.problem:
-            warnings.warn(f"{outcome.name} stays in float: {outcome.problem}", LoweringWarning, stacklevel=3)
 
 
 def _refusal(site: QuantizedNorm) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..._text_table import text_table
 from ..folding.backward import layer_to_fold_into
@@ -22,7 +22,6 @@ from ..operators.batch_norm import DOMAIN
 
 if TYPE_CHECKING:
     import os
-    from typing import Any
 
     import onnx
 

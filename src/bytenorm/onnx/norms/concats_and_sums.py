@@ -9,22 +9,21 @@ import numpy as np
 
 import bytenorm as bn
 
-from ..graph.graph import Graph, attribute, int_list, is_op, label, what_feeds
+from ..graph.graph import attribute, is_op, label, what_feeds
 from ..graph.moves import axis_named, permutation
 from .code_maps import every_code
 from .code_paths import unlike_shapes
 from .norm import CHANNELS
-from .qparams import QParams, qparams
+from .pools import CONTRIBUTED, pool_behind
+from .qparams import qparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy.typing as npt
-    from onnx import NodeProto
-
+    from ..graph.graph import Graph
     from .norm import QuantizedNorm
-
-CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's own operators
+    from .pools import Pool
+    from .qparams import QParams
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,6 @@ class Single:
 
     name: ClassVar[str] = "single"
     reason: str
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Averages of 2 x 2 behind a 1 x 1 convolution that reads the norm alone; the two can change places.
-
-    `conv` and `pool` are the nodes, `conversions` those between them, `quantize` the one behind (in QDQ format).
-    """
-
-    conv: NodeProto
-    pool: NodeProto
-    conversions: tuple[NodeProto, ...] = ()
-    quantize: NodeProto | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +137,7 @@ def _concatenation(
         every_code(replace(site, source=max(pieces, key=lambda p: p.scalars[0])))
     except ValueError as error:
         raise _NotFused(f"{what}: {error}") from None
-    return Concatenation(pieces, perm, _pool_behind(graph, site, site.rank(graph)))
+    return Concatenation(pieces, perm, pool_behind(graph, site, site.rank(graph)))
 
 
 def _unrounded_concatenation(
@@ -332,90 +318,6 @@ def _has_range_of_input(graph: Graph, tensor: QParams) -> bool:
     else:
         return not maker.op_type.startswith("QLinear")  # it has bytes of one quantization in and out
     return before is not None and before.equals(tensor)
-
-
-# Averages behind a convolution
-
-
-def _pool_behind(graph: Graph, site: QuantizedNorm, rank: int | None) -> Pool | None:
-    if rank != 4 or site.relu_and_limits()[1] != (None, None):
-        return None
-    reader = graph.only_reader(site.target.codes)
-    if reader is not None and is_op(reader, "QLinearConv"):
-        return _pool_of_bytes(graph, reader, site.target.codes)
-    return _pool_in_float(graph, reader) if reader is not None and is_op(reader, "DequantizeLinear") else None
-
-
-def _pool_of_bytes(graph: Graph, conv: NodeProto, codes: str) -> Pool | None:
-    pool = graph.only_reader(conv.output[0])
-    if pool is None or (pool.domain, pool.op_type) != (CONTRIBUTED, "QLinearAveragePool"):
-        return None
-    weight = graph.constant(conv.input[3])
-    if conv.input[0] != codes or not _is_pointwise(conv, weight) or not _is_quartering(pool):
-        return None
-    between, _ = qparams(graph, conv, 6, conv.output[0], "")
-    read, _ = qparams(graph, pool, 1, pool.input[0], "")
-    behind, _ = qparams(graph, pool, 3, pool.output[0], "")
-    return Pool(conv, pool) if _may_swap(between, read, behind) else None
-
-
-def _pool_in_float(graph: Graph, dequantize: NodeProto) -> Pool | None:
-    conv = graph.only_reader(dequantize.output[0])
-    if conv is None or not is_op(conv, "Conv") or conv.input[0] != dequantize.output[0]:
-        return None
-    quantize = graph.only_reader(conv.output[0])
-    back = graph.only_reader(quantize.output[0]) if quantize is not None else None
-    pool = graph.only_reader(back.output[0]) if back is not None else None
-    last = graph.only_reader(pool.output[0]) if pool is not None else None
-    if quantize is None or back is None or pool is None or last is None:
-        return None
-    conversions = is_op(quantize, "QuantizeLinear") and is_op(back, "DequantizeLinear")
-    if not conversions or not is_op(pool, "AveragePool") or not is_op(last, "QuantizeLinear"):
-        return None
-    if not _is_pointwise(conv, graph.constant(conv.input[1])) or not _is_quartering(pool):
-        return None
-    between, read, behind = (qparams(graph, n, 1, n.output[0], "")[0] for n in (quantize, back, last))
-    return Pool(conv, pool, (quantize, back), last) if _may_swap(between, read, behind) else None
-
-
-def _may_swap(between: QParams | None, read: QParams | None, behind: QParams | None) -> bool:
-    """Say whether averaging before a convolution gives, but for rounding, what averaging behind it does.
-
-    Not where the conversion between them does the work of a dropped Relu: it cuts off the numbers of one sign.
-    """
-    if between is None or read is None or behind is None or not between.equals(read):
-        return False
-    return (
-        between.per_tensor and behind.per_tensor and between.signed == behind.signed and 0 not in between.range()
-    )
-
-
-def _is_pointwise(conv: NodeProto, weight: npt.NDArray[np.generic] | None) -> bool:
-    shape = () if weight is None else weight.shape
-    return (
-        len(shape) == 4
-        and shape[2:] == (1, 1)
-        and attribute(conv, "group", 1) == 1
-        and _is_plain(conv)
-        and set(int_list(conv, "strides") or [1]) == {1}
-    )
-
-
-def _is_quartering(pool: NodeProto) -> bool:
-    return (
-        int_list(pool, "kernel_shape") == [2, 2]
-        and int_list(pool, "strides") == [2, 2]
-        and set(int_list(pool, "dilations") or [1]) == {1}
-        and not attribute(pool, "ceil_mode", 0)
-        and not attribute(pool, "channels_last", 0)
-        and _is_plain(pool)
-    )
-
-
-def _is_plain(node: NodeProto) -> bool:
-    """Say whether a convolution or pool pads nothing."""
-    auto_pad = next((a.s for a in node.attribute if a.name == "auto_pad"), b"NOTSET")
-    return auto_pad in (b"NOTSET", b"VALID") and not any(int_list(node, "pads") or [])
 
 
 # Sums

@@ -14,25 +14,18 @@ from onnxruntime import quantization as ort_quantization
 
 from ... import _checks
 from ...calibration.qparams.output_qparams import Method
-from ..data.dataset import Dataset, ImageInput, open_data
+from ..data.dataset import Dataset, open_data
+from ..data.images import ImageInput
 from ..data.samples import Samples, pick
 from ..disguise.norms_as_convs import Marks, markable
 from ..folding.backward import fold
 from ..folding.judgement import fold_where_weights_hold
 from ..graph.graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
-from ..lowering.lower import (
-    IR_VERSION,
-    Lowering,
-    Outcome,
-    check_lowering,
-    lower_graph,
-    require_float,
-    warn_of,
-    warn_of_constants,
-)
+from ..lowering.lower import IR_VERSION, lower_graph, require_float, warn_of_constants
+from ..lowering.outcomes import Lowering, Outcome, check_lowering, warn_of
 from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
+from ..measurement.compare import compare as compare_models
 from ..measurement.comparison import Comparison, uncomparable
-from ..measurement.comparison import compare as compare_models
 from ..model.files import load_model, without_functions
 from ..norms.find import find_norms
 from ..norms.float_graph import plain

@@ -18,7 +18,7 @@ import onnx
 from ...onnx.data.batch_axes import part_of
 from ...onnx.graph.cutting import cut
 from ...onnx.graph.graph import Graph, captured_by, is_op, label
-from ...onnx.measurement.comparison import snr_db
+from ...onnx.measurement.differences import snr_db
 from .belonging import ASKED, require_same_ends
 from .matching import Codes, match
 from .parts import Parts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
-from ...onnx.model.files import InputInfo, input_infos
+from ...onnx.model.inputs import InputInfo, input_infos
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

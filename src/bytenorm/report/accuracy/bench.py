@@ -12,7 +12,8 @@ from onnx import helper
 
 from ...onnx.graph.cutting import cut
 from ...onnx.graph.graph import Graph
-from ...onnx.measurement.comparison import candidate_order, lowest_snr_db
+from ...onnx.measurement.compare import candidate_order
+from ...onnx.measurement.differences import lowest_snr_db
 from ...onnx.run.apart import run_session
 from ...onnx.run.session import session_for_a_pass
 from .in_float import NotPossible, in_float

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..accuracy.accumulation import Drift
-    from ..measurement import NormReport
+    from ..results import NormReport
 
 STYLE = (
     "<style>svg{--t:#1f2328;--a:#59636e;--g:#d8dee4;--d:#1f5fa8;--e:#b9d1ec;--c:#b3261e;--b:#1a7f37}"

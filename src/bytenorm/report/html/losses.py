@@ -11,7 +11,7 @@ from .texts import as_uri, decibels, text
 
 if TYPE_CHECKING:
     from ..accuracy.accumulation import Drift
-    from ..measurement import Report
+    from ..results import Report
 
 _COLUMNS = (
     "tensor",

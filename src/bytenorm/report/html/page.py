@@ -14,7 +14,7 @@ from .tables import table
 from .texts import as_uri, decibels, percent, text
 
 if TYPE_CHECKING:
-    from ..measurement import NormReport, Report
+    from ..results import NormReport, Report
 
 COLUMNS = (
     "norm",

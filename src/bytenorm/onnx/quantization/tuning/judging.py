@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....calibration.judging import as_table, squared_errors
-from ...measurement.comparison import Differences, lowest_snr_db
+from ...measurement.differences import Differences, lowest_snr_db
 from ...run.apart import run_session, runner_for_a_pass
 
 if TYPE_CHECKING:
