@@ -28,6 +28,7 @@ def named(*layouts):
 
 
 kernel = named("Planes", "Rows", "Joined", "Strided")
+plane_kernel = named("Planes")
 exact_kernel = named("ExactSum")
 sum_kernel = named("Sum")
 average_kernel = named("Average")
@@ -126,6 +127,25 @@ def test_sizes_places_and_ways(kernel, arenas, rng):
                 assert in_place or arenas[0].holds(source, x_start), what
                 streamed += stream
     assert streamed > 0 or kernel[0] in ("Joined", "Strided")
+
+
+def test_touching_planes_of_many_images(plane_kernel, rng):
+    """Vectors over planes of several channels, in images that are walked together, from any start."""
+    flags, places = itertools.cycle(FLAGS), itertools.cycle(Arena.PLACES)
+    with Arena(17 * 40 * 81) as x_arena, Arena(17 * 40 * 81) as y_arena:
+        for n, channels, images in itertools.product((9, 10, 11, 25, 49, 63, 64, 65, 81), (1, 3, 40), (8, 9, 17)):
+            x_dtype, y_dtype, relu = next(flags)
+            codes = rng.integers(0, 256, (images * channels, n), np.uint8)
+            case = Case(plane_kernel, codes.view(x_dtype), y_dtype, rng, relu=relu, tile=images)
+            source, other = picture(codes, 0, rng), picture(codes, 0, rng)
+            for in_place in (False, True):
+                place, arena = next(places), x_arena if in_place else y_arena
+                x_start = x_arena.put(source, place)
+                y_start = x_start if in_place else arena.put(other, next(places))
+                spots = ((x_arena, x_start, x_dtype), (arena, y_start, y_dtype))
+                what = f"{n} bytes, {channels} channels, {images} images, {place=}, {in_place=}"
+                assert case.run(*(a.rows(start, codes.shape, 0, dtype) for a, start, dtype in spots)), what
+                assert arena.holds(painted(source if in_place else other, case.want, 0), y_start), what
 
 
 def test_all_inputs(kernel, rng):

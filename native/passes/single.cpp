@@ -7,10 +7,12 @@
 namespace bytenorm {
 namespace {
 
-// Planes this short share a table among images; more images for those below a vector.
+// Planes this short share parameters among images; more images for those below a vector, fewer where images lie so
+// far apart that they share sets of the first cache.
 constexpr int64_t share_up_to = 512;
-constexpr int64_t share_of(int64_t length) {
-    return length < 64 ? 8 : 4;
+int64_t share_of(int64_t length, const Loop& image) {
+    const int64_t both = image.x_stride | image.y_stride;
+    return (length < 64 ? 8 : 4) * (both % 2048 == 0 ? 1 : 2);
 }
 
 class Pass {
@@ -42,10 +44,10 @@ class Pass {
         // plane to look up. So the loop around the channels is walked in groups, the rest of it by itself.
         const Loop last = layout_.outer[layout_.outers - 1];
         if (layout_.outers >= 2 && last.channel_step == 1 && layout_.inner.n < share_up_to) {
-            const int64_t share = share_of(layout_.inner.n);
             Layout groups = layout_;
             Loop& around = groups.outer[groups.outers - 2];
             const Loop image = around;
+            const int64_t share = share_of(layout_.inner.n, image);
             around.n = image.n / share, around.x_stride *= share, around.y_stride *= share;
             if (around.n > 0) walk_planes(groups, share, image);
             if (image.n % share == 0) return;

@@ -68,6 +68,14 @@ struct Avx512 {
     static Bytes broadcast16(int16_t v) { return _mm512_set1_epi16(v); }
     static Bytes multiply_round(Bytes a, Bytes b) { return _mm512_mulhrs_epi16(a, b); }
     static Bytes shift_words(Bytes v, Bytes count) { return _mm512_srav_epi16(v, count); }
+    // 16 bytes from anywhere, in each 128-bit lane; of those, the ones that an index names, from 0 to 15.
+    static Bytes repeat16(const void* p) {
+        return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+    }
+    static Bytes look_up(Bytes table, Bytes index) { return _mm512_shuffle_epi8(table, index); }
+    // Counts for shift_words from bytes.
+    static Bytes word_counts_low(Bytes v) { return words_low(v); }
+    static Bytes word_counts_high(Bytes v) { return words_high(v); }
     static Dwords less_one_where_zero(Dwords v, Dwords what) {
         return _mm512_mask_sub_epi32(v, _mm512_testn_epi32_mask(what, what), v, _mm512_set1_epi32(1));
     }

@@ -43,6 +43,8 @@ class Fp32 {
                 {bias_all, bias_all, bias_all, bias_all}};
     }
 
+    static constexpr bool spreads = false;  // a vector over planes of several channels
+
     template <int N>
     BYTENORM_INLINE void apply(Bytes (&x)[N], const Params& p) const {
         for (int i = 0; i < N; ++i) x[i] = one(x[i], p);

@@ -42,6 +42,8 @@ class Integer32 {
     }
 
     // N vectors with the same parameters: with few registers each parameter is loaded once for all of them.
+    static constexpr bool spreads = false;  // a vector over planes of several channels
+
     template <int N>
     BYTENORM_INLINE void apply(Bytes (&x)[N], const Params& p) const {
         Bytes low[N], high[N];

@@ -39,6 +39,29 @@ class Words16 {
         return {{multiplier, multiplier}, {addend, addend}, {count, count}, V::broadcast8(of.words.fine[channel])};
     }
 
+    // Of a vector over planes of `length` bytes that touch: it begins `inside` the plane of `channel`, the first
+    // of `channels`, and is in eight planes at most.
+    static constexpr bool spreads = V::width == 64;  // below, it is slower: docs/kernels-measured.md
+    static Params spread(const ChannelParams& of, int64_t channel, int64_t channels, int64_t inside,
+                         int64_t length) {
+        Bytes which = V::broadcast8(0);  // channel of each byte, counted from the first
+        for (int64_t next = length - inside; next < V::width; next += length)
+            which = V::subtract(which, V::bit_not(V::first_bytes(next)));
+        const Bytes twice = V::add_words(which, which), behind = V::bit_or(twice, V::broadcast8(1));
+        const Bytes index[2] = {V::interleave_low(twice, behind), V::interleave_high(twice, behind)};
+        const WordParams& p = of.words;
+        if (channels >= 16)
+            return spread(p.multiplier + channel, p.addend + channel, p.shift + channel, p.fine + channel, which,
+                          index);
+        int16_t multiplier[8] = {}, addend[8] = {};
+        uint8_t shift[16] = {}, fine[16] = {};
+        for (int64_t c = 0; c < channels && c < 8; ++c) {
+            multiplier[c] = p.multiplier[channel + c], addend[c] = p.addend[channel + c];
+            shift[c] = p.shift[channel + c], fine[c] = p.fine[channel + c];
+        }
+        return spread(multiplier, addend, shift, fine, which, index);
+    }
+
     template <int N>
     BYTENORM_INLINE void apply(Bytes (&x)[N], const Params& p) const {
         for (int i = 0; i < N; ++i) {
@@ -51,6 +74,17 @@ class Words16 {
     }
 
   private:
+    // From tables of 16 bytes.
+    BYTENORM_INLINE static Params spread(const int16_t* multiplier, const int16_t* addend, const uint8_t* shift,
+                                         const uint8_t* fine, Bytes which, const Bytes (&index)[2]) {
+        const Bytes multipliers = V::repeat16(multiplier), addends = V::repeat16(addend);
+        const Bytes shifts = V::look_up(V::repeat16(shift), which);
+        return {{V::look_up(multipliers, index[0]), V::look_up(multipliers, index[1])},
+                {V::look_up(addends, index[0]), V::look_up(addends, index[1])},
+                {V::word_counts_low(shifts), V::word_counts_high(shifts)},
+                V::look_up(V::repeat16(fine), which)};
+    }
+
     BYTENORM_INLINE static Words half(Words words, const Params& p, int h) {
         const Words product = V::multiply_round(words, p.multiplier[h]);
         return V::shift_words(V::add_words(product, p.addend[h]), p.count[h]);

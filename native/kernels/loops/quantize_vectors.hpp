@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/structs.hpp"
+#include "prefetch.hpp"
 #include "quantize.hpp"
 
 namespace bytenorm {
@@ -33,8 +34,8 @@ class QuantizeVectors {
 
   private:
     BYTENORM_INLINE Floats one(int64_t i, Floats nan) const {
-        V::prefetch(reinterpret_cast<const uint8_t*>(q_.x + i) + ahead);
-        V::prefetch(reinterpret_cast<const uint8_t*>(q_.x + i) + ahead + 64);
+        V::prefetch(reinterpret_cast<const uint8_t*>(q_.x + i) + prefetch_distance);
+        V::prefetch(reinterpret_cast<const uint8_t*>(q_.x + i) + prefetch_distance + 64);
         Floats x[4];
         Dwords y[4];
         for (int k = 0; k < 4; ++k) x[k] = V::load_reals(q_.x + i + k * quarter);
@@ -67,7 +68,6 @@ class QuantizeVectors {
         return V::pack_dwords(V::round(V::load_reals(from)), V::round(V::load_reals(from + quarter)));
     }
 
-    static constexpr int ahead = 1024;  // bytes
     const Quantize& q_;
     Floats factor_, zero_;
 };

@@ -2,13 +2,11 @@
 #pragma once
 
 #include "kernels/structs.hpp"
+#include "prefetch.hpp"
 #include "simd/put.hpp"
 
 namespace bytenorm {
 namespace {
-
-// Far enough ahead for the next cache level, near enough to stay in the first.
-constexpr int64_t prefetch_distance = 1024;
 
 template <class Arithmetic>
 void walk_partial(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,
