@@ -1142,8 +1142,8 @@ from bytenorm.cli import command
 sys.argv = ["bytenorm", "quantize", {DIGITS!r}, "--data", {str(made / "data.npz")!r}, "-o", "out.onnx"]
 def interrupt(*_):
     signal.raise_signal(signal.SIGINT)  # in this thread: one of another is handled some time later
-from bytenorm.onnx.quantizer import static_quantizer
-static_quantizer._Reader.get_next = interrupt
+from bytenorm.onnx.quantizer import reader
+reader.Reader.get_next = interrupt
 command()
 """
     temporary = tmp_path / "temporary"

@@ -117,20 +117,26 @@ def test_folders_are_small(folder):
     assert len(modules) <= MOST_MODULES, modules
 
 
-# Modules that are longer, and by how much.
+# Modules that are longer, and why.
 LONGER = {
-    "_checks": 668,
-    "_norms.batch_norm": 448,
-    "calibration.statistics": 509,
-    "onnx.graph.graph": 468,
-    "onnx.norms.concats_and_sums": 365,
-    "onnx.quantization.quantize": 684,
-    "onnx.quantizer.static_quantizer": 550,
-    "torch.eager.quantized_norm": 358,
+    "_checks": "each check beside its message; a call of the operator goes through many of them",
+    "_norms.batch_norm": "two ways to call one operator, and what both say of its arguments",
+    "calibration.statistics": "one class, half of it what its methods promise, with examples",
+    "onnx.graph.graph": "one class, and what it asks of a node",
+    "onnx.norms.concats_and_sums": "concatenations and sums are told apart by the same steps",
+    "onnx.quantization.quantize": "two functions with eighteen arguments, which are described there",
+    "onnx.quantizer.static_quantizer": "one class: a model on its way through the quantizer, run after run",
+    "torch.eager.quantized_norm": "one class, the base of all modules",
 }
 
 
 @pytest.mark.parametrize("name", PATHS, ids=".".join)
 def test_modules_are_short(name):
     lines = len(PATHS[name].read_text("utf-8").splitlines())
-    assert lines <= LONGER.get(".".join(name[1:]), MOST_LINES)
+    assert lines <= MOST_LINES or ".".join(name[1:]) in LONGER
+
+
+@pytest.mark.parametrize("name", LONGER)
+def test_reasons_are_needed(name):
+    path = PATHS[("bytenorm", *name.split("."))]
+    assert len(path.read_text("utf-8").splitlines()) > MOST_LINES

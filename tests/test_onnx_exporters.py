@@ -18,7 +18,7 @@ from bytenorm.cli import main
 from bytenorm.onnx.data.dataset import open_data
 from bytenorm.onnx.model.files import load_model, save_model
 from bytenorm.onnx.quantization.quantize import quantize_with_report
-from bytenorm.onnx.quantizer.static_quantizer import quantize_alone
+from bytenorm.onnx.quantizer.alone import quantize_alone
 from bytenorm.report import gather
 
 RNG = np.random.default_rng(3)

@@ -26,7 +26,8 @@ from .run.saturation import SaturationWarning, sums_saturate
 from .run.session import custom_op_library, register, session
 
 if _TYPE_CHECKING:
-    from .quantization.quantize import QuantizationReport, quantize, quantize_with_report
+    from .quantization.quantize import quantize, quantize_with_report
+    from .quantization.report import QuantizationReport
 
 __all__ = [
     "BatchNormInfo",

@@ -3,124 +3,64 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import onnx
-import onnxruntime
 from onnxruntime import quantization as ort_quantization
 
-from ... import _checks
 from ...calibration.qparams.output_qparams import Method
-from ..data.dataset import Dataset, open_data
-from ..data.images import ImageInput
+from ..data.dataset import open_data
 from ..data.samples import Samples, pick
-from ..disguise.norms_as_convs import Marks, markable
-from ..folding.backward import fold
-from ..folding.judgement import fold_where_weights_hold
-from ..graph.graph import Graph, all_graphs, label, opset_of, tell_nodes_apart
+from ..graph.graph import Graph, label, tell_nodes_apart
 from ..lowering.lower import IR_VERSION, lower_graph, require_float, warn_of_constants
-from ..lowering.outcomes import Lowering, Outcome, check_lowering, warn_of
+from ..lowering.outcomes import check_lowering, warn_of
 from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
 from ..measurement.compare import compare as compare_models
 from ..measurement.comparison import Comparison, uncomparable
 from ..model.files import load_model, without_functions
-from ..norms.find import find_norms
-from ..norms.float_graph import plain
-from ..norms.last_axis import cancel_transposes
-from ..norms.norm import Norm
-from ..observation.data_scale import unlike_statistics
 from ..operators.batch_norm import DOMAIN
+from ..quantizer.alone import quantize_alone
+from ..quantizer.calls import METHODS
 from ..quantizer.chosen_nodes import ChosenNodes
-from ..quantizer.exclusion import named_nodes, with_name
-from ..quantizer.extra_options import ExtraOptions, check_extra_options
-from ..quantizer.static_quantizer import METHODS, Progress, StaticQuantizer, quantize_alone, stage
+from ..quantizer.exclusion import named_nodes
+from ..quantizer.extra_options import check_extra_options
+from ..quantizer.reader import stage
+from ..quantizer.static_quantizer import StaticQuantizer
 from ..run.runtime_types import note_types
 from ..run.saturation import warn_of_saturation
-from .tuning.notes import Step
-from .tuning.recalibration import RecalibratedNorm, recalibrate
-from .tuning.steps import (
-    DATA_STATISTICS,
-    NO_RANGES,
-    RANGES,
-    REESTIMATION,
-    Tuning,
-    Way,
-    norm_scales,
+from .options import (
+    ORT_TYPES,
+    CalibrateMethod,
+    QuantFormat,
+    check_choice,
+    check_flags,
+    check_names,
+    check_types,
+    is_reestimated,
+    require_quantizer,
 )
+from .plan import plan_of
+from .report import QuantizationReport
+from .tuning.recalibration import recalibrate
+from .tuning.steps import DATA_STATISTICS, NO_RANGES, RANGES, REESTIMATION, Tuning, norm_scales
+from .versions import drop_unused_domains, with_opset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from ..data.batch_axes import BatchAxes
+    from ..data.dataset import Dataset
+    from ..data.images import ImageInput
+    from ..lowering.outcomes import Lowering
+    from ..quantizer.extra_options import ExtraOptions
+    from ..quantizer.reader import Progress
+    from .options import ByteType
+    from .tuning.recalibration import RecalibratedNorm
+    from .tuning.steps import Way
 
-QuantFormat = Literal["QDQ", "QOperator"]
-ByteType = Literal["uint8", "int8"]
-CalibrateMethod = Literal["minmax", "entropy", "percentile", "best"]
 
-_OLDEST_OPSET = 13  # scales per channel
 JUDGED = 4  # samples that tell an output which is far from the float model's, where no comparison is asked for
-_TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """What happened on the way to an 8-bit model.
-
-    Attributes
-    ----------
-    folded : tuple of str
-        Norms that the layer before them took up, or those behind them.
-    outcomes : tuple of Outcome
-        The other norms; with a problem where one stays in float.
-    comparison : Comparison
-        The result against the float model, on the calibration data; without `compare` on a few samples of it,
-        :data:`JUDGED` or a batch.
-    alone : Comparison or None
-        What ONNX Runtime's quantizer alone makes of the model, where that was asked: with `compare`, if an output
-        has less than 20 dB.
-    recalibrated : tuple of RecalibratedNorm
-        The norms that `method` or `data_statistics` treated, in the order in which that was done.
-    gone : tuple of str
-        Nodes of `nodes_to_exclude` that ONNX Runtime's preparation of the model left out, such as a Dropout.
-    steps : tuple of Step
-        What was tried to bring the 8-bit network nearer to the float one, and whether it is taken.
-    stayed : tuple of str
-        Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
-    weak : tuple of str
-        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output; a
-        mask that hides numbers behind very large ones, and the Softmax that reads it; and around infinite values.
-    unlike : str
-        How far the data is from what the network's first norm was trained on, with the means and deviations of
-        both, if one is more than 20 times as wide as the other; else empty.
-    ranges : str
-        How the ranges of activations were found: ``"minmax"``, ``"percentile"`` or ``"entropy"`` by ONNX Runtime,
-        or the way of the step that is taken, such as ``"percentile 99.999"``.
-    few : str
-        What is to be said of a comparison on fewer than 8 samples, which are those that calibrated; else empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bytenorm import onnx as bno
-    >>> images = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
-    >>> model, report = bno.quantize_with_report(bno.digits_model(), [{"image": images}], fast=True)
-    >>> len(report.folded), len(report.outcomes), report.ranges, report.comparison.samples
-    (3, 9, 'minmax', 4)
-    """
-
-    folded: tuple[str, ...]
-    outcomes: tuple[Outcome, ...]
-    comparison: Comparison
-    recalibrated: tuple[RecalibratedNorm, ...] = ()
-    alone: Comparison | None = None
-    gone: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
-    stayed: tuple[str, ...] = ()
-    weak: tuple[str, ...] = ()
-    unlike: str = ""
-    ranges: str = "minmax"
-    few: str = ""
 
 
 def quantize(
@@ -357,14 +297,14 @@ def quantize_with_report(
     [('ranges by percentile 99.999', False), ('re-estimation', True)]
     """
     check_lowering(lowering)
-    _require_quantizer()
-    _check_choice("quant_format", quant_format, QuantFormat)
-    _check_types(activation_type, weight_type)
-    _check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
-    _check_choice("method", method, Method, optional=True)
-    _check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
-    reestimate = _is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
-    _check_names(nodes_to_exclude)
+    require_quantizer()
+    check_choice("quant_format", quant_format, QuantFormat)
+    check_types(activation_type, weight_type)
+    check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
+    check_choice("method", method, Method, optional=True)
+    check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
+    reestimate = is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
+    check_names(nodes_to_exclude)
     extra = check_extra_options(
         extra_options,
         quant_format=quant_format,
@@ -383,12 +323,12 @@ def quantize_with_report(
     tell_nodes_apart(original.graph)
     require_float(graph)
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
-    plan = _plan(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
+    plan = plan_of(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
 
     options = {
         "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
-        "activation_type": _TYPES[activation_type],
-        "weight_type": _TYPES[weight_type],
+        "activation_type": ORT_TYPES[activation_type],
+        "weight_type": ORT_TYPES[weight_type],
         "per_channel": per_channel,
         "reduce_range": reduce_range,
         "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
@@ -415,7 +355,7 @@ def quantize_with_report(
     _take_steps(tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
-    _drop_unused_domains(made)
+    drop_unused_domains(made)
     tuning.note()
     outcomes = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
     extra.spell(made)
@@ -439,69 +379,6 @@ def quantize_with_report(
         ranges=tuning.ranges or ("minmax" if calibrate_method in (None, "best") else calibrate_method),
         few=too_few_to_compare(data.samples),
     )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What becomes of the nodes of a float graph before it is quantized.
-
-    Attributes
-    ----------
-    marks : Marks
-        Of the norms that get 8 bits.
-    borders : set of str
-        The tensors around these and around the nodes that stay in float.
-    left_out : list of str
-        The names of the nodes that stay in float.
-    told : set of str
-        Those of them that the caller named.
-    excluded, folded, stayed : names of norms
-    unlike : str
-    """
-
-    marks: Marks
-    borders: set[str]
-    left_out: list[str]
-    told: set[str]
-    excluded: set[str]
-    folded: tuple[str, ...]
-    stayed: tuple[str, ...]
-    unlike: str
-
-
-def _plan(
-    graph: Graph,
-    data: Dataset,
-    apart: set[str],
-    asked: ChosenNodes,
-    extra: ExtraOptions,
-    *,
-    per_channel: bool,
-    reduce_range: bool,
-) -> _Plan:
-    """Fold norms of a float graph, and disguise those that get 8 bits; nodes of the names `apart` get none."""
-    graph = plain(graph, apart)
-    left_out = [node for node in graph.nodes if label(node) in apart]
-    norms = find_norms(graph, apart)
-    unlike = unlike_statistics(graph, norms, data)
-    excluded, included = _split(norms, left_out)
-    folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
-    cancel_transposes(graph, included)
-    kept, odd = markable(included, folded)
-    told = {with_name(graph, node) for node in left_out}
-    excluded += [norm for norm in kept if not asked.has_norm(norm)]
-    kept = [norm for norm in kept if asked.has_norm(norm)]
-    left_out = [*left_out, *asked.others(graph, kept)]
-    left_out += [node for n in (*excluded, *odd) for node in n.nodes]
-    left_out += _makers_of_parameters(graph, odd)
-    left_names = [with_name(graph, node) for node in left_out]
-    marks = Marks("ConvTranspose" if "Conv" in extra.without_output else "Conv")
-    for norm in kept:
-        marks.set(graph, norm)
-    borders = _borders(graph, kept, left_out)
-    graph.finish()
-    names = tuple(norm.name for norm in folded)
-    return _Plan(marks, borders, left_names, told, {n.name for n in excluded}, names, stayed, unlike)
 
 
 def _fused(graph: Graph, excluded: set[str]) -> onnx.ModelProto:
@@ -547,17 +424,6 @@ def _take_steps(
         tuning.reestimate()
 
 
-def _is_reestimated(reestimate: bool | None, *, fast: bool, data_statistics: bool) -> bool:
-    """Return whether norms and layers are corrected, where that is left open too."""
-    for name, value in (("fast", fast), ("data_statistics", data_statistics)):
-        _checks.flag(value, name)
-        if value and reestimate:
-            raise ValueError(f"reestimate: wanted False or None beside {name}=True, got True")
-    if reestimate is None:
-        return not fast and not data_statistics
-    return _checks.flag(reestimate, "reestimate")
-
-
 def _compared(
     original: onnx.ModelProto, made: onnx.ModelProto, data: Dataset, progress: Callable[[int, int], None] | None
 ) -> Comparison:
@@ -578,7 +444,7 @@ def _alone(
     progress: Progress | None,
 ) -> Comparison | None:
     """Compare what ONNX Runtime's quantizer alone makes of a model; None if it makes nothing that can be run."""
-    prepared = _with_opset(without_functions(original, DOMAIN))
+    prepared = with_opset(without_functions(original, DOMAIN))
     try:
         made = quantize_alone(prepared, data, {**options, "nodes_to_exclude": excluded}, progress, extra)
         return compare_models(original, made, data, progress=stage(progress, "alone: compare"))
@@ -586,99 +452,9 @@ def _alone(
         return None
 
 
-def _borders(graph: Graph, norms: list[Norm], nodes: list[onnx.NodeProto]) -> set[str]:
-    """Return the tensors around norms and around nodes that stay in float, without inputs and constants."""
-    around = {tensor for norm in norms for tensor in (norm.input, norm.output)}
-    around.update(tensor for node in nodes for tensor in (*node.input, *node.output))
-    return {tensor for tensor in around if graph.maker(tensor) is not None and graph.constant(tensor) is None}
-
-
-def _split(norms: list[Norm], nodes: list[onnx.NodeProto]) -> tuple[list[Norm], list[Norm]]:
-    """Return the norms that have any of these nodes, and those that have none."""
-    wanted = {id(node) for node in nodes}
-    having = [any(id(node) in wanted for node in norm.nodes) for norm in norms]
-    ours, others = ([n for n, has in zip(norms, having, strict=True) if has is which] for which in (True, False))
-    return ours, others
-
-
-def _folded(
-    graph: Graph, norms: list[Norm], data: Dataset, *, per_channel: bool, reduce_range: bool
-) -> tuple[list[Norm], tuple[str, ...]]:
-    """Fold norms back, else forward; return those that are gone, and names of those that weights cannot hold."""
-    back = fold(graph, norms)
-    gone = {id(norm) for norm in back}
-    left = [norm for norm in norms if id(norm) not in gone]
-    forward, stayed = fold_where_weights_hold(
-        graph, left, data, per_channel=per_channel, reduce_range=reduce_range
-    )
-    return [*back, *forward], tuple(norm.name for norm in stayed)
-
-
-def _makers_of_parameters(graph: Graph, norms: list[Norm]) -> list[onnx.NodeProto]:
-    """Return the nodes that make parameters which are not constant: 8 bits for all channels would be too few."""
-    tensors = dict.fromkeys(t for n in norms for node in n.nodes for t in node.input if t and t != n.input)
-    makers = [graph.maker(tensor) for tensor in tensors if graph.constant(tensor) is None]
-    return [maker for maker in makers if maker is not None]
-
-
 def _opened(original: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a model as it is quantized; warn in the name of the caller's caller's caller."""
-    prepared = _with_opset(without_functions(original, DOMAIN))
+    prepared = with_opset(without_functions(original, DOMAIN))
     warn_of_constants(prepared, 5)
     note_types(prepared)
     return prepared
-
-
-def _require_quantizer() -> None:
-    """Refuse ONNX Runtime 1.17, whose quantizer wants as many scales of every weight as that has channels."""
-    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 18):
-        raise ImportError(f"quantize needs ONNX Runtime 1.18 or newer, this is {onnxruntime.__version__}")
-
-
-def _check_flags(**flags: object) -> None:
-    for name, value in flags.items():
-        _checks.flag(value, name)
-
-
-def _check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:
-    if value not in get_args(kind) and not (optional and value is None):
-        raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
-
-
-def _check_types(activation_type: str, weight_type: str) -> None:
-    _check_choice("activation_type", activation_type, ByteType)
-    _check_choice("weight_type", weight_type, ByteType)
-    if weight_type == "uint8" and activation_type == "int8":
-        raise ValueError("weight_type: 'uint8' with activation_type 'int8' is nothing the quantizer can do")
-
-
-def _check_names(nodes_to_exclude: object) -> None:
-    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
-        came = type(nodes_to_exclude).__name__
-        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
-
-
-def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of a model with the standard operators that quantization needs."""
-    opset = opset_of(model)
-    if opset >= _OLDEST_OPSET:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        return copy
-    try:
-        return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
-    except Exception as error:
-        why = " ".join(str(error).split())
-        raise ValueError(
-            f"model: opset {opset} is too old to quantize, and onnx cannot convert it to {_OLDEST_OPSET}: {why}"
-        ) from None
-
-
-def _drop_unused_domains(model: onnx.ModelProto) -> None:
-    """Drop the imports of domains that no node uses: ONNX Runtime's optimizer writes all that it knows."""
-    used = {node.domain for part in all_graphs(model.graph) for node in part.node}
-    used.update(f.domain for f in model.functions)
-    for i in reversed(range(len(model.opset_import))):
-        domain = model.opset_import[i].domain
-        if domain not in ("", "ai.onnx") and domain not in used:
-            del model.opset_import[i]

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import io
-import logging
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,35 +19,30 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, is_op, label
 from ..graph.quantizer_names import NODE
-from ..model.files import fits_one_file, save_model
+from ..model.files import save_model
 from ..norms.conversions import make_standard
 from ..norms.surroundings import activation_limits
 from ..observation.histograms import measure_by_histograms
 from ..observation.moments import all_that_are_corrected
 from ..observation.ranges import measure
+from .calls import METHODS, by_strides, failure, is_large, quiet, takes_ranges
 from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
 from .exclusion import lost_activations, needed_activations, with_name
 from .extra_options import ExtraOptions
 from .plain_layers import make_layers_plain
+from .reader import Reader, counted, stage
 from .weak_spots import around, masks, squashing_ends, without_range
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Set
+
     from ...calibration.moments import Moments
     from ..data.dataset import Dataset
     from ..data.samples import Samples
     from ..disguise.norms_as_convs import Marks
     from ..norms.norm import Norm, Parameters
-
-    Batch = Mapping[str, np.ndarray]
-
-METHODS = {
-    "minmax": ort_quantization.CalibrationMethod.MinMax,
-    "entropy": ort_quantization.CalibrationMethod.Entropy,
-    "percentile": ort_quantization.CalibrationMethod.Percentile,
-}
-
-Progress = Callable[[str, int, int], None]
+    from .reader import Progress
 
 
 class StaticQuantizer:
@@ -113,7 +103,7 @@ class StaticQuantizer:
         self._ranges: bytes | None = None
         self._watched = watched
         self.moments: Mapping[str, Moments] = {}  # of tensors of the float graph, on what is watched
-        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
+        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, quiet():
             before, behind = (str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx"))
             try:
                 # The preparation merges a convolution with what is around it. A mark has to stay what it is, and
@@ -121,10 +111,10 @@ class StaticQuantizer:
                 outputs = {v.name for v in model.graph.output}
                 model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(borders - outputs))
                 save_model(model, before)
-                quant_pre_process(before, behind, skip_symbolic_shape=True, save_as_external_data=_large(model))
+                quant_pre_process(before, behind, skip_symbolic_shape=True, save_as_external_data=is_large(model))
                 prepared = onnx.load_model(behind)
             except Exception as error:
-                raise _failure(error) from error
+                raise failure(error) from error
         for value in [v for v in prepared.graph.output if v.name not in outputs]:
             prepared.graph.output.remove(value)
         self._graph = graph = Graph(prepared)
@@ -299,33 +289,33 @@ class StaticQuantizer:
             If ONNX Runtime cannot quantize the model, or if the data is bad.
         """
         method = self._options["calibrate_method"]
-        reader = _Reader(
+        reader = Reader(
             self._data,
             stage(self._progress, f"{name}: calibrate" if name else "calibrate"),
             {info.name: self._clashes.renamed(info.name) for info in self._data.inputs},
             one_by_one=method != METHODS["minmax"],
         )
         self._extra.require_batches(len(reader))
-        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
+        with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, quiet():
             before, behind, ranges = (Path(folder, name) for name in ("prepared.onnx", "8bit.onnx", "ranges.json"))
             options = self._all_options()
-            if _takes_ranges():
+            if takes_ranges():
                 options["calibration_cache_path"] = ranges
                 if self._ranges is not None:
                     ranges.write_bytes(self._ranges)
             try:
-                options["use_external_data_format"] = _large(self._graph.model)
+                options["use_external_data_format"] = is_large(self._graph.model)
                 save_model(self._graph.model, before)
                 minmax = method == METHODS["minmax"]
-                if not _takes_ranges():
-                    options = options if minmax else _by_strides(options)
+                if not takes_ranges():
+                    options = options if minmax else by_strides(options)
                 elif self._ranges is None and not (minmax and self._extra.want_the_calibrator):
                     self._leave(self._measure(before, reader, ranges, method), ranges, before)
                 ort_quantization.quantize_static(str(before), str(behind), reader, **options)
             except Exception as error:
                 if reader.error is not None:
                     raise reader.error from None
-                raise _failure(error) from error
+                raise failure(error) from error
             if ranges.exists():
                 self._ranges = ranges.read_bytes()
             made = onnx.load_model(behind)
@@ -362,11 +352,11 @@ class StaticQuantizer:
         return {**self._options, "extra_options": extra}
 
     def _measure(
-        self, model: Path, reader: _Reader, file: Path, method: ort_quantization.CalibrationMethod
+        self, model: Path, reader: Reader, file: Path, method: ort_quantization.CalibrationMethod
     ) -> dict[str, tuple[float, float]]:
         """Find the ranges of tensors, and the moments that are wanted; return the ends of each tensor."""
         if method != METHODS["minmax"]:
-            large, of_calibrator = _large(self._graph.model), self._extra.of_calibrator()
+            large, of_calibrator = is_large(self._graph.model), self._extra.of_calibrator()
             return measure_by_histograms(model, reader.again, method, file, of_calibrator, large=large)
         samples, norms = self._watched, self._marks.norms
         batches = iter(reader.get_next, None)
@@ -374,7 +364,7 @@ class StaticQuantizer:
             measure(model, batches, norms, file)
         else:
             first = [*samples.measured, *samples.aside] if samples.whole else samples.measured
-            watched = _counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
+            watched = counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
             watch = all_that_are_corrected(self._graph, norms)
             self.moments = measure(model, batches, norms, file, watch, watched, whole=samples.whole)
         found = calibrate.load_tensors_data(file)
@@ -400,50 +390,6 @@ class StaticQuantizer:
             save_model(self._graph.model, model, force=True)
 
 
-def quantize_alone(
-    model: onnx.ModelProto,
-    data: Dataset,
-    options: Mapping[str, Any],
-    progress: Progress | None,
-    extra: ExtraOptions | None = None,
-) -> onnx.ModelProto:
-    """Return what ONNX Runtime's quantizer makes of a float model, behind its own preparation.
-
-    Raises
-    ------
-    ValueError
-        If it makes nothing.
-    """
-    minmax = options["calibrate_method"] == METHODS["minmax"]
-    names = {info.name: info.name for info in data.inputs}
-    reader = _Reader(data, stage(progress, "alone: calibrate"), names, one_by_one=not minmax)
-    with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, _quiet():
-        before, prepared, behind, ranges = (
-            str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "8bit.onnx", "ranges.json")
-        )
-        try:
-            large = _large(model)
-            save_model(model, before)
-            quant_pre_process(before, prepared, skip_symbolic_shape=True, save_as_external_data=large)
-            extra = extra or ExtraOptions()
-            constants = {tensor.name for tensor in model.graph.initializer}
-            made = {**options, "use_external_data_format": large, "extra_options": extra.handed(constants)}
-            if not minmax and not _takes_ranges():
-                made = _by_strides(made)
-            elif not minmax:
-                method = options["calibrate_method"]
-                found, of_calibrator = Path(ranges), extra.of_calibrator()
-                measure_by_histograms(Path(prepared), reader.again, method, found, of_calibrator, large=large)
-                made["calibration_cache_path"] = ranges
-            ort_quantization.quantize_static(prepared, behind, reader, **made)
-            alone = Graph(onnx.load_model(behind))
-            if guard_captured(alone):
-                alone.finish()
-            return alone.model
-        except Exception as error:
-            raise _failure(error) from error
-
-
 def _as_outputs(graph: Graph) -> set[str]:
     """Make what subgraphs and Where nodes read an output of the model too: QOperator format leaves codes alone."""
     read = {*graph.held, *(name for node in graph.nodes if is_op(node, "Where") for name in node.input)}
@@ -451,100 +397,3 @@ def _as_outputs(graph: Graph) -> set[str]:
     for name in sorted(held):
         graph.proto.output.append(helper.make_tensor_value_info(name, *graph.type_of(name)))
     return held
-
-
-def _large(model: onnx.ModelProto) -> bool:
-    """Say whether what comes of a model may be too large for one file: what is added is small."""
-    return not fits_one_file(model)
-
-
-def _takes_ranges() -> bool:
-    return "calibration_cache_path" in inspect.signature(ort_quantization.quantize_static).parameters
-
-
-def _by_strides(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options by which an older quantizer keeps what one sample makes, not what all make.
-
-    Its histograms then grow with what comes, so its ranges are a little others than those of all samples at once.
-    """
-    return {**options, "extra_options": {**options.get("extra_options", {}), "CalibStridedMinMax": 1}}
-
-
-def _failure(error: Exception) -> ValueError:
-    return ValueError(f"model: ONNX Runtime's quantizer failed: {' '.join(str(error).split())}")
-
-
-class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Hands batches to the quantizer, or sample by sample: its histograms take no batches of different sizes."""
-
-    def __init__(
-        self,
-        data: Dataset,
-        progress: Callable[[int, int], None] | None,
-        names: Mapping[str, str],
-        *,
-        one_by_one: bool = False,
-    ) -> None:
-        one_by_one = one_by_one and data.takes_any_number
-        self._data, self._one_by_one = data, one_by_one
-        self._all, self._progress = data.samples if one_by_one else len(data), progress
-        self._names = names
-        self.error: Exception | None = None  # of the data, which the quantizer may report as its own
-        self.again()
-
-    def again(self) -> _Reader:
-        """Begin with the first sample; return the reader."""
-        self._batches = self._data.one_by_one() if self._one_by_one else iter(self._data)
-        self._done, self._end = 0, math.inf
-        return self
-
-    def __len__(self) -> int:
-        return self._all
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        """Hand out no more than those before an end, until the next call; those before `start_index` are out."""
-        assert start_index == self._done
-        self._end = end_index
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        if self._done >= self._end:
-            return None
-        if self._progress is not None:
-            self._progress(self._done, self._all)
-        self._done += 1
-        try:
-            batch = next(self._batches, None)
-        except Exception as error:
-            self.error = error
-            raise
-        return None if batch is None else {self._names[name]: array for name, array in batch.items()}
-
-
-def _counted(batches: Sequence[Batch], progress: Callable[[int, int], None] | None) -> Iterator[Batch]:
-    for done, batch in enumerate(batches):
-        if progress is not None:
-            progress(done, len(batches))
-        yield batch
-    if progress is not None:
-        progress(len(batches), len(batches))
-
-
-def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    """Return what takes how much of one stage is done, and how much there is."""
-    return None if progress is None else lambda done, whole: progress(name, done, whole)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's remarks, which it prints and sends to the root logger, from the terminal."""
-    root = logging.getLogger()
-    level = root.level
-    handler = logging.NullHandler()  # without any handler a remark would make one, and leave it
-    root.addHandler(handler)
-    root.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)

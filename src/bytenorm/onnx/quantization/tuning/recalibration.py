@@ -24,7 +24,7 @@ from ...norms.code_maps import every_code
 from ...norms.find import find_norms
 from ...norms.norm import Norm
 from ...norms.qparams import QParams
-from ...quantizer.static_quantizer import stage
+from ...quantizer.reader import stage
 from ...run.apart import run_session, runner
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from ....calibration.qparams.output_qparams import Method
     from ...data.dataset import Dataset
-    from ...quantizer.static_quantizer import Progress, StaticQuantizer
+    from ...quantizer.reader import Progress
+    from ...quantizer.static_quantizer import StaticQuantizer
 
 
 @dataclass(frozen=True)

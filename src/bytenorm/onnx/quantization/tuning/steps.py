@@ -10,7 +10,7 @@ import onnx
 
 from ....calibration.judging import is_better
 from ...graph.graph import Graph
-from ...quantizer.static_quantizer import stage
+from ...quantizer.reader import stage
 from ...run.apart import may_be_fatal, runner
 from . import judging
 from .clipping import Distribution, chosen_qparams, distributions
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ....calibration.qparams.output_qparams import Method
     from ...data.samples import Samples
     from ...measurement.comparison import Comparison
-    from ...quantizer.static_quantizer import Progress, StaticQuantizer
+    from ...quantizer.reader import Progress
+    from ...quantizer.static_quantizer import StaticQuantizer
     from .judging import Batch, Judge
     from .recalibration import RecalibratedNorm
 

@@ -1,0 +1,60 @@
+"""The options of a quantization, and every check of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal, get_args
+
+import onnxruntime
+from onnxruntime import quantization as ort_quantization
+
+from ... import _checks
+
+QuantFormat = Literal["QDQ", "QOperator"]
+ByteType = Literal["uint8", "int8"]
+CalibrateMethod = Literal["minmax", "entropy", "percentile", "best"]
+ORT_TYPES = {"uint8": ort_quantization.QuantType.QUInt8, "int8": ort_quantization.QuantType.QInt8}
+
+
+def is_reestimated(reestimate: bool | None, *, fast: bool, data_statistics: bool) -> bool:
+    """Return whether norms and layers are corrected, where that is left open too."""
+    for name, value in (("fast", fast), ("data_statistics", data_statistics)):
+        _checks.flag(value, name)
+        if value and reestimate:
+            raise ValueError(f"reestimate: wanted False or None beside {name}=True, got True")
+    if reestimate is None:
+        return not fast and not data_statistics
+    return _checks.flag(reestimate, "reestimate")
+
+
+def require_quantizer() -> None:
+    """Refuse ONNX Runtime 1.17, whose quantizer wants as many scales of every weight as that has channels."""
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 18):
+        raise ImportError(f"quantize needs ONNX Runtime 1.18 or newer, this is {onnxruntime.__version__}")
+
+
+def check_flags(**flags: object) -> None:
+    """Require that each of some options is True or False."""
+    for name, value in flags.items():
+        _checks.flag(value, name)
+
+
+def check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:
+    """Require that an option is one of what its type lists."""
+    if value not in get_args(kind) and not (optional and value is None):
+        raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
+
+
+def check_types(activation_type: str, weight_type: str) -> None:
+    """Require types of activations and weights that the quantizer knows together."""
+    check_choice("activation_type", activation_type, ByteType)
+    check_choice("weight_type", weight_type, ByteType)
+    if weight_type == "uint8" and activation_type == "int8":
+        raise ValueError("weight_type: 'uint8' with activation_type 'int8' is nothing the quantizer can do")
+
+
+def check_names(nodes_to_exclude: object) -> None:
+    """Require that these can be names of nodes."""
+    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
+        came = type(nodes_to_exclude).__name__
+        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")

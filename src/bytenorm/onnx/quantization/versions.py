@@ -1,0 +1,35 @@
+"""Models with the operators that quantization needs, and without imports that nothing uses."""
+
+from __future__ import annotations
+
+import onnx
+
+from ..graph.graph import all_graphs, opset_of
+
+_OLDEST_OPSET = 13  # scales per channel
+
+
+def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model with the standard operators that quantization needs."""
+    opset = opset_of(model)
+    if opset >= _OLDEST_OPSET:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    try:
+        return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"model: opset {opset} is too old to quantize, and onnx cannot convert it to {_OLDEST_OPSET}: {why}"
+        ) from None
+
+
+def drop_unused_domains(model: onnx.ModelProto) -> None:
+    """Drop the imports of domains that no node uses: ONNX Runtime's optimizer writes all that it knows."""
+    used = {node.domain for part in all_graphs(model.graph) for node in part.node}
+    used.update(f.domain for f in model.functions)
+    for i in reversed(range(len(model.opset_import))):
+        domain = model.opset_import[i].domain
+        if domain not in ("", "ai.onnx") and domain not in used:
+            del model.opset_import[i]
