@@ -93,8 +93,8 @@ fuzz: $(VENV)/.fuzz
 	done
 
 benchmark: $(VENV)/.benchmark
-	$(BIN)/python -m benchmarks --json benchmarks/measured.json --markdown benchmarks/measured.md
-	$(BIN)/python -m benchmarks.networks --json benchmarks/networks.json --markdown benchmarks/networks.md
+	$(BIN)/python -m benchmarks --keep
+	$(BIN)/python -m benchmarks.networks --keep
 	$(BIN)/python -m benchmarks.accuracy --json benchmarks/accuracy.json --markdown benchmarks/accuracy.md
 	$(BIN)/python -m benchmarks.cluster --json benchmarks/cluster.json --markdown benchmarks/cluster.md
 

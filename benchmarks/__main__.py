@@ -11,7 +11,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
-from . import machine, report
+from . import machine, pages, report
 from .output import add_markdown, target, write
 from .results import Outcome, to_json
 from .runner import Progress, run
@@ -22,7 +22,10 @@ RICH = find_spec("rich") is not None
 
 def main(arguments: list[str] | None = None) -> int:
     """Run sections, print the report and write it to files; 1 if a section stopped or a result is wrong."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.keep and (options.quick or options.only != list(SECTIONS)):
+        parser.error("--keep keeps whole runs: leave out --quick and --only")
     about = machine.describe()
     outcomes: dict[str, Outcome] = {}
     with _progress(options.only) as progress:
@@ -33,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         write(options.json, json.dumps(_as_json(about, outcomes, options.quick), indent=1) + "\n")
     if options.markdown:
         write(options.markdown, report.markdown(blocks))
+    if options.keep:
+        pages.keep("measured", _as_json(about, outcomes, options.quick), report.markdown(blocks))
     _print(blocks)
     return int(any(outcome.failed for outcome in outcomes.values()) or bool(report.wrong(outcomes)))
 
@@ -56,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=target, metavar="FILE", help="write all figures as JSON")
     add_markdown(parser)
+    parser.add_argument(
+        "--keep", action="store_true", help="write both into benchmarks/cpus, in the folder of this kind of CPU"
+    )
     return parser
 
 

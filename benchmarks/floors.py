@@ -17,10 +17,13 @@ IMAGES: tuple[Shape, ...] = (
     (32, 1024, 14, 14),
     (64, 512, 7, 7),
 )
+FROM_LEVEL2: tuple[Shape, ...] = ((1, 64, 56, 56), (1, 512, 28, 28), (1, 1024, 14, 14))  # channels-last
 TABLE: Shape = (4096, 512)
 
 TORCH_NCHW = dict(zip(IMAGES, (17, 17, 8.5, 8.5, 8.5, 6), strict=True))
-TORCH_NHWC = dict(zip((*IMAGES, TABLE), (3, 3, 2.4, 2.4, 2.4, 2.4, 2.4), strict=True))
+TORCH_NHWC = dict(zip((*IMAGES, TABLE), (3, 3, 2.4, 2.4, 2.4, 2.4, 2.4), strict=True)) | dict.fromkeys(
+    FROM_LEVEL2, 2.4
+)
 TORCH_AVX2 = 2.0
 TORCH_FEW_CHANNELS = 3.0
 TORCH_TENSORS_NCHW = 6.0  # bytenorm.torch, new output memory in every call
@@ -31,18 +34,19 @@ PEER = 1.8
 
 COPY_NCHW = 0.8
 COPY_NHWC = 0.9
+COPY_NHWC_LEVEL2 = 0.8
 COPY_AVX2 = 0.55
 COPY_IN_PLACE = 1.4
 COPY_LARGE = 0.8
 
-CHANNELS = (3, 16, 48, 63, 127)
-OF_64_CHANNELS = 0.8
+CHANNELS = (3, 16, 24, 33, 48, 63, 96, 127)
+OF_64_CHANNELS = 0.85
 OF_64_FROM = 16
 
 CONCATENATIONS = (
     ((64, 32), 56), ((64, *[32] * 5), 56), ((128, *[32] * 11), 28), ((256, *[32] * 23), 14), ((512, *[32] * 15), 7)
 )  # fmt: skip
-CONCAT_OF_NORM = 1.1  # time, at most
+CONCAT_OF_NORM = {56: 1.1, 28: 1.1, 14: 1.2, 7: 1.2}  # time, at most, by the side of an image
 SUMS: tuple[Shape, ...] = ((1, 256, 56, 56), (1, 512, 28, 28), (1, 1024, 14, 14), (1, 2048, 7, 7))
 SUM_OF_COPY = 1.5  # time, at most
 
@@ -51,6 +55,8 @@ TWO_THREADS = 1.8
 CALL_OUT_US = 1.0
 CALL_US = 2.0
 CALL_ONE_SHOT = 1.0  # times torch's speed
+CALL_OUT_NUMBA = 1.0  # times the speed of a numba loop that is given folded parameters
+QUANTIZE_TORCH = 1.0  # times torch's speed
 CALL_MODULE_US = 4.0
 
 SUMS_NUMPY = 25.0  # statistics without a histogram: times NumPy's float mean and var
@@ -67,15 +73,15 @@ def torch(shape: Shape, channels_last: bool) -> float:
 
 
 def copy(shape: Shape, channels_last: bool, size: int) -> float | None:
-    """Return the share of memcpy's speed to reach: NCHW planes from 14x14 up, channels-last from L3."""
+    """Return the share of memcpy's speed to reach: NCHW planes from 7x7 up, channels-last."""
     if not channels_last:
-        return COPY_NCHW if shape[2] >= 14 else None
-    return COPY_NHWC if from_level3(size) else None
+        return COPY_NCHW
+    return COPY_NHWC if from_level3(size) else COPY_NHWC_LEVEL2
 
 
-def copy_avx2(shape: Shape, size: int) -> float | None:
-    """Return the share of memcpy's speed to reach with AVX2: from L3, 7x7 excepted."""
-    return COPY_AVX2 if from_level3(size) and shape[-1] != 7 else None
+def copy_avx2(shape: Shape) -> float | None:
+    """Return the share of memcpy's speed to reach with AVX2: 7x7 excepted."""
+    return COPY_AVX2 if shape[-1] != 7 else None
 
 
 def from_level3(size: int) -> bool:

@@ -196,8 +196,8 @@ def _details(name: str, cases: list[Case]) -> Table:
                     row.name,
                     _time(row, unit),
                     f"{_in(unit, row.p10_us)} to {_in(unit, row.p90_us)}",
-                    _number(row.elements / row.median_us / 1e3) if row.elements else "-",
-                    *(_number(other.median_us / row.median_us) if other else "-" for other in references),
+                    number(row.elements / row.median_us / 1e3) if row.elements else "-",
+                    *(number(other.median_us / row.median_us) if other else "-" for other in references),
                     *(["-", "-"] if row.differing is None else [_differing(row), f"{row.largest:g}"]),
                 ]
             )
@@ -217,9 +217,9 @@ def _all_cases(outcomes: Mapping[str, Outcome]) -> Iterable[tuple[str, Case]]:
 def _reach(figure: Figure) -> str:
     unit = f" {figure.unit}" if figure.unit else ""
     if figure.wanted is None:
-        return _number(figure.value) + unit
-    value = _number(figure.value)
-    if value == _number(figure.wanted):
+        return number(figure.value) + unit
+    value = number(figure.value)
+    if value == number(figure.wanted):
         value = f"{figure.value:.5g}"
     return f"{value}/{figure.wanted:g}{unit} {'ok' if figure.met else 'MISS'}"
 
@@ -229,10 +229,11 @@ def _time(row: Row | None, unit: str) -> str:
 
 
 def _in(unit: str, microseconds: float) -> str:
-    return _number(microseconds * {"us": 1, "ns": 1000}[unit])
+    return number(microseconds * {"us": 1, "ns": 1000}[unit])
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a number as reports write it: three digits, or whole."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -97,7 +97,7 @@ def nchw(bench: Bench) -> Iterator[Case]:
 
 
 def nhwc(bench: Bench) -> Iterator[Case]:
-    for shape in (*floors.IMAGES, floors.TABLE):
+    for shape in (*floors.IMAGES, *floors.FROM_LEVEL2, floors.TABLE):
         yield _layout(bench, shape, channels_last=True)
 
 
@@ -119,7 +119,7 @@ def avx2(bench: Bench) -> Iterator[Case]:
     if bn.show_config()["isa"] != "avx2":
         raise RuntimeError("this section needs a process with BYTENORM_ISA=avx2")
     for channels_last in (False, True):
-        for shape in (*floors.IMAGES, *([floors.TABLE] if channels_last else [])):
+        for shape in (*floors.IMAGES, *((*floors.FROM_LEVEL2, floors.TABLE) if channels_last else ())):
             p = problem(shape, channels_last)
             label = f"{'NHWC' if channels_last else 'NCHW'} {_label(shape)}"
             contestants, missing = bench.gathered(label, OWN[:2] + TORCH + COPY[:1], p)
@@ -127,7 +127,7 @@ def avx2(bench: Bench) -> Iterator[Case]:
             own = "bytenorm out="
             figures = _figures(
                 ("x torch", speed(rows, own, named(rows, "torch")), floors.TORCH_AVX2),
-                ("of memcpy", speed(rows, own, named(rows, "memcpy")), floors.copy_avx2(shape, p.x.size)),
+                ("of memcpy", speed(rows, own, named(rows, "memcpy")), floors.copy_avx2(shape)),
             )
             yield Case(label, rows, missing, figures)
 
@@ -239,7 +239,10 @@ def calls(bench: Bench) -> Iterator[Case]:
     figures = [
         Figure("norm(qx, out=qy)", out.median_us, floors.CALL_OUT_US, at_most=True, unit="us"),
         Figure("norm(qx)", new.median_us, floors.CALL_US, at_most=True, unit="us"),
-        *_figures(("one-shot, x torch", speed(rows, "bytenorm one-shot", torch), floors.CALL_ONE_SHOT)),
+        *_figures(
+            ("out=, x numba", speed(rows, "bytenorm out=", named(rows, "numba")), floors.CALL_OUT_NUMBA),
+            ("one-shot, x torch", speed(rows, "bytenorm one-shot", torch), floors.CALL_ONE_SHOT),
+        ),
     ]
     yield Case(_label(shape), rows, missing, figures)
 
@@ -285,7 +288,7 @@ def concat(bench: Bench) -> Iterator[Case]:
             assert one is not None
             figures = _figures(("x torch", speed(rows, "concat_batch_norm", named(rows, "torch")), None))
             cost = own.median_us / one.median_us
-            figures.append(Figure("time, x one norm", cost, floors.CONCAT_OF_NORM, at_most=True))
+            figures.append(Figure("time, x one norm", cost, floors.CONCAT_OF_NORM[side], at_most=True))
             yield Case(label, rows, missing, figures)
 
 
@@ -405,7 +408,7 @@ def quantize(bench: Bench) -> Iterator[Case]:
             missing.append(("torch", reason(error)))
         rows = bench.compete(operation, contestants)
         times_torch = speed(rows, contestants[0].name, named(rows, "torch"))
-        yield Case(operation, rows, missing, _figures(("x torch", times_torch, None)))
+        yield Case(operation, rows, missing, _figures(("x torch", times_torch, floors.QUANTIZE_TORCH)))
 
 
 def statistics(bench: Bench) -> Iterator[Case]:

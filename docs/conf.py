@@ -28,7 +28,7 @@ PACKAGES = {
 }
 
 FIRST = ["docs/quantization", "docs/onnx", "docs/torch", "docs/report", "docs/calibration", "docs/cluster"]
-FIRST += ["benchmarks/measured", "benchmarks/networks", "benchmarks/accuracy"]
+FIRST += ["benchmarks/cpus/README", "benchmarks/accuracy"]
 
 
 def pages(folder: str, *without: str) -> list[tuple[str, str]]:

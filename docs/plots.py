@@ -229,8 +229,8 @@ CONTESTANTS = {
 
 
 def draw_networks() -> Figure:
-    """Draw how long whole networks take: benchmarks/networks.json."""
-    path = Path(__file__).parent.parent / "benchmarks" / "networks.json"
+    """Draw how long whole networks take: the networks of benchmarks/cpus."""
+    path = Path(__file__).parent.parent / "benchmarks" / "cpus" / "zen4-avx512vbmi" / "networks.json"
     measured = json.loads(path.read_text(encoding="utf-8"))["networks"]
     figure = Figure(figsize=(9.6, 2.7), facecolor="white")
     for axes, (network, title) in zip(figure.subplots(1, 2, sharey=True), NETWORKS.items(), strict=True):

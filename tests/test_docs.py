@@ -11,7 +11,7 @@ import bytenorm as bn
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").glob("*.md")})
+PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").rglob("*.md")})
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")

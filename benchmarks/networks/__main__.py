@@ -12,7 +12,7 @@ import torch
 
 from bytenorm import onnx as bno
 
-from .. import machine, report
+from .. import machine, pages, report
 from ..output import add_markdown, publish, target, write
 from ..timing import Method
 from . import tables
@@ -26,16 +26,21 @@ QUICK = Method(rounds=7, dropped=2)
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure networks, print the report and write it to files."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.keep and (options.quick or options.only != list(NETWORKS)):
+        parser.error("--keep keeps whole runs: leave out --quick and --only")
     about = machine.describe() | {name: _version(name) for name in PACKAGES}
     about["weights"] = "7 bits: 8-bit sums saturate here" if bno.sums_saturate() else "8 bits"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     results = [_measured(name, options.quick) for name in options.only]
     text = report.markdown(tables.blocks(about, results, options.quick))
+    networks = {result.network: result.to_json() for result in results}
+    content = {"machine": about, "quick": options.quick, "networks": networks}
+    if options.keep:
+        pages.keep("networks", content, text)
     if options.json:
-        networks = {result.network: result.to_json() for result in results}
-        content = {"machine": about, "quick": options.quick, "networks": networks}
         write(options.json, json.dumps(content, indent=1) + "\n")
     publish(text, options.markdown)
     return 0
@@ -70,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=target, metavar="FILE", help="write all figures as JSON")
     add_markdown(parser)
+    parser.add_argument(
+        "--keep", action="store_true", help="write both into benchmarks/cpus, in the folder of this kind of CPU"
+    )
     return parser
 
 
