@@ -61,4 +61,4 @@ def _cpuinfo() -> dict[str, str]:
     except OSError:
         return {}
     lines = text.partition("\n\n")[0].splitlines()
-    return dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)  # type: ignore[misc]
+    return dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)

@@ -17,6 +17,7 @@ from . import report
 from .changes import CHANGES, missing
 from .kinds import kind
 from .output import write
+from .sections import SECTIONS
 
 CPUS = Path(__file__).parent / "cpus"
 OLDER = "**Older than "
@@ -89,7 +90,7 @@ def side_by_side() -> str:
         rows = list(dict.fromkeys(name for column in columns for name in column))
         if rows:
             cells = [[*name, *(column.get(name, "") for column in columns)] for name in rows]
-            title = report.SECTIONS[section].title
+            title = SECTIONS[section].title
             blocks += [report.Heading(title, 2), report.Table(["case", "", *kinds], cells, 2)]
     columns = [_networks(of.get(("networks", one))) for one in kinds]
     rows = list(dict.fromkeys(name for column in columns for name in column))
