@@ -222,7 +222,10 @@ def test_version(output):
         ("quantize m --data d -o o --format qdq", "argument --format: invalid choice: 'qdq'"),
         ("quantize m --data d -o o --activations int4", "argument --activations: invalid choice: 'int4'"),
         ("quantize m --data d -o o --weights float", "argument --weights: invalid choice: 'float'"),
-        ("quantize m --data d -o o --method mean", "argument --method: invalid choice: 'mean'"),
+        (
+            "quantize m --data d -o o --calibrate-method mean",
+            "argument --calibrate-method: invalid choice: 'mean'",
+        ),
         ("quantize m --data d -o o --norm-method best", "argument --norm-method: invalid choice: 'best'"),
         ("quantize m --data d -o o --limit many", "argument --limit: invalid int value: 'many'"),
         ("quantize m --data d -o o --mean red", "argument --mean: invalid float value: 'red'"),
@@ -350,9 +353,15 @@ def test_names_cannot_reach_the_terminal(place, output):
                 "per_channel": False,
             },
         ),
-        ("--norm-method mse --data-statistics --limit 6", {"method": "mse", "data_statistics": True, "limit": 6}),
-        ("--method percentile --reduce-range", {"calibrate_method": "percentile", "reduce_range": True}),
-        ("--method entropy --activations int8", {"calibrate_method": "entropy", "activation_type": "int8"}),
+        (
+            "--norm-method mse --data-statistics --limit 6",
+            {"norm_method": "mse", "data_statistics": True, "limit": 6},
+        ),
+        ("--calibrate-method percentile --reduce-range", {"calibrate_method": "percentile", "reduce_range": True}),
+        (
+            "--calibrate-method entropy --activations int8",
+            {"calibrate_method": "entropy", "activation_type": "int8"},
+        ),
         ("--exclude stem/conv --exclude residual1/conv1", {"nodes_to_exclude": ["stem/conv", "residual1/conv1"]}),
     ],
 )
@@ -403,7 +412,7 @@ def test_quantize_as_json(made, place, output, capsys):
         "unfused": "",
     }
     assert found["few"].startswith("5 samples calibrated the model, and a comparison on the same tells little")
-    assert found["method"] == "minmax"
+    assert found["calibrate_method"] == "minmax"
     compared = bno.compare(DIGITS, "made.onnx", made / "data.npz", limit=5)
     assert found["comparison"]["outputs"][0]["snr_db"] == pytest.approx(compared.outputs[0].snr_db)
     named = documented(capsys, "quantize") | documented(capsys, "compare")
@@ -418,7 +427,7 @@ def test_quantize_tells_what_norms_got_from_the_data(made, place, output, capsys
     number = r"[\d.e-]+"
     assert re.search(rf"^input/norm +{number} +\d+ +{number} +{number} +re-estimated$", out, re.MULTILINE)
     found = as_json(output(*arguments, "--force", "--json"))
-    assert (found["norm_method"], found["data_statistics"], found["method"]) == ("mse", True, "minmax")
+    assert (found["norm_method"], found["data_statistics"], found["calibrate_method"]) == ("mse", True, "minmax")
     assert len(found["recalibrated"]) == found["in_8_bits"] == 9
     first = found["recalibrated"][0]
     assert (first["name"], first["method"], first["reestimated"]) == ("input/norm", "mse", True)
@@ -1096,9 +1105,11 @@ def process(*arguments, **options):
 
 def test_a_whole_job_in_pipes(made, tmp_path):
     model = tmp_path / "small.onnx"
-    done = process("quantize", DIGITS, "--data", made / "data.npz", "-o", model, "--method", "entropy", "--json")
+    done = process(
+        "quantize", DIGITS, "--data", made / "data.npz", "-o", model, "--calibrate-method", "entropy", "--json"
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    assert as_json(done.stdout)["method"] == "entropy"
+    assert as_json(done.stdout)["calibrate_method"] == "entropy"
     done = process("bench", DIGITS, model, "--repeats", 1)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout

@@ -94,7 +94,7 @@ def test_a_range_that_is_far_too_wide(images, network, plain):
     """Eight times the step of a layer's output: the finding is the range, and the option brings it back."""
     made, x = stretched(plain, f"{LAYER}_scale", 8), images[7::100]
     first = gather(made, [{"image": x}], reference=network).findings.found[0]
-    assert (first.name, first.cause, first.option) == (LAYER, "range", "--method best")
+    assert (first.name, first.cause, first.option) == (LAYER, "range", "--calibrate-method best")
     gain = output_db(plain, network, x[1::2]) - output_db(made, network, x[1::2])  # the others chose it
     assert first.option_gain_db == pytest.approx(gain, abs=1)
     assert first.option_gain_db <= first.float_gain_db
@@ -127,16 +127,16 @@ def test_what_was_judged_when_the_model_was_made_is_not_advised(images, network,
         return gather(model, data, reference=network).findings.found[0]
 
     assert (
-        first(noted(wide, ("ranges by percentile 99.999", False))).option == "--method best"
+        first(noted(wide, ("ranges by percentile 99.999", False))).option == "--calibrate-method best"
     )  # tries others, too
     found = first(noted(wide, ("ranges by least squared error", False)))
     assert found.option.startswith(f"--exclude {LAYER}")
     assert found.advice.startswith(
-        "--method best was tried, and brought the outputs no nearer: leave what makes it"
+        "--calibrate-method best was tried, and brought the outputs no nearer: leave what makes it"
     )
     assert found.option_gain_db == found.float_gain_db
     found = first(noted(wide, ("ranges by least squared error", True)))
-    assert found.advice.startswith("--method best was tried, and has left this: leave what makes it")
+    assert found.advice.startswith("--calibrate-method best was tried, and has left this: leave what makes it")
     # A range that leaves out what is rare was judged better than that of minmax.
     found = first(noted(narrow, ("ranges by percentile 99.999", True)))
     assert (found.cause, found.option.split()[0]) == ("range", "--exclude")
@@ -160,7 +160,7 @@ def test_one_sample_does_not_tell_what_an_option_brings(images, network, plain):
     made = stretched(plain, f"{LAYER}_scale", 8)
     found = gather(made, [{"image": images[7:8]}], reference=network).findings.found[0]
     assert (found.cause, found.option.split()[0]) == ("range", "--exclude")
-    assert found.advice.startswith("one sample does not tell what --method best would bring: leave")
+    assert found.advice.startswith("one sample does not tell what --calibrate-method best would bring: leave")
 
 
 def moved(plain):

@@ -18,11 +18,11 @@ to the float model's on a quarter of the samples, which is kept aside.
 """
 EPILOG = """\
 --json:
-  model, output, lowering, format, activations, weights, method (how the
-  ranges were found that are taken, such as "percentile 99.999"), norm_method,
-  fast, data_statistics, per_channel, reduce_range, samples, skipped (files of
-  no known kind), size_before,
-  size_after (bytes), folded, in_8_bits, in_float, comparison (see compare),
+  model, output, lowering, format, activations, weights, calibrate_method (how
+  the ranges were found that are taken, such as "percentile 99.999"),
+  norm_method, fast, data_statistics, per_channel, reduce_range, samples,
+  skipped (files of no known kind), size_before, size_after (bytes), folded,
+  in_8_bits, in_float, comparison (see compare),
   alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
   only if an output has less than 20 dB), far (what is far from the float
   model), stayed (norms that could not go into the layer behind them), weak
@@ -61,18 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activations", choices=bytes_, default="uint8", help="their type (default: uint8)")
     parser.add_argument("--weights", choices=bytes_, default="int8", help="their type (default: int8)")
     parser.add_argument(
-        "--method",
+        "--calibrate-method",
         choices=["minmax", "entropy", "percentile", "best"],
-        help="how ranges of activations are chosen (calibrate_method in Python); best tries minmax, the "
-        "percentiles 99.999 and 99.99 and the least squared error on samples kept aside (default: minmax and the "
-        "percentile 99.999, the better one)",
+        help="how ranges of activations are chosen; best tries minmax, the percentiles 99.999 and 99.99 and the "
+        "least squared error on samples kept aside (default: minmax and the percentile 99.999, the better one)",
     )
     parser.add_argument(
         "--norm-method",
         choices=["mse", "minmax", "percentile", "entropy"],
-        help="how the output scales of norms are chosen, from exact counts of their inputs (method in Python); no "
-        "other ranges are tried then; taken if that brings the outputs nearer to the float model's on samples "
-        "kept aside, or if fewer than 8 samples cannot tell (default: as --method)",
+        help="how the output scales of norms are chosen, from exact counts of their inputs; no other ranges are "
+        "tried then; taken if that brings the outputs nearer to the float model's on samples "
+        "kept aside, or if fewer than 8 samples cannot tell (default: as --calibrate-method)",
     )
     _add_steps(parser)
     parser.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")

@@ -28,7 +28,7 @@ _CODES = 255
 _STEPS = {
     "--reestimate": REESTIMATION,
     "--norm-method mse": norm_scales("mse"),
-    "--method best": f"ranges by {RANGES[-1][0]}",
+    "--calibrate-method best": f"ranges by {RANGES[-1][0]}",
 }
 
 
@@ -131,7 +131,7 @@ def _for_range(drift: Drift, *, wider: bool) -> tuple[str, str]:
         return "", "numbers are beyond what calibration has seen: more or other samples in --data"
     if drift.kind.startswith("BatchNormalization"):
         return "--norm-method mse", "a smaller range for what a norm makes"
-    return "--method best", "a smaller range: few numbers use the ends of this one"
+    return "--calibrate-method best", "a smaller range: few numbers use the ends of this one"
 
 
 def _excluded(nodes: tuple[str, ...]) -> str:
