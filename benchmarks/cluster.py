@@ -165,7 +165,7 @@ def _blocks(about: dict[str, str], rows: list[Row], workers: int) -> list[report
         for row in rows
     ]
     return [
-        report.Heading("bytenorm calibrate on files", 1),
+        report.Heading("bytenorm statistics on files", 1),
         report.Text(method),
         *report.of_machine(about),
         report.Heading("Times", 2),

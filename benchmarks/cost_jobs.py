@@ -175,7 +175,18 @@ _own_dense = partial(_quantize, model="densenet.onnx", data="images.npy")
 _stock_wide = partial(_stock, model="wide.onnx", data="wide.npy", method="Percentile")
 _own_wide = partial(_quantize, model="wide.onnx", data="wide.npy", calibrate_method="percentile", fast=True)
 _report = ("report", "@densenet8.onnx", "--data", "@few.npy", "-o", "@report.html", "--force")
-_calibrate = ("calibrate", "--data", "@files", "--scale", "0.05", "--zero-point", "128", "-o", "@s.npz", "--force")
+_statistics = (
+    "statistics",
+    "--data",
+    "@files",
+    "--scale",
+    "0.05",
+    "--zero-point",
+    "128",
+    "-o",
+    "@s.npz",
+    "--force",
+)
 
 JOBS: dict[str, Callable[[Path], None]] = {
     "densenet stock": _stock_dense,
@@ -187,7 +198,7 @@ JOBS: dict[str, Callable[[Path], None]] = {
     "large inspect": lambda folder: _command(folder, "inspect", "@large.onnx"),
     "large lower": lambda folder: _command(folder, "lower", "@large.onnx", "-o", "@made.onnx", "--force"),
     "files numpy": _means,
-    "files calibrate": lambda folder: _command(folder, *_calibrate),
+    "files statistics": lambda folder: _command(folder, *_statistics),
     **{f"percentile stock {n}": partial(_stock_wide, limit=n) for n in SAMPLES},
     **{f"percentile own {n}": partial(_own_wide, limit=n) for n in SAMPLES},
     "import stock": _import,

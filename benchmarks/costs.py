@@ -95,11 +95,11 @@ SECTIONS: dict[str, tuple[str, list[Line]]] = {
             Line("percentile own 80", "bytenorm, 80 samples", "percentile own 20", memory=1.15),
         ],
     ),
-    "calibrate": (
+    "statistics": (
         "statistics of 1 GiB of codes in 32 files",
         [
             Line("files numpy", "NumPy: `mean` and `var` of each file"),
-            Line("files calibrate", "`bytenorm calibrate`", "files numpy", wall=0.5),
+            Line("files statistics", "`bytenorm statistics`", "files numpy", wall=0.5),
         ],
     ),
     "import": (

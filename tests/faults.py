@@ -33,7 +33,7 @@ SIGNALS = {
 }
 MOUNTED = ("read-only folder", "no temporary folder")
 KINDS = (*SIGNALS, "closed pipe", "full disk", "no memory", *MOUNTED)
-COMMANDS = ("inspect", "quantize", "prepare", "restore", "lower", "compare", "bench", "report", "calibrate")
+COMMANDS = ("inspect", "quantize", "prepare", "restore", "lower", "compare", "bench", "report", "statistics")
 OLD = b"old"
 NORMS = """<ir_version: 9, opset_import: ["": 17]>
 g (uint8[N, 2, 4, 4] x) => (uint8[N, 2, 4, 4] y)
@@ -89,7 +89,7 @@ class Place:
         digits = bno.digits_model()
         onnx.save_model(bno.quantize(digits, str(data)), small)
         quantize_static(bno.prepare(digits), disguised, _Images(np.load(data)), per_channel=True)
-        self.outputs = {"quantize": "q.onnx", "lower": "l.onnx", "report": "r.html", "calibrate": "s.npz"}
+        self.outputs = {"quantize": "q.onnx", "lower": "l.onnx", "report": "r.html", "statistics": "s.npz"}
         self.outputs |= {"prepare": "p.onnx", "restore": "b.onnx"}
         self.commands = {
             "inspect": [digits],
@@ -100,7 +100,7 @@ class Place:
             "compare": [digits, small, "--data", data],
             "bench": [digits, small, "--seconds", "0.1"],
             "report": [small, "--float", digits, "--data", data],
-            "calibrate": ["--data", codes, "--scale", "0.1", "--zero-point", "3", "--workers", "1"],
+            "statistics": ["--data", codes, "--scale", "0.1", "--zero-point", "3", "--workers", "1"],
         }
         self._measured: dict[str, tuple[float, int, int]] = {}
 

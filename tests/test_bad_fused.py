@@ -49,7 +49,7 @@ BAD_PIECES = [
 def test_bad_pieces(pieces, error, shown):
     out = filled()
     with pytest.raises(error) as caught:
-        bn.concat_batch_norm(pieces, concat_norm(), out)
+        bn.concat_batch_norm(pieces, concat_norm(), out=out)
     message = str(caught.value)
     assert "\n" not in message
     assert [part for part in shown if part not in message] == []
@@ -89,13 +89,13 @@ def test_bad_out_of_pieces():
         (moved, whole, ValueError, "out must be apart from pieces[1]"),
     ]:
         with pytest.raises(error) as caught:
-            bn.concat_batch_norm(pieces, norm, out)
+            bn.concat_batch_norm(pieces, norm, out=out)
         assert str(caught.value).startswith(shown)
     assert (whole == PATTERN).all()
     want = bn.concat_batch_norm([bn.QuantizedTensor(q.data.copy(), q.scale, q.zero_point) for q in own], norm)
-    np.testing.assert_array_equal(bn.concat_batch_norm(own, norm, whole).data, want.data)
+    np.testing.assert_array_equal(bn.concat_batch_norm(own, norm, out=whole).data, want.data)
     interleaved = [bn.QuantizedTensor(wide[:, 1::2][:, a:b], 0.05, 120) for a, b in ((0, 2), (2, 3))]
-    got = bn.concat_batch_norm(interleaved, norm, wide[:, ::2])
+    got = bn.concat_batch_norm(interleaved, norm, out=wide[:, ::2])
     assert np.shares_memory(got.data, wide)
     assert (wide[:, 1::2] == 0).all()
 

@@ -204,7 +204,7 @@ def test_version(output):
         ("quantize m --data=d --norm=mse -o o", "--norm: did you mean --norm-method?"),
         ("compare a b --limt 3", "--limt: did you mean --limit?"),
         ("lower m -output o", "-output: did you mean --output?"),
-        ("calibrate --data d --scale 1 --zero-point 0 -o o --schedule x", "did you mean --scheduler?"),
+        ("statistics --data d --scale 1 --zero-point 0 -o o --schedule x", "did you mean --scheduler?"),
         ("inspect -", "MODEL must be a path, got '-': standard input is not read"),
         ("quantize m --data - -o o", "--data must be a path, got '-'"),
         ("lower m -o -", "-o/--output must be a path, got '-'"),
@@ -268,9 +268,9 @@ def test_completion(run, monkeypatch):
         for action in command._actions
         if getattr(action, "complete", None) == "a file"
     }
-    assert files >= {("inspect", "model"), ("bench", "models"), ("compare", "candidate"), ("calibrate", "data")}
+    assert files >= {("inspect", "model"), ("bench", "models"), ("compare", "candidate"), ("statistics", "data")}
     assert {name for name, dest in files if dest == "output"} == {
-        *("quantize", "lower", "prepare", "restore", "calibrate", "report")
+        *("quantize", "lower", "prepare", "restore", "statistics", "report")
     }
     assert ("quantize", "limit") not in files
     monkeypatch.setitem(sys.modules, "shtab", None)
@@ -441,8 +441,8 @@ def test_images_become_what_the_options_say(place, output, rng):
     pixels = rng.integers(0, 256, (3, 28, 28), np.uint8)
     for i, picture in enumerate(pixels):
         Image.fromarray(picture).save(f"pictures/{i}.png")
-    output("quantize", DIGITS, "--data", "pictures", "--mean", 30, "--std", 60, "--scale", 1, "-o", "made.onnx")
-    images = bno.ImageInput(mean=(30,), std=(60,), scale=1)
+    output("quantize", DIGITS, "--data", "pictures", "--mean", 30, "--std", 60, "--rescale", 1, "-o", "made.onnx")
+    images = bno.ImageInput(mean=(30,), std=(60,), rescale=1)
     assert onnx.load_model("made.onnx") == bno.quantize(DIGITS, "pictures", images=images)
 
 
@@ -695,10 +695,10 @@ Q = "quantize {digits} -o out.onnx --data "
         (Q + "none.npz", "--data 'none.npz': input 'image' is empty"),
         (Q + "damaged.npz", "--data 'damaged.npz' cannot be read as a .npz file"),
         (Q + "{data} --limit 0", "--limit must be at least 1, got 0"),
-        (Q + "{data} --mean 1", "--mean, --std or --scale is for files of images, --data '{data}' has none"),
+        (Q + "{data} --mean 1", "--mean, --std or --rescale is for files of images, --data '{data}' has none"),
         (Q + "{data} --mean 1 2", "--mean must have 1 or 3 numbers, got 2"),
         (Q + "{data} --std 0", "--std must be positive and finite in float32, got 0.0"),
-        (Q + "{data} --scale nan", "--scale must be positive and finite in float32, got nan"),
+        (Q + "{data} --rescale nan", "--rescale must be positive and finite in float32, got nan"),
         (Q + "{data} --exclude no/such", "--exclude: the model has no node 'no/such'"),
         ("lower {digits} -o out.onnx", "model '{digits}' is in float: bytenorm quantize takes those"),
         ("lower {portable} -o out.onnx", "model '{portable}': its norms are lowered already ('portable')"),
@@ -720,7 +720,7 @@ Q = "quantize {digits} -o out.onnx --data "
         ("bench {digits} --threads 100000", "--threads must be 1 to "),
         ("bench {digits} --seconds 0", "--seconds must be positive and finite, got 0.0"),
         ("bench {digits} --repeats 0", "--repeats must be at least 1, got 0"),
-        ("bench {digits} --scale 1", "--mean, --std or --scale must come with --data"),
+        ("bench {digits} --rescale 1", "--mean, --std or --rescale must come with --data"),
         ("bench {digits} --data double.npz", "--data 'double.npz': input 'image' must be float32, got float64"),
     ],
 )

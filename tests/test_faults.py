@@ -24,7 +24,7 @@ def place(tmp_path_factory):
         ("prepare", "closed pipe"),
         ("restore", "full disk"),
         ("report", "no memory"),
-        ("calibrate", "hang up"),
+        ("statistics", "hang up"),
     ],
 )
 def test_a_fault(name, kind, place):

@@ -30,7 +30,7 @@ def as_input(pixels, images=None):
     """Return what a model gets, in rational terms: float64 from Python's numbers."""
     images = images or ImageInput()
     mean, std = np.array(images.mean), np.array(images.std)
-    return (np.asarray(pixels, np.float64) * images.scale - mean) / std
+    return (np.asarray(pixels, np.float64) * images.rescale - mean) / std
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "tif", "tiff", "webp", "PNG"])
@@ -57,8 +57,8 @@ def test_jpeg(tmp_path, kind):
     [
         ImageInput((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ImageInput([0.5], [0.25]),
-        ImageInput(mean=(127.5,), std=(127.5,), scale=1),
-        ImageInput(scale=2),
+        ImageInput(mean=(127.5,), std=(127.5,), rescale=1),
+        ImageInput(rescale=2),
     ],
 )
 def test_pixels_become_numbers(tmp_path, images):
@@ -73,7 +73,9 @@ def test_pixels_themselves(tmp_path, shape):
     np.testing.assert_array_equal(batch["x"][0].transpose(1, 2, 0), RGB)
     options = {"images": ImageInput()}
     assert len(first_pass(tmp_path / "a.png", model(x=[UINT8, shape]), **options)) == 1
-    text = message_of(lambda: open_data(tmp_path / "a.png", model(x=[UINT8, shape]), images=ImageInput(scale=1.0)))
+    text = message_of(
+        lambda: open_data(tmp_path / "a.png", model(x=[UINT8, shape]), images=ImageInput(rescale=1.0))
+    )
     assert text.startswith("images must be ImageInput() for 'x' (uint8")
 
 
@@ -137,7 +139,7 @@ def test_images_keep_their_size_where_it_is_open(tmp_path):
 def test_images_are_scaled(tmp_path, size):
     """As torch scales: bilinear, with as many pixels under the filter as one of the result covers."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
-    (batch,) = first_pass(save(tmp_path / "a.png", pixels), model(x=(1, 3, *size)), images=ImageInput(scale=1))
+    (batch,) = first_pass(save(tmp_path / "a.png", pixels), model(x=(1, 3, *size)), images=ImageInput(rescale=1))
     source = torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32))
     height, width = size
     if height * 12 == width * 8:
@@ -156,12 +158,12 @@ def test_the_centre_is_taken(tmp_path, shape, border):
     pixels = np.full((*shape, 3), 200, np.uint8)
     pixels[border] = 0
     pixels[tuple(slice(None, None, -1) if s == slice(None) else slice(-4, None) for s in border)] = 0
-    (batch,) = first_pass(save(tmp_path / "a.png", pixels), model(x=(1, 3, 5, 5)), images=ImageInput(scale=1))
+    (batch,) = first_pass(save(tmp_path / "a.png", pixels), model(x=(1, 3, 5, 5)), images=ImageInput(rescale=1))
     np.testing.assert_array_equal(batch["x"], 200)
     ramp = np.zeros((*shape, 3), np.uint8)
     longer = 0 if height > width else 1
     ramp += np.arange(20, dtype=np.uint8).reshape((20, 1, 1) if longer == 0 else (1, 20, 1)) * 10
-    (batch,) = first_pass(save(tmp_path / "a.png", ramp), model(x=(1, 3, 10, 10)), images=ImageInput(scale=1))
+    (batch,) = first_pass(save(tmp_path / "a.png", ramp), model(x=(1, 3, 10, 10)), images=ImageInput(rescale=1))
     np.testing.assert_array_equal(batch["x"][0, 0].max(axis=1 - longer), 10.0 * np.arange(5, 15))
 
 
@@ -183,7 +185,7 @@ def test_a_folder_of_images(tmp_path):
     for i in (10, 9, 2):
         save(tmp_path / f"{i:02}.png", np.full((4, 6, 3), i, np.uint8))
     np.savez(tmp_path / "03.npz", x=np.full((33, 3, 4, 6), 3, np.float32))
-    data = open_data(tmp_path, NCHW, images=ImageInput(scale=1), limit=100)
+    data = open_data(tmp_path, NCHW, images=ImageInput(rescale=1), limit=100)
     assert data.samples == 36
     for _ in range(2):
         assert [float(batch["x"].max()) for batch in data] == [2, 3, 3, 9, 10]
@@ -194,7 +196,7 @@ def test_successive_images_make_a_batch(tmp_path):
     wanted = model(x=(2, 3, 4, 6))
     for i in range(4):
         save(tmp_path / f"{i}.png", np.full((4, 6, 3), i, np.uint8))
-    data = open_data(tmp_path, wanted, images=ImageInput(scale=1))
+    data = open_data(tmp_path, wanted, images=ImageInput(rescale=1))
     assert (data.samples, len(data)) == (4, 2)
     assert [batch["x"][:, 0, 0, 0].tolist() for batch in data] == [[0, 1], [2, 3]]
     save(tmp_path / "4.png")
@@ -300,7 +302,7 @@ def test_very_large_images(tmp_path, monkeypatch):
 
 def test_numbers_that_overflow(tmp_path):
     path = save(tmp_path / "a.png")
-    text = message_of(lambda: first_pass(path, NCHW, images=ImageInput(std=(1e-38,), scale=1e30)))
+    text = message_of(lambda: first_pass(path, NCHW, images=ImageInput(std=(1e-38,), rescale=1e30)))
     assert text.endswith("holds inf at [0, 0, 0, 1]")
 
 
@@ -328,13 +330,13 @@ def test_without_pillow(tmp_path, monkeypatch):
 
 
 def test_image_input():
-    made = ImageInput(mean=[1, np.float32(0.5), 0], std=np.array([1.0, 2.0, 3.0]), scale=np.float64(2))
+    made = ImageInput(mean=[1, np.float32(0.5), 0], std=np.array([1.0, 2.0, 3.0]), rescale=np.float64(2))
     assert made == ImageInput((1.0, 0.5, 0.0), (1.0, 2.0, 3.0), 2.0)
-    assert all(type(number) is float for number in (*made.mean, *made.std, made.scale))
+    assert all(type(number) is float for number in (*made.mean, *made.std, made.rescale))
     assert ImageInput() == ImageInput((0.0,), (1.0,), 1 / 255)
     assert hash(made) == hash(ImageInput((1.0, 0.5, 0.0), (1.0, 2.0, 3.0), 2.0))
     with pytest.raises(AttributeError):
-        made.scale = 3
+        made.rescale = 3
 
 
 @pytest.mark.parametrize(
@@ -345,8 +347,8 @@ def test_image_input():
         ({"std": None}, TypeError, "std must be a tuple of numbers, got NoneType"),
         ({"mean": ("0.5",)}, TypeError, "mean[0] must be a real number"),
         ({"mean": (0.1, None, 0.1)}, TypeError, "mean[1] must be a real number"),
-        ({"scale": "1"}, TypeError, "scale must be a real number"),
-        ({"scale": True}, TypeError, "scale must be a real number"),
+        ({"rescale": "1"}, TypeError, "rescale must be a real number"),
+        ({"rescale": True}, TypeError, "rescale must be a real number"),
         ({"mean": ()}, ValueError, "mean must have 1 or 3 numbers, got 0"),
         ({"std": (1.0, 1.0)}, ValueError, "std must have 1 or 3 numbers, got 2"),
         ({"mean": (math.nan,)}, ValueError, "mean must be finite in float32, got nan"),
@@ -355,9 +357,9 @@ def test_image_input():
         ({"std": (1.0, -1.0, 1.0)}, ValueError, "std must be positive and finite in float32, got -1.0"),
         ({"std": (1e-50,)}, ValueError, "std must be positive and finite in float32, got 1e-50"),
         ({"std": (math.inf,)}, ValueError, "std must be positive and finite in float32, got inf"),
-        ({"scale": 0}, ValueError, "scale must be positive and finite in float32, got 0.0"),
-        ({"scale": -1}, ValueError, "scale must be positive and finite in float32, got -1.0"),
-        ({"scale": math.nan}, ValueError, "scale must be positive and finite in float32, got nan"),
+        ({"rescale": 0}, ValueError, "rescale must be positive and finite in float32, got 0.0"),
+        ({"rescale": -1}, ValueError, "rescale must be positive and finite in float32, got -1.0"),
+        ({"rescale": math.nan}, ValueError, "rescale must be positive and finite in float32, got nan"),
     ],
 )
 def test_image_inputs_that_are_none(arguments, error, shown):

@@ -13,7 +13,7 @@ from .._tensors.tensor import QuantizedTensor
 from .batch_norm import BatchNorm
 
 
-def concat_batch_norm(pieces: Sequence[QuantizedTensor], norm: BatchNorm, out: Any = None) -> QuantizedTensor:
+def concat_batch_norm(pieces: Sequence[QuantizedTensor], norm: BatchNorm, *, out: Any = None) -> QuantizedTensor:
     """Normalize the concatenation of 8-bit tensors along the channel axis, each with its own quantization.
 
     The same as ``norm(q)``, bit for bit, where ``q`` holds the codes of all pieces one after another and is

@@ -35,6 +35,6 @@ def given_axes(options: argparse.Namespace) -> dict[str, int | None] | None:
 
 
 def _images(options: argparse.Namespace) -> ImageInput | None:
-    given = {"mean": options.mean, "std": options.std, "scale": options.scale}
+    given = {"mean": options.mean, "std": options.std, "rescale": options.rescale}
     wanted = {name: value for name, value in given.items() if value is not None}
     return ImageInput(**wanted) if wanted else None

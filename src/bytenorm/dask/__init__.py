@@ -1,6 +1,6 @@
 """Exact statistics and 8-bit batch norms on Dask arrays.
 
-Needs Dask: ``pip install "bytenorm[dask]"``. ``bytenorm calibrate`` does the same for files of NumPy arrays.
+Needs Dask: ``pip install "bytenorm[dask]"``. ``bytenorm statistics`` does the same for files of NumPy arrays.
 """
 
 try:

@@ -24,7 +24,7 @@ EPILOG = """\
 examples:
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm compare model.onnx model.int8.onnx --data photos/ --limit 100 \\
-      --scale 1 --mean 127.5 --std 127.5
+      --rescale 1 --mean 127.5 --std 127.5
 """
 
 

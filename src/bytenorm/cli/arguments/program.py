@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ..completion import SHELLS, Completion
 from ..usage import Parser, parse_known
-from . import bench, calibrate, compare, inspect, lower, prepare, quantize, report, restore
+from . import bench, compare, inspect, lower, prepare, quantize, report, restore, statistics
 from .shared import add_traceback
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ examples:
   bytenorm restore quantized.onnx -o model.int8.onnx
   bytenorm compare model.onnx model.int8.onnx --data held-out.npz
   bytenorm bench model.onnx model.int8.onnx
-  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 3 -o s.npz
+  bytenorm statistics --data 'codes/*.npy' --scale 0.1 --zero-point 3 -o s.npz
   bytenorm report model.int8.onnx --data held-out.npz -o report.html
 
 "bytenorm COMMAND --help" tells more, also which keys --json has; they stay.
 """
 
-MODULES = (inspect, quantize, lower, prepare, restore, compare, bench, calibrate, report)  # as help lists them
+MODULES = (inspect, quantize, lower, prepare, restore, compare, bench, statistics, report)  # as help lists them
 COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 

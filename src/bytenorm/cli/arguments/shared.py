@@ -68,11 +68,11 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "(default: the first, or the one named as another input's); may be given again",
     )
     group = parser.add_argument_group(
-        "images", "Pixels become (pixel * scale - mean) / std; one number, or one a channel."
+        "images", "Pixels become (pixel * rescale - mean) / std; one number, or one a channel."
     )
     group.add_argument("--mean", type=float, nargs="+", metavar="X", help="default: 0")
     group.add_argument("--std", type=float, nargs="+", metavar="X", help="default: 1")
-    group.add_argument("--scale", type=float, metavar="X", help="default: 1/255")
+    group.add_argument("--rescale", type=float, metavar="X", help="default: 1/255")
 
 
 def _batch_axis(text: str) -> tuple[str, int | None]:

@@ -182,7 +182,7 @@ def _feeds_of(
     batch = fixed or options.batch or 1
     if options.data is not None:
         return _real(options, model, batch, screen), batch
-    if (options.mean, options.std, options.scale) != (None, None, None):
+    if (options.mean, options.std, options.rescale) != (None, None, None):
         raise ValueError("images must come with --data")
     try:
         return random_feeds(model, batch=batch, batch_axes=given_axes(options)), batch

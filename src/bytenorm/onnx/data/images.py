@@ -23,7 +23,7 @@ FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow knows many more, and 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """How the pixels of an image become numbers: ``(pixel * scale - mean) / std`` in float32.
+    """How the pixels of an image become numbers: ``(pixel * rescale - mean) / std`` in float32.
 
     An image is converted to RGB, or to grey for a model with one channel, and scaled (bilinear) so that it just
     covers the model's height and width, of which the centre is taken: the shorter side decides, the proportions
@@ -33,8 +33,8 @@ class ImageInput:
     Parameters
     ----------
     mean, std : tuple of float, optional
-        One number, or one a channel; in the unit that `scale` leads to.
-    scale : float, optional
+        One number, or one a channel; in the unit that `rescale` leads to.
+    rescale : float, optional
         From the pixels 0 to 255 to that unit.
 
     Raises
@@ -42,7 +42,7 @@ class ImageInput:
     TypeError
         If one is no number or tuple of numbers.
     ValueError
-        If one is not finite in float32, or std or scale is not positive there.
+        If one is not finite in float32, or std or rescale is not positive there.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class ImageInput:
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    scale: float = 1 / 255
+    rescale: float = 1 / 255
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -66,9 +66,9 @@ class ImageInput:
             for number in numbers:
                 _require_float32(number, name, positive=name == "std")
             object.__setattr__(self, name, numbers)
-        scale = _checks.real(self.scale, "scale")
-        _require_float32(scale, "scale", positive=True)
-        object.__setattr__(self, "scale", scale)
+        rescale = _checks.real(self.rescale, "rescale")
+        _require_float32(rescale, "rescale", positive=True)
+        object.__setattr__(self, "rescale", rescale)
 
 
 def _require_float32(number: float, name: str, *, positive: bool) -> None:
@@ -128,7 +128,7 @@ class ImageReader:
         if self._dtype != np.uint8:
             mean, std = (np.asarray(v, np.float32) for v in (self._images.mean, self._images.std))
             with np.errstate(all="ignore"):  # an infinity is found later
-                batch = (batch.astype(np.float32) * np.float32(self._images.scale) - mean) / std
+                batch = (batch.astype(np.float32) * np.float32(self._images.rescale) - mean) / std
         return {self._name: np.moveaxis(batch, 3, 1) if self._first else batch}
 
     def _pixels(self, path: Path, label: str) -> np.ndarray:

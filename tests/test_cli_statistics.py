@@ -1,4 +1,4 @@
-"""The command calibrate: what it writes and prints, and what it says of files that are not what they should be."""
+"""The command statistics: what it writes and prints, and what it says of files that are not as they should be."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def run(capsys, client):
     def call(*arguments, scheduler=True):
         capsys.readouterr()
         where = ["--scheduler", client.scheduler.address] if scheduler else []
-        code = main(["calibrate", *map(str, arguments), *where])
+        code = main(["statistics", *map(str, arguments), *where])
         return code, *capsys.readouterr()
 
     return call
@@ -146,7 +146,7 @@ def test_as_json(place, output, client, capsys):
         "mean": want.mean().tolist(),
         "var": want.var().tolist(),
     }
-    assert main(["calibrate", "--help"]) == 0
+    assert main(["statistics", "--help"]) == 0
     text = capsys.readouterr().out
     named = re.findall(r"\w+", text[text.index("\n--json:\n") : text.index("\nexamples:\n")])
     assert set(found) <= set(named)
@@ -234,17 +234,17 @@ def test_what_one_process_counts_is_as_bad(place, complaint):
 
 
 def test_many_files_get_workers(place, output, monkeypatch):
-    monkeypatch.setattr("bytenorm.cli.commands.calibrate.LARGEST", 100)
+    monkeypatch.setattr("bytenorm.cli.commands.statistics.LARGEST", 100)
     asked = []
     monkeypatch.setattr(
-        "bytenorm.cli.commands.calibrate._counted_by_workers", lambda *_: asked.append(1) or (5, held(*saved()))
+        "bytenorm.cli.commands.statistics._counted_by_workers", lambda *_: asked.append(1) or (5, held(*saved()))
     )
     assert ", 5 workers" in output("--data", "codes", *QUANTIZATION, "-o", "s.npz", scheduler=False)
     assert asked == [1]
 
 
 def test_a_cluster_of_its_own(place):
-    command = [sys.executable, "-m", "bytenorm", "calibrate", "--data", "codes", *QUANTIZATION]
+    command = [sys.executable, "-m", "bytenorm", "statistics", "--data", "codes", *QUANTIZATION]
     command += ["--workers", "1", "--memory-limit", "300MB", "-o", "s.npz", "--json"]
     temporary = place / "temporary"
     temporary.mkdir()
@@ -264,7 +264,7 @@ def test_a_cluster_of_its_own(place):
 
 
 def test_an_interrupt_ends_it_and_its_workers(place):
-    command = [sys.executable, "-m", "bytenorm", "calibrate", "--data", "codes", *QUANTIZATION, "-o", "s.npz"]
+    command = [sys.executable, "-m", "bytenorm", "statistics", "--data", "codes", *QUANTIZATION, "-o", "s.npz"]
     command += ["--workers", "2"]
     temporary = place / "temporary"
     temporary.mkdir()
@@ -424,20 +424,20 @@ def test_usage_that_is_wrong(place, complaint, line, wanted):
 
 def test_help_shows_options_and_examples(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["calibrate", "--help"]) == 0
+    assert main(["statistics", "--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith("usage: bytenorm calibrate ")
+    assert out.startswith("usage: bytenorm statistics ")
     assert max(map(len, out.splitlines())) < 80
     examples = out.partition("\nexamples:\n")[2].replace("\\\n", "")
-    assert examples.count("bytenorm calibrate ") == 3
+    assert examples.count("bytenorm statistics ") == 3
     for line in examples.splitlines():
         program, *arguments = shlex.split(line)
         assert program == "bytenorm"
         assert main(arguments) == 2
         assert capsys.readouterr().err.endswith("fits no file\n")  # it is not the usage that is wrong
     assert main(["--help"]) == 0
-    assert re.search(r"\n    calibrate\s+gather ", capsys.readouterr().out)
+    assert re.search(r"\n    statistics\s+gather ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("module", ["dask", "distributed", "rich"])
@@ -453,7 +453,7 @@ import sys
 for name in ("onnx", "onnxruntime", "torch", "PIL"):
     sys.modules[name] = None
 from bytenorm.cli import main
-sys.exit(main("calibrate --data codes --scale 0.5 --zero-point 3 --workers 1 -o s.npz".split()))
+sys.exit(main("statistics --data codes --scale 0.5 --zero-point 3 --workers 1 -o s.npz".split()))
 """
     done = run_python(code)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What ``bytenorm calibrate`` is called with."""
+"""What ``bytenorm statistics`` is called with."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EPILOG = """\
   mean and var (in real units)
 
 examples:
-  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
+  bytenorm statistics --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
       -o statistics.npz
-  bytenorm calibrate --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
+  bytenorm statistics --data 'codes/*.npy' --scale 0.1 --zero-point 128 \\
       --workers 4 --memory-limit 1GB -o statistics.npz
-  bytenorm calibrate --data '/data/codes/*.npy' --scale 0.1 --zero-point 128 \\
+  bytenorm statistics --data '/data/codes/*.npy' --scale 0.1 --zero-point 128 \\
       --scheduler tcp://10.0.0.1:8786 -o statistics.npz
 """
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "calibrate",
+    "statistics",
     usage="--data PATH --scale S --zero-point Z -o OUT",
     summary="gather the exact statistics of files, on one machine or many",
     description=DESCRIPTION,

@@ -1,4 +1,4 @@
-"""``bytenorm calibrate``."""
+"""``bytenorm statistics``."""
 
 from __future__ import annotations
 
