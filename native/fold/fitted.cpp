@@ -13,16 +13,21 @@ namespace {
 static_assert(sizeof(ParamBlock<32>) == 3 * 32 * sizeof(int32_t));
 static_assert(sizeof(WordBlock<32>) == 7 * 32);
 
-// Calls body(block, lane in it, channel) for all lanes, a block being `size` numbers of type T.
+// Calls body(block, lane in it, channel) for all lanes, a block being `size` numbers of type T. In a last block
+// that leaves half empty they are there twice, for two pixels.
 template <class T, class F>
 void for_each_lane(uint8_t* blocks, int size, int width, int64_t lanes, int64_t channels, F&& body) {
     auto* block = reinterpret_cast<T*>(blocks);
     int64_t c = 0;
     for (int64_t start = 0; start < lanes; start += width, block += size) {
-        for (int lane = 0; lane < width && start + lane < lanes; ++lane) {
+        const int64_t first = c;
+        const int n = static_cast<int>(std::min<int64_t>(width, lanes - start));
+        for (int lane = 0; lane < n; ++lane) {
             body(block, lane, c);
             if (++c == channels) c = 0;
         }
+        if (2 * n > width) continue;
+        for (int lane = 0; lane < n; ++lane) body(block, n + lane, (first + lane) % channels);
     }
 }
 

@@ -28,6 +28,7 @@ struct Avx512 {
     using Lanes = __mmask64;
     static Lanes lanes(int64_t from, int64_t to) { return first(to) & ~0ull << from; }
     static Bytes load_lanes(const uint8_t* p, Lanes lanes) { return _mm512_maskz_loadu_epi8(lanes, p); }
+    static void store_lanes(uint8_t* p, Bytes v, Lanes lanes) { _mm512_mask_storeu_epi8(p, lanes, v); }
     static Bytes add_lanes(Bytes v, const uint8_t* p, Lanes lanes) { return _mm512_mask_loadu_epi8(v, lanes, p); }
 
     static Dwords load_params(const int32_t* p) { return _mm512_load_si512(p); }

@@ -1,7 +1,7 @@
 // Channels last, read from several arrays: a vector of channels is put together from those that hold them.
 #pragma once
 
-#include "kernels/structs.hpp"
+#include "partial.hpp"
 
 namespace bytenorm {
 namespace {
@@ -78,8 +78,11 @@ template <int P, class Arithmetic>
 void walk_last(const Arithmetic& arithmetic, const typename Arithmetic::Block& block, const JoinedPart* parts,
                int64_t lane, uint8_t* y, int64_t pixels, int64_t y_step, int64_t n) {
     using V = typename Arithmetic::Vector;
-    Joint<P, V> x(parts, lane, n);
     const auto params = Arithmetic::load(block);
+    if constexpr (P == 1)
+        return walk_partials(arithmetic, params, parts->x + (lane - parts->first_lane), parts->x_stride, y, y_step,
+                             pixels, n);
+    Joint<P, V> x(parts, lane, n);
     for (int64_t p = 0; p < pixels; ++p, y += y_step) {
         typename V::Bytes v[1] = {x.partial()};
         arithmetic.apply(v, params);

@@ -2,20 +2,12 @@
 #pragma once
 
 #include "kernels/structs.hpp"
+#include "partial.hpp"
 #include "prefetch.hpp"
 #include "simd/put.hpp"
 
 namespace bytenorm {
 namespace {
-
-template <class Arithmetic>
-void walk_partial(const Arithmetic& arithmetic, const typename Arithmetic::Params& params, const uint8_t* x,
-                  uint8_t* y, int64_t n) {
-    using V = typename Arithmetic::Vector;
-    typename V::Bytes v[1] = {V::load_partial(x, n)};
-    arithmetic.apply(v, params);
-    V::store_partial(y, v[0], n);
-}
 
 // Pixel by pixel: data streams in memory order, parameters come from the first cache.
 template <bool Stream, class Arithmetic>
@@ -68,13 +60,9 @@ void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
                 put<Stream, V>(y, v[0]);
             }
         }
-        if (rest) {
-            const auto params = Arithmetic::load(blocks[full]);
-            for (int64_t p = start; p < end; ++p, x_tile += r.x_stride, y_tile += r.y_stride) {
-                V::prefetch(x_tile + ahead);
-                walk_partial(arithmetic, params, x_tile, y_tile, rest);
-            }
-        }
+        if (rest)
+            walk_partials(arithmetic, Arithmetic::load(blocks[full]), x_tile, r.x_stride, y_tile, r.y_stride,
+                          end - start, rest);
     }
 }
 
