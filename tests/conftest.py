@@ -3,8 +3,10 @@
 import functools
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -13,6 +15,15 @@ from bytenorm import _core
 
 # A helper's assert shows what it compared, as a test's does.
 pytest.register_assert_rewrite("fed_models", "lowered_norms")
+
+# A shell starts what it runs in the background with interrupts ignored, and a child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# ONNX Runtime and matplotlib complain on stderr, which tests look at, of a home that they cannot write to.
+if not os.access(os.environ.get("HOME", ""), os.W_OK):
+    _home = tempfile.TemporaryDirectory()
+    os.environ["HOME"] = _home.name
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: two test processes share two cores
 

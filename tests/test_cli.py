@@ -74,6 +74,11 @@ def place(made, tmp_path, monkeypatch):
     assert list(temporary.iterdir()) == []
 
 
+def words(line, **names):
+    """Split a command first: the paths that are put in may hold spaces."""
+    return [word.format(**names) for word in line.split()]
+
+
 def parsed(text):
     return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> {text}').SerializeToString()
 
@@ -602,14 +607,15 @@ def test_several_paths_and_folders_by_class(place, made, output, complaint):
         Path(name).write_text("foreign")
     skipped = "skipped, of no known kind: 'pictures/labels.csv', 'more/x.txt', 'more/y.txt' and 1 more"
     for line in (
-        f"compare {DIGITS} {made}/portable.onnx --data pictures more",
-        f"compare --data pictures more {DIGITS} {made}/portable.onnx",
-        f"compare {DIGITS} --data pictures more {made}/portable.onnx",
-        f"compare --data pictures {DIGITS} {made}/portable.onnx --data more/*",
+        "compare {digits} {made}/portable.onnx --data pictures more",
+        "compare --data pictures more {digits} {made}/portable.onnx",
+        "compare {digits} --data pictures more {made}/portable.onnx",
+        "compare --data pictures {digits} {made}/portable.onnx --data more/*",
     ):
-        lines = output(*line.split()).splitlines()
+        arguments = words(line, digits=DIGITS, made=made)
+        lines = output(*arguments).splitlines()
         assert (lines[0], lines[-1]) == (skipped, "on 3 samples")
-        found = as_json(output(*line.split(), "--json"))
+        found = as_json(output(*arguments, "--json"))
         assert len(found["skipped"]) == 4
         assert found["samples"] == 3
     found = as_json(output("bench", DIGITS, "--data", "pictures/*/*.png", "--repeats", 1, "--json"))
@@ -732,7 +738,7 @@ def test_bad_input_is_one_line(line, wanted, bad, made, complaint):
         "portable": made / "portable.onnx",
     }
     before = contents(bad)
-    assert complaint(*line.format(**names).split()).startswith(wanted.format(**names))
+    assert complaint(*words(line, **names)).startswith(wanted.format(**names))
     assert contents(bad) == before
 
 
@@ -760,7 +766,7 @@ def test_the_output_is_looked_at_first(command, output, wanted, bad, complaint):
     """The model or the data is not there either: what is said shows what is looked at first."""
     names = {"digits": DIGITS, "long": 300 * "x"}
     before = contents(bad)
-    assert complaint(*f"{command} -o {output}".format(**names).split()).startswith(wanted.format(**names))
+    assert complaint(*words(f"{command} -o {output}", **names)).startswith(wanted.format(**names))
     assert contents(bad) == before
 
 
@@ -905,7 +911,11 @@ def forever():
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_signals(number, quantizing):
-    done = quantizing(lambda: signal.raise_signal(number))
+    before = signal.signal(number, lambda *_: None)  # under nohup one is ignored, and stays so
+    try:
+        done = quantizing(lambda: signal.raise_signal(number))
+    finally:
+        signal.signal(number, before)
     assert done == (128 + number, "", f"bytenorm: {SIGNALS[number]}\n")
 
 
