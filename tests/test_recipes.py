@@ -12,13 +12,14 @@ SOURCES = {
     for path in [ROOT / "CMakeLists.txt", *sorted((ROOT / "native").rglob("*.?pp"))]
 }
 # A recipe, what it once added, in which files of its own that lies, and how many others it may change at most.
-FOLLOWED = {
-    "An instruction set": (r"avx2", r"native/kernels/avx2/|native/simd/avx2", 6),
-    "An arithmetic": (r"(\w+_)?[wW]ords16\w*", r"native/(kernels/arithmetic/|fold/)words16|native/python/fits", 5),
-    "A layout": (r"Joined", r"native/(kernels/loops|passes)/joined", 5),
-    "An operator": (r"bind_statistics", r"native/python/statistics", 2),
-    "An operator for ONNX Runtime": (r"qlinear_add_batch_norms", r"native/onnxruntime/qlinear_add", 2),
-}
+FOLLOWED = [
+    ("An instruction set", r"avx2", r"native/kernels/avx2/|native/simd/avx2", 6),
+    ("An instruction set", r"neon", r"native/kernels/neon/|native/simd/neon", 5),
+    ("An arithmetic", r"(\w+_)?[wW]ords16\w*", r"native/(kernels/arithmetic/|fold/)words16|native/python/fits", 5),
+    ("A layout", r"Joined", r"native/(kernels/loops|passes)/joined", 5),
+    ("An operator", r"bind_statistics", r"native/python/statistics", 2),
+    ("An operator for ONNX Runtime", r"qlinear_add_batch_norms", r"native/onnxruntime/qlinear_add", 2),
+]
 INTRINSICS = re.compile(r"\b_mm\d*_|\b__m(128|256|512)|\bv\w+q?_[usf](8|16|32|64)\(|\bimmintrin\b|\barm_neon\b")
 
 
@@ -28,9 +29,8 @@ def recipe(title):
     return {path for path in re.findall(r"`((?:native/[\w/.]+|CMakeLists\.txt))`", text) if path in SOURCES}
 
 
-@pytest.mark.parametrize("title", FOLLOWED)
-def test_a_recipe_names_every_file_that_it_changes(title):
-    word, own, most = FOLLOWED[title]
+@pytest.mark.parametrize(("title", "word", "own", "most"), FOLLOWED, ids=str)
+def test_a_recipe_names_every_file_that_it_changes(title, word, own, most):
     named = {path for path, text in SOURCES.items() if re.search(rf"\b{word}\b", text)}
     changed = {path for path in named if not re.match(own, path)}
     assert changed < named, "something of its own"

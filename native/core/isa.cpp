@@ -11,15 +11,17 @@ bool supported(Isa isa) {
 #if defined(BYTENORM_X86)
     static const Cpu cpu;
     switch (isa) {
-        case Isa::scalar:
-            return true;
         case Isa::avx2:
             return cpu.avx2();
         case Isa::avx512:
             return cpu.avx512();
         case Isa::avx512vbmi:
             return cpu.avx512vbmi();
+        default:
+            break;
     }
+#elif defined(BYTENORM_ARM64)
+    if (isa == Isa::neon) return true;  // every processor of this architecture has it
 #endif
     return isa == Isa::scalar;
 }

@@ -5,7 +5,7 @@
 
 namespace bytenorm {
 
-enum class Isa { scalar, avx2, avx512, avx512vbmi };
+enum class Isa { scalar, avx2, avx512, avx512vbmi, neon };
 
 struct IsaTraits {
     const char* name;
@@ -16,10 +16,8 @@ struct IsaTraits {
 
 // In the order of the enumerators. Every base comes first.
 constexpr IsaTraits isa_traits[] = {
-    {"scalar", Isa::scalar, 1, 1},
-    {"avx2", Isa::scalar, 32, 1},
-    {"avx512", Isa::avx2, 64, 4},
-    {"avx512vbmi", Isa::avx512, 64, 4},
+    {"scalar", Isa::scalar, 1, 1},      {"avx2", Isa::scalar, 32, 1}, {"avx512", Isa::avx2, 64, 4},
+    {"avx512vbmi", Isa::avx512, 64, 4}, {"neon", Isa::scalar, 16, 1},
 };
 constexpr const IsaTraits& traits(Isa isa) {
     return isa_traits[static_cast<int>(isa)];

@@ -128,7 +128,10 @@ struct Fitted::Finder {
             multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift, fine[c] = fit.fine;
             proved[c] = fit.proved, all = all && fit.proved;
         }
-        if (!all) integer32(proved.get());
+        if (!all && kernel<Rows>(Arithmetic::integer32)) integer32(proved.get());
+        // A set without them proves no channel in them.
+        if (!all && !f.proved_[static_cast<int>(Arithmetic::integer32)])
+            f.proved_[static_cast<int>(Arithmetic::integer32)] = aligned_array<bool>(f.channels_);
         f.params_.words = {multiplier, addend, shift, fine};
         f.all_[static_cast<int>(Arithmetic::words16)] = all;
         kept = std::move(proved);

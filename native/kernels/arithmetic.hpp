@@ -97,9 +97,10 @@ constexpr int32_t integer_count(int lane, int32_t shift) {  // right for even, l
 constexpr int word_slot(int width, int lane) {
     return lane % 16 / 8 * (width / 2) + lane / 16 * 8 + lane % 8;
 }
-// AVX2 has no shift of words by counts of their own: the upper half of a product is one.
+// AVX2 has no shift of words by counts of their own: the upper half of a product is one. That of NEON goes to the
+// left.
 constexpr int16_t word_count(int width, int shift) {
-    return static_cast<int16_t>(width == 32 ? 1 << (16 - shift) : shift);
+    return static_cast<int16_t>(width == 32 ? 1 << (16 - shift) : width == 16 ? -shift : shift);
 }
 
 }  // namespace

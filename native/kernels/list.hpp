@@ -56,10 +56,27 @@
     X(PlaneSums, integer32, avx512vbmi, own) \
     X(RowSums, integer32, avx512vbmi, own)
 
+// Integers in 32 bits are left out: what 16 bits are too few for, fp32 computes.
+#define BYTENORM_KERNELS_neon(X)       \
+    X(Planes, fp32, neon, shared)      \
+    X(Planes, words16, neon, shared)   \
+    X(Rows, fp32, neon, shared)        \
+    X(Rows, words16, neon, shared)     \
+    X(Joined, fp32, neon, shared)      \
+    X(Joined, words16, neon, shared)   \
+    X(Sum, integer32, neon, shared)    \
+    X(Average, bytes, neon, shared)    \
+    X(Quantize, fp32, neon, shared)    \
+    X(Dequantize, fp32, neon, shared)  \
+    X(PlaneSums, integer32, neon, own) \
+    X(RowSums, integer32, neon, own)
+
 // Those that this build has.
 #if defined(BYTENORM_X86)
 #define BYTENORM_KERNELS(X) \
     BYTENORM_KERNELS_scalar(X) BYTENORM_KERNELS_avx2(X) BYTENORM_KERNELS_avx512(X) BYTENORM_KERNELS_avx512vbmi(X)
+#elif defined(BYTENORM_ARM64)
+#define BYTENORM_KERNELS(X) BYTENORM_KERNELS_scalar(X) BYTENORM_KERNELS_neon(X)
 #else
 #define BYTENORM_KERNELS(X) BYTENORM_KERNELS_scalar(X)
 #endif

@@ -80,6 +80,12 @@ struct Avx2 {
     static Bytes interleave_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi8(a, b); }
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm256_packs_epi32(a, b); }
+    // The codes 4q to 4q+3 of each 128-bit lane of two vectors as the two words of dwords.
+    using Pairs = Bytes;
+    static Pairs pairs(Bytes a, Bytes b, int q) {
+        const Bytes both = q < 2 ? interleave_low(a, b) : interleave_high(a, b);
+        return q % 2 ? words_high(both) : words_low(both);
+    }
     static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
     static Bytes load_words(const int16_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
     static Bytes broadcast16(int16_t v) { return _mm256_set1_epi16(v); }
@@ -100,14 +106,12 @@ struct Avx2 {
     static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
     static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
     static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }  // a * b + c
-    static Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
-    static Floats or_bits(Dwords bits, Floats v) {
-        return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_castps_si256(v)));
-    }
     static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
     static Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
     static Floats or_floats(Floats a, Floats b) { return _mm256_or_ps(a, b); }
-    static Dwords round(Floats v) { return _mm256_cvtps_epi32(v); }  // half to even; INT_MIN beyond int32
+    // Half to even, and some large number beyond int32. The conversion gives INT_MIN for 2^31 and more (witness:
+    // slope 3e9, x 1), which would saturate on the wrong side; below -2^31 INT_MIN is right as it is.
+    static Dwords round(Floats v) { return _mm256_cvtps_epi32(_mm256_min_ps(v, broadcast_float(1073741824.0f))); }
     // Anywhere in memory. All ones where either is a NaN; whether there are such.
     static Floats load_reals(const float* p) { return _mm256_loadu_ps(p); }
     static void store_reals(float* p, Floats v) { _mm256_storeu_ps(p, v); }
@@ -123,11 +127,13 @@ struct Avx2 {
     static Bytes in_order(Bytes v) {
         return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     }
-    // Bytes 4q to 4q+3 of each 128-bit lane as dwords.
-    static Dwords spread(Bytes v, int q) {
+    // Bytes 4q to 4q+3 of each 128-bit lane, each 2^23 more: in the low bits of the float 2^23 a byte is the float
+    // 2^23 + byte, and no conversion is needed.
+    static Floats floats(Bytes v, int q) {
         const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);  // 0x80 in a byte of an index gives zero
         const __m256i index = _mm256_add_epi32(first, _mm256_set1_epi32(static_cast<int>(0x80808000u) + 4 * q));
-        return _mm256_shuffle_epi8(v, index);
+        const __m256 two_23 = broadcast_float(8388608.0f);
+        return _mm256_castsi256_ps(_mm256_or_si256(_mm256_shuffle_epi8(v, index), _mm256_castps_si256(two_23)));
     }
 
     template <bool Signed>

@@ -64,6 +64,11 @@ struct Avx512 {
     static Bytes interleave_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi8(a, b); }
     static Bytes interleave_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi8(a, b); }
     static Bytes pack_dwords(Dwords a, Dwords b) { return _mm512_packs_epi32(a, b); }
+    using Pairs = Bytes;
+    static Pairs pairs(Bytes a, Bytes b, int q) {
+        const Bytes both = q < 2 ? interleave_low(a, b) : interleave_high(a, b);
+        return q % 2 ? words_high(both) : words_low(both);
+    }
     static Bytes add_words(Bytes a, Bytes b) { return _mm512_adds_epi16(a, b); }
     static Bytes load_words(const int16_t* p) { return _mm512_load_si512(p); }
     static Bytes broadcast16(int16_t v) { return _mm512_set1_epi16(v); }

@@ -5,6 +5,8 @@
 #include "avx512.hpp"
 #elif defined(__AVX2__)
 #include "avx2.hpp"
+#elif defined(__ARM_NEON)
+#include "neon.hpp"
 #endif
 
 namespace bytenorm {
@@ -14,6 +16,8 @@ namespace {
 using SetVector = Avx512;
 #elif defined(__AVX2__)
 using SetVector = Avx2;
+#elif defined(__ARM_NEON)
+using SetVector = Neon;
 #endif
 
 }  // namespace

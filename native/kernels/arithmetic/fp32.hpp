@@ -55,13 +55,9 @@ class Fp32 {
         if (InputSigned) x = V::bit_xor(x, V::broadcast8(0x80));
         Dwords y[4];
         for (int q = 0; q < 4; ++q) {
-            // A byte in the low bits of the float 2^23 is the float 2^23 + byte: no conversion needed, and
-            // taking (2^23 + zero point) away is exact.
-            const Floats centred = V::subtract(V::or_bits(V::spread(x, q), V::broadcast_float(two_23)), p.bias[q]);
-            const Floats real = V::multiply_add(p.slope[q], centred, p.intercept[q]);
-            // The conversion gives INT_MIN for 2^31 and more (witness: slope 3e9, x 1), which would saturate
-            // on the wrong side; below -2^31 INT_MIN is right as it is.
-            y[q] = V::round(V::min(real, V::broadcast_float(1073741824.0f)));
+            // Taking (2^23 + zero point) away is exact.
+            const Floats centred = V::subtract(V::floats(x, q), p.bias[q]);
+            y[q] = V::round(V::multiply_add(p.slope[q], centred, p.intercept[q]));
         }
         const Bytes low = V::add_words(V::pack_dwords(y[0], y[1]), zero_point_);
         const Bytes high = V::add_words(V::pack_dwords(y[2], y[3]), zero_point_);

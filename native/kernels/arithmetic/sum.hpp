@@ -22,16 +22,15 @@ class SumArithmetic {
           low_rest_(V::broadcast((1 << 15) - 1)),
           high_rest_(V::broadcast((1 << s.high_shift) - 1)),
           even_(V::broadcast(1 - s.odd)),
-          whole_(V::broadcast(pair(s.whole, s.whole))) {}
+          whole_(V::broadcast16(s.whole)) {}
 
     BYTENORM_INLINE Bytes add(Bytes a, Bytes b) const {
         if (Signed) {
             a = V::bit_xor(a, V::broadcast8(0x80));
             b = V::bit_xor(b, V::broadcast8(0x80));
         }
-        const Bytes first = V::interleave_low(a, b), second = V::interleave_high(a, b);
-        const Bytes low = V::pack_dwords(four(V::words_low(first)), four(V::words_high(first)));
-        const Bytes high = V::pack_dwords(four(V::words_low(second)), four(V::words_high(second)));
+        const Bytes low = V::pack_dwords(four(V::pairs(a, b, 0)), four(V::pairs(a, b, 1)));
+        const Bytes high = V::pack_dwords(four(V::pairs(a, b, 2)), four(V::pairs(a, b, 3)));
         return V::template pack_words<Signed>(V::add_words(low, whole_), V::add_words(high, whole_));
     }
 
@@ -40,9 +39,9 @@ class SumArithmetic {
         return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint16_t>(odd)) << 16 |
                                     static_cast<uint16_t>(even));
     }
-    BYTENORM_INLINE Dwords four(Bytes words) const {
-        const Dwords low = V::multiply_add(fraction_, words, low_);
-        const Dwords high = V::multiply_add(V::shift_right(low, low_shift_), words, high_);
+    BYTENORM_INLINE Dwords four(typename V::Pairs codes) const {
+        const Dwords low = V::multiply_add(fraction_, codes, low_);
+        const Dwords high = V::multiply_add(V::shift_right(low, low_shift_), codes, high_);
         const Dwords result = V::shift_right(high, high_shift_);
         if (!Ties) return result;
         // Zero where all that was shifted out is zero and the result is odd.
@@ -51,8 +50,7 @@ class SumArithmetic {
         return V::less_one_where_zero(result, V::bit_or(rest, even));
     }
 
-    Bytes low_, high_;
-    Dwords fraction_, low_shift_, high_shift_, low_rest_, high_rest_, even_;
+    Dwords low_, high_, fraction_, low_shift_, high_shift_, low_rest_, high_rest_, even_;
     Bytes whole_;
 };
 

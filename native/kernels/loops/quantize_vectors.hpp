@@ -1,5 +1,5 @@
 // Quantize and dequantize in vectors, with the loops of quantize.hpp for what is shorter than one, and for
-// double. 256-bit only, as all float32.
+// double. Never wider than 256 bits, as all float32.
 #pragma once
 
 #include "kernels/structs.hpp"
@@ -51,8 +51,7 @@ class QuantizeVectors {
             else
                 v = V::multiply(x[k], factor);
             if (Rule == Rounding::product) v = V::add(v, zero);
-            // INT_MIN, which is right for all below -2^31, comes out above 2^31 as well, on the wrong side.
-            y[k] = V::round(V::min(v, V::broadcast_float(1073741824.0f)));
+            y[k] = V::round(v);
         }
         Bytes low = V::pack_dwords(y[0], y[1]), high = V::pack_dwords(y[2], y[3]);
         if (!before) {  // whole numbers: what 16 bits do not hold is saturated, and stays so with the zero point

@@ -1,0 +1,170 @@
+// 16 bytes in a NEON register, which every ARMv8 has: the operations of Avx2 but those of 32-bit integers.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace bytenorm {
+namespace {
+
+struct Neon {
+    static constexpr int width = 16;
+    using Bytes = uint8x16_t;  // 16 bytes, or 8 int16
+    using Dwords = int32x4_t;
+
+    static Bytes load(const uint8_t* p) { return vld1q_u8(p); }
+    static void store(uint8_t* p, Bytes v) { vst1q_u8(p, v); }
+    // Only pairs of registers have a store that passes the cache, and for it, too, that is a hint.
+    static void stream(uint8_t* p, Bytes v) { store(p, v); }
+    static void fence() {}
+    static void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
+
+    // The first n bytes, 0 < n < 16, touching no other, in halves that overlap.
+    static Bytes load_partial(const uint8_t* p, int64_t n) {
+        uint64_t low = 0, high = 0;
+        if (n >= 8) {
+            memcpy(&low, p, 8);
+            memcpy(&high, p + n - 8, 8);
+            high = n == 8 ? 0 : high >> 8 * (16 - n);
+        } else if (n >= 4) {
+            uint32_t first, last;
+            memcpy(&first, p, 4);
+            memcpy(&last, p + n - 4, 4);
+            low = first | static_cast<uint64_t>(last) >> 8 * (8 - n) << 32;
+        } else {
+            low = static_cast<uint64_t>(p[0] | p[n / 2] << 8 * (n / 2) | p[n - 1] << 8 * (n - 1));
+        }
+        return vcombine_u8(vcreate_u8(low), vcreate_u8(high));
+    }
+    static void store_partial(uint8_t* p, Bytes v, int64_t n) {
+        const uint64_t low = vgetq_lane_u64(vreinterpretq_u64_u8(v), 0);
+        if (n >= 8) {
+            memcpy(p, &low, 8);
+            if (n == 8) return;
+            const uint64_t high = vgetq_lane_u64(vreinterpretq_u64_u8(v), 1);
+            const uint64_t last = low >> 8 * (n - 8) | high << 8 * (16 - n);
+            memcpy(p + n - 8, &last, 8);
+        } else if (n >= 4) {
+            const uint32_t first = static_cast<uint32_t>(low);
+            const uint32_t last = static_cast<uint32_t>(low >> 8 * (n - 4));
+            memcpy(p, &first, 4);
+            memcpy(p + n - 4, &last, 4);
+        } else {
+            for (int64_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(low >> 8 * i);
+        }
+    }
+
+    static constexpr int most_parts = 1;
+    using Lanes = int64_t;  // how many
+    static Lanes lanes(int64_t, int64_t to) { return to; }
+    static Bytes load_lanes(const uint8_t* p, Lanes n) { return n == width ? load(p) : load_partial(p, n); }
+    static Bytes add_lanes(Bytes v, const uint8_t*, Lanes) { return v; }
+
+    static Dwords broadcast(int32_t v) { return vdupq_n_s32(v); }
+    static Bytes broadcast8(int v) { return vdupq_n_u8(static_cast<uint8_t>(v)); }
+    static Bytes first_bytes(int64_t n) {  // all ones, zeros behind them
+        const uint8x16_t place = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        return vcgtq_u8(broadcast8(static_cast<int>(n)), place);
+    }
+    static Bytes bit_xor(Bytes a, Bytes b) { return veorq_u8(a, b); }
+    static Bytes bit_not(Bytes v) { return vmvnq_u8(v); }
+    static Bytes bit_and(Bytes a, Bytes b) { return vandq_u8(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return vorrq_u8(a, b); }
+    static Dwords bit_xor(Dwords a, Dwords b) { return veorq_s32(a, b); }
+    static Dwords bit_and(Dwords a, Dwords b) { return vandq_s32(a, b); }
+    static Dwords bit_or(Dwords a, Dwords b) { return vorrq_s32(a, b); }
+    static Bytes average_up(Bytes a, Bytes b) { return vrhaddq_u8(a, b); }
+    static Bytes subtract(Bytes a, Bytes b) { return vsubq_u8(a, b); }
+
+    // The codes 4q to 4q+3 of two vectors, widened where the products are made; `factor` has a word for either.
+    struct Pairs {
+        int16x4_t a, b;
+    };
+    static Pairs pairs(Bytes a, Bytes b, int q) {
+        const int16x8_t of_a = widened(a, q / 2), of_b = widened(b, q / 2);
+        return q % 2 ? Pairs{vget_high_s16(of_a), vget_high_s16(of_b)}
+                     : Pairs{vget_low_s16(of_a), vget_low_s16(of_b)};
+    }
+    static Dwords multiply_add(Dwords a, Pairs x, Dwords factor) {
+        const int16x4_t two = vget_low_s16(vreinterpretq_s16_s32(factor));
+        return vmlal_lane_s16(vmlal_lane_s16(a, x.a, two, 0), x.b, two, 1);
+    }
+    static Dwords shift_right(Dwords v, Dwords count) { return vshlq_s32(v, vnegq_s32(count)); }
+
+    template <bool Signed>
+    static Bytes pack_words(Bytes a, Bytes b) {
+        const int16x8_t low = words(a), high = words(b);
+        if (Signed) return vreinterpretq_u8_s8(vqmovn_high_s16(vqmovn_s16(low), high));
+        return vqmovun_high_s16(vqmovun_s16(low), high);
+    }
+    static Bytes interleave_low(Bytes a, Bytes b) { return vzip1q_u8(a, b); }
+    static Bytes interleave_high(Bytes a, Bytes b) { return vzip2q_u8(a, b); }
+    static Bytes pack_dwords(Dwords a, Dwords b) { return bytes(vqmovn_high_s32(vqmovn_s32(a), b)); }
+    static Bytes add_words(Bytes a, Bytes b) { return bytes(vqaddq_s16(words(a), words(b))); }
+    static Bytes load_words(const int16_t* p) { return bytes(vld1q_s16(p)); }
+    static Bytes broadcast16(int16_t v) { return bytes(vdupq_n_s16(v)); }
+    // (2 * a * b + 2^15) >> 16 is (a * b + 2^14) >> 15; only of two -32768 is it another, and no multiplier is
+    // that.
+    static Bytes multiply_round(Bytes a, Bytes b) { return bytes(vqrdmulhq_s16(words(a), words(b))); }
+    // Each word by its own count, which is negative here: to the left.
+    static Bytes shift_words(Bytes v, Bytes count) { return bytes(vshlq_s16(words(v), words(count))); }
+    static Dwords less_one_where_zero(Dwords v, Dwords what) {
+        return vaddq_s32(v, vreinterpretq_s32_u32(vceqzq_s32(what)));
+    }
+
+    using Floats = float32x4_t;
+    static Floats load_floats(const int32_t* p) { return vreinterpretq_f32_s32(vld1q_s32(p)); }
+    static Floats broadcast_float(float v) { return vdupq_n_f32(v); }
+    static Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
+    static Floats subtract(Floats a, Floats b) { return vsubq_f32(a, b); }
+    static Floats multiply_add(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }  // a * b + c
+    static Floats multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
+    static Floats divide(Floats a, Floats b) { return vdivq_f32(a, b); }
+    static Floats or_floats(Floats a, Floats b) { return floats_of(vorrq_u32(bits(a), bits(b))); }
+    static Dwords round(Floats v) { return vcvtnq_s32_f32(v); }  // saturates by itself
+    static Floats load_reals(const float* p) { return vld1q_f32(p); }
+    static void store_reals(float* p, Floats v) { vst1q_f32(p, v); }
+    template <bool Signed>
+    static Floats load_codes(const uint8_t* p) {
+        uint32_t four;
+        memcpy(&four, p, 4);
+        const uint8x8_t v = vcreate_u8(four);
+        if (Signed) return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(v)))));
+        return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(v))));
+    }
+    static Floats unordered(Floats a, Floats b) {
+        return floats_of(vmvnq_u32(vandq_u32(vceqq_f32(a, a), vceqq_f32(b, b))));
+    }
+    static Floats no_floats() { return vdupq_n_f32(0); }
+    static bool any(Floats v) { return vmaxvq_u32(bits(v)) != 0; }
+    static Bytes in_order(Bytes v) { return v; }
+    // A lookup in the 16 bytes and those of a constant behind them puts the upper half of 2^23 above each byte.
+    static Floats floats(Bytes v, int q) {
+        const uint8_t n = static_cast<uint8_t>(4 * q), zero = 16, low = 18, high = 19;
+        const uint8_t m = static_cast<uint8_t>(n + 1), l = static_cast<uint8_t>(n + 2),
+                      k = static_cast<uint8_t>(n + 3);
+        const uint8x16_t index = {n, zero, low, high, m, zero, low, high, l, zero, low, high, k, zero, low, high};
+        const uint8x16x2_t both = {{v, vreinterpretq_u8_u32(vdupq_n_u32(0x4b000000))}};
+        return vreinterpretq_f32_u8(vqtbl2q_u8(both, index));
+    }
+
+    template <bool Signed>
+    static Bytes max(Bytes a, Bytes b) {
+        if (Signed) return vreinterpretq_u8_s8(vmaxq_s8(vreinterpretq_s8_u8(a), vreinterpretq_s8_u8(b)));
+        return vmaxq_u8(a, b);
+    }
+
+  private:
+    static int16x8_t words(Bytes v) { return vreinterpretq_s16_u8(v); }
+    static Bytes bytes(int16x8_t v) { return vreinterpretq_u8_s16(v); }
+    static uint32x4_t bits(Floats v) { return vreinterpretq_u32_f32(v); }
+    static Floats floats_of(uint32x4_t v) { return vreinterpretq_f32_u32(v); }
+    static int16x8_t widened(Bytes v, int half) {
+        return vreinterpretq_s16_u16(half ? vmovl_high_u8(v) : vmovl_u8(vget_low_u8(v)));
+    }
+};
+
+}  // namespace
+}  // namespace bytenorm
