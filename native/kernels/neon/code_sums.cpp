@@ -41,7 +41,8 @@ struct PlaneAccumulator {
         low = vminq_u8(low, filled(u, inside));
     }
     void empty_into(Sums& total) {
-        total.sum += static_cast<int64_t>(vaddlvq_u32(sum)), total.square += static_cast<int64_t>(vaddlvq_u32(square));
+        total.sum += static_cast<int64_t>(vaddlvq_u32(sum)),
+            total.square += static_cast<int64_t>(vaddlvq_u32(square));
         const uint8_t l = vminvq_u8(low), h = vmaxvq_u8(high);
         if (l < total.low) total.low = l;
         if (h > total.high) total.high = h;
