@@ -147,12 +147,12 @@ class RandomGraph(Paths):
             n.real = self.node(op, operands if self.one_in(2) else operands[::-1], self.fresh("b"))
             n.affine(value if op == "Mul" else np.ones_like(value), value if op == "Add" else np.zeros_like(value))
             if i == 0 and between and self.one_in(2):
-                self.between(n, self.quantization(n.low, n.high, relu=self.one_in(3)))
+                self.between(n, self.inner(n.low, n.high, relu=self.one_in(3)))
 
     def activation(self, n):
         limits = self.pick((0.0, np.inf), (0.0, n.high / 3), (-0.5, 0.5), (0.1 * n.high, np.inf))
         if self.form == "QDQ" and self.one_in(3):
-            self.between(n, self.quantization(n.low, n.high, relu=self.one_in(4)))
+            self.between(n, self.inner(n.low, n.high, relu=self.one_in(4)))
         if limits == (0.0, np.inf):
             n.real = self.node("Relu", [n.real], self.fresh("a"))
         else:
@@ -161,13 +161,18 @@ class RandomGraph(Paths):
         n.steps.append(("clip", *(np.float64(np.float32(v)) for v in limits)))
         n.low, n.high = (float(np.clip(v, *limits)) for v in (n.low, n.high))
 
+    def inner(self, low, high, **form):
+        """Return a quantization between two steps, whose codes may saturate."""
+        ends = [end * (self.rng.uniform(0.3, 1) if self.one_in(3) else 1) for end in (low, high)]
+        return self.quantization(*ends, **form)
+
     def between(self, n, q):
         """Add a QuantizeLinear and a DequantizeLinear, mostly of one quantization."""
         name = self.quantize(n.real, q)
         read = Q(np.asarray(q.scale * np.float32(2)), q.zero_point) if self.one_in(6) else q
         n.inner.append((len(n.steps), q, read))
         n.real = self.node("DequantizeLinear", [name, *self.names_of(read)], self.fresh("r"))
-        n.low, n.high = (end * read.step / q.step for end in (n.low, n.high))
+        n.low, n.high = (float(np.clip(end, *q.range())) * read.step / q.step for end in (n.low, n.high))
 
     def norm_of_bytes(self, tensor, q, gain, shift, *, last):
         """Add QLinearMul and QLinearAdd."""
@@ -184,7 +189,7 @@ class RandomGraph(Paths):
         gain, shift = values
         low, high = self.span(tensor, q)
         ends = [gain * end for end in (low, high)]
-        q1 = self.quantization(float(np.min(ends)), float(np.max(ends)), byte=byte, relu=self.one_in(3))
+        q1 = self.inner(float(np.min(ends)), float(np.max(ends)), byte=byte, relu=self.one_in(3))
         read = Q(np.asarray(q1.scale * np.float32(2)), q1.zero_point) if self.one_in(6) else q1
         ends = [gain * end * read.step / q1.step + shift for end in (low, high)]
         out = self.quantization(float(np.min(ends)), float(np.max(ends)), byte=byte, relu=self.one_in(4))

@@ -96,10 +96,16 @@ def stepwise(x, steps, inner, relaxed):
             for (done, q, read), nudge in zip(inner, chosen, strict=True):
                 if done == i:
                     gone = nudge is None and read is q
-                    y = _cut_at_zero(y, q) if gone else read.real(q.codes(y + (nudge or 0) * q.step))
+                    y = _cut_off(y, q) if gone else read.real(q.codes(y + (nudge or 0) * q.step))
             y = y if step is None else _applied(step, y)
         made.append(y)
     return made
+
+
+def _cut_off(y, q):
+    """Return numbers cut off where codes saturate, half a step beyond the last one, as rounding may move them."""
+    low, high = q.range()
+    return np.clip(y, low - q.step / 2, high + q.step / 2)
 
 
 def _cut_at_zero(y, q):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..graph.graph import Graph
+    from .inner_codes import Cut
     from .qparams import QParams
 
     Vector = npt.NDArray[np.float32]
@@ -75,6 +76,7 @@ class Norm:
     source: QParams | None = None
     target: QParams | None = None
     between: list[NodeProto] = field(default_factory=list)  # conversions inside that fusing makes needless
+    cut: Cut | None = None  # what codes inside leave, if there are any
     problem: str = ""
 
     def site(self) -> QuantizedNorm:

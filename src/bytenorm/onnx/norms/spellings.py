@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..graph.graph import attribute, is_op, label
+from .inner_codes import Cut
 from .norm import CHANNELS, PARAMETER_NAMES, Norm, Parameters, bad_values
 from .qparams import qparams
 from .surroundings import only_follower
@@ -102,6 +103,7 @@ def written_out(graph: Graph, node: NodeProto, apart: Container[str] = (), axis:
     between: list[NodeProto] = []
     following: NodeProto | None = node
     conversions: list[NodeProto] = []
+    cut: Cut | None = None
     while following is not None:
         step = _step(graph, following, axis)
         if step is None or len({s.channels for s in (*steps, step)} - {1}) > 1:
@@ -111,8 +113,12 @@ def written_out(graph: Graph, node: NodeProto, apart: Container[str] = (), axis:
                 break
             if any(label(s.node) in apart for s in (*steps, step)):
                 break
-        if not _passes_all(graph, steps, conversions, step):
-            break
+        if steps and (conversions or step.reads is not None):
+            codes, source = _codes_between(graph, steps, conversions, step), _codes_read(graph, steps[0])
+            if codes is None or not codes.per_tensor or _stands_for_relu(codes, source, steps):
+                break
+            cut = (cut or Cut.nothing()).rounded(codes)
+        cut = cut and cut.behind(step.gain, step.shift)
         steps.append(step)
         between += conversions
         following, conversions = only_follower(graph, following.output[0])
@@ -139,6 +145,7 @@ def written_out(graph: Graph, node: NodeProto, apart: Container[str] = (), axis:
         channels=channels,
         parameters=None if of_unknown_rank else parameters,
         between=between,
+        cut=cut,
         problem="the rank of its input is unknown" if of_unknown_rank else "",
     )
 
@@ -162,25 +169,23 @@ def _combined(steps: list[_Step]) -> tuple[npt.NDArray[np.float64], npt.NDArray[
     return gain, shift
 
 
-def _passes_all(graph: Graph, steps: list[_Step], conversions: list[NodeProto], step: _Step) -> bool:
-    """Say whether the codes between some steps and the next one, if there are any, only round."""
-    if not steps:
-        return True
+def _codes_between(graph: Graph, steps: list[_Step], conversions: list[NodeProto], step: _Step) -> QParams | None:
+    """Return the codes between some steps and the next one; None where they are read in another quantization."""
     if step.reads is not None:  # in 8 bits
         made, _ = qparams(graph, steps[-1].node, 6, step.data, "")
         read, _ = qparams(graph, step.node, step.reads, step.data, "")
-        if made is None or read is None or not made.equals(read):
-            return False
-        source, _ = qparams(graph, steps[0].node, steps[0].reads or 1, steps[0].data, "")
-    elif conversions:
-        made, _ = qparams(graph, conversions[0], 1, conversions[0].output[0], "")
-        maker = graph.maker(steps[0].data)
-        source = None
-        if maker is not None and is_op(maker, "DequantizeLinear"):
-            source, _ = qparams(graph, maker, 1, maker.input[0], "")
-    else:
-        return True
-    return made is not None and made.per_tensor and not _stands_for_relu(made, source, steps)
+        return made if made is not None and read is not None and made.equals(read) else None
+    return qparams(graph, conversions[0], 1, conversions[0].output[0], "")[0]
+
+
+def _codes_read(graph: Graph, first: _Step) -> QParams | None:
+    """Return the codes that a step reads; None if it reads what is in float."""
+    if first.reads is not None:
+        return qparams(graph, first.node, first.reads, first.data, "")[0]
+    maker = graph.maker(first.data)
+    if maker is None or not is_op(maker, "DequantizeLinear"):
+        return None
+    return qparams(graph, maker, 1, maker.input[0], "")[0]
 
 
 def _stands_for_relu(q: QParams, source: QParams | None, steps: list[_Step]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ..graph.graph import attribute, is_op, label, type_name
+from .inner_codes import saturates
 from .qparams import qparams
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ def look_around(graph: Graph, norm: Norm, source: Source | None) -> None:
             norm.activation, (norm.floor, norm.ceiling), found = activation, limits, behind
             norm.between = norm.between + between
     norm.quantize, norm.target = found.quantize, found.qparams
-    norm.problem = norm.problem or problem or found.problem or _misfit(graph, norm)
+    norm.problem = norm.problem or problem or found.problem or _misfit(graph, norm) or saturates(norm)
 
 
 def _lets_pass(before: QParams | None, behind: QParams, limits: tuple[float, float]) -> bool:
     """Say whether a conversion before an activation keeps every number that can be told apart behind it."""
     if before is None or not before.per_tensor or not behind.per_tensor:
         return False
-    half = behind.scalars[0] / 2
+    half = before.scalars[0] / 2 * (1 + 1e-6)  # what rounding moves
     low, high = before.range()
     lowest, highest = behind.range()
     return low <= max(lowest, limits[0]) + half and high >= min(highest, limits[1]) - half
@@ -157,4 +158,4 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
     at = 1 if first.input[0] == norm.input else 4
     norm.source, problem = qparams(graph, first, at, norm.input, "its input")
     norm.target, why = qparams(graph, last, 6, norm.output, "its output")
-    norm.problem = norm.problem or problem or why or _misfit(graph, norm)
+    norm.problem = norm.problem or problem or why or _misfit(graph, norm) or saturates(norm)
