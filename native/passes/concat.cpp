@@ -69,6 +69,7 @@ class ConcatPass {
     // Channels last.
     void run_rows() {
         std::vector<int64_t> ends;
+        ends.reserve(layout_.parts().size() + layout_.pieces().size());
         for (const JoinedPart& part : layout_.parts()) ends.push_back(part.first_lane + part.lanes);
         for (const ConcatLayout::Piece& piece : layout_.pieces())
             ends.push_back(piece.first_channel + piece.channels);

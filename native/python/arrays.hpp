@@ -73,7 +73,8 @@ struct Extent {
 };
 inline Extent extent_of(PyArrayObject* a) {
     const uint8_t *begin = bytes_of(a), *end = begin + PyArray_ITEMSIZE(a);
-    if (PyArray_SIZE(a) == 0) return {begin, begin};  // strides may be anything then
+    for (int d = 0; d < PyArray_NDIM(a); ++d)
+        if (PyArray_DIM(a, d) == 0) return {begin, begin};  // strides may be anything then
     for (int d = 0; d < PyArray_NDIM(a); ++d) {
         const int64_t reach = (PyArray_DIM(a, d) - 1) * PyArray_STRIDE(a, d);
         (reach < 0 ? begin : end) += reach;

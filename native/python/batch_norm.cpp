@@ -120,6 +120,7 @@ class Operator {
         if (!PyList_Check(given.ptr()) && !PyTuple_Check(given.ptr())) return nb::none();
         const nb::tuple items(nb::borrow<nb::object>(given));  // the caller may change a list meanwhile
         std::vector<const Tensor*> tensors;
+        tensors.reserve(items.size());
         for (nb::handle item : items) {
             tensors.push_back(tensor_in(item));
             if (!tensors.back() || tensors.back()->channel_axis >= 0) return nb::none();
@@ -131,6 +132,7 @@ class Operator {
         if (ndim < 2 || at < 0 || at >= ndim) return nb::none();
 
         std::vector<PieceQuantization> quantizations;
+        quantizations.reserve(tensors.size());
         int64_t channels = 0;
         for (const Tensor* tensor : tensors) {
             PyArrayObject* x = tensor->array();
@@ -152,8 +154,9 @@ class Operator {
         if (!output.array.is_valid()) return nb::none();
         PyArrayObject* y = as_array(output.array);
         if (!out.is_none() && !checked) {
+            const Extent written = extent_of(y);
             for (const Tensor* tensor : tensors)
-                if (!apart(tensor->array(), y)) return nb::none();
+                if (!apart(extent_of(tensor->array()), written)) return nb::none();
             if (!elements_apart(y)) return nb::none();
         }
 

@@ -82,9 +82,12 @@ bool elements_apart(PyArrayObject* a) {
     return true;
 }
 
-bool apart(PyArrayObject* a, PyArrayObject* b) {
-    const Extent one = extent_of(a), other = extent_of(b);
+bool apart(const Extent& one, const Extent& other) {
     return one.end <= other.begin || other.end <= one.begin;
+}
+
+bool apart(PyArrayObject* a, PyArrayObject* b) {
+    return apart(extent_of(a), extent_of(b));
 }
 
 bool apart_or_same(PyArrayObject* input, PyArrayObject* out) {

@@ -26,6 +26,7 @@ struct Output {
 bool elements_apart(PyArrayObject* a);
 
 // Whether two arrays certainly share no byte.
+bool apart(const Extent& one, const Extent& other);
 bool apart(PyArrayObject* a, PyArrayObject* b);
 
 // Whether `out`, of the input's shape, is the input's own memory or certainly apart from it.
