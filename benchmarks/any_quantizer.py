@@ -24,9 +24,10 @@ import onnxruntime.quantization as ort_quantization
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
+from bytenorm._outcomes import Outcome
 from bytenorm.onnx.disguise.prepare_and_restore import restore_with_report
 from bytenorm.onnx.lowering.lower import lower_with_report
-from bytenorm.onnx.lowering.outcomes import Lowering, Outcome
+from bytenorm.onnx.lowering.names import Lowering
 
 from . import lone_norms, machine, report
 from .accuracy.measure import snr_db
@@ -160,7 +161,7 @@ def _together(outputs: Sequence[Any]) -> Any:
 
 def _ways(
     subject: Subject, quantizer: str, name: str
-) -> Iterator[tuple[str, Sequence[tuple[ModelProto, list[Outcome]]]]]:
+) -> Iterator[tuple[str, Sequence[tuple[ModelProto, tuple[Outcome, ...]]]]]:
     sys.stderr.write(f"{name}: {quantizer}\n")
     quantize = QUANTIZERS[quantizer]
     made = quantize(subject.model, subject.calibration)

@@ -25,7 +25,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering.outcomes import Lowering
+from bytenorm.onnx.lowering.names import Lowering
 
 from . import machine, report
 from .networks import network

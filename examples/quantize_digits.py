@@ -33,9 +33,7 @@ from rich.table import Table
 
 from bytenorm import onnx as bno
 from bytenorm._files.writing import replacing
-from bytenorm.onnx.lowering.outcomes import Lowering
-from bytenorm.onnx.measurement.feeds import session_options
-from bytenorm.onnx.measurement.timing import measure
+from bytenorm.onnx.lowering.names import Lowering
 from digits import Images, Labels, load_digits
 
 CALIBRATION_IMAGES = 200
@@ -96,8 +94,8 @@ def classes(session: onnxruntime.InferenceSession, images: Images) -> Labels:
 
 def compare_all(models: dict[str, onnx.ModelProto], images: Images, labels: Labels) -> list[Row]:
     """Judge and time models; all take turns in one process."""
-    sessions = {name: bno.session(model, session_options()) for name, model in models.items()}
-    timings = measure(sessions, {INPUT: images[:BATCH]})
+    sessions = {name: bno.session(model, bno.session_options()) for name, model in models.items()}
+    timings = bno.measure(sessions, {INPUT: images[:BATCH]})
     rows = []
     for name, model in models.items():
         found = bno.inspect(model)
@@ -116,8 +114,10 @@ def compare_all(models: dict[str, onnx.ModelProto], images: Images, labels: Labe
 
 def same_without_library(model: onnx.ModelProto, images: Images) -> bool:
     """Say whether a model reads the same digits in a stock ONNX Runtime."""
-    stock_runtime = onnxruntime.InferenceSession(model.SerializeToString(), session_options())
-    return np.array_equal(classes(stock_runtime, images), classes(bno.session(model, session_options()), images))
+    stock_runtime = onnxruntime.InferenceSession(model.SerializeToString(), bno.session_options())
+    return np.array_equal(
+        classes(stock_runtime, images), classes(bno.session(model, bno.session_options()), images)
+    )
 
 
 def table(rows: list[Row]) -> Table:

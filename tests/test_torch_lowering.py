@@ -11,7 +11,7 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers what 
 from torch.export import Dim, export
 
 import bytenorm as bn
-from bytenorm.torch.pt2e.lower import LoweringWarning, lower, lower_with_report
+from bytenorm.torch import LoweringWarning, lower, lower_with_report
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # scripted observers, which torch calls deprecated

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.lowering.outcomes import Lowering
+from bytenorm.onnx.lowering.names import Lowering
 from bytenorm.onnx.measurement.feeds import session_options
 from bytenorm.onnx.measurement.profile import profile
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..onnx.lowering.qdq import PATTERN
 
 if TYPE_CHECKING:
-    from ..onnx.lowering.outcomes import Outcome
+    from .._outcomes import Outcome
     from ..onnx.measurement.inspection import BatchNormInfo
     from .console import Screen
 

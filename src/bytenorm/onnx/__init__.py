@@ -13,15 +13,20 @@ try:
 except ImportError as error:
     raise ImportError(f'bytenorm.onnx needs {error.name}: pip install "bytenorm[onnx]"', name=error.name) from None
 
+from .._outcomes import LoweringWarning, Outcome
+from .data.dataset import open_data
 from .data.digits import digits_model
 from .data.images import ImageInput
 from .disguise.prepare_and_restore import prepare, restore
-from .lowering.lower import lower
-from .lowering.outcomes import LoweringWarning
+from .lowering.lower import lower, lower_with_report
 from .measurement.accuracy import QuantizationWarning
 from .measurement.compare import compare
 from .measurement.comparison import Comparison, OutputComparison
+from .measurement.feeds import random_feeds, session_options
 from .measurement.inspection import BatchNormInfo, Inspection, inspect
+from .measurement.profile import Profile, profile
+from .measurement.timing import Timing, measure
+from .model.files import load_model, save_model
 from .run.saturation import SaturationWarning, sums_saturate
 from .run.session import custom_op_library, register, session
 
@@ -35,21 +40,32 @@ __all__ = [
     "ImageInput",
     "Inspection",
     "LoweringWarning",
+    "Outcome",
     "OutputComparison",
+    "Profile",
     "QuantizationReport",
     "QuantizationWarning",
     "SaturationWarning",
+    "Timing",
     "compare",
     "custom_op_library",
     "digits_model",
     "inspect",
+    "load_model",
     "lower",
+    "lower_with_report",
+    "measure",
+    "open_data",
     "prepare",
+    "profile",
     "quantize",
     "quantize_with_report",
+    "random_feeds",
     "register",
     "restore",
+    "save_model",
     "session",
+    "session_options",
     "sums_saturate",
 ]
 

@@ -21,13 +21,14 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 13):
         name="torch",
     )
 
+from .._outcomes import LoweringWarning, Outcome
 from .eager.legacy_tensors import from_legacy, to_legacy
 from .eager.migrate import load_legacy, migrate
 from .eager.modules import BatchNorm1d, BatchNorm2d, BatchNorm3d, BNReLU1d, BNReLU2d, BNReLU3d
 from .eager.quantized_batch_norm import quantized_batch_norm
 from .operators.batch_norm import batch_norm
 from .pt2e.fold_forward import fold_forward
-from .pt2e.lower import LoweringWarning, lower
+from .pt2e.lower import lower, lower_with_report
 from .pt2e.to_integers import to_integers
 from .recalibration.recalibrate import recalibrate
 
@@ -44,11 +45,13 @@ __all__ = [
     "BatchNorm3d",
     "BatchNormQuantizer",
     "LoweringWarning",
+    "Outcome",
     "batch_norm",
     "fold_forward",
     "from_legacy",
     "load_legacy",
     "lower",
+    "lower_with_report",
     "migrate",
     "quantized_batch_norm",
     "recalibrate",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
-from ...onnx.lowering.lower import lower_with_report, refuse_lowered
+from ...onnx.lowering.given import refuse_lowered
+from ...onnx.lowering.lower import lower_with_report
 from ...onnx.measurement.inspection import inspect
 from ..results import Fate, fates
 from ..rewriting import rewrite, tell_fates

@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType
 
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
-from ...onnx.lowering.lower import refuse_lowered
+from ...onnx.lowering.given import refuse_lowered
 from ...onnx.measurement.accuracy import LOWEST, complaints
 from ...onnx.measurement.inspection import inspect
 from ...onnx.model.constant_inputs import free_initializers

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import _checks
+from ..._outcomes import Outcome, warn_of
 from ..folding.backward import fold
 from ..graph.graph import Graph, attribute, is_op
 from ..graph.quantized import is_quantized
 from ..graph.quantizer_names import NODE
-from ..lowering.lower import IR_VERSION, lower_graph, opened, require_float
-from ..lowering.outcomes import Lowering, Outcome, check_lowering, warn_of
+from ..lowering.given import opened, require_float
+from ..lowering.lower import IR_VERSION, lower_graph
+from ..lowering.names import Lowering, check_lowering
 from ..norms.conversions import make_standard
 from ..norms.find import PREPARED, find_norms, is_prepared
 from ..norms.float_graph import plain
@@ -149,7 +151,7 @@ def restore(
 
 def restore_with_report(
     model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
-) -> tuple[onnx.ModelProto, list[Outcome]]:
+) -> tuple[onnx.ModelProto, tuple[Outcome, ...]]:
     """Do as :func:`restore`, and say what became of the norms instead of warning."""
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
@@ -167,7 +169,7 @@ def restore_with_report(
     made.metadata_props.remove(_entry(made))
     made.ir_version = max(made.ir_version, IR_VERSION)
     outcomes = lower_graph(Graph(made), lowering, keep_int8=keep_int8)
-    return made, [*outcomes, *(Outcome(norms[mark].name, problem) for mark, problem in taken_apart.items())]
+    return made, (*outcomes, *(Outcome(norms[mark].name, problem) for mark, problem in taken_apart.items()))
 
 
 def disguised(model: onnx.ModelProto) -> dict[str, Norm]:

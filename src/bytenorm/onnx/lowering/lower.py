@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import onnx
 
 from ... import _checks
+from ..._outcomes import Outcome, warn_of
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, label
 from ..graph.quantized import is_quantized
-from ..model.constant_inputs import free_initializers
-from ..model.files import load_model, without_functions
 from ..model.weightless import weightless
 from ..norms.code_maps import every_code
 from ..norms.code_paths import CodePaths
 from ..norms.concats_and_sums import Concatenation, Sum, find_patterns
 from ..norms.conversions import unify
 from ..norms.find import LOWERED, find_hidden, find_norms, is_prepared
-from ..operators.batch_norm import DOMAIN
 from ..run.saturation import warn_of_saturation
 from . import exact, fused, qdq
 from .byte_nodes import ByteNodes
-from .outcomes import Outcome, check_lowering, warn_of
+from .given import opened, refuse_lowered
+from .names import check_lowering
 from .portable import Portable
 from .uint8_activations import convert_mixed, make_unsigned
 
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..norms.norm import Norm, QuantizedNorm
     from ..norms.qparams import QParams
-    from .outcomes import Lowering
+    from .names import Lowering
 
 
 IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
@@ -120,8 +118,39 @@ def lower(
 
 def lower_with_report(
     model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
-) -> tuple[onnx.ModelProto, list[Outcome]]:
-    """Do as :func:`lower`, and say what became of the norms instead of warning."""
+) -> tuple[onnx.ModelProto, tuple[Outcome, ...]]:
+    """Do as :func:`lower`, and say what became of each norm instead of warning.
+
+    Parameters
+    ----------
+    model, lowering, keep_int8 : as for :func:`lower`
+
+    Returns
+    -------
+    model : onnx.ModelProto
+    outcomes : tuple of Outcome
+        One for each batch norm, in the order of the graph.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`lower`.
+
+    Examples
+    --------
+    >>> import onnx
+    >>> from bytenorm import onnx as bno
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 8, opset_import: ["": 17]>
+    ...     net (uint8[1, 1, 2] x) => (float[1, 1, 2] y)
+    ...     <float s = {0.5}, uint8 z = {0}, float[1] one = {1.0}, float[1] zero = {0.0}> {
+    ...         real = DequantizeLinear (x, s, z)
+    ...         y = BatchNormalization (real, one, zero, zero, one)
+    ...     }''')
+    >>> lowered, outcomes = bno.lower_with_report(model)
+    >>> outcomes[0].name, outcomes[0].problem
+    ('y', 'its output is not quantized')
+    """
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
     loaded = opened(model)
@@ -132,38 +161,7 @@ def lower_with_report(
         raise ValueError("model: its norms are in disguise: restore() brings them back and lowers them")
     if all(norm.lowered for norm in find_norms(graph)):
         refuse_lowered(loaded, "model")
-    return loaded, lower_graph(graph, lowering, keep_int8=keep_int8)
-
-
-def opened(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
-    """Return a copy of a model without functions but ours, and warn of inputs that are read as constants.
-
-    In the name of the caller's caller's caller.
-    """
-    made = without_functions(load_model(model), DOMAIN)
-    warn_of_constants(made, 5)
-    return made
-
-
-def warn_of_constants(model: onnx.ModelProto, level: int) -> None:
-    """Warn of inputs that are read as constants, `level` calls up from the warning."""
-    note = free_initializers(model)
-    if note:
-        warnings.warn(f"model: {note}", UserWarning, stacklevel=level)
-
-
-def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
-    """Refuse a model that was lowered before."""
-    for entry in model.metadata_props:
-        if entry.key == LOWERED:
-            raise ValueError(f"{argument}: its norms are lowered already ({entry.value!r})")
-
-
-def require_float(graph: Graph) -> None:
-    """Refuse a model that is lowered or quantized already."""
-    refuse_lowered(graph.model, "model")
-    if is_quantized(graph):
-        raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
+    return loaded, tuple(lower_graph(graph, lowering, keep_int8=keep_int8))
 
 
 def lower_graph(

@@ -55,6 +55,13 @@ class Profile:
         How many Transposes are executed.
     by_op : dict of str to float
         By operator, the longest first.
+
+    Examples
+    --------
+    >>> from bytenorm import onnx as bno
+    >>> found = bno.Profile(2.0, norms_ms=0.5, norms=3, transposes_ms=0.0, transposes=0, by_op={"Conv": 1.5})
+    >>> found.norms_share
+    0.25
     """
 
     total_ms: float
@@ -70,7 +77,18 @@ class Profile:
         return self.norms_ms / self.total_ms if self.total_ms else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> from bytenorm import onnx as bno
+        >>> bno.Profile(2.0, 0.5, norms=3, transposes_ms=0.0, transposes=0, by_op={}).to_dict()["norms_share"]
+        0.25
+        """
         return asdict(self) | {"norms_share": self.norms_share}
 
 

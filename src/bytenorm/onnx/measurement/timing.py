@@ -40,6 +40,13 @@ class Timing:
     fastest_ms : float
     runs : int
         How many there were.
+
+    Examples
+    --------
+    >>> from bytenorm import onnx as bno
+    >>> timing = bno.Timing(median_ms=2.0, q1_ms=1.9, q3_ms=2.2, fastest_ms=1.8, runs=50)
+    >>> timing.to_dict()["median_ms"]
+    2.0
     """
 
     median_ms: float
@@ -49,7 +56,18 @@ class Timing:
     runs: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> from bytenorm import onnx as bno
+        >>> bno.Timing(median_ms=2.0, q1_ms=1.9, q3_ms=2.2, fastest_ms=1.8, runs=50).to_dict()["runs"]
+        50
+        """
         return asdict(self)
 
 

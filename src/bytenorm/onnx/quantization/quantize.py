@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime import quantization as ort_quantization
 
+from ..._outcomes import warn_of
 from ...calibration.qparams.output_qparams import Method
 from ..data.dataset import open_data
 from ..data.samples import Samples, pick
 from ..graph.graph import Graph, label, tell_nodes_apart
-from ..lowering.lower import IR_VERSION, lower_graph, require_float, warn_of_constants
-from ..lowering.outcomes import check_lowering, warn_of
+from ..lowering.given import require_float, warn_of_constants
+from ..lowering.lower import IR_VERSION, lower_graph
+from ..lowering.names import check_lowering
 from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
 from ..measurement.compare import compare as compare_models
 from ..measurement.comparison import Comparison, uncomparable
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from ..data.batch_axes import BatchAxes
     from ..data.dataset import Dataset
     from ..data.images import ImageInput
-    from ..lowering.outcomes import Lowering
+    from ..lowering.names import Lowering
     from ..quantizer.extra_options import ExtraOptions
     from ..quantizer.reader import Progress
     from .options import ByteType

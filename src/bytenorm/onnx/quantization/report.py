@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..lowering.outcomes import Outcome
+    from ..._outcomes import Outcome
     from ..measurement.comparison import Comparison
     from .tuning.notes import Step
     from .tuning.recalibration import RecalibratedNorm

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from ..._outcomes import Outcome, warn_of
 from .graph import label, open_program, operator_name
 from .norms import find_norms
 from .qparams import UnusableError, is_dequantize, is_quantize
@@ -20,38 +19,6 @@ if TYPE_CHECKING:
     from .norms import Norm
 
     AnyProgram = TypeVar("AnyProgram", GraphModule, ExportedProgram)
-
-
-class LoweringWarning(UserWarning):
-    """A batch norm stays in float; the message says which one and why.
-
-    Examples
-    --------
-    >>> import torch, warnings
-    >>> from torch.ao.quantization.fx import _decomposed  # what convert_pt2e writes
-    >>> from bytenorm.torch import LoweringWarning, lower
-    >>> class Normalized(torch.nn.Module):
-    ...     def __init__(self):
-    ...         super().__init__()
-    ...         self.norm = torch.nn.BatchNorm2d(3)
-    ...     def forward(self, codes):
-    ...         q = torch.ops.quantized_decomposed
-    ...         return self.norm(q.dequantize_per_tensor(codes, 0.02, 128, 0, 255, torch.uint8))
-    >>> codes = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    >>> with warnings.catch_warnings(record=True) as caught:
-    ...     warnings.simplefilter("always", LoweringWarning)
-    ...     made = lower(torch.export.export(Normalized().eval(), (codes,)))
-    >>> [str(warning.message) for warning in caught]
-    ['norm stays in float: its output is not quantized']
-    """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one norm: empty `problem` if it runs in 8 bits now."""
-
-    name: str
-    problem: str
 
 
 def lower(program: AnyProgram) -> AnyProgram:
@@ -104,9 +71,7 @@ def lower(program: AnyProgram) -> AnyProgram:
     ['bytenorm.batch_norm.default']
     """
     made, outcomes = lower_with_report(program)
-    for outcome in outcomes:
-        if outcome.problem:
-            warnings.warn(f"{outcome.name} stays in float: {outcome.problem}", LoweringWarning, stacklevel=2)
+    warn_of(outcomes)
     return made
 
 
@@ -127,6 +92,23 @@ def lower_with_report(program: AnyProgram) -> tuple[AnyProgram, tuple[Outcome, .
     ------
     TypeError, ValueError
         As `lower`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.ao.quantization.fx import _decomposed  # what convert_pt2e writes
+    >>> from bytenorm.torch import lower_with_report
+    >>> class Normalized(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.norm = torch.nn.BatchNorm2d(3)
+    ...     def forward(self, codes):
+    ...         q = torch.ops.quantized_decomposed
+    ...         return self.norm(q.dequantize_per_tensor(codes, 0.02, 128, 0, 255, torch.uint8))
+    >>> codes = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    >>> made, outcomes = lower_with_report(torch.export.export(Normalized().eval(), (codes,)))
+    >>> outcomes[0].name, outcomes[0].problem
+    ('norm', 'its output is not quantized')
     """
     copied = open_program(program)
     nodes = list(copied.graph.nodes)

@@ -9,11 +9,11 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from ..._outcomes import LoweringWarning
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
 from ..operators import tensor_checks as checks
 from ..operators.composite import NormConstants, SumConstants
 from .graph import arguments, label, open_program, operator_name
-from .lower import LoweringWarning
 from .qparams import UnusableError
 
 if TYPE_CHECKING:

@@ -1,12 +1,10 @@
-"""What became of norms that were lowered, and the warning of those that were not."""
+"""What became of norms that were lowered, and the warning of those that were not: in ONNX and in PyTorch."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-Lowering = Literal["portable", "exact", "fused", "qdq"]
 
 
 class LoweringWarning(UserWarning):
@@ -33,11 +31,25 @@ class LoweringWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one norm: empty `problem` if it runs in 8 bits now.
+    """What became of one norm.
 
-    `pattern` is what the fused lowering computes together, ``concat``, ``concat + pool``, ``add`` or ``single``,
-    and `unfused` why only the last; ``qdq`` is a norm that stays in float between conversions. Both are empty with
-    another lowering or a problem.
+    Attributes
+    ----------
+    name : str
+    problem : str
+        Why it stays in float; empty if it runs in 8 bits now.
+    pattern : str
+        What the fused lowering of ONNX models computes together: ``concat``, ``concat + pool``, ``add`` or
+        ``single``; ``qdq`` is a norm that stays in float between conversions. Empty with another lowering or a
+        problem.
+    unfused : str
+        Why the pattern is ``single``.
+
+    Examples
+    --------
+    >>> from bytenorm.onnx import Outcome
+    >>> Outcome("norm", "its output is not quantized").problem
+    'its output is not quantized'
     """
 
     name: str
@@ -46,14 +58,8 @@ class Outcome:
     unfused: str = ""
 
 
-def check_lowering(lowering: str) -> None:
-    """Refuse what is no lowering."""
-    if lowering not in get_args(Lowering):
-        raise ValueError(f"lowering: wanted {' or '.join(map(repr, get_args(Lowering)))}, got {lowering!r}")
-
-
-def warn_of(outcomes: list[Outcome]) -> None:
-    """Warn of each norm that stays in float."""
+def warn_of(outcomes: Iterable[Outcome]) -> None:
+    """Warn of each norm that stays in float, in the name of the caller's caller."""
     for outcome in outcomes:
         if outcome.problem:
             warnings.warn(f"{outcome.name} stays in float: {outcome.problem}", LoweringWarning, stacklevel=3)
