@@ -329,6 +329,30 @@ def test_all_pairs_of_an_exact_sum(exact_kernel, by_column, rng):
         np.testing.assert_array_equal(y, expected_exact(*x, y_dtype, pair, zeros, norm, relu, by_column))
 
 
+@pytest.mark.parametrize("by_column", [False, True])
+def test_exact_sums_at_the_edges_of_integers(exact_kernel, by_column, rng):
+    """Multipliers and results as large as 24 and 32 bits allow, beside channels that they are too few for."""
+    powers = 2.0 ** np.arange(-3, 13)
+    slopes = np.concatenate([powers * (1 + step) for step in (0.0, -(2.0**-23), -(2.0**-8), 2.0**-20)])
+    weight = np.repeat(np.concatenate([slopes, -slopes, [5000, 1e6, 0, 1e-30]]), 3).astype(np.float32)
+    bias = np.resize([0, 255.5, -511.25, 2000, -70_000.3, 524_000, 0.25, -6e5], len(weight)).astype(np.float32)
+    order = rng.permutation(len(weight))
+    norm, scales = (weight[order], bias[order]), (1.0, 0.999)
+    ends = np.uint8([0, 1, 2, 126, 127, 128, 129, 253, 254, 255])
+    a, b = (m.ravel() for m in np.meshgrid(ends, ends))
+    a, b = (np.concatenate([m, rng.integers(0, 256, 60).astype(np.uint8)]) for m in (a, b))
+    for x_dtype, y_dtype, relu in FLAGS:
+        x = [np.ascontiguousarray(np.broadcast_to(m, (len(weight), len(m)))).view(x_dtype) for m in (a, b)]
+        if by_column:
+            x = [np.ascontiguousarray(m.T) for m in x]
+        limits, out = np.iinfo(x_dtype), np.iinfo(y_dtype)
+        for zeros in ((limits.min, limits.max, out.max), (*rng.integers(limits.min, limits.max, 2), out.min)):
+            how = scales, [int(z) for z in zeros], norm, relu, by_column
+            y = np.empty(x[0].shape, y_dtype)
+            run_exact(exact_kernel, *x, y, *how)
+            np.testing.assert_array_equal(y, expected_exact(*x, y_dtype, *how))
+
+
 def test_an_exact_sum_that_float32_would_round_onto_a_tie(exact_kernel):
     """2.5 and 1e-9, in every place of a vector: half to even would take 2.5 to 2."""
     norm = np.float32([1]), np.float32([1e-9])

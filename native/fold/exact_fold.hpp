@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fold.hpp"
+#include "kernels/dispatch.hpp"
 
 namespace bytenorm {
 
@@ -25,15 +26,21 @@ class ExactFold {
     int64_t channels() const { return channels_; }
     bool finite() const { return finite_; }  // every slope and intercept is
 
-    // Gives a kernel the parameters from `channel` on.
+    // In integers where there is a kernel for these.
+    const Kernel<ExactSum>& kernel() const { return kernels_.get<ExactSum>(arithmetic_); }
+
+    // Gives the kernels the parameters from `channel` on.
     void fill(ExactSum& run, int64_t channel) const;
 
   private:
     int64_t channels_;
     bool finite_;
-    AlignedArray<float> slope_a_, slope_b_, intercept_, offset_, limit_;
+    AlignedArray<float> slope_a_, slope_b_, intercept_;
     int32_t zero_point_a_, zero_point_b_;
     Conversion conversion_;
+    const KernelTable& kernels_;  // for these `blocks_` are made: another set has other widths
+    Arithmetic arithmetic_;
+    AlignedArray<uint8_t> blocks_;  // ExactBlocks, unless the arithmetic is fp64
 };
 
 }  // namespace bytenorm

@@ -72,11 +72,20 @@ struct alignas(W) WordBlock {
     uint8_t fine[W];
 };
 
+// The norm of an exact sum, for W neighbouring channels: (addend + (256 * high + low) . [u, v]) >> shift, u and v
+// being codes counted from the middle of their type. `high` and `low` hold those of both, in the halves of a dword
+// that u and v are in. Where the result has none of the mask's bits, it is too near a tie.
+template <int W>
+struct alignas(64) ExactBlock {
+    int32_t high[W], low[W], addend[W];  // a dword for each lane, in the order of real_slot
+    int32_t shift, mask;
+};
+
 // Where the parameters of a lane lie in a block of `width`. Each file of a set has these functions to itself: of
 // ones that files share the linker keeps one, which may be that of another set.
 namespace {
 
-// fp32, and the sums of statistics: the bytes of a 128-bit lane go four by four.
+// fp32, exact sums, and the sums of statistics: the bytes of a 128-bit lane go four by four.
 constexpr int real_slot(int width, int lane) {
     return lane % 16 / 4 * (width / 4) + lane / 16 * 4 + lane % 4;
 }

@@ -20,40 +20,42 @@
     X(Dequantize, fp32, scalar, own)     \
     X(PlaneSums, integer32, scalar, own) \
     X(RowSums, integer32, scalar, own)
-#define BYTENORM_KERNELS_avx2(X)       \
-    X(Planes, fp32, avx2, shared)      \
-    X(Planes, integer32, avx2, shared) \
-    X(Planes, words16, avx2, shared)   \
-    X(Rows, fp32, avx2, shared)        \
-    X(Rows, integer32, avx2, shared)   \
-    X(Rows, words16, avx2, shared)     \
-    X(Joined, fp32, avx2, shared)      \
-    X(Joined, integer32, avx2, shared) \
-    X(Joined, words16, avx2, shared)   \
-    X(Sum, integer32, avx2, shared)    \
-    X(ExactSum, fp32, avx2, own)       \
-    X(Average, bytes, avx2, shared)    \
-    X(Quantize, fp32, avx2, shared)    \
-    X(Dequantize, fp32, avx2, shared)  \
-    X(PlaneSums, integer32, avx2, own) \
+#define BYTENORM_KERNELS_avx2(X)         \
+    X(Planes, fp32, avx2, shared)        \
+    X(Planes, integer32, avx2, shared)   \
+    X(Planes, words16, avx2, shared)     \
+    X(Rows, fp32, avx2, shared)          \
+    X(Rows, integer32, avx2, shared)     \
+    X(Rows, words16, avx2, shared)       \
+    X(Joined, fp32, avx2, shared)        \
+    X(Joined, integer32, avx2, shared)   \
+    X(Joined, words16, avx2, shared)     \
+    X(Sum, integer32, avx2, shared)      \
+    X(ExactSum, integer32, avx2, shared) \
+    X(Average, bytes, avx2, shared)      \
+    X(Quantize, fp32, avx2, shared)      \
+    X(Dequantize, fp32, avx2, shared)    \
+    X(PlaneSums, integer32, avx2, own)   \
     X(RowSums, integer32, avx2, own)
 // fp32 stays with 256 bits, see docs/kernels-measured.md.
-#define BYTENORM_KERNELS_avx512(X)       \
-    X(Planes, integer32, avx512, shared) \
-    X(Planes, words16, avx512, shared)   \
-    X(Rows, integer32, avx512, shared)   \
-    X(Rows, words16, avx512, shared)     \
-    X(Joined, integer32, avx512, shared) \
-    X(Joined, words16, avx512, shared)   \
-    X(Sum, integer32, avx512, shared)    \
+#define BYTENORM_KERNELS_avx512(X)         \
+    X(Planes, integer32, avx512, shared)   \
+    X(Planes, words16, avx512, shared)     \
+    X(Rows, integer32, avx512, shared)     \
+    X(Rows, words16, avx512, shared)       \
+    X(Joined, integer32, avx512, shared)   \
+    X(Joined, words16, avx512, shared)     \
+    X(Sum, integer32, avx512, shared)      \
+    X(ExactSum, integer32, avx512, shared) \
     X(Average, bytes, avx512, shared)
 // What is shared is compiled with VNNI: one instruction less a product.
-#define BYTENORM_KERNELS_avx512vbmi(X)       \
-    X(Planes, table, avx512vbmi, own)        \
-    X(Rows, integer32, avx512vbmi, shared)   \
-    X(Joined, integer32, avx512vbmi, shared) \
-    X(Sum, integer32, avx512vbmi, shared)    \
-    X(PlaneSums, integer32, avx512vbmi, own) \
+#define BYTENORM_KERNELS_avx512vbmi(X)         \
+    X(Planes, table, avx512vbmi, own)          \
+    X(Rows, integer32, avx512vbmi, shared)     \
+    X(Joined, integer32, avx512vbmi, shared)   \
+    X(Sum, integer32, avx512vbmi, shared)      \
+    X(ExactSum, integer32, avx512vbmi, shared) \
+    X(PlaneSums, integer32, avx512vbmi, own)   \
     X(RowSums, integer32, avx512vbmi, own)
 
 // Integers in 32 bits are left out: what 16 bits are too few for, fp32 computes.

@@ -92,11 +92,11 @@ struct ExactSum {
     int64_t count, a_stride, b_stride, y_stride, channel_stride;  // from one run to the next
     int64_t length, a_step, b_step, y_step, channel_step;         // inside a run; the channel steps are 0 or 1
     const float *slope_a, *slope_b, *intercept;                   // one entry a channel, from the first run's on
-    // For kernels that compute slope_a * a + (slope_b * b + offset) in float32: where the result is less than
-    // `limit` from a whole number, double rounds to the same. Entries for a whole vector may be read beyond the
-    // last channel.
-    const float *offset, *limit;
     int32_t zero_point_a, zero_point_b;
+    // For kernels in integers: ExactBlocks of the kernel's width, of all channels, and the first run's channel.
+    // Where channels are side by side that is the first of a block.
+    const void* blocks;
+    int64_t channel;
     Conversion conversion;
 };
 

@@ -1,5 +1,6 @@
 // The kernels that the list calls `shared`: loops around an arithmetic. This file is compiled once for each
 // instruction set, BYTENORM_SET being its name, and makes those of that set.
+#include "arithmetic/exact_sum.hpp"
 #include "arithmetic/fp32.hpp"
 #include "arithmetic/integer32.hpp"
 #include "arithmetic/sum.hpp"
@@ -7,6 +8,7 @@
 #include "core/isa.hpp"
 #include "list.hpp"
 #include "loops/average.hpp"
+#include "loops/exact_sum.hpp"
 #include "loops/flags.hpp"
 #include "loops/joined.hpp"
 #include "loops/planes.hpp"
@@ -56,6 +58,13 @@ void run(const Joined& j) {
 template <Arithmetic>
 void run(const Sum& s) {
     run_sum<V>(s);
+}
+template <Arithmetic>
+void run(const ExactSum& s) {
+    with_flags(s.conversion, [&](auto f) {
+        walk_exact_sum<ExactIntegers<V, decltype(f)::input_signed, decltype(f)::output_signed, decltype(f)::relu>>(
+            s);
+    });
 }
 template <Arithmetic>
 void run(const Average& a) {

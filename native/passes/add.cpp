@@ -209,8 +209,7 @@ class ExactPass {
             for (int64_t i = 0; i < runs; ++i, s.a += run.a_stride, s.b += run.b_stride, s.y += sum_stride)
                 call(s, *sum_, run.conversion.input_signed);
         }
-        const Kernel<ExactSum>& fp32 = kernel<ExactSum>(Arithmetic::fp32);
-        (touch && fp32 ? fp32 : kernel<ExactSum>(Arithmetic::fp64))(run);
+        (touch ? folded_.kernel() : kernel<ExactSum>(Arithmetic::fp64))(run);
     }
 
     void run_alike() {

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "fold/exact_fit.hpp"
 #include "fold/exact_fold.hpp"
 #include "fold/fitted.hpp"
 #include "fold/sum_fit.hpp"
@@ -185,7 +186,12 @@ void run_exact_sum_kernel(const std::string& arithmetic, const std::string& isa,
     run.a_step = PyArray_STRIDE(x1, 1), run.b_step = PyArray_STRIDE(x2, 1), run.y_step = PyArray_STRIDE(out, 1);
     run.channel_stride = !by_column, run.channel_step = by_column;
     fold.fill(run, 0);
-    Named<ExactSum>(arithmetic, isa).kernel(run);
+    const Named<ExactSum> named(arithmetic, isa);
+    const auto blocks = fit_exact_blocks(
+        named.kernel.width(), channels,
+        {run.slope_a, run.slope_b, run.intercept, run.zero_point_a, run.zero_point_b}, run.conversion);
+    run.blocks = blocks.get();  // those of the fold are for the set in use
+    named.kernel(run);
 }
 
 // Runs one kernel of sums on vectors with even steps; returns false, y untouched, if its integers could not be

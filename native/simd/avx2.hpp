@@ -65,6 +65,18 @@ struct Avx2 {
     static Dwords multiply_add(Dwords a, Bytes x, Dwords factor) {
         return _mm256_add_epi32(a, _mm256_madd_epi16(x, factor));
     }
+    // a + the products of the unsigned bytes of `factor` with the signed ones of x, four a dword. Of two
+    // neighbours one is zero.
+    static Dwords multiply_add_bytes(Dwords a, Bytes x, Dwords factor) {
+        return multiply_add(a, _mm256_maddubs_epi16(factor, x), _mm256_set1_epi16(1));
+    }
+    // Whether a dword has none of the mask's bits.
+    static bool any_without(const Dwords (&v)[4], Dwords mask) {
+        const Dwords low = _mm256_min_epu32(bit_and(v[0], mask), bit_and(v[1], mask));
+        const Dwords high = _mm256_min_epu32(bit_and(v[2], mask), bit_and(v[3], mask));
+        const Dwords least = _mm256_min_epu32(low, high);
+        return _mm256_movemask_epi8(_mm256_cmpeq_epi32(least, _mm256_setzero_si256())) != 0;
+    }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm256_srav_epi32(v, count); }
     static Dwords shift_left(Dwords v, Dwords count) { return _mm256_sllv_epi32(v, count); }
 

@@ -49,6 +49,18 @@ struct Avx512 {
         return _mm512_add_epi32(a, _mm512_madd_epi16(x, factor));
 #endif
     }
+    static Dwords multiply_add_bytes(Dwords a, Bytes x, Dwords factor) {
+#if defined(__AVX512VNNI__)
+        return _mm512_dpbusd_epi32(a, factor, x);
+#else
+        return multiply_add(a, _mm512_maddubs_epi16(factor, x), _mm512_set1_epi16(1));
+#endif
+    }
+    static bool any_without(const Dwords (&v)[4], Dwords mask) {
+        const int low = _mm512_testn_epi32_mask(v[0], mask) | _mm512_testn_epi32_mask(v[1], mask);
+        const int high = _mm512_testn_epi32_mask(v[2], mask) | _mm512_testn_epi32_mask(v[3], mask);
+        return (low | high) != 0;
+    }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm512_srav_epi32(v, count); }
     static Dwords shift_left(Dwords v, Dwords count) { return _mm512_sllv_epi32(v, count); }
 

@@ -1,0 +1,78 @@
+// The norm of an exact sum in integers of 32 bits, two codes in, one out, and where it cannot tell. exact_fit.hpp
+// finds the numbers.
+#pragma once
+
+#include "kernels/structs.hpp"
+
+namespace bytenorm {
+namespace {
+
+template <class V, bool InputSigned, bool OutputSigned, bool Relu>
+class ExactIntegers {
+    using Bytes = typename V::Bytes;
+    using Dwords = typename V::Dwords;
+
+  public:
+    using Vector = V;
+    using Block = ExactBlock<V::width>;
+    struct Params {
+        Dwords high[4], low[4], addend[4], shift, mask;
+    };
+    // Results before they are shifted: of bytes 4q to 4q + 3 of each 128 bits.
+    using Sums = Dwords[4];
+
+    explicit ExactIntegers(const Conversion& c) : lowest_(V::broadcast8(c.output_zero_point)) {}
+
+    static Params load(const Block& block) {
+        Params p;
+        for (int q = 0; q < 4; ++q) {
+            p.high[q] = V::load_params(block.high + q * V::width / 4);
+            p.low[q] = V::load_params(block.low + q * V::width / 4);
+            p.addend[q] = V::load_params(block.addend + q * V::width / 4);
+        }
+        p.shift = V::broadcast(block.shift), p.mask = V::broadcast(block.mask);
+        return p;
+    }
+    static Params broadcast(const Block* blocks, int64_t channel) {
+        const Block& block = blocks[channel / V::width];
+        const int slot = real_slot(V::width, static_cast<int>(channel % V::width));
+        Params p;
+        for (int q = 0; q < 4; ++q) {
+            p.high[q] = V::broadcast(block.high[slot]);
+            p.low[q] = V::broadcast(block.low[slot]);
+            p.addend[q] = V::broadcast(block.addend[slot]);
+        }
+        p.shift = V::broadcast(block.shift), p.mask = V::broadcast(block.mask);
+        return p;
+    }
+
+    BYTENORM_INLINE void add(Bytes a, Bytes b, const Params& p, Sums& sums) const {
+        if (!InputSigned) {
+            a = V::bit_xor(a, V::broadcast8(0x80));
+            b = V::bit_xor(b, V::broadcast8(0x80));
+        }
+        const Bytes zero = V::broadcast8(0);  // codes in the upper bytes of words: 256 times as much
+        const Bytes first = V::interleave_low(a, b), second = V::interleave_high(a, b);
+        sums[0] = sum(V::interleave_low(zero, first), p, 0);
+        sums[1] = sum(V::interleave_high(zero, first), p, 1);
+        sums[2] = sum(V::interleave_low(zero, second), p, 2);
+        sums[3] = sum(V::interleave_high(zero, second), p, 3);
+    }
+    BYTENORM_INLINE static bool unsure(const Sums& sums, const Params& p) { return V::any_without(sums, p.mask); }
+    BYTENORM_INLINE Bytes codes(const Sums& sums, const Params& p) const {
+        const auto shifted = [&](int q) { return V::shift_right(sums[q], p.shift); };
+        const Bytes low = V::pack_dwords(shifted(0), shifted(1)), high = V::pack_dwords(shifted(2), shifted(3));
+        const Bytes codes = V::template pack_words<OutputSigned>(low, high);
+        return Relu ? V::template max<OutputSigned>(codes, lowest_) : codes;
+    }
+
+  private:
+    BYTENORM_INLINE static Dwords sum(Bytes codes, const Params& p, int q) {
+        return V::multiply_add(V::multiply_add_bytes(p.addend[q], codes, p.low[q]), codes, p.high[q]);
+    }
+
+    Bytes lowest_;
+};
+
+}  // namespace
+}  // namespace bytenorm
