@@ -29,9 +29,9 @@ Folded::Folded(const NormParameters& norm, const InputQuantization& input, const
             zero_points[c] = zero_point(c);
         }
     };
-    if (input.scales)
-        fold([&](int64_t c) { return input.scales[c] / norm.output_scale; },
-             [&](int64_t c) { return static_cast<float>(input.zero_points[c]); });
+    if (input.scales || input.zero_points)  // ONNX's operator takes either alone
+        fold([&](int64_t c) { return input.scale_of(c) / norm.output_scale; },
+             [&](int64_t c) { return static_cast<float>(input.zero_point_of(c)); });
     else
         fold([ratio = input.scale / norm.output_scale](int64_t) { return ratio; },
              [zero_point = static_cast<float>(input.zero_point)](int64_t) { return zero_point; });
