@@ -59,18 +59,19 @@
     X(RowSums, integer32, avx512vbmi, own)
 
 // Integers in 32 bits are left out: what 16 bits are too few for, fp32 computes.
-#define BYTENORM_KERNELS_neon(X)       \
-    X(Planes, fp32, neon, shared)      \
-    X(Planes, words16, neon, shared)   \
-    X(Rows, fp32, neon, shared)        \
-    X(Rows, words16, neon, shared)     \
-    X(Joined, fp32, neon, shared)      \
-    X(Joined, words16, neon, shared)   \
-    X(Sum, integer32, neon, shared)    \
-    X(Average, bytes, neon, shared)    \
-    X(Quantize, fp32, neon, shared)    \
-    X(Dequantize, fp32, neon, shared)  \
-    X(PlaneSums, integer32, neon, own) \
+#define BYTENORM_KERNELS_neon(X)         \
+    X(Planes, fp32, neon, shared)        \
+    X(Planes, words16, neon, shared)     \
+    X(Rows, fp32, neon, shared)          \
+    X(Rows, words16, neon, shared)       \
+    X(Joined, fp32, neon, shared)        \
+    X(Joined, words16, neon, shared)     \
+    X(Sum, integer32, neon, shared)      \
+    X(ExactSum, integer32, neon, shared) \
+    X(Average, bytes, neon, shared)      \
+    X(Quantize, fp32, neon, shared)      \
+    X(Dequantize, fp32, neon, shared)    \
+    X(PlaneSums, integer32, neon, own)   \
     X(RowSums, integer32, neon, own)
 
 // Those that this build has.

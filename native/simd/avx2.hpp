@@ -70,6 +70,16 @@ struct Avx2 {
     static Dwords multiply_add_bytes(Dwords a, Bytes x, Dwords factor) {
         return multiply_add(a, _mm256_maddubs_epi16(factor, x), _mm256_set1_epi16(1));
     }
+    // Of two vectors of signed bytes, 4q to 4q+3 of each 128-bit lane, each in the upper byte of a word: 256 times
+    // as much. a + their products with two multipliers of 24 bits a dword: words `high`, bytes `low` above a zero.
+    using WidePairs = Bytes;
+    static WidePairs wide_pairs(Bytes a, Bytes b, int q) {
+        const Bytes both = q < 2 ? interleave_low(a, b) : interleave_high(a, b), zero = broadcast8(0);
+        return q % 2 ? interleave_high(zero, both) : interleave_low(zero, both);
+    }
+    static Dwords multiply_add_wide(Dwords a, WidePairs x, Dwords high, Dwords low) {
+        return multiply_add(multiply_add_bytes(a, x, low), x, high);
+    }
     // Whether a dword has none of the mask's bits.
     static bool any_without(const Dwords (&v)[4], Dwords mask) {
         const Dwords low = _mm256_min_epu32(bit_and(v[0], mask), bit_and(v[1], mask));

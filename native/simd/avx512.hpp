@@ -56,6 +56,14 @@ struct Avx512 {
         return multiply_add(a, _mm512_maddubs_epi16(factor, x), _mm512_set1_epi16(1));
 #endif
     }
+    using WidePairs = Bytes;
+    static WidePairs wide_pairs(Bytes a, Bytes b, int q) {
+        const Bytes both = q < 2 ? interleave_low(a, b) : interleave_high(a, b), zero = broadcast8(0);
+        return q % 2 ? interleave_high(zero, both) : interleave_low(zero, both);
+    }
+    static Dwords multiply_add_wide(Dwords a, WidePairs x, Dwords high, Dwords low) {
+        return multiply_add(multiply_add_bytes(a, x, low), x, high);
+    }
     static bool any_without(const Dwords (&v)[4], Dwords mask) {
         const int low = _mm512_testn_epi32_mask(v[0], mask) | _mm512_testn_epi32_mask(v[1], mask);
         const int high = _mm512_testn_epi32_mask(v[2], mask) | _mm512_testn_epi32_mask(v[3], mask);

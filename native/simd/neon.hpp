@@ -16,6 +16,7 @@ struct Neon {
 
     static Bytes load(const uint8_t* p) { return vld1q_u8(p); }
     static void store(uint8_t* p, Bytes v) { vst1q_u8(p, v); }
+    static void store(uint8_t* p, Dwords v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
     // Only pairs of registers have a store that passes the cache, and for it, too, that is a hint.
     static void stream(uint8_t* p, Bytes v) { store(p, v); }
     static void fence() {}
@@ -62,6 +63,7 @@ struct Neon {
     static Bytes load_lanes(const uint8_t* p, Lanes n) { return n == width ? load(p) : load_partial(p, n); }
     static Bytes add_lanes(Bytes v, const uint8_t*, Lanes) { return v; }
 
+    static Dwords load_params(const int32_t* p) { return vld1q_s32(p); }
     static Dwords broadcast(int32_t v) { return vdupq_n_s32(v); }
     static Bytes broadcast8(int v) { return vdupq_n_u8(static_cast<uint8_t>(v)); }
     static Bytes first_bytes(int64_t n) {  // all ones, zeros behind them
@@ -90,6 +92,21 @@ struct Neon {
     static Dwords multiply_add(Dwords a, Pairs x, Dwords factor) {
         const int16x4_t two = vget_low_s16(vreinterpretq_s16_s32(factor));
         return vmlal_lane_s16(vmlal_lane_s16(a, x.a, two, 0), x.b, two, 1);
+    }
+    // Multipliers of 24 bits are put together again, ahead of a loop: products of 32 bits take them whole.
+    struct WidePairs {
+        int32x4_t a, b;
+    };
+    static WidePairs wide_pairs(Bytes a, Bytes b, int q) { return {quarter(a, q), quarter(b, q)}; }
+    static Dwords multiply_add_wide(Dwords a, WidePairs x, Dwords high, Dwords low) {
+        const int32x4_t of_a = multiplier(vshlq_n_s32(high, 16), vshlq_n_s32(low, 16)),
+                        of_b = multiplier(high, low);
+        return vmlaq_s32(vmlaq_s32(a, x.a, of_a), x.b, of_b);
+    }
+    static bool any_without(const Dwords (&v)[4], Dwords mask) {
+        const uint32x4_t low = vandq_u32(vtstq_s32(v[0], mask), vtstq_s32(v[1], mask));
+        const uint32x4_t high = vandq_u32(vtstq_s32(v[2], mask), vtstq_s32(v[3], mask));
+        return vminvq_u32(vandq_u32(low, high)) == 0;
     }
     static Dwords shift_right(Dwords v, Dwords count) { return vshlq_s32(v, vnegq_s32(count)); }
 
@@ -161,6 +178,16 @@ struct Neon {
     static Bytes bytes(int16x8_t v) { return vreinterpretq_u8_s16(v); }
     static uint32x4_t bits(Floats v) { return vreinterpretq_u32_f32(v); }
     static Floats floats_of(uint32x4_t v) { return vreinterpretq_f32_u32(v); }
+    static int32x4_t quarter(Bytes v, int q) {  // signed bytes
+        const int8x16_t s = vreinterpretq_s8_u8(v);
+        const int16x8_t half = q < 2 ? vmovl_s8(vget_low_s8(s)) : vmovl_high_s8(s);
+        return q % 2 ? vmovl_high_s16(half) : vmovl_s16(vget_low_s16(half));
+    }
+    // 256 times the upper word of one, and the highest byte of the other.
+    static int32x4_t multiplier(Dwords high, Dwords low) {
+        const uint32x4_t rest = vshrq_n_u32(vreinterpretq_u32_s32(low), 24);
+        return vaddq_s32(vshlq_n_s32(vshrq_n_s32(high, 16), 8), vreinterpretq_s32_u32(rest));
+    }
     static int16x8_t widened(Bytes v, int half) {
         return vreinterpretq_s16_u16(half ? vmovl_high_u8(v) : vmovl_u8(vget_low_u8(v)));
     }

@@ -51,12 +51,8 @@ class ExactIntegers {
             a = V::bit_xor(a, V::broadcast8(0x80));
             b = V::bit_xor(b, V::broadcast8(0x80));
         }
-        const Bytes zero = V::broadcast8(0);  // codes in the upper bytes of words: 256 times as much
-        const Bytes first = V::interleave_low(a, b), second = V::interleave_high(a, b);
-        sums[0] = sum(V::interleave_low(zero, first), p, 0);
-        sums[1] = sum(V::interleave_high(zero, first), p, 1);
-        sums[2] = sum(V::interleave_low(zero, second), p, 2);
-        sums[3] = sum(V::interleave_high(zero, second), p, 3);
+        for (int q = 0; q < 4; ++q)
+            sums[q] = V::multiply_add_wide(p.addend[q], V::wide_pairs(a, b, q), p.high[q], p.low[q]);
     }
     BYTENORM_INLINE static bool unsure(const Sums& sums, const Params& p) { return V::any_without(sums, p.mask); }
     BYTENORM_INLINE Bytes codes(const Sums& sums, const Params& p) const {
@@ -67,10 +63,6 @@ class ExactIntegers {
     }
 
   private:
-    BYTENORM_INLINE static Dwords sum(Bytes codes, const Params& p, int q) {
-        return V::multiply_add(V::multiply_add_bytes(p.addend[q], codes, p.low[q]), codes, p.high[q]);
-    }
-
     Bytes lowest_;
 };
 
