@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "segment.hpp"
+
 namespace bytenorm {
 namespace {
 
@@ -14,17 +16,31 @@ constexpr int64_t once_words = 8192;        // fitting words costs 0.2 us a chan
 // Planes this short are computed where they could be looked up: their tables have to be loaded, too.
 constexpr int64_t few_for_table = 512;
 
-constexpr int64_t longest_lanes = 4096;  // pixels side by side: 28 KiB of parameters in words, 48 others
+// Pixels side by side: so many lanes that a tile of them and their parameters share the first cache.
+constexpr int64_t longest_even = 2048;      // whole vectors
+constexpr int64_t longest_streamed = 4096;  // the same, stored past the cache
+constexpr int64_t longest_lanes = 768;      // others
 
-// Few or odd channels leave much of each vector empty. Where pixels touch, whole groups of them make rows that
-// fill it, as long as the group's parameters are worth writing out. 0: not here.
+// The vectors that a row of so many lanes takes. Where there are no masks a part of one takes as long as two.
+int64_t vectors_of(int64_t lanes, int64_t width) {
+    return lanes / width + (lanes % width == 0 ? 0 : width < 64 ? 2 : 1);
+}
+
+// Few or odd channels leave much of their last vector empty. Where pixels touch, groups of them make rows that
+// fill vectors: whole ones if channels and vectors come out even soon, or else as many as there is room for. 0:
+// not here.
 int64_t lanes_side_by_side(const Layout& layout, int64_t width) {
     if (layout.outers == 0) return 0;
     const Loop& loop = layout.outer[layout.outers - 1];
-    const int64_t channels = layout.inner.n, group = std::lcm(channels, width);
-    const bool worth = !fills_vectors(channels, width) && loop.x_stride == channels && loop.y_stride == channels &&
-                       group <= longest_lanes && loop.n * channels >= 8 * group;
-    return worth ? group : 0;
+    const int64_t channels = layout.inner.n;
+    if (channels % width == 0 || loop.x_stride != channels || loop.y_stride != channels) return 0;
+    const int64_t even = std::lcm(channels, width);
+    const bool streamed = layout.size >= stream_from();
+    if (streamed && (even > longest_streamed || fills_vectors(channels, width))) return 0;
+    const int64_t group = streamed || even <= longest_even ? even : longest_lanes / channels * channels;
+    // Less than 3 % is not worth the parameters.
+    const bool worth = 100 * vectors_of(group, width) * channels < 97 * vectors_of(channels, width) * group;
+    return worth && loop.n * channels >= 8 * group ? group : 0;
 }
 
 }  // namespace
