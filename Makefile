@@ -11,15 +11,18 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo docs test thorough test-all random lint types sanitize portable library faults light oldest fuzz benchmark format wheels versions elsewhere clean
+.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library faults light oldest fuzz benchmark format wheels versions elsewhere clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
 	$(BIN)/python examples/quantize_digits.py
 
 # What tells most in least time: the plainest and the best instruction set, nothing compiled by torch, no sweeps.
+# COVERAGE=1: which lines of the Python they run, printed behind them, the least covered modules first.
+COVERAGE ?=
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 -m 'not thorough'
+	$(BIN)/python -m pytest -n 2 -m 'not thorough' $(if $(COVERAGE),--cov --cov-report=)
+	$(if $(COVERAGE),$(BIN)/python -m coverage report --skip-covered --sort=cover)
 
 # The other tests; and all of them.
 thorough: $(VENV)/.test
@@ -63,6 +66,16 @@ portable: $(VENV)/.test
 	sh tests/variant.sh $(BIN)/python portable -DBYTENORM_SIMD=OFF
 	PYTHONPATH=build/portable/package $(BIN)/python -m pytest -n 2 tests/test_kernels.py tests/test_layouts.py
 
+# Fast tests of what runs the best instruction set, with AVX2 in its place: most machines have no better one. Where
+# AVX2 is the best, or there is none, `make test` has run them.
+AVX2_TESTS = $(addprefix tests/test_,arrays_that_change.py batch_norm.py dtypes.py golden.py integers.py \
+    onnx_captured.py onnx_fused.py onnx_lowering.py onnx_operator.py quantize.py recipes.py torch_fused.py \
+    torch_operator.py)
+avx2: $(VENV)/.test
+	if $(BIN)/python -c 'from bytenorm import _core; raise SystemExit("avx2" not in _core.isas()[:-1])'; then \
+	    BYTENORM_ISA=avx2 $(BIN)/python -m pytest -n 2 -m 'not thorough' -k 'not (scalar or avx512)' $(AVX2_TESTS); \
+	fi
+
 # The ONNX Runtime operators as a library without Python, for hosts in other languages.
 library: $(VENV)/.test
 	sh tests/library.sh $(BIN)/python
@@ -76,12 +89,18 @@ LIGHT ?= --weights 3
 light: $(VENV)/.test
 	$(BIN)/python tests/light_models.py $(LIGHT)
 
-# Models written here, run by the oldest ONNX Runtime that knows the operator; it needs NumPy 1.
+# The oldest versions that are declared, together: models written by the newest, run there, and fast tests.
+OLDEST_TESTS = $(addprefix tests/test_,calibration_statistics.py dask.py dtypes.py hostile_arrays.py integers.py \
+    kernels.py onnx_data_files.py onnx_folding.py onnx_lowering.py onnx_operator.py)
 oldest: $(VENV)/.test $(VENV)/.oldest
 	rm -rf build/oldest
 	$(BIN)/python tests/oldest/write_models.py build/oldest
 	$(VENV)/oldest/bin/python tests/oldest/run_models.py build/oldest \
 	    "$$($(BIN)/python -c 'import bytenorm.onnx as bno; print(bno.custom_op_library())')"
+	mkdir build/oldest/package
+	cp -R "$$($(BIN)/python -c 'import bytenorm; print(bytenorm.__path__[0])')" build/oldest/package
+	PYTHONPATH=build/oldest/package $(VENV)/oldest/bin/python -m pytest -n 2 -p no:cacheprovider \
+	    -m 'not thorough' $(OLDEST_TESTS)
 
 # A reader of files under coverage-guided fuzzing: make fuzz READER=npy RUNS=1000000, or SECONDS=60 for each reader.
 READER ?= npy npz statistics graph
@@ -130,12 +149,12 @@ $(VENV)/.test: $(VENV)/.package
 	$(PIP) install 'bytenorm[test]'
 	@touch $@
 
-$(VENV)/.oldest: | $(VENV)/bin/python
+$(VENV)/.oldest: tests/oldest/requirements.txt | $(VENV)/bin/python
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit( \
 	    f"make oldest needs Python 3.11 or 3.12, for which ONNX Runtime 1.17.3 exists, not {v[0]}.{v[1]}: " \
 	    "make oldest PYTHON=python3.12 VENV=.venv-3.12")'
 	$(BIN)/python -m venv $(VENV)/oldest
-	$(VENV)/oldest/bin/python -m pip --disable-pip-version-check --quiet install onnxruntime==1.17.3 'numpy<2'
+	$(VENV)/oldest/bin/python -m pip --disable-pip-version-check --quiet install -r tests/oldest/requirements.txt
 	@touch $@
 
 $(VENV)/.fuzz: $(NATIVE) | $(VENV)/bin/python

@@ -9,6 +9,7 @@ import os
 import pkgutil
 import platform
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -492,3 +493,15 @@ def test_the_stub_names_what_the_native_module_has():
     named = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     named |= {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
     assert named == {name for name in dir(_core) if not name.startswith("__")}
+
+
+def test_the_oldest_versions_that_are_tried_are_those_that_are_declared():
+    root = Path(__file__).resolve().parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = dict(text.split(">=") for text in project["dependencies"] + extras["onnx"] + extras["dask"])
+    lines = (root / "tests" / "oldest" / "requirements.txt").read_text().splitlines()
+    tried = dict(line.split("==") for line in lines if "==" in line)
+    assert tried.keys() == declared.keys()
+    for name, version in declared.items():
+        assert f"{tried[name]}.".startswith(f"{version}.")
