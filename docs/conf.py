@@ -111,12 +111,17 @@ def write_api() -> None:
     """Write a page for each package and for each of its public names."""
     API.mkdir(exist_ok=True)
     wanted = {"index.rst": _index()}
+    listed: list[Any] = []
     for package, text in PACKAGES.items():
         module = importlib.import_module(package)
         names = [name for name in module.__all__ if name != "__version__"]
         wanted[f"{package}.rst"] = _package(package, text, names)
         for name in names:
-            wanted[f"{package}.{name}.rst"] = _name(package, name, getattr(module, name))
+            value = getattr(module, name)
+            wanted[f"{package}.{name}.rst"] = _name(
+                package, name, value, again=any(value is one for one in listed)
+            )
+            listed.append(value)
     for old in API.iterdir():
         if old.name not in wanted:
             old.unlink()
@@ -150,7 +155,8 @@ def _package(package: str, text: str, names: list[str]) -> str:
     )
 
 
-def _name(package: str, name: str, value: Any) -> str:
+def _name(package: str, name: str, value: Any, *, again: bool) -> str:
+    """Return the page of a name; what another package has too is in the index once."""
     options: tuple[str, ...]
     if inspect.isclass(value):
         what, options = "autoclass", (":members:",)
@@ -158,6 +164,7 @@ def _name(package: str, name: str, value: Any) -> str:
         what, options = "autofunction", ()
     else:
         what, options = "autodata", (":no-value:",)
+    options += (":no-index:",) if again else ()
     return _titled(f"{package}.{name}", f".. currentmodule:: {package}", _directive(what, name, options))
 
 
