@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from lowered_norms import LOWERINGS, RELU, chain, lower, ops, options
+from lowered_norms import LOWERINGS, RELU, chain, ops, options
 from norm_models import qdq_model, random_norm, serialized
 from onnx import TensorProto, helper
 
@@ -317,7 +317,9 @@ def test_a_quantized_model_without_norms(rng):
     model = start(rng)
     model.graph.node.remove(node(model, "norm"))
     node(model, "quantize").input[0] = "real"
-    lowered = lower(model, "exact")
+    with pytest.warns(bno.LoweringWarning, match="the model has no batch norm in float") as caught:
+        lowered = bno.lower(model, lowering="exact")
+    assert [w.filename for w in caught] == [__file__]
     assert lowered.graph.node == model.graph.node
     assert not lowered.metadata_props
     assert not lowered.functions

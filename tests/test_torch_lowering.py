@@ -654,6 +654,18 @@ def test_each_norm_that_stays_is_warned_of():
     assert targets(made).count("bytenorm.batch_norm.default") == 1
 
 
+def test_a_program_without_norms_is_warned_of_and_one_that_is_lowered_is_not():
+    codes = (every_code(SHAPES[2]),)
+    exported = export(Program(lambda _, x: quantized(dequantized(x)), nn.Identity()), codes)
+    with pytest.warns(LoweringWarning, match="the program has no batch norm"):
+        made = lower(exported)
+    assert targets(made) == targets(exported)
+    lowered = lower(
+        export(Program(lambda n, x: quantized(n(dequantized(x))), learned(nn.BatchNorm2d(CHANNELS))), codes)
+    )
+    assert targets(lower(lowered)) == targets(lowered)
+
+
 # Bad input
 
 

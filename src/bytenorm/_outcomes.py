@@ -63,3 +63,9 @@ def warn_of(outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.problem:
             warnings.warn(f"{outcome.name} stays in float: {outcome.problem}", LoweringWarning, stacklevel=3)
+
+
+def warn_of_none(what: str) -> None:
+    """Warn that a model or a program has no norm that could be lowered, in the name of the caller's caller."""
+    message = f"nothing was lowered: the {what} has no batch norm in float, and computes what it did"
+    warnings.warn(message, LoweringWarning, stacklevel=3)

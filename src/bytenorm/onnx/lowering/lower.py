@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import onnx
 
 from ... import _checks
-from ..._outcomes import Outcome, warn_of
+from ..._outcomes import Outcome, warn_of, warn_of_none
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, label
 from ..graph.quantized import is_quantized
@@ -79,7 +79,7 @@ def lower(
     Warns
     -----
     LoweringWarning
-        For each norm that stays as it is.
+        For each norm that stays as it is, and if there is none at all: a norm that its quantizer folded is gone.
     UserWarning
         If the model has inputs with values of their own, which a caller may replace: they become constants.
     SaturationWarning
@@ -112,6 +112,8 @@ def lower(
     """
     made, outcomes = lower_with_report(model, lowering=lowering, keep_int8=keep_int8)
     warn_of(outcomes)
+    if not outcomes:
+        warn_of_none("model")
     warn_of_saturation(made)
     return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from ..._outcomes import Outcome, warn_of
+from ..._outcomes import Outcome, warn_of, warn_of_none
 from .graph import label, open_program, operator_name
 from .norms import find_norms
 from .qparams import UnusableError, is_dequantize, is_quantize
@@ -43,7 +43,7 @@ def lower(program: AnyProgram) -> AnyProgram:
     Warns
     -----
     LoweringWarning
-        For each norm that stays as it is.
+        For each norm that stays as it is, and if there is none at all.
 
     Raises
     ------
@@ -72,6 +72,8 @@ def lower(program: AnyProgram) -> AnyProgram:
     """
     made, outcomes = lower_with_report(program)
     warn_of(outcomes)
+    if not outcomes and not any(operator_name(node) == "bytenorm::batch_norm" for node in made.graph.nodes):
+        warn_of_none("program")
     return made
 
 
