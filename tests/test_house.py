@@ -123,7 +123,7 @@ LONGER = {
     "_norms.batch_norm": "two ways to call one operator, and what both say of its arguments",
     "calibration.statistics": "one class, half of it what its methods promise, with examples",
     "onnx.graph.graph": "one class, and what it asks of a node",
-    "onnx.norms.concats_and_sums": "concatenations and sums are told apart by the same steps",
+    "onnx.fusion.concats_and_sums": "concatenations and sums are told apart by the same steps",
     "onnx.quantization.quantize": "two functions with eighteen arguments, which are described there",
     "onnx.quantizer.static_quantizer": "one class: a model on its way through the quantizer, run after run",
     "torch.eager.quantized_norm": "one class, the base of all modules",

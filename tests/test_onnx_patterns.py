@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from bytenorm import onnx as bno
+from bytenorm.onnx.fusion.concats_and_sums import Concatenation, Sum, find_patterns
 from bytenorm.onnx.graph.graph import Graph
-from bytenorm.onnx.norms.concats_and_sums import Concatenation, Sum, find_patterns
 from bytenorm.onnx.norms.find import find_norms
 
 U8, I8 = np.uint8, np.int8

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ..completion import SHELLS, Completion
 from ..usage import Parser, parse_known
-from . import bench, compare, inspect, lower, prepare, quantize, report, restore, statistics
+from . import (
+    bench,
+    compare,
+    inspect,
+    lower,
+    prepare,
+    quantize,
+    report,
+    restore,
+    statistics,
+)
 from .shared import add_traceback
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..fusion.concats_and_sums import Concatenation, Single
 from ..graph.graph import Graph
 from ..graph.transposes import read_in_order, to_last, write_in_order
-from ..norms.concats_and_sums import Concatenation, Single
 from ..norms.qparams import qparams
 from ..operators.add_batch_norm import ADD_OPERATOR, add_node, add_sum_functions
 from ..operators.concat_batch_norm import CONCAT_OPERATOR, add_concat_functions, concat_node
 from . import exact
 
 if TYPE_CHECKING:
-    from ..norms.concats_and_sums import Pattern, Sum
+    from ..fusion.concats_and_sums import Pattern, Sum
     from ..norms.norm import QuantizedNorm
     from ..norms.qparams import QParams
 

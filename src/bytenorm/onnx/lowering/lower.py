@@ -9,13 +9,13 @@ import onnx
 
 from ... import _checks
 from ..._outcomes import Outcome, warn_of, warn_of_none
+from ..fusion.concats_and_sums import Concatenation, Sum, find_patterns
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, label
 from ..graph.quantized import is_quantized
 from ..model.weightless import weightless
 from ..norms.code_maps import every_code
 from ..norms.code_paths import CodePaths
-from ..norms.concats_and_sums import Concatenation, Sum, find_patterns
 from ..norms.conversions import unify
 from ..norms.find import LOWERED, find_hidden, find_norms, is_prepared
 from ..run.saturation import warn_of_saturation

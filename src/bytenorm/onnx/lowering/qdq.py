@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..fusion.concats_and_sums import Sum
 from ..graph.graph import Graph, is_op, label, opset_of
-from ..norms.concats_and_sums import Sum
 from ..norms.qparams import qparams
 from .exact import output_quantization, parameters
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-    from ..norms.concats_and_sums import Pattern
+    from ..fusion.concats_and_sums import Pattern
     from ..norms.norm import Norm, QuantizedNorm
 
 PATTERN = "qdq"  # what outcomes say of such a norm

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from ..._text_table import text_table
 from ..folding.backward import layer_to_fold_into
 from ..folding.forward import WayForward, way_forward
+from ..fusion.concats_and_sums import find_patterns
 from ..graph.graph import Graph, label, opset_of, what_feeds
 from ..graph.quantized import is_quantized
 from ..lowering.uint8_activations import make_unsigned
 from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
 from ..norms.code_paths import CodePaths
-from ..norms.concats_and_sums import find_patterns
 from ..norms.conversions import unify
 from ..norms.find import find_hidden, find_norms, is_prepared
 from ..norms.float_graph import plain
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from ..norms.concats_and_sums import Pattern
+    from ..fusion.concats_and_sums import Pattern
     from ..norms.norm import Norm
 
 

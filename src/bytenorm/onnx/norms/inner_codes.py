@@ -1,4 +1,4 @@
-"""Codes between the steps of a norm: what they cut off, and whether its own output would show it.
+"""Codes between the steps of a norm: what they cut off.
 
 One norm made of the steps does not round between them, which is as good, nor saturate, which is another function:
 with a gain of 2, inputs up to 1 and codes up to 1 between, all above 0.5 are 1 before the shift is added.
@@ -14,7 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .norm import Norm
     from .qparams import QParams
 
     Numbers = npt.NDArray[np.float64]
@@ -43,7 +42,7 @@ class Cut:
 
     def behind(self, gain: Numbers, shift: Numbers) -> Cut:
         """Return what is left behind gain * x + shift."""
-        ends = _affine(gain, shift, self.low, self.high)
+        ends = affine(gain, shift, self.low, self.high)
         return Cut(np.minimum(*ends), np.maximum(*ends), self.slack * np.abs(gain))
 
     def shows(self, ends: list[Numbers], low: float, high: float) -> bool:
@@ -52,24 +51,7 @@ class Cut:
         return any(bool(np.any(np.abs(a - b) > self.slack * (1 + 1e-6))) for a, b in ways)
 
 
-def _affine(gain: Numbers, shift: Numbers, *ends: Numbers) -> list[Numbers]:
+def affine(gain: Numbers, shift: Numbers, *ends: Numbers) -> list[Numbers]:
+    """Return gain * end + shift of each end of a range; a gain of 0 makes nothing of infinity."""
     with np.errstate(all="ignore"):  # of infinity times 0, and of the largest floats
         return [np.where(gain == 0, 0.0, gain * end) + shift for end in ends]
-
-
-def saturates(norm: Norm) -> str:
-    """Say whether the codes between the steps of a norm cut off numbers that its output tells apart."""
-    source, target = norm.source, norm.target
-    if norm.cut is None or norm.parameters is None or source is None or target is None:
-        return ""
-    if source.path is not None and source.path.is_sum:  # it has no codes of its own
-        ends = [np.full(1, -np.inf), np.full(1, np.inf)]
-    else:
-        lowest = -128 if source.signed else 0
-        scale, zero_point = (v.astype(np.float64).ravel() for v in (source.scale, source.zero_point))
-        ends = [(code - zero_point) * scale for code in (lowest, lowest + 255)]
-    reached = _affine(*norm.parameters.gain_and_shift(), *ends)
-    low, high = target.range()
-    low = max(low, norm.floor)
-    shows = norm.cut.shows(reached, low, max(low, min(high, norm.ceiling)))
-    return "codes between its steps cut off numbers" if shows else ""

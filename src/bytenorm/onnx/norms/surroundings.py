@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ..graph.graph import attribute, is_op, label, type_name
-from .inner_codes import saturates
+from .inner_codes import affine
 from .qparams import qparams
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def look_around(graph: Graph, norm: Norm, source: Source | None) -> None:
             norm.activation, (norm.floor, norm.ceiling), found = activation, limits, behind
             norm.between = norm.between + between
     norm.quantize, norm.target = found.quantize, found.qparams
-    norm.problem = norm.problem or problem or found.problem or _misfit(graph, norm) or saturates(norm)
+    norm.problem = norm.problem or problem or found.problem or _misfit(graph, norm) or _saturates(norm)
 
 
 def _lets_pass(before: QParams | None, behind: QParams, limits: tuple[float, float]) -> bool:
@@ -158,4 +158,22 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
     at = 1 if first.input[0] == norm.input else 4
     norm.source, problem = qparams(graph, first, at, norm.input, "its input")
     norm.target, why = qparams(graph, last, 6, norm.output, "its output")
-    norm.problem = norm.problem or problem or why or _misfit(graph, norm) or saturates(norm)
+    norm.problem = norm.problem or problem or why or _misfit(graph, norm) or _saturates(norm)
+
+
+def _saturates(norm: Norm) -> str:
+    """Say whether the codes between the steps of a norm cut off numbers that its output tells apart."""
+    source, target = norm.source, norm.target
+    if norm.cut is None or norm.parameters is None or source is None or target is None:
+        return ""
+    if source.path is not None and source.path.is_sum:  # it has no codes of its own
+        ends = [np.full(1, -np.inf), np.full(1, np.inf)]
+    else:
+        lowest = -128 if source.signed else 0
+        scale, zero_point = (v.astype(np.float64).ravel() for v in (source.scale, source.zero_point))
+        ends = [(code - zero_point) * scale for code in (lowest, lowest + 255)]
+    reached = affine(*norm.parameters.gain_and_shift(), *ends)
+    low, high = target.range()
+    low = max(low, norm.floor)
+    shows = norm.cut.shows(reached, low, max(low, min(high, norm.ceiling)))
+    return "codes between its steps cut off numbers" if shows else ""

@@ -11,19 +11,19 @@ import bytenorm as bn
 
 from ..graph.graph import attribute, is_op, label, what_feeds
 from ..graph.moves import axis_named, permutation
-from .code_maps import every_code
-from .code_paths import unlike_shapes
-from .norm import CHANNELS
+from ..norms.code_maps import every_code
+from ..norms.code_paths import unlike_shapes
+from ..norms.norm import CHANNELS
+from ..norms.qparams import qparams
 from .pools import CONTRIBUTED, pool_behind
-from .qparams import qparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..graph.graph import Graph
-    from .norm import QuantizedNorm
+    from ..norms.norm import QuantizedNorm
+    from ..norms.qparams import QParams
     from .pools import Pool
-    from .qparams import QParams
 
 
 @dataclass(frozen=True)

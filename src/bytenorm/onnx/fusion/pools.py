@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..graph.graph import attribute, int_list, is_op
-from .qparams import qparams
+from ..norms.qparams import qparams
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
 
     from ..graph.graph import Graph
-    from .norm import QuantizedNorm
-    from .qparams import QParams
+    from ..norms.norm import QuantizedNorm
+    from ..norms.qparams import QParams
 
 
 CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's operators

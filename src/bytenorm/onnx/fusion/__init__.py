@@ -1,0 +1,1 @@
+"""Which norms one operator computes together with what they read."""
