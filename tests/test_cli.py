@@ -706,6 +706,16 @@ Q = "quantize {digits} -o out.onnx --data "
         (Q + "{data} --std 0", "--std must be positive and finite in float32, got 0.0"),
         (Q + "{data} --rescale nan", "--rescale must be positive and finite in float32, got nan"),
         (Q + "{data} --exclude no/such", "--exclude: the model has no node 'no/such'"),
+        (
+            Q + "{data} --exclude Stem/norn",
+            "--exclude: the model has no node 'Stem/norn': did you mean 'stem/norm'?",
+        ),
+        (Q + "{data} --only-type conv", "--only-type: the quantizer knows no 'conv': did you mean 'Conv'?"),
+        (Q + "{data} --only stem/conv --exclude stem/conv", "--only: 'stem/conv' is in --exclude, too"),
+        (
+            Q + "{data} --extra-option CalibPercentile=99.9 --calibrate-method entropy",
+            "--extra-option: CalibPercentile wants --calibrate-method percentile, got 'entropy'",
+        ),
         ("lower {digits} -o out.onnx", "model '{digits}' is in float: bytenorm quantize takes those"),
         ("lower {portable} -o out.onnx", "model '{portable}': its norms are lowered already ('portable')"),
         ("compare missing {digits} --data {data}", "model 'missing' does not exist"),

@@ -487,6 +487,14 @@ def test_the_stub_names_what_the_native_module_has():
     assert named == {name for name in dir(_core) if not name.startswith("__")}
 
 
+@pytest.mark.parametrize("variable", ["BYTENORM_ISA", "BYTENORM_NUM_THREADS"])
+def test_the_command_says_in_a_line_which_variable_is_wrong(run_python, variable):
+    code = "import sys; sys.argv = ['bin/bytenorm', '--version']; import bytenorm.cli"
+    for done in (run_python(code, **{variable: "foo"}), run_python("", "-m", "bytenorm", **{variable: "foo"})):
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert done.stderr.startswith(f"bytenorm: error: {variable}='foo' ")
+
+
 def test_the_oldest_versions_that_are_tried_are_those_that_are_declared():
     root = Path(__file__).resolve().parent.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,13 +17,22 @@ MOST_THREADS = 1024
 __version__ = _core.version
 
 
+def _refuse(text: str) -> NoReturn:
+    """Refuse a variable; the command, which is not yet there while its package is imported, says it in a line."""
+    as_module = ("-m", "bytenorm") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    if as_module or Path(sys.argv[0]).stem == "bytenorm":
+        sys.stderr.write(f"bytenorm: error: {text}\n")
+        raise SystemExit(2)
+    raise ImportError(text)
+
+
 def _from_environment() -> None:
     isa, threads = os.environ.get("BYTENORM_ISA"), os.environ.get("BYTENORM_NUM_THREADS")
     if isa is not None and isa not in _core.isas():
-        raise ImportError(f"BYTENORM_ISA={isa!r} is not available: this machine has {', '.join(_core.isas())}")
+        _refuse(f"BYTENORM_ISA={isa!r} is not available: this machine has {', '.join(_core.isas())}")
     _core.select_isa(isa or _core.isas()[-1])
     if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
-        raise ImportError(f"BYTENORM_NUM_THREADS={threads!r} must be a whole number from 1 to {MOST_THREADS}")
+        _refuse(f"BYTENORM_NUM_THREADS={threads!r} must be a whole number from 1 to {MOST_THREADS}")
     _core.set_num_threads(_core.default_num_threads() if threads is None else int(threads))
 
 

@@ -22,6 +22,18 @@ OPTIONS = {
     "extra_options": "--extra-option",
 }
 
+# Arguments that messages name behind their beginning, too: no node is called so.
+_INSIDE = {name: option for name, option in OPTIONS.items() if "_" in name} | {
+    "calibrate_method": "--calibrate-method",
+    "norm_method": "--norm-method",
+    "quant_format": "--format",
+    "activation_type": "--activations",
+    "weight_type": "--weights",
+    "reduce_range": "--reduce-range",
+    "data_statistics": "--data-statistics",
+}
+_NAMED = re.compile(rf"(?<![\w'\"/.-])({'|'.join(_INSIDE)})(?:=(?:True|'?(\w+)'?))?(?![\w'\"/])")
+
 # Nothing that a valid model leads to: what raises one has a fault.
 FAULTS = (TypeError, LookupError, AttributeError, NameError, AssertionError)
 
@@ -52,7 +64,7 @@ def naming(path: str | None = None, **names: str) -> Iterator[None]:
             # "model: ..." and "limit must be ...", but not "images are for a model with ..." nor "model 'a.onnx'"
             found = re.match(rf"{argument}(\[\d+\])?(?=:| (must|is|has) )", text)
             if found and isinstance(error, ValueError | TypeError):
-                raise ValueError(ours + text[found.end() :]) from None
+                raise ValueError(ours + _in_options(text[found.end() :])) from None
         if path is None or isinstance(error, OSError | MemoryError) or text.startswith(("--", *names.values())):
             raise
         fault = _fault(path)
@@ -62,8 +74,13 @@ def naming(path: str | None = None, **names: str) -> Iterator[None]:
             raise
         if not isinstance(error, ValueError):
             text = f"{type(error).__name__}: {text}"
-        its = text.replace("the model's input", "its input", 1)
+        its = _in_options(text.replace("the model's input", "its input", 1))
         raise ValueError(f"{label}: {its}") from error
+
+
+def _in_options(text: str) -> str:
+    """Put options for arguments inside of a message: "calibrate_method='mse'" is "--calibrate-method mse"."""
+    return _NAMED.sub(lambda found: _INSIDE[found[1]] + (f" {found[2]}" if found[2] else ""), text)
 
 
 def _fault(path: str) -> str:

@@ -17,9 +17,10 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     """Disguise a float model's batch norms for a quantizer."""
     prepared = rewrite(options, screen, "preparing", prepare_with_report)
     names = prepared.found
+    count = sum(map(len, names.values()))
     screen.line(f"{options.model}, prepared for a quantizer")
     screen.line(
-        f"{sum(map(len, names.values()))} batch norms: {len(names['folded'])} folded, "
+        f"{count} batch norm{'s' * (count != 1)}: {len(names['folded'])} folded, "
         f"{len(names['disguised'])} in disguise, {len(names['left'])} left as they are"
     )
     prepared.tell(options, screen, names, more=": quantize it, then bytenorm restore")

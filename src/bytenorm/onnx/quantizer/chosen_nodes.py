@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from ..graph.graph import label
-from .exclusion import named_nodes
+from .exclusion import meant, named_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,9 @@ class ChosenNodes:
         known = {_NORM, *QDQRegistry, *QLinearOpsRegistry}
         for op_type in sorted(types or ()):
             if op_type not in known:
-                raise ValueError(f"op_types_to_quantize: the quantizer knows no {op_type!r}")
+                raise ValueError(
+                    f"op_types_to_quantize: the quantizer knows no {op_type!r}{meant(op_type, known)}"
+                )
         if names is None:
             return cls(types)
         wanted = _names(names, "nodes_to_quantize")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..norms.qparams import range_of_codes
 from ..norms.surroundings import activation_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     import onnx
     from onnx import NodeProto
@@ -38,8 +39,15 @@ def named_nodes(
     known = {label(node) for part in all_graphs(model.graph) for node in part.node}
     for name in names:
         if name not in known:
-            raise ValueError(f"{argument}: the model has no node {name!r}")
+            raise ValueError(f"{argument}: the model has no node {name!r}{meant(name, known)}")
     return [node for node in model.graph.node if label(node) in names]
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error's text: the known name that is most alike, in any case; empty if none is."""
+    spelt = {one.lower(): one for one in known}
+    found = get_close_matches(name.lower(), spelt, n=1)
+    return f": did you mean {spelt[found[0]]!r}?" if found else ""
 
 
 def needed_activations(

@@ -82,7 +82,7 @@ def in_float(bench: Bench, drift: Drift, before: Mending) -> Mending:
             if bench.can_choose
             else f"one sample does not tell what {what} would bring"
         )
-    advice = f"{why}: leave what makes it and what reads it in float"
+    advice = f"{why}: leave what makes it and what reads it in float, which takes longer"
     return Mending(before.cause, before.share, _excluded(nodes), advice, None)
 
 
@@ -99,7 +99,8 @@ def _weights(bench: Bench, drift: Drift) -> Mending:
         "weights",
         drift.computed,
         _excluded(drift.nodes),
-        "its weights and arithmetic in float; first without --per-tensor and --reduce-range, if they were given",
+        "its weights and arithmetic in float, which takes longer; first without --per-tensor and --reduce-range, "
+        "if they were given",
         lambda own, made: _rounded(own, codes.scale, low, high),
     )
 
