@@ -169,7 +169,7 @@ class RandomGraph(Paths):
     def between(self, n, q):
         """Add a QuantizeLinear and a DequantizeLinear, mostly of one quantization."""
         name = self.quantize(n.real, q)
-        read = Q(np.asarray(q.scale * np.float32(2)), q.zero_point) if self.one_in(6) else q
+        read = Q(np.asarray(q.scale * np.float32(2)), q.zero_point) if self.one_in(3) else q
         n.inner.append((len(n.steps), q, read))
         n.real = self.node("DequantizeLinear", [name, *self.names_of(read)], self.fresh("r"))
         n.low, n.high = (float(np.clip(end, *q.range())) * read.step / q.step for end in (n.low, n.high))
@@ -190,7 +190,7 @@ class RandomGraph(Paths):
         low, high = self.span(tensor, q)
         ends = [gain * end for end in (low, high)]
         q1 = self.inner(float(np.min(ends)), float(np.max(ends)), byte=byte, relu=self.one_in(3))
-        read = Q(np.asarray(q1.scale * np.float32(2)), q1.zero_point) if self.one_in(6) else q1
+        read = Q(np.asarray(q1.scale * np.float32(2)), q1.zero_point) if self.one_in(3) else q1
         ends = [gain * end * read.step / q1.step + shift for end in (low, high)]
         out = self.quantization(float(np.min(ends)), float(np.max(ends)), byte=byte, relu=self.one_in(4))
         names = lambda p: [self.constant(p.scale), self.constant(p.zero_point)]  # noqa: E731

@@ -20,7 +20,7 @@ class Drawing:
         self.tensors: list[Tensor] = []
         self.feeds = {}
         self.hidden = []  # tensors that nothing more is to read
-        self.opset = int(self.rng.choice([11, 12, 13, 14, 15, 17, 17, 19, 21, 21]))
+        self.opset = int(self.rng.choice([11, 12, 13, 14, 15, 17, 19, 21, 21, 21]))
         self.form = self.pick("QDQ", "QOperator")
         self.byte = self.pick(np.uint8, np.uint8, np.int8)
         self.mixed = self.one_in(6)
@@ -99,7 +99,7 @@ class Drawing:
     def quantize(self, real, q, name=None):
         name = name or self.fresh("q")
         names, extra = self.names_of(q), {}
-        if self.opset >= 21 and len(names) > 1 and self.one_in(3):
+        if self.opset >= 21 and len(names) > 1 and self.one_in(2):
             extra = {"output_dtype": helper.np_dtype_to_tensor_dtype(q.dtype)}
             if q.zero == 0 and self.one_in(2):
                 names.pop()
