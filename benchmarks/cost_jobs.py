@@ -192,7 +192,7 @@ JOBS: dict[str, Callable[[Path], None]] = {
     "densenet stock": _stock_dense,
     "densenet plain": partial(_own_dense, fast=True),
     "densenet default": _own_dense,
-    "densenet mse": partial(_own_dense, norm_method="mse"),
+    "densenet mse": partial(_own_dense, method="mse"),
     "densenet report": lambda folder: _command(folder, *_report),
     "densenet report float": lambda folder: _command(folder, *_report, "--float", "@densenet.onnx"),
     "large inspect": lambda folder: _command(folder, "inspect", "@large.onnx"),

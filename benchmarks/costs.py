@@ -69,7 +69,7 @@ SECTIONS: dict[str, tuple[str, list[Line]]] = {
         "`quantize` of DenseNet-121 with a method for norms, 32 images",
         [
             Line("densenet stock", "ONNX Runtime: `quant_pre_process`, `quantize_static`"),
-            Line("densenet mse", 'bytenorm, `norm_method="mse"`', "densenet stock", 2.5, 1.15),
+            Line("densenet mse", 'bytenorm, `method="mse"`', "densenet stock", 2.5, 1.15),
         ],
     ),
     "report": (

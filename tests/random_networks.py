@@ -312,10 +312,10 @@ class RandomNetwork(Nodes):
             "weight_type": "int8" if activations == "int8" else str(r.choice(["int8", "int8", "uint8"])),
             "per_channel": bool(r.random() < 0.7),
             "keep_int8": bool(r.random() < 0.3),
-            "norm_method": None if r.random() < 0.6 else str(r.choice(["mse", "minmax"])),
+            "method": None if r.random() < 0.6 else str(r.choice(["mse", "minmax"])),
         }
         # Those of the quantizer's own that cost no accuracy.
-        ways = EXTRA[made["norm_method"] is not None :] + EXTRA_QDQ * (made["quant_format"] == "QDQ")
+        ways = EXTRA[made["method"] is not None :] + EXTRA_QDQ * (made["quant_format"] == "QDQ")
         chosen = [ways[i] for i in r.choice(len(ways), int(r.choice([0, 0, 1, 2])), replace=False)]
         return {**made, "extra_options": dict(chosen)}
 

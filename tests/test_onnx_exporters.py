@@ -152,7 +152,7 @@ def states(n):
 @pytest.mark.parametrize("calibrate_method", ["minmax", "entropy"])
 def test_recurrent_states_and_sizes(method, calibrate_method):
     made, data = recurrent(), [states(40), states(3)]
-    small = bno.quantize(made, data, norm_method=method, calibrate_method=calibrate_method)
+    small = bno.quantize(made, data, method=method, calibrate_method=calibrate_method)
     compared = bno.compare(made, small, data)
     assert compared.samples == 43
     assert compared.outputs[0].snr_db > 20
@@ -240,7 +240,7 @@ def test_one_odd_norm_stays_in_float(problem):
         return
     want = run(made, data[0])[0]
     for options in (
-        {"lowering": "portable"}, {"lowering": "exact", "norm_method": "mse"},
+        {"lowering": "portable"}, {"lowering": "exact", "method": "mse"},
         {"lowering": "fused", "quant_format": "QOperator"},
     ):  # fmt: skip
         small, report = quantize_with_report(made, data, **options)
@@ -356,7 +356,7 @@ def test_models_beyond_one_message(limited, tmp_path, lowering):
         small, report = quantize_with_report(source, data, lowering=lowering, compare=True)
         assert [o.problem for o in report.outcomes[:3]] == [""] * 3
         assert report.comparison.outputs[0].snr_db > 20
-    options = {"quant_format": "QOperator", "norm_method": "mse", "lowering": lowering, "compare": True}
+    options = {"quant_format": "QOperator", "method": "mse", "lowering": lowering, "compare": True}
     small, report = quantize_with_report(made, data, **options)
     assert report.comparison.outputs[0].snr_db > 20
     save_model(small, tmp_path / "small.onnx")

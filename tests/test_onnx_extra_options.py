@@ -137,7 +137,7 @@ def draw(seed):
                 weight_type="int8",
                 per_channel=arguments["per_channel"],
                 calibrate_method=arguments["calibrate_method"],
-                norm_method=None,
+                method=None,
             )
         except ValueError:
             continue
@@ -244,7 +244,7 @@ def test_options_do_what_they_do_without_bytenorm(tmp_path):
             {"activation_type": "int8"},
             "ActivationRestrictedAsymmetric is",
         ),
-        ({"MinimumRealRange": 1}, {"norm_method": "mse"}, "MinimumRealRange contradicts norm_method='mse'"),
+        ({"MinimumRealRange": 1}, {"method": "mse"}, "MinimumRealRange contradicts method='mse'"),
         ({"QDQOpTypePerChannelSupportToAxis": {"Gemm": 0}}, {"per_channel": False}, "QDQOpTypePerChannelSupport"),
         (
             {"OpTypesToExcludeOutputQuantization": ["BatchNormalization"]},
@@ -287,8 +287,8 @@ def test_options_do_what_they_do_without_bytenorm(tmp_path):
         ({"TensorQuantOverrides": {"relu3": []}}, {}, r"TensorQuantOverrides\['relu3'\]: wanted a dict at least"),
         (
             {"TensorQuantOverrides": {"relu3": [{"rmin": -1.0}]}},
-            {"norm_method": "mse"},
-            r"TensorQuantOverrides\['second'\] says what norm_method chooses",
+            {"method": "mse"},
+            r"TensorQuantOverrides\['second'\] says what method chooses",
         ),
     ],
 )
@@ -364,7 +364,7 @@ def test_16_bits_for_one_tensor():
 def test_symmetric_scales_by_a_method():
     for activations, middle in (("uint8", 128), ("int8", 0)):
         made = bno.quantize(
-            network(), batches(), norm_method="mse", activation_type=activations, keep_int8=True,
+            network(), batches(), method="mse", activation_type=activations, keep_int8=True,
             extra_options={"ActivationSymmetric": True},
         )  # fmt: skip
         assert {int(zero) for name, (_, zero) in scales(made).items() if "/" not in name} == {middle}

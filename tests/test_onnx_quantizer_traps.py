@@ -89,7 +89,7 @@ def test_an_activation_behind_something_else(quant_format, method):
         ends = [] if behind == "Relu" else [n.limit(0.0), n.limit(0.7)]
         limits[n.node(behind, [last, *ends], f"{last}/{behind}")] = np.inf if behind == "Relu" else 0.7
     model, data = n.finish(*limits), samples()
-    made = bno.quantize(model, data, quant_format=quant_format, norm_method=method)
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
     assert worst(model, made, data) > 25
     for feeds in data:
         for y, highest in zip(run(made, feeds), limits.values(), strict=True):
@@ -107,7 +107,7 @@ def test_two_activations(quant_format, method):
             last = n.node(op, [last, *limits[op][i]], f"{last}/{i}")
         outputs.append(last)
     model, data = n.finish(*outputs), samples()
-    made = bno.quantize(model, data, quant_format=quant_format, norm_method=method)
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
     assert worst(model, made, data) > 25
 
 
@@ -148,7 +148,7 @@ def test_what_is_before_a_relu_is_read_elsewhere(reader, folds, quant_format, me
         n.node("If", [positive], "z", then_branch=branches[0], else_branch=branches[1])
         model = n.finish("y", "z")
     data = samples()
-    made, _ = quantize_with_report(model, data, quant_format=quant_format, norm_method=method)
+    made, _ = quantize_with_report(model, data, quant_format=quant_format, method=method)
     assert worst(model, made, data) > 25
 
 
@@ -253,7 +253,7 @@ def test_norms_of_one_name(lowering):
     n.conv("b", "z")
     model, data = n.finish("y", "z"), samples()
     before = model.SerializeToString()
-    made, report = quantize_with_report(model, data, norm_method="mse", lowering=lowering)
+    made, report = quantize_with_report(model, data, method="mse", lowering=lowering)
     assert model.SerializeToString() == before
     assert [norm.name for norm in bno.inspect(model).norms] == ["norm", "norm_2"]
     assert [outcome.name for outcome in report.outcomes] == ["norm", "norm_2"]
@@ -409,7 +409,7 @@ def test_a_clip_behind_a_norm_of_vectors(quant_format, method, limits):
     network.node("Gemm", ["k", network.constant("w", rng.normal(size=(4, 3)), np.float32)], "y")
     network.output("y", np.float32, ["N", 3])
     model, data = network.model(17), [{"x": rng.normal(size=(64, 4)).astype(np.float32)}]
-    made = bno.quantize(model, data, quant_format=quant_format, norm_method=method)
+    made = bno.quantize(model, data, quant_format=quant_format, method=method)
     assert worst(model, made, data) > 30  # three roundings to 8 bits leave some 36
 
 

@@ -100,7 +100,7 @@ def finished(split):
     """
     data = in_batches(split[0][:7])
     return data, {
-        method: quantize_with_report(DIGITS, data, norm_method=method, reestimate=False, lowering="exact")
+        method: quantize_with_report(DIGITS, data, method=method, reestimate=False, lowering="exact")
         for method in METHODS
     }
 
@@ -149,7 +149,7 @@ def test_no_worse_than_the_best_of_onnx_runtime(split, quant_format):
         for how in ("minmax", "entropy", "percentile")
     ]
     # A scale that does not fit the bias of the layer behind it would cost far more than this brings.
-    ours = bno.quantize(DIGITS, data, norm_method="mse", quant_format=quant_format)
+    ours = bno.quantize(DIGITS, data, method="mse", quant_format=quant_format)
     assert snr(DIGITS, ours, data) > max(snr(DIGITS, model, data) for model in theirs)
     assert snr(DIGITS, ours, held_out) > max(snr(DIGITS, model, held_out) for model in theirs)
 
@@ -199,7 +199,7 @@ def heavy_tailed(count=8, seed=1, channels=4, size=8):
 def test_scales_that_bring_the_outputs_nearer_are_taken(quant_format):
     model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed()
     made, report = quantize_with_report(
-        model, data, norm_method="mse", fast=True, quant_format=quant_format, lowering="exact"
+        model, data, method="mse", fast=True, quant_format=quant_format, lowering="exact"
     )
     (step,) = report.steps
     assert (step.name, step.taken, step.problem) == ("norm scales by mse", True, "")
@@ -221,7 +221,7 @@ def test_scales_that_bring_the_outputs_nearer_are_taken(quant_format):
 def test_scales_that_take_the_outputs_away_are_not_taken(quant_format):
     # Entropy takes the many zeros of a ReLU for what matters, and clips the rest.
     model, data = Small().norm("norm", mean=1.0).then("Relu").finish(), heavy_tailed()
-    made, report = quantize_with_report(model, data, norm_method="entropy", fast=True, quant_format=quant_format)
+    made, report = quantize_with_report(model, data, method="entropy", fast=True, quant_format=quant_format)
     (step,) = report.steps
     assert (step.name, step.taken) == ("norm scales by entropy", False)
     assert step.problem == "it does not bring the outputs nearer to the float network's"
@@ -242,7 +242,7 @@ def test_heavy_tails(quant_format):
     found = max(
         snr(
             model,
-            bno.quantize(model, data, calibrate_method=how, norm_method="mse", quant_format=quant_format),
+            bno.quantize(model, data, calibrate_method=how, method="mse", quant_format=quant_format),
             data,
         )
         for how in ("minmax", "entropy", "percentile")
@@ -256,7 +256,7 @@ def test_heavy_tails(quant_format):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_clip_keeps_its_limits(quant_format, limits, method):
     model, data = Small().norm("norm", var=0.04).then("Clip", *limits).finish(), heavy_tailed(3)
-    made, report = quantize_with_report(model, data, norm_method=method, quant_format=quant_format)
+    made, report = quantize_with_report(model, data, method=method, quant_format=quant_format)
     (norm,) = report.recalibrated
     # No codes are spent on what the Clip takes away, but for those of 0.
     low, high = ((code - norm.zero_point) * norm.scale for code in (0, 255))
@@ -273,13 +273,13 @@ def test_types(activation_type, weight_type, keep_int8):
     made, report = quantize_with_report(
         model,
         data,
-        norm_method="mse",
+        method="mse",
         activation_type=activation_type,
         weight_type=weight_type,
         keep_int8=keep_int8,
     )
     (norm,) = report.recalibrated
-    plain, other = quantize_with_report(model, data, norm_method="mse")
+    plain, other = quantize_with_report(model, data, method="mse")
     signed = activation_type == "int8"
     assert norm.scale == other.recalibrated[0].scale
     assert norm.zero_point == other.recalibrated[0].zero_point - 128 * signed
@@ -302,7 +302,7 @@ def test_vectors():
     model, data = nodes.model(), [{"x": rng.normal(size=(64, 5)).astype(np.float32)}]
     for quant_format in FORMATS:
         made, report = quantize_with_report(
-            model, data, norm_method="mse", data_statistics=True, quant_format=quant_format
+            model, data, method="mse", data_statistics=True, quant_format=quant_format
         )
         assert [(n.name, n.method, n.reestimated) for n in report.recalibrated] == [("norm", "mse", True)]
         wanted = run(made, data[0])[0]
@@ -324,7 +324,7 @@ def test_wrong_variances_are_repaired(split, quant_format, factor):
     wrong = with_variances(ALONE, factor)
     assert errors(wrong, images, labels) > 500
     made = bno.quantize(
-        wrong, in_batches(calibration), norm_method="mse", data_statistics=True, quant_format=quant_format
+        wrong, in_batches(calibration), method="mse", data_statistics=True, quant_format=quant_format
     )
     assert errors(made, images, labels) <= right + 5
 
@@ -350,7 +350,7 @@ def test_low_contrast_is_repaired(split):
     calibration, images, labels = split
     faint, others = (np.float32(0.3) * part + np.float32(0.35) for part in (calibration, images))
     plain = bno.quantize(DIGITS, in_batches(faint))
-    made = bno.quantize(DIGITS, in_batches(faint), norm_method="mse", data_statistics=True)
+    made = bno.quantize(DIGITS, in_batches(faint), method="mse", data_statistics=True)
     assert errors(plain, others, labels) > 800
     assert errors(made, others, labels) <= errors(onnx.load_model(DIGITS), images, labels) + 5
 
@@ -360,7 +360,7 @@ def test_a_norm_is_measured_behind_repaired_ones():
     build = Small().norm("first", var=1e6)
     build.last = build.node("MaxPool", [build.last], "pool2", kernel_shape=[2, 2])
     model, data = build.norm("second").finish(), heavy_tailed(4)
-    made, report = quantize_with_report(model, data, norm_method="mse", data_statistics=True, lowering="exact")
+    made, report = quantize_with_report(model, data, method="mse", data_statistics=True, lowering="exact")
     assert [norm.name for norm in report.recalibrated] == ["first", "second"]
     for norm, node in zip(report.recalibrated, norm_nodes(made).values(), strict=True):
         statistics, values = gathered(made, data, node), constants(made)
@@ -382,7 +382,7 @@ def test_norms_written_as_arithmetic_keep_their_statistics():
     build.last = build.node("Mul", [build.last, gain], "mul")
     build.last = build.node("Add", [build.last, shift], "add")
     model, data = build.finish(), heavy_tailed(2, channels=3)
-    made, report = quantize_with_report(model, data, norm_method="mse", data_statistics=True)
+    made, report = quantize_with_report(model, data, method="mse", data_statistics=True)
     assert [(norm.name, norm.reestimated) for norm in report.recalibrated] == [("add", False)]
     assert snr(model, made, data) > 25
 
@@ -393,7 +393,7 @@ def test_norms_written_as_arithmetic_keep_their_statistics():
 @pytest.mark.filterwarnings("ignore:output:bytenorm.onnx.QuantizationWarning")  # of heavy tails
 def test_older_onnx_runtime_measures_again(monkeypatch):
     model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed(2)
-    want = bno.quantize(model, data, norm_method="mse", data_statistics=True)
+    want = bno.quantize(model, data, method="mse", data_statistics=True)
     quantize_static, calls = ort_quantization.quantize_static, []
 
     def without_ranges(model_input, model_output, calibration_data_reader, extra_options=None, **options):
@@ -402,16 +402,14 @@ def test_older_onnx_runtime_measures_again(monkeypatch):
 
     monkeypatch.setattr(ort_quantization, "quantize_static", without_ranges)
     assert "calibration_cache_path" not in inspect.signature(ort_quantization.quantize_static).parameters
-    assert bno.quantize(model, data, norm_method="mse", data_statistics=True) == want
+    assert bno.quantize(model, data, method="mse", data_statistics=True) == want
     assert len(calls) == 3  # behind each of two levels too
 
 
 def test_ranges_are_measured_once():
     model, data = Small().norm("first").then("Relu").norm("second").finish(), heavy_tailed(2)
     seen = []
-    quantize_with_report(
-        model, data, norm_method="mse", reestimate=False, progress=lambda *step: seen.append(step)
-    )
+    quantize_with_report(model, data, method="mse", reestimate=False, progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
     assert stages == ["calibrate", "steps: run"]
     seen.clear()
@@ -434,7 +432,7 @@ def test_ranges_are_measured_once():
 def test_a_network_without_norms_and_one_whose_norms_fold():
     data = heavy_tailed(2)
     for model in (Small().finish(), Small().then("Relu").finish()):
-        made, report = quantize_with_report(model, data, norm_method="mse", data_statistics=True)
+        made, report = quantize_with_report(model, data, method="mse", data_statistics=True)
         assert report.recalibrated == ()
         assert made == bno.quantize(model, data, fast=True)
 
@@ -442,7 +440,7 @@ def test_a_network_without_norms_and_one_whose_norms_fold():
 def test_an_excluded_norm_stays_as_it_is():
     model, data = Small().norm("first").norm("second").finish(), heavy_tailed(2)
     made, report = quantize_with_report(
-        model, data, norm_method="mse", data_statistics=True, nodes_to_exclude=["first"]
+        model, data, method="mse", data_statistics=True, nodes_to_exclude=["first"]
     )
     assert [norm.name for norm in report.recalibrated] == ["second"]
     assert any(node.op_type == "BatchNormalization" for node in made.graph.node)
@@ -455,11 +453,11 @@ def test_an_excluded_norm_stays_as_it_is():
     ("options", "kind", "text"),
     [
         (
-            {"norm_method": "best"},
+            {"method": "best"},
             ValueError,
-            "norm_method: wanted 'mse' or 'minmax' or 'percentile' or 'entropy', got 'best'",
+            "method: wanted 'mse' or 'minmax' or 'percentile' or 'entropy', got 'best'",
         ),
-        ({"norm_method": 1}, ValueError, "norm_method: wanted 'mse' or .*, got 1"),
+        ({"method": 1}, ValueError, "method: wanted 'mse' or .*, got 1"),
         ({"reestimate": "yes"}, TypeError, "reestimate must be"),
     ],
 )
@@ -473,7 +471,7 @@ def test_nan_in_the_data():
     data = heavy_tailed(2)
     data[1]["x"][3, 1, 2, 2] = np.nan
     with pytest.raises(ValueError, match="nan") as caught:
-        bno.quantize(Small().norm("norm").finish(), data, norm_method="mse", data_statistics=True)
+        bno.quantize(Small().norm("norm").finish(), data, method="mse", data_statistics=True)
     assert "\n" not in str(caught.value)
 
 
@@ -494,4 +492,4 @@ def test_a_quantizer_that_ignores_the_choice(monkeypatch):
 
     monkeypatch.setattr(ort_quantization, "quantize_static", deaf)
     with pytest.raises(ValueError, match="gave the norm norm the scale and zero point"):
-        bno.quantize(Small().norm("norm").finish(), heavy_tailed(2), norm_method="mse", data_statistics=True)
+        bno.quantize(Small().norm("norm").finish(), heavy_tailed(2), method="mse", data_statistics=True)

@@ -75,7 +75,7 @@ def changes(rng, quantizer, graph):
 def test_as_if_quantized_with_them(monkeypatch, seed):
     network = RandomNetwork(seed + 100)
     model, data, options = network.build(), network.data(), network.options()
-    options |= {"quant_format": ("QDQ", "QOperator")[seed % 2], "norm_method": None}
+    options |= {"quant_format": ("QDQ", "QOperator")[seed % 2], "method": None}
     quantizer = quantizer_of(monkeypatch, model, data, **options)
     graph, _ = quantizer.run()
     rng = np.random.default_rng(seed)

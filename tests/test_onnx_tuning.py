@@ -251,7 +251,7 @@ def test_what_was_asked_for_and_cannot_be_tried_is_warned_of(options, name):
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"norm_method": "mse"}, "norm scales by mse"), ({"data_statistics": True}, "statistics of the data")],
+    [({"method": "mse"}, "norm scales by mse"), ({"data_statistics": True}, "statistics of the data")],
 )
 def test_a_network_without_norms_that_stay_is_told_so(options, name):
     _, report = bno.quantize_with_report(network(), samples(), nodes_to_exclude=["norm"], **options)

@@ -39,8 +39,8 @@ def network(rng, *, relu, ends):
         {"activation_type": "int8", "keep_int8": True},
         {"quant_format": "QOperator"},
         {"quant_format": "QOperator", "activation_type": "int8"},
-        {"norm_method": "mse"},
-        {"norm_method": "mse", "data_statistics": True, "quant_format": "QOperator"},
+        {"method": "mse"},
+        {"method": "mse", "data_statistics": True, "quant_format": "QOperator"},
     ],
     ids=str,
 )

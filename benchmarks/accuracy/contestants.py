@@ -76,11 +76,11 @@ CONTESTANTS: dict[str, Callable[[Network], Made]] = {
     "NNCF": nncf,
     "plain": partial(own, fast=True),
     "plain, percentile": partial(own, fast=True, calibrate_method="percentile"),
-    "plain, mse": partial(own, fast=True, norm_method="mse"),
+    "plain, mse": partial(own, fast=True, method="mse"),
     "default": own,
     "default, exact": partial(own, lowering="exact"),
     "default, fused": partial(own, lowering="fused"),
-    "default, mse": partial(own, norm_method="mse"),
+    "default, mse": partial(own, method="mse"),
 }
 STOCK = ("minmax", "percentile", "entropy", "NNCF")
 

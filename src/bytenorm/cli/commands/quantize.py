@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             per_channel=not options.per_tensor,
             reduce_range=options.reduce_range,
             calibrate_method=options.calibrate_method,
-            norm_method=options.norm_method,
+            method=options.norm_method,
             reestimate=options.reestimate,
             data_statistics=options.data_statistics,
             fast=options.fast,

@@ -21,4 +21,4 @@ def digits_model() -> str:
     >>> bno.digits_model().endswith("digits.onnx")
     True
     """
-    return str(Path(__file__).with_name("digits.onnx"))
+    return str(Path(__file__).parent.with_name("digits.onnx"))

@@ -77,7 +77,7 @@ def quantize(
     per_channel: bool = True,
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod | None = None,
-    norm_method: Method | None = None,
+    method: Method | None = None,
     reestimate: bool | None = None,
     data_statistics: bool = False,
     fast: bool = False,
@@ -121,7 +121,7 @@ def quantize(
         128 bins ``"entropy"`` often chooses what ``"minmax"`` does. ``"best"`` starts with ``"minmax"``, and tries
         percentiles and the range of the least squared error on the samples kept aside (see `reestimate`). None
         does so with one percentile, 99.999, and with none if `fast`.
-    norm_method : {"mse", "minmax", "percentile", "entropy"}, optional
+    method : {"mse", "minmax", "percentile", "entropy"}, optional
         How the scale and the zero point of each norm's output are chosen, by
         :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
         gives; `calibrate_method` is for the ranges of all other tensors. The scales are taken if they bring the
@@ -207,7 +207,7 @@ def quantize(
         per_channel=per_channel,
         reduce_range=reduce_range,
         calibrate_method=calibrate_method,
-        norm_method=norm_method,
+        method=method,
         reestimate=reestimate,
         data_statistics=data_statistics,
         fast=fast,
@@ -224,7 +224,7 @@ def quantize(
     warn_of_accuracy([report.unlike] if report.unlike else [])
     asked = {
         NO_RANGES: calibrate_method == "best",
-        norm_scales(norm_method): norm_method is not None,
+        norm_scales(method): method is not None,
         REESTIMATION: reestimate is True,
         DATA_STATISTICS: data_statistics,
     }
@@ -248,7 +248,7 @@ def quantize_with_report(
     per_channel: bool = True,
     reduce_range: bool = False,
     calibrate_method: CalibrateMethod | None = None,
-    norm_method: Method | None = None,
+    method: Method | None = None,
     reestimate: bool | None = None,
     data_statistics: bool = False,
     fast: bool = False,
@@ -268,7 +268,7 @@ def quantize_with_report(
     ----------
     model, calibration_data : as for :func:`quantize`
     lowering, quant_format, activation_type, weight_type, keep_int8, per_channel, reduce_range : as for `quantize`
-    calibrate_method, norm_method, reestimate, data_statistics, fast : as for `quantize`
+    calibrate_method, method, reestimate, data_statistics, fast : as for `quantize`
     nodes_to_exclude, nodes_to_quantize, op_types_to_quantize, extra_options : as for `quantize`
     limit, images, batch_axes : as for `quantize`
     compare : bool
@@ -303,7 +303,7 @@ def quantize_with_report(
     check_choice("quant_format", quant_format, QuantFormat)
     check_types(activation_type, weight_type)
     check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
-    check_choice("norm_method", norm_method, Method, optional=True)
+    check_choice("method", method, Method, optional=True)
     check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
     reestimate = is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
     check_names(nodes_to_exclude)
@@ -314,7 +314,7 @@ def quantize_with_report(
         weight_type=weight_type,
         per_channel=per_channel,
         calibrate_method=calibrate_method,
-        norm_method=norm_method,
+        method=method,
     )
     original = load_model(model)
     prepared = _opened(original)
@@ -335,7 +335,7 @@ def quantize_with_report(
         "reduce_range": reduce_range,
         "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
     }
-    judged = None if data_statistics else norm_method
+    judged = None if data_statistics else method
     ranges = _ranges(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
     samples = pick(data) if ranges or judged or reestimate else Samples()
     quantizer = StaticQuantizer(
@@ -348,15 +348,13 @@ def quantize_with_report(
         extra=extra,
         asked=asked,
         watched=None if samples.shortage or not reestimate else samples,
-        chosen=norm_method is not None,
+        chosen=method is not None,
         progress=progress,
     )
-    graph, chosen = (
-        recalibrate(quantizer, data, norm_method, progress) if data_statistics else (quantizer.run()[0], ())
-    )
+    graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
     as_run = partial(_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
     tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)
-    _take_steps(tuning, ranges, norm_method, reestimate=reestimate, given=chosen if data_statistics else None)
+    _take_steps(tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     drop_unused_domains(made)
@@ -395,25 +393,25 @@ def _fused(graph: Graph, excluded: set[str]) -> onnx.ModelProto:
 
 
 def _ranges(
-    calibrate_method: CalibrateMethod | None, norm_method: Method | None, *, reestimate: bool
+    calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
 ) -> tuple[Way, ...]:
     """Return the ways to find ranges that are tried."""
     if calibrate_method == "best":
         return RANGES
-    return RANGES[:1] if calibrate_method is None and norm_method is None and reestimate else ()
+    return RANGES[:1] if calibrate_method is None and method is None and reestimate else ()
 
 
 def _take_steps(
     tuning: Tuning,
     ranges: Sequence[Way],
-    norm_method: Method | None,
+    method: Method | None,
     *,
     reestimate: bool,
     given: Sequence[RecalibratedNorm] | None,
 ) -> None:
     """Try what is asked for, in the order in which one step builds on another.
 
-    `given` is what norms got with statistics of the data, their scales by `norm_method` among it; None without
+    `given` is what norms got with statistics of the data, their scales by `method` among it; None without
     these.
     """
     if ranges:
@@ -421,10 +419,10 @@ def _take_steps(
     if given is not None:
         if not any(norm.reestimated for norm in given):
             tuning.leave(DATA_STATISTICS)
-        if norm_method is not None and not given:
-            tuning.leave(norm_scales(norm_method))
-    elif norm_method is not None:
-        tuning.choose_norm_scales(norm_method)
+        if method is not None and not given:
+            tuning.leave(norm_scales(method))
+    elif method is not None:
+        tuning.choose_norm_scales(method)
     if reestimate:
         tuning.reestimate()
 

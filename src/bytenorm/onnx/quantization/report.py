@@ -29,7 +29,7 @@ class QuantizationReport:
         What ONNX Runtime's quantizer alone makes of the model, where that was asked: with `compare`, if an output
         has less than 20 dB.
     recalibrated : tuple of RecalibratedNorm
-        The norms that `norm_method` or `data_statistics` treated, in the order in which that was done.
+        The norms that `method` or `data_statistics` treated, in the order in which that was done.
     gone : tuple of str
         Nodes of `nodes_to_exclude` that ONNX Runtime's preparation of the model left out, such as a Dropout.
     steps : tuple of Step

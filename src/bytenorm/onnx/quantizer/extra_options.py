@@ -204,7 +204,7 @@ def check_extra_options(
     weight_type: str,
     per_channel: bool,
     calibrate_method: str | None,
-    norm_method: str | None,
+    method: str | None,
 ) -> ExtraOptions:
     """Return the options, or refuse one.
 
@@ -236,7 +236,7 @@ def check_extra_options(
         if option.quant_format not in (None, quant_format):
             raise ValueError(f"{_ARGUMENT}: {name} is for the format {option.quant_format}, not {quant_format}")
         values[name] = checked
-    _require_sense(values, activation_type, calibrate_method, norm_method, per_channel=per_channel)
+    _require_sense(values, activation_type, calibrate_method, method, per_channel=per_channel)
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
     return ExtraOptions(values, (types[activation_type], types[weight_type]))
 
@@ -245,7 +245,7 @@ def _require_sense(
     values: Mapping[str, Any],
     activation_type: str,
     calibrate_method: str | None,
-    norm_method: str | None,
+    method: str | None,
     *,
     per_channel: bool,
 ) -> None:
@@ -267,12 +267,12 @@ def _require_sense(
         refuse("CalibMovingAverageConstant", "has no effect without CalibMovingAverage")
     if not per_channel:
         refuse("QDQOpTypePerChannelSupportToAxis", "has no effect without per_channel")
-    if norm_method is not None:
+    if method is not None:
         for name in _SHAPING:
             if name != "ActivationSymmetric":
                 refuse(
                     name,
-                    f"contradicts norm_method={norm_method!r}, which chooses the scales of norms' outputs itself",
+                    f"contradicts method={method!r}, which chooses the scales of norms' outputs itself",
                 )
     without = values.get("OpTypesToExcludeOutputQuantization", ())
     if "BatchNormalization" in without:

@@ -138,7 +138,7 @@ def choose(
         limits, symmetric = quantizer.limits(mark), quantizer.symmetric
         best = choose_within(operator, statistics, limits, method, symmetric=symmetric)
     except ValueError as error:
-        raise ValueError(f"norm_method: the norm {name}: {error}") from None
+        raise ValueError(f"method: the norm {name}: {error}") from None
     return RecalibratedNorm(name, method, False, *best, clipped=best.clipped, mse=best.mse)
 
 

@@ -1,0 +1,5 @@
+"""``python -m bytenorm.cli``: as ``python -m bytenorm``."""
+
+from . import command
+
+command()
