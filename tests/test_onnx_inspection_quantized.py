@@ -258,3 +258,12 @@ def test_nodes_go_by_their_names():
     made = qdq(BN.replace("n =", "[norm7] n ="), "(uint8[N, 3, 4] x) => (uint8[N, 3, 4] y)", source="Relu(x)")
     made.graph.node[0].name = "before"
     assert (only(made).name, only(made).reads) == ("norm7", "Relu before")
+
+
+def test_a_fused_norm_names_all_that_it_reads():
+    x = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
+    made = bno.quantize(bno.digits_model(), [{"image": x}], lowering="fused", fast=True, compare=False)
+    reads = {norm.name.partition("/QLinear")[0]: norm.reads for norm in bno.inspect(made).norms}
+    assert reads["residual1/norm1"] == "MaxPool stem/pool"
+    assert reads["residual2/norm1"] == "MaxPool stem/pool and Conv residual1/conv2"
+    assert reads["head/norm"] == "Conv transition/conv and Conv dense2/conv1 and Conv dense2/conv2"

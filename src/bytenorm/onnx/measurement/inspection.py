@@ -16,7 +16,7 @@ from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
 from ..norms.code_paths import CodePaths
 from ..norms.conversions import unify
-from ..norms.find import find_hidden, find_norms, is_prepared
+from ..norms.find import find_hidden, find_norms, is_prepared, tensors_read
 from ..norms.float_graph import plain
 from ..operators.batch_norm import DOMAIN
 
@@ -42,7 +42,7 @@ class BatchNormInfo:
         How the graph spells it: ``BatchNormalization``, ``Mul+Add`` and the like, ``QLinearMul+QLinearAdd``, or,
         lowered, ``QLinearBatchNormalization``, ``depthwise Conv`` or ``depthwise QLinearConv``.
     reads : str
-        The operator and the node that feed it, or ``input`` and its name.
+        The operator and the node that feed it, or ``input`` and its name; of a fused norm all that it reads.
     activation : str
         ``Relu``, ``Clip`` or empty.
     runs_in : str
@@ -289,7 +289,7 @@ def _info(graph: Graph, norm: Norm, pattern: Pattern | None) -> BatchNormInfo:
         name=norm.name,
         channels=norm.channels,
         written=norm.written,
-        reads=what_feeds(graph, norm.input),
+        reads=" and ".join(dict.fromkeys(what_feeds(graph, tensor) for tensor in tensors_read(norm))),
         activation=norm.activation.op_type if norm.activation is not None else "",
         runs_in="8-bit" if runs_in_8_bits else "float",
         folds_into=" and ".join(f"{node.op_type} {label(node)}" for node in layers),
