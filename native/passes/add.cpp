@@ -36,12 +36,12 @@ bool alike(const AddArrays& arrays) {
     return true;
 }
 
-// Calls body(x, y, channel, count, n) for tiles of items [begin, end) of a layout: `count` runs of `n` elements
-// each, whole ones or a part of one.
+// Calls body(x, y, channel, count, n) for tiles of `bytes` of items [begin, end) of a layout: `count` runs of `n`
+// elements each, whole ones or a part of one.
 template <class F>
-void for_each_tile(const Layout& layout, int64_t begin, int64_t end, F&& body) {
+void for_each_tile(const Layout& layout, int64_t bytes, int64_t begin, int64_t end, F&& body) {
     const Loop &inner = layout.inner, &loop = layout.outer[layout.outers - 1];
-    const int64_t part = std::min(inner.n, tile_bytes), most = std::max<int64_t>(1, tile_bytes / inner.n);
+    const int64_t part = std::min(inner.n, bytes), most = std::max<int64_t>(1, bytes / inner.n);
     for_each_run(layout, begin, end, [&](const uint8_t* x, uint8_t* y, int64_t channel, int64_t count) {
         for (int64_t first = 0; first < count; first += most)
             for (int64_t at = 0; at < inner.n; at += part)
@@ -150,7 +150,7 @@ class AddPass {
                     for (int64_t i = 0; i < count; ++i) add(s + i * loop.x_stride, n);
                 planes_segment(plan_, folded_, p, channel);
             };
-            for_each_tile(layout_, begin, end, tile);
+            for_each_tile(layout_, tile_bytes, begin, end, tile);
         };
         threads_.run(layout_.outer_size(), 2 * layout_.size, body);
     }
@@ -226,7 +226,8 @@ class ExactPass {
                 run.a = a, run.b = arrays_.b + offset, run.y = y;
                 walk(run, arrays_.sum ? arrays_.sum + offset : nullptr, loop.x_stride, inner.x_stride, channel);
             };
-            for_each_tile(layout, begin, end, tile);
+            // Alone the norm reads nothing twice, and more pixels share the parameters of a row.
+            for_each_tile(layout, arrays_.sum ? tile_bytes : 4 * tile_bytes, begin, end, tile);
         };
         threads_.run(layout.outer_size(), 4 * size_, body);
     }

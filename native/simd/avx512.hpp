@@ -65,9 +65,9 @@ struct Avx512 {
         return multiply_add(multiply_add_bytes(a, x, low), x, high);
     }
     static bool any_without(const Dwords (&v)[4], Dwords mask) {
-        const int low = _mm512_testn_epi32_mask(v[0], mask) | _mm512_testn_epi32_mask(v[1], mask);
-        const int high = _mm512_testn_epi32_mask(v[2], mask) | _mm512_testn_epi32_mask(v[3], mask);
-        return (low | high) != 0;
+        __mmask16 all = _mm512_test_epi32_mask(v[0], mask);
+        for (int q = 1; q < 4; ++q) all = _mm512_mask_test_epi32_mask(all, v[q], mask);
+        return !_kortestc_mask16_u8(all, all);
     }
     static Dwords shift_right(Dwords v, Dwords count) { return _mm512_srav_epi32(v, count); }
     static Dwords shift_left(Dwords v, Dwords count) { return _mm512_sllv_epi32(v, count); }

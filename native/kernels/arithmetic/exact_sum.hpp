@@ -46,15 +46,24 @@ class ExactIntegers {
         return p;
     }
 
-    BYTENORM_INLINE void add(Bytes a, Bytes b, const Params& p, Sums& sums) const {
-        if (!InputSigned) {
-            a = V::bit_xor(a, V::broadcast8(0x80));
-            b = V::bit_xor(b, V::broadcast8(0x80));
+    // N vectors with the same parameters: with few registers each parameter is loaded once for all of them.
+    template <int N>
+    BYTENORM_INLINE void add(const Bytes (&a)[N], const Bytes (&b)[N], const Params& p, Sums (&sums)[N]) const {
+        Bytes u[N], v[N];
+        for (int i = 0; i < N; ++i) {
+            u[i] = InputSigned ? a[i] : V::bit_xor(a[i], V::broadcast8(0x80));
+            v[i] = InputSigned ? b[i] : V::bit_xor(b[i], V::broadcast8(0x80));
         }
         for (int q = 0; q < 4; ++q)
-            sums[q] = V::multiply_add_wide(p.addend[q], V::wide_pairs(a, b, q), p.high[q], p.low[q]);
+            for (int i = 0; i < N; ++i)
+                sums[i][q] = V::multiply_add_wide(p.addend[q], V::wide_pairs(u[i], v[i], q), p.high[q], p.low[q]);
     }
     BYTENORM_INLINE static bool unsure(const Sums& sums, const Params& p) { return V::any_without(sums, p.mask); }
+    // A byte of zeros where it is too near a tie.
+    BYTENORM_INLINE static Bytes sure(const Sums& sums, const Params& p) {
+        const auto bits = [&](int q) { return V::bit_and(sums[q], p.mask); };  // saturated, what is not 0 stays so
+        return V::template pack_words<true>(V::pack_dwords(bits(0), bits(1)), V::pack_dwords(bits(2), bits(3)));
+    }
     BYTENORM_INLINE Bytes codes(const Sums& sums, const Params& p) const {
         const auto shifted = [&](int q) { return V::shift_right(sums[q], p.shift); };
         const Bytes low = V::pack_dwords(shifted(0), shifted(1)), high = V::pack_dwords(shifted(2), shifted(3));
