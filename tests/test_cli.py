@@ -597,6 +597,17 @@ def test_bench_on_images_makes_batches_of_them(place, output, complaint):
     )
 
 
+def test_images_in_colour_for_one_channel(place, made, output, rng):
+    colours = rng.integers(0, 256, (28, 28, 3), np.uint8)
+    Path("grey").mkdir()
+    Image.fromarray(colours).save("colour.png")
+    Image.fromarray(colours[..., 0]).save("grey/a.png")
+    said = "images in colour are made grey: input 'image' of the model has one channel"
+    models = (DIGITS, made / "portable.onnx")
+    assert output("compare", *models, "--data", "colour.png").splitlines()[0] == said
+    assert said not in output("compare", *models, "--data", "grey")
+
+
 def test_several_paths_and_folders_by_class(place, made, output, complaint):
     """And the models may stand behind them, as behind one path."""
     rng = np.random.default_rng(3)

@@ -63,14 +63,13 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._skipped: Sequence[str] | None = None
-        self._untold = ""
+        self._untold: list[str] = []
         self._rich = sys.stdout.isatty()
 
-    def skipped(self, paths: Sequence[str]) -> None:
-        """Take the files that are not read, which are named in front of the next line: progress is drawn now."""
+    def skipped(self, paths: Sequence[str], note: str = "") -> None:
+        """Take the files that are not read, and a note, for the front of the next line: progress is drawn now."""
         self._skipped = paths
-        if paths:
-            self._untold = told_of_skipped(paths)
+        self._untold = [text for text in (told_of_skipped(paths) if paths else "", note) if text]
 
     def line(self, text: str = "") -> None:
         """Write a line, if it is for people."""
@@ -103,8 +102,8 @@ class Screen:
             _write(json.dumps(for_json(values), indent=2, allow_nan=False) + "\n")
 
     def _tell(self) -> None:
-        text, self._untold = self._untold, ""
-        if text:
+        texts, self._untold = self._untold, []
+        for text in texts:
             self.line(text)
 
     @contextmanager

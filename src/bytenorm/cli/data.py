@@ -20,7 +20,7 @@ def samples(options: argparse.Namespace, model: onnx.ModelProto, limit: int | No
     """Return the data of the options for a model; what is skipped of it is shown."""
     images, axes = _images(options), given_axes(options)
     data = open_data(options.data, model, limit=limit, images=images, batch_axes=axes, argument="--data")
-    screen.skipped(data.skipped)
+    screen.skipped(data.skipped, data.note)
     return data
 
 

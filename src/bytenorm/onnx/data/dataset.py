@@ -21,7 +21,7 @@ from ..model.inputs import input_infos
 from . import passes
 from .batch_axes import part_of, samples_in
 from .files import ARRAYS, IMAGES, items_of_files
-from .images import ImageInput
+from .images import ImageInput, lost_colours
 from .input_checks import InputChecks, layouts_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Dataset:
         The number of samples in a pass.
     skipped : tuple of str
         Files of no known kind that lie between those that are read.
+    note : str
+        That images in colour are made grey for a model with one channel; else empty.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Dataset:
         self.inputs, self.batch_axes = checks.inputs, checks.axes
         self.samples = sum(used for _, used, _ in plan)
         self.skipped: tuple[str, ...] = ()
+        self.note = ""
 
     def __len__(self) -> int:
         return sum(-(-used // at_once) for _, used, at_once in self._plan)
@@ -133,7 +136,7 @@ class Dataset:
         most = self._checks.limit(limit)
         plan = [(rows, now, size) for (rows, _, size), now in _up_to(most, self._plan, lambda entry: entry[1])]
         made = Dataset(self._items, plan, self._checks)
-        made.skipped = self.skipped
+        made.skipped, made.note = self.skipped, self.note
         return made
 
 
@@ -221,6 +224,8 @@ def open_data(
         label = f"{argument} {os.fspath(given[0])!r}" if len(given) == 1 else argument
         made = _dataset(items_of_files(files, checks, images, label), checks, limit, keep=True)
         made.skipped = tuple(map(os.fspath, files.skipped))
+        pictures = (path for path in files.paths if path.suffix.lower() in IMAGES)
+        made.note = lost_colours(pictures, checks.inputs[0])
         if made.skipped:
             warnings.warn(f"{argument}: {told_of_skipped(made.skipped)}", stacklevel=2)
         return made

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from ..._files.npy import reading
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..model.inputs import InputInfo
     from .input_checks import InputChecks
 
 
@@ -153,6 +156,24 @@ class ImageReader:
                 image = image.resize(_bounded(self._width, height), bilinear)
             pixels = np.array(image, np.uint8)
         return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def lost_colours(paths: Iterable[Path], info: InputInfo) -> str:
+    """Say that colours are lost, if an input has one channel and the first of some images more; else nothing."""
+    first, *_ = [*paths, None]
+    if first is None or 1 not in info.shape[1:4:2] or 3 in info.shape[1:2]:
+        return ""
+    from PIL import Image  # noqa: PLC0415
+
+    # What is wrong with a file is said where it is read.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        suppress(Exception),
+        Image.open(first, formats=FORMATS) as image,
+    ):
+        if image.mode not in ("1", "L", "LA", "La"):
+            return f"images in colour are made grey: input {info.name!r} of the model has one channel"
+    return ""
 
 
 def _bounded(width: int, height: int) -> tuple[int, int]:
