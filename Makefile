@@ -99,7 +99,7 @@ oldest: $(VENV)/.test $(VENV)/.oldest
 	    "$$($(BIN)/python -c 'import bytenorm.onnx as bno; print(bno.custom_op_library())')"
 	mkdir build/oldest/package
 	cp -R "$$($(BIN)/python -c 'import bytenorm; print(bytenorm.__path__[0])')" build/oldest/package
-	PYTHONPATH=build/oldest/package $(VENV)/oldest/bin/python -m pytest -n 2 -p no:cacheprovider \
+	PYTHONPATH="$(CURDIR)/build/oldest/package" $(VENV)/oldest/bin/python -m pytest -n 2 -p no:cacheprovider \
 	    -m 'not thorough' $(OLDEST_TESTS)
 
 # A reader of files under coverage-guided fuzzing: make fuzz READER=npy RUNS=1000000, or SECONDS=60 for each reader.
