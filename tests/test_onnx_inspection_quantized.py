@@ -38,15 +38,15 @@ def test_a_norm_between_conversions():
             (0, np.inf),
         ),
         (
-            """k = Mul(a, cw) q = QuantizeLinear(k, t, u) d = DequantizeLinear(q, t, u) l = Add(cb, d)
-               e = QuantizeLinear(l, t, u) f = DequantizeLinear(e, t, u) n = Relu(f)""",
+            """k = Mul(a, cw) q = QuantizeLinear(k, wide, u) d = DequantizeLinear(q, wide, u) l = Add(cb, d)
+               e = QuantizeLinear(l, wide, u) f = DequantizeLinear(e, wide, u) n = Relu(f)""",
             "Relu",
             (0, np.inf),
         ),
     ],
 )
 def test_the_activation_belongs_to_it(middle, activation, limits):
-    made = qdq(middle, lo=np.float32(-1), hi=np.float32(6), cw=column(*W), cb=column(*B))
+    made = qdq(middle, lo=np.float32(-1), hi=np.float32(6), cw=column(*W), cb=column(*B), wide=np.float32(4))
     norm = only(made)
     assert (norm.activation, norm.lowerable, norm.problem) == (activation, True, "")
     (found,) = find_norms(Graph(made))
