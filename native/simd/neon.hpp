@@ -157,14 +157,13 @@ struct Neon {
     static Floats no_floats() { return vdupq_n_f32(0); }
     static bool any(Floats v) { return vmaxvq_u32(bits(v)) != 0; }
     static Bytes in_order(Bytes v) { return v; }
-    // A lookup in the 16 bytes and those of a constant behind them puts the upper half of 2^23 above each byte.
+    // Interleaved with zeros, then with the upper half of 2^23. A lookup of both at once (tbl) wants them in
+    // neighbouring registers and takes more instructions to get them there.
     static Floats floats(Bytes v, int q) {
-        const uint8_t n = static_cast<uint8_t>(4 * q), zero = 16, low = 18, high = 19;
-        const uint8_t m = static_cast<uint8_t>(n + 1), l = static_cast<uint8_t>(n + 2),
-                      k = static_cast<uint8_t>(n + 3);
-        const uint8x16_t index = {n, zero, low, high, m, zero, low, high, l, zero, low, high, k, zero, low, high};
-        const uint8x16x2_t both = {{v, vreinterpretq_u8_u32(vdupq_n_u32(0x4b000000))}};
-        return vreinterpretq_f32_u8(vqtbl2q_u8(both, index));
+        const uint8x16_t zero = vdupq_n_u8(0);
+        const uint16x8_t half = vreinterpretq_u16_u8(q < 2 ? vzip1q_u8(v, zero) : vzip2q_u8(v, zero));
+        const uint16x8_t upper = vdupq_n_u16(0x4b00);
+        return vreinterpretq_f32_u16(q % 2 ? vzip2q_u16(half, upper) : vzip1q_u16(half, upper));
     }
 
     template <bool Signed>

@@ -67,7 +67,7 @@ class QuantizeVectors {
         return V::pack_dwords(V::round(V::load_reals(from)), V::round(V::load_reals(from + quarter)));
     }
 
-    const Quantize& q_;
+    const Quantize q_;  // a copy: a store of bytes may change anything that it does not own
     Floats factor_, zero_;
 };
 
@@ -107,16 +107,19 @@ template <class V, bool Signed>
 void dequantize_vectors(const Dequantize& d) {
     const auto scale = V::broadcast_float(static_cast<float>(d.scale[0])),
                zero = V::broadcast_float(d.zero_point[0]);
+    const uint8_t* x = d.x;  // copies, for the same reason
+    float* y = d.y;
+    const int64_t n = d.n;
     const auto one = [&](int64_t i) {
         for (int k = 0; k < 4; ++k) {
             const int64_t at = i + k * (V::width / 4);
-            const auto code = V::template load_codes<Signed>(d.x + at);
-            V::store_reals(d.y + at, V::multiply(V::subtract(code, zero), scale));
+            const auto code = V::template load_codes<Signed>(x + at);
+            V::store_reals(y + at, V::multiply(V::subtract(code, zero), scale));
         }
     };
     int64_t i = 0;
-    for (; i + V::width <= d.n; i += V::width) one(i);
-    if (i < d.n) one(d.n - V::width);
+    for (; i + V::width <= n; i += V::width) one(i);
+    if (i < n) one(n - V::width);
 }
 
 // In double, for channels, the compiler's vectors are enough.

@@ -20,10 +20,11 @@ V filled(V u, V inside) {  // 255 outside
 template <bool Signed>
 struct PlaneAccumulator {
     using Vector = Neon;
-    // A step adds four squares to a dword: 16384 * 4 * 65025 < 2^32.
+    // A step adds four codes and two squares each to a dword, and both of those are added up in the end:
+    // 16384 * 4 * 65025 < 2^32. Two, because an addition waits for the one before.
     static constexpr int64_t most_steps = 16384;
 
-    uint32x4_t sum = vdupq_n_u32(0), square = vdupq_n_u32(0);
+    uint32x4_t sum = vdupq_n_u32(0), square = vdupq_n_u32(0), other_square = vdupq_n_u32(0);
     V low = Neon::broadcast8(255), high = Neon::broadcast8(0);
 
     BYTENORM_INLINE void add(V v) {
@@ -41,8 +42,8 @@ struct PlaneAccumulator {
         low = vminq_u8(low, filled(u, inside));
     }
     void empty_into(Sums& total) {
-        total.sum += static_cast<int64_t>(vaddlvq_u32(sum)),
-            total.square += static_cast<int64_t>(vaddlvq_u32(square));
+        total.sum += static_cast<int64_t>(vaddlvq_u32(sum));
+        total.square += static_cast<int64_t>(vaddlvq_u32(vaddq_u32(square, other_square)));
         const uint8_t l = vminvq_u8(low), h = vmaxvq_u8(high);
         if (l < total.low) total.low = l;
         if (h > total.high) total.high = h;
@@ -53,7 +54,7 @@ struct PlaneAccumulator {
     BYTENORM_INLINE void count(V u) {
         sum = vpadalq_u16(sum, vpaddlq_u8(u));
         square = vpadalq_u16(square, vmull_u8(vget_low_u8(u), vget_low_u8(u)));
-        square = vpadalq_u16(square, vmull_high_u8(u, u));
+        other_square = vpadalq_u16(other_square, vmull_high_u8(u, u));
         high = vmaxq_u8(high, u);
     }
 };
