@@ -25,7 +25,7 @@ OPTIONS = {
 # Arguments that messages name behind their beginning, too: no node is called so.
 _INSIDE = {name: option for name, option in OPTIONS.items() if "_" in name} | {
     "calibrate_method": "--calibrate-method",
-    "norm_method": "--norm-method",
+    "method": "--norm-method",
     "quant_format": "--format",
     "activation_type": "--activations",
     "weight_type": "--weights",
