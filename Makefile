@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library faults light oldest fuzz benchmark format wheels versions elsewhere clean
+.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 faults light oldest fuzz benchmark format wheels versions elsewhere clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -79,6 +79,11 @@ avx2: $(VENV)/.test
 # The ONNX Runtime operators as a library without Python, for hosts in other languages.
 library: $(VENV)/.test
 	sh tests/library.sh $(BIN)/python
+
+# Cross-built for aarch64, and the tests of all kernels under emulation; the compiler and the rest are unpacked in build.
+arm64: $(VENV)/.test
+	$(PIP) install 'cmake>=3.22' ninja nanobind
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python release/arm64.py
 
 # Commands that are killed, interrupted, out of memory and so on, at random moments.
 faults: $(VENV)/.test

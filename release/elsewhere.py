@@ -12,27 +12,25 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cross
 import zig
 from commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = (zig.MACOS_ARM64, zig.WINDOWS_X86)
+TARGETS = (cross.MACOS_ARM64, cross.WINDOWS_X86)
 
 
-def configure(target: zig.Target, place: Path, *, python: bool, quick: bool) -> Path:
+def configure(target: cross.Target, place: Path, *, python: bool, quick: bool) -> Path:
     """Configure a build; return its folder."""
     build = place / ("python" if python else "library")
     options: list[str] = []
     if python:
-        include = Path(sysconfig.get_path("include"))
         (place / "python.lib").touch()
         options = [
-            f"-DPython_EXECUTABLE={sys.executable}", f"-DPython_INCLUDE_DIR={include}",
-            f"-DPython_NumPy_INCLUDE_DIR={zig.numpy_headers(target, place / 'numpy')}", "-DNB_SUFFIX=.so",
+            *cross.python_options(cross.numpy_headers(target, place / "numpy")),
             f"-DPython_LIBRARY={place / 'python.lib'}", f"-DPython_SABI_LIBRARY={place / 'python.lib'}",
             "-DSKBUILD_SABI_COMPONENT=Development.SABIModule", "-DSKBUILD_PROJECT_VERSION_FULL=elsewhere",
         ]  # fmt: skip

@@ -20,6 +20,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cross
 import pythons
 import zig
 from commands import run
@@ -52,11 +53,11 @@ def build_sdist(output: Path) -> Path:
     return next(output.glob("*.tar.gz"))
 
 
-def build_wheel(python: Path, source: Path, work: Path, target: zig.Target | None = None) -> Path:
+def build_wheel(python: Path, source: Path, work: Path, target: cross.Target | None = None) -> Path:
     """Build a wheel in an environment of its own."""
     environment = {**os.environ}
     if target is not None:
-        headers = zig.numpy_headers(target, work / f"numpy-{target.python}")
+        headers = cross.numpy_headers(target, work / f"numpy-{target.python}")
         file = zig.toolchain(target, work / target.python)
         environment |= {
             "_PYTHON_HOST_PLATFORM": target.python,
@@ -105,9 +106,7 @@ def try_in_venv(wheel: Wheel, python: Path, place: Path, *, onnx: bool) -> None:
 
 def try_unpacked(wheel: Wheel, version: str, python: Path, place: Path, platforms: tuple[str, ...]) -> None:
     """Install beside a Python that has no pip."""
-    names = [f"--platform={name}" for name in platforms]
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--target", place, "--only-binary", ":all:",
-        "--python-version", version, *names, wheel.path)  # fmt: skip
+    cross.install(platforms, version, place, wheel.path)
     environment = {"PATH": str(place), "PYTHONPATH": str(place), "HOME": str(place)}
     wheel.ran.append(run(python, SMOKE, env=environment, cwd=place).strip())
 
@@ -158,10 +157,10 @@ def main() -> None:
             tell(wheel)
             wheels.append(wheel)
         if stable is not None and not options.quick:
-            wheel = audited(build_wheel(stable, source, work, zig.LINUX_ARM64), output)
+            wheel = audited(build_wheel(stable, source, work, cross.LINUX_ARM64), output)
             unpacked = pythons.of_debian(("3.13",), "arm64", ROOT / "build/pythons")
             for version, python in unpacked.items():
-                try_unpacked(wheel, version, python, work / f"try-arm64-{version}", zig.LINUX_ARM64.numpy)
+                try_unpacked(wheel, version, python, work / f"try-arm64-{version}", cross.LINUX_ARM64.numpy)
             tell(wheel)
             wheels.append(wheel)
     digests = {ran.rsplit(" ", 1)[1] for wheel in wheels for ran in wheel.ran}

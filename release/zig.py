@@ -4,46 +4,13 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 
-from commands import run
-
-
-@dataclass(frozen=True)
-class Target:
-    """A system and a processor as Zig, CMake, Python's build tools and pip call them."""
-
-    zig: str
-    system: str
-    processor: str
-    python: str  # what sysconfig.get_platform returns there
-    numpy: tuple[str, ...]  # platforms of NumPy's wheels, whose headers are taken
-
-
-LINUX_ARM64 = Target(
-    "aarch64-linux-gnu.2.28",
-    "Linux",
-    "aarch64",
-    "linux-aarch64",
-    ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64"),
-)
-MACOS_ARM64 = Target("aarch64-macos", "Darwin", "arm64", "macosx-11.0-arm64", ("macosx_14_0_arm64",))
-WINDOWS_X86 = Target("x86_64-windows-gnu", "Windows", "AMD64", "win-amd64", ("win_amd64",))
-
+from cross import Target
 
 NO_LINKS = """set(CMAKE_CXX_COMPILER_ID_TEST_FLAGS_FIRST -c)
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 """
-
-
-def numpy_headers(target: Target, folder: Path) -> Path:
-    """Unpack a NumPy of a target into a folder unless it is there; return where its headers are."""
-    if not folder.exists():
-        platforms = [f"--platform={name}" for name in target.numpy]
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "--only-binary", ":all:",
-            "--python-version", "3.12", "--no-deps", *platforms, "numpy")  # fmt: skip
-    return folder / "numpy/_core/include"
 
 
 def compiler() -> Path:

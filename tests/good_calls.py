@@ -99,6 +99,51 @@ def filled(shape=SHAPE, dtype=np.uint8):
     return np.full(shape, PATTERN - 128 if dtype == np.int8 else PATTERN, dtype)
 
 
+def assert_message(call, error, shown):
+    """Assert that a call raises an error whose one line holds all that is to be shown."""
+    with pytest.raises(error) as caught:
+        call()
+    message = str(caught.value)
+    assert [part for part in shown if part not in message] == [], message
+    assert "\n" not in message
+
+
+def assert_refused(call, changes, error, shown, *, lists):
+    """Assert that a changed call is refused, and that `out` is as before."""
+    arguments = good()
+    if lists:  # the same numbers go another way through the checks
+        arguments.update({name: arguments[name].tolist() for name in VECTORS})
+    shape = getattr(changes.get("input"), "shape", SHAPE)
+    out = np.full(shape if isinstance(shape, tuple) else SHAPE, PATTERN, np.uint8)
+    if changes.get("output_dtype") is bn.qint8:
+        out = out.view(np.int8)
+    assert_message(lambda: call({**arguments, **changes}, out), error, shown)
+    assert (out.view(np.uint8) == PATTERN).all()
+
+
+def assert_out_refused(call, out, error, shown, *, lists):
+    before = memory_of(out).copy()
+    arguments = good()
+    if lists:
+        arguments["mean"] = arguments["mean"].tolist()
+    with pytest.raises(error, match=r"^out must") as caught:
+        call(arguments, out)
+    assert [part for part in shown if part not in str(caught.value)] == [], caught.value
+    np.testing.assert_array_equal(memory_of(out), before)
+
+
+def assert_in_place(call, over, *, lists):
+    """Assert that what `over` makes of the input is the output's memory."""
+    arguments = good()
+    want = call(arguments).data
+    if lists:
+        arguments["mean"] = arguments["mean"].tolist()
+    q = bn.QuantizedTensor(codes(), 0.05, 120)
+    got = call({**arguments, "input": q}, over(q))
+    np.testing.assert_array_equal(q.data, want)
+    assert is_over(got, q.data)
+
+
 class OnlyInterface:
     """Memory that is offered through the array interface and nothing else."""
 

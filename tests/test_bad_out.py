@@ -2,18 +2,17 @@
 
 import numpy as np
 import pytest
-import torch
 from good_calls import (
-    CHANNELS,
     PATTERN,
     SHAPE,
     VECTORS,
     OnlyInterface,
+    assert_in_place,
+    assert_out_refused,
     codes,
     filled,
     good,
     is_over,
-    memory_of,
     read_only,
     ways,
 )
@@ -32,8 +31,6 @@ BAD_OUT = {
     "bool": (lambda: np.ones(SHAPE, bool), ValueError, ["dtype", "uint8", "bool"]),
     "read-only": (lambda: read_only(filled()), ValueError, ["read-only"]),
     "expanded": (lambda: np.broadcast_to(filled((1, 3, 5, 2)), SHAPE), ValueError, []),
-    "torch of another type": (lambda: torch.full(SHAPE, 7, dtype=torch.int8), ValueError, ["dtype", "int8"]),
-    "torch of another shape": (lambda: torch.full((4, 3), 7, dtype=torch.uint8), ValueError, ["shape", "(4, 3)"]),
     "list": (lambda: filled().tolist(), TypeError, ["list"]),
     "number": (lambda: 171, TypeError, ["int"]),
     "text": (lambda: "out", TypeError, ["str"]),
@@ -66,15 +63,7 @@ BAD_OUT = {
 @pytest.mark.parametrize("name", BAD_OUT)
 def test_bad_out(name, lists, call):
     make, error, shown = BAD_OUT[name]
-    out = make()
-    before = memory_of(out).copy()
-    arguments = good()
-    if lists:
-        arguments["mean"] = arguments["mean"].tolist()
-    with pytest.raises(error, match=r"^out must") as caught:
-        call(arguments, out)
-    assert [part for part in shown if part not in str(caught.value)] == [], caught.value
-    np.testing.assert_array_equal(memory_of(out), before)
+    assert_out_refused(call, make(), error, shown, lists=lists)
 
 
 OVERLAPS_ITSELF = {
@@ -181,7 +170,6 @@ IN_PLACE = {
     "a view": lambda q: q.data[...],
     "another array over it": lambda q: np.frombuffer(q.data, np.uint8).reshape(q.shape),
     "a tensor over it": lambda q: bn.QuantizedTensor(q.data, 0.1, 30),
-    "torch over it": lambda q: torch.from_numpy(q.data),
 }
 
 
@@ -189,14 +177,7 @@ IN_PLACE = {
 @pytest.mark.parametrize("lists", [False, True], ids=["arrays", "lists"])
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_in_place(name, lists, call):
-    arguments = good()
-    want = call(arguments).data
-    if lists:
-        arguments["mean"] = arguments["mean"].tolist()
-    q = bn.QuantizedTensor(codes(), 0.05, 120)
-    got = call({**arguments, "input": q}, IN_PLACE[name](q))
-    np.testing.assert_array_equal(q.data, want)
-    assert is_over(got, q.data)
+    assert_in_place(call, IN_PLACE[name], lists=lists)
 
 
 @ways
@@ -231,21 +212,6 @@ def test_an_empty_out(shape, call):
     assert (got.scale, got.zero_point) == (0.1, 30)
     apart = np.lib.stride_tricks.as_strided(np.empty(1, np.uint8), shape, (0,) * len(shape))
     assert is_over(call(arguments, apart), apart)
-
-
-@ways
-@pytest.mark.parametrize("form", ["contiguous", "channels last", "slice"])
-def test_torch_memory_as_out(form, call):
-    whole = torch.full((8, CHANNELS, 5, 2), PATTERN, dtype=torch.uint8)
-    if form == "channels last":
-        whole = whole.contiguous(memory_format=torch.channels_last)
-    out = whole[2:6] if form == "slice" else whole[:4]
-    want = call(good()).data
-    got = call(good(), out)
-    assert got.data.ctypes.data == out.data_ptr()
-    np.testing.assert_array_equal(out.numpy(), want)
-    rest = torch.cat([whole[:2], whole[6:]]) if form == "slice" else whole[4:]
-    assert bool((rest == PATTERN).all())
 
 
 @ways

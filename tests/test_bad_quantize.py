@@ -4,8 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
-from good_calls import BAD_SCALES, NO_NUMBERS, codes, label
+from good_calls import BAD_SCALES, NO_NUMBERS, assert_message, codes, label
 
 import bytenorm as bn
 
@@ -57,7 +56,6 @@ NOT_REAL = [
     (np.zeros(3, np.complex64), "complex64"),
     (["a"], "<U1"),
     (None, "object"),
-    (torch.zeros(3, dtype=torch.int32), "int32"),
     (np.ma.masked_array([1.0, 2.0], [0, 1]), "masked"),
 ]
 REFUSED = [
@@ -82,7 +80,7 @@ REFUSED = [
         [per_tensor, per_channel, dynamic, requantize],
         "dtype",
         [
-            *(("quint8", "'quint8'"), (np.uint8, "uint8"), (torch.qint8, "torch.qint8"), (3, "3")),
+            *(("quint8", "'quint8'"), (np.uint8, "uint8"), (3, "3")),
             (bn.DType("quint8", np.dtype(np.uint8)), "quint8"),
         ],
         TypeError,
@@ -142,7 +140,7 @@ REFUSED = [
         "data",
         [
             *((REAL, "float32"), ([[1, 2]], "int64"), (np.zeros(3, np.uint16), "uint16")),
-            *((np.zeros(3, bool), "bool"), (torch.zeros(3), "float32"), ("abc", "<U3"), (b"abc", "|S3")),
+            *((np.zeros(3, bool), "bool"), ("abc", "<U3"), (b"abc", "|S3")),
             (object(), "object"),
         ],
         TypeError,
@@ -164,14 +162,10 @@ def refused_label(case):
 
 @pytest.mark.parametrize(("call", "changes", "error", "shown"), REFUSED, ids=map(refused_label, REFUSED))
 def test_refused(call, changes, error, shown):
-    with pytest.raises(error) as caught:
-        call(**changes)
-    message = str(caught.value)
-    assert [part for part in shown if part not in message] == [], message
-    assert "\n" not in message
+    assert_message(lambda: call(**changes), error, shown)
 
 
-@pytest.mark.parametrize("value", [codes((3, 4)), codes((3, 4), np.int8), REAL, 3, None, [1], torch.zeros(3)])
+@pytest.mark.parametrize("value", [codes((3, 4)), codes((3, 4), np.int8), REAL, 3, None, [1]])
 def test_dequantize_of_something_else(value):
     with pytest.raises(TypeError, match=r"^q must be a bytenorm.QuantizedTensor, got"):
         bn.dequantize(value)
@@ -198,11 +192,6 @@ def test_per_channel_of_a_number():
 
 def test_messages_say_how_to_wrap_what_came():
     norm = bn.BatchNorm(None, None, [0.0], [1.0], output_scale=0.1, output_zero_point=0)
-    legacy = torch.quantize_per_tensor(torch.zeros(2, 1), 0.1, 3, torch.quint8)
-    for call in (norm, lambda x: bn.QuantizedTensor(x, 0.1, 3)):
-        with pytest.raises(TypeError, match=r"x\.int_repr\(\), x\.q_scale\(\), x\.q_zero_point\(\)"):
-            call(legacy)
-    for plain in (np.zeros((2, 1), np.uint8), torch.zeros(2, 1, dtype=torch.int8)):
-        for call in (norm, lambda x: bn.quantize_per_tensor(x, 0.1, 3, bn.quint8)):
-            with pytest.raises(TypeError, match=r"QuantizedTensor\(codes, scale, zero_point\)"):
-                call(plain)
+    for call in (norm, lambda x: bn.quantize_per_tensor(x, 0.1, 3, bn.quint8)):
+        with pytest.raises(TypeError, match=r"QuantizedTensor\(codes, scale, zero_point\)"):
+            call(np.zeros((2, 1), np.uint8))

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from exact_rounding import round_half_even, round_to_float32
 
 import bytenorm as bn
 from bytenorm import _core, reference
@@ -217,8 +218,6 @@ def test_concat_remembers_quantizations_not_data(rng):
 
 def test_concat_is_exact(rng):
     """The specification itself against rational numbers, piece by piece."""
-    from test_reference import round_half_even, round_to_float32
-
     pieces = pieces_of(rng, (3, 2), (40, 0), np.int8)
     norm = norm_of(rng, 5, output_dtype=bn.quint8)
     got = want_concat(pieces, norm)

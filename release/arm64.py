@@ -1,0 +1,96 @@
+"""Cross-builds for aarch64 with GCC and runs tests under emulation: python release/arm64.py [PYTEST ARGUMENTS...].
+
+The compiler, the emulator and the Python that runs there are Debian's, unpacked below build unless the machine has
+them; nothing is installed. Warnings are errors. Without arguments the tests of all kernels run; none needs torch,
+whose own answers there are others. The ONNX Runtime operators are built as a library, too.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cross
+import debian
+import pythons
+from commands import run
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "build" / "arm64"
+NEEDED = ("hypothesis", "numpy", "pytest", "pytest-xdist")
+TESTS = (
+    "kernels", "layouts", "golden", "bad_input", "bad_out", "bad_fused", "bad_quantize", "quantize", "fused",
+    "calibration_statistics",
+)  # fmt: skip
+LONG = ("truncated_and_damaged_files", "contradict_each_other")  # of files, not of numbers
+
+
+def compiler() -> Path:
+    """Return a compiler for aarch64."""
+    folder = PLACE / "compiler"
+    program = debian.program("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu", folder)
+    root, wrapper = folder / "root", folder / "c++"
+    if not program.is_relative_to(folder):
+        return program
+    libraries = root / "usr/lib" / debian.TRIPLES["amd64"]
+    wrapper.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{program}" --sysroot="{root}" "$@"\n')
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+def python() -> Path:
+    """Return a Python of this version for aarch64."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for release in (debian.release_of_the_machine(), "sid"):
+        found = pythons.of_debian((version,), "arm64", ROOT / "build/pythons", release) if release else {}
+        if found:
+            return found[version]
+    sys.exit(f"no Python {version} for aarch64: it is unpacked from packages of Debian's, on a Debian that has it")
+
+
+def build(cxx: Path, name: str, *options: str) -> Path:
+    """Build; return the folder."""
+    folder = PLACE / name
+    target = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={cxx}")
+    run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *target, "-DBYTENORM_WERROR=ON", *options)
+    run("cmake", "--build", folder)
+    return folder
+
+
+def main() -> None:
+    """Build and test."""
+    if platform.machine() != "x86_64":
+        sys.exit(f"make arm64 cross-builds on x86-64, and this is {platform.machine()}: make test")
+    inner, cxx, site = python(), compiler(), PLACE / "site"
+    if not site.exists():
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        cross.install(cross.LINUX_ARM64.numpy, version, site, *NEEDED)
+    options = cross.python_options(site / "numpy/_core/include")
+    module = build(cxx, "module", "-DSKBUILD_PROJECT_VERSION_FULL=arm64", *options) / "_core.so"
+    library = build(cxx, "library", "-DBYTENORM_PYTHON=OFF")
+    print(*sorted(path.name for path in library.glob("*.so")), "is linked", flush=True)
+    package = PLACE / "package"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copy(module, package / "bytenorm")
+    chosen = [
+        *(f"tests/test_{name}.py" for name in TESTS),
+        "-m",
+        "not thorough",
+        "-k",
+        f"not ({' or '.join(LONG)})",
+    ]
+    arguments = sys.argv[1:] or chosen
+    environment = {"PYTHONPATH": f"{package}:{site}", "PATH": "/usr/bin:/bin", "HOME": str(PLACE)}
+    tested = subprocess.run(
+        [inner, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", *arguments],
+        cwd=ROOT, env=environment, check=False,
+    )  # fmt: skip
+    sys.exit(tested.returncode)
+
+
+if __name__ == "__main__":
+    main()
