@@ -20,19 +20,21 @@ OPTIONS = {
     "nodes_to_quantize": "--only",
     "op_types_to_quantize": "--only-type",
     "extra_options": "--extra-option",
+    "method": "--norm-method",
 }
 
 # Arguments that messages name behind their beginning, too: no node is called so.
 _INSIDE = {name: option for name, option in OPTIONS.items() if "_" in name} | {
-    "calibrate_method": "--calibrate-method",
     "method": "--norm-method",
+    "calibrate_method": "--calibrate-method",
     "quant_format": "--format",
     "activation_type": "--activations",
     "weight_type": "--weights",
     "reduce_range": "--reduce-range",
     "data_statistics": "--data-statistics",
 }
-_NAMED = re.compile(rf"(?<![\w'\"/.-])({'|'.join(_INSIDE)})(?:=(?:True|'?(\w+)'?))?(?![\w'\"/])")
+_WORDS = "|".join(name if "_" in name else f"{name}(?==)" for name in _INSIDE)  # "method" is a word of its own, too
+_NAMED = re.compile(rf"(?<![\w'\"/.-])({_WORDS})(?:=(?:True|'?(\w+)'?))?(?![\w'\"/])")
 
 # Nothing that a valid model leads to: what raises one has a fault.
 FAULTS = (TypeError, LookupError, AttributeError, NameError, AssertionError)
