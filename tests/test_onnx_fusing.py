@@ -532,7 +532,7 @@ def test_a_fused_model_is_inspected(rng):
     g, *_ = transition(rng, "QDQ")
     (norm,) = bno.inspect(fuse(g.model(), ["concat + pool"])).norms
     assert (norm.name, norm.written) == ("norm/QLinearConcatBatchNormalization", "QLinearConcatBatchNormalization")
-    assert (norm.channels, norm.reads, norm.runs_in) == (8, "input p0", "8-bit")
+    assert (norm.channels, norm.reads, norm.runs_in) == (8, "input p0 and input p1", "8-bit")
     assert (norm.pattern, norm.unfused, norm.lowerable) == ("concat + pool", "", False)
 
 
