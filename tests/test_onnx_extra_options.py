@@ -288,7 +288,7 @@ def test_options_do_what_they_do_without_bytenorm(tmp_path):
         (
             {"TensorQuantOverrides": {"relu3": [{"rmin": -1.0}]}},
             {"method": "mse"},
-            r"TensorQuantOverrides\['second'\] says what the norms' method chooses",
+            r"TensorQuantOverrides\['second'\] says what the norms' method says",
         ),
     ],
 )

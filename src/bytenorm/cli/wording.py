@@ -33,7 +33,8 @@ _INSIDE = {name: option for name, option in OPTIONS.items() if "_" in name} | {
     "reduce_range": "--reduce-range",
     "data_statistics": "--data-statistics",
 }
-_WORDS = "|".join(name if "_" in name else f"{name}(?==)" for name in _INSIDE)  # "method" is a word of its own, too
+# "method" is a word of its own, too.
+_WORDS = "|".join(name if "_" in name else f"{name}(?==)" for name in _INSIDE)
 _NAMED = re.compile(rf"(?<![\w'\"/.-])({_WORDS})(?:=(?:True|'?(\w+)'?))?(?![\w'\"/])")
 
 # Nothing that a valid model leads to: what raises one has a fault.

@@ -139,7 +139,7 @@ class StaticQuantizer:
         self._said = self._of_tensors()  # what is said of single tensors, in the quantizer's names
         self.said = {*self._extra.overrides, *(name for names in self._said for name in names)}
         if chosen and (both := [name for mark in marks.norms for name in self.outputs(mark) if name in self.said]):
-            raise ValueError(f"extra_options: TensorQuantOverrides[{both[0]!r}] says what the norms' method chooses")
+            raise ValueError(f"extra_options: TensorQuantOverrides[{both[0]!r}] says what the norms' method says")
 
     def _of_tensors(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
         """Return what TensorQuantOverrides say, by the tensors that they are said of.
