@@ -12,5 +12,6 @@ cmake -S . -B "build/$name" -G Ninja -DPython_EXECUTABLE="$(command -v python)" 
     -DSKBUILD_PROJECT_VERSION_FULL="$name" "$@" >/dev/null
 cmake --build "build/$name" >/dev/null
 rm -rf "build/$name/package"
-mkdir -p "build/$name/package/bytenorm"
-cp -R src/bytenorm/*.py src/bytenorm/torch src/bytenorm/calibration build/"$name"/_core*.so "build/$name/package/bytenorm"
+mkdir -p "build/$name/package"
+cp -R src/bytenorm "build/$name/package"
+cp build/"$name"/_core*.so "build/$name/package/bytenorm"
