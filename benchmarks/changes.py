@@ -10,6 +10,7 @@ CHANGES = {
         ("2026-11-29 13:30 UTC", "vector kernels of quantize and dequantize", ""),
         ("2026-11-29 13:53 UTC", "small planes walked across channels", "avx512"),
         ("2026-11-29 14:25 UTC", "odd channels side by side", ""),
+        ("2026-11-29 14:42 UTC", "the norm of an exact sum in integers", ""),
     ),
     "networks": (
         ("2026-11-29 08:40 UTC", "norms in 16-bit words", ""),
