@@ -128,20 +128,23 @@ struct Fitted::Finder {
             multiplier[c] = fit.multiplier, addend[c] = fit.addend, shift[c] = fit.shift, fine[c] = fit.fine;
             proved[c] = fit.proved, all = all && fit.proved;
         }
-        if (!all && kernel<Rows>(Arithmetic::integer32)) integer32(proved.get());
-        // A set without them proves no channel in them.
-        if (!all && !f.proved_[static_cast<int>(Arithmetic::integer32)])
-            f.proved_[static_cast<int>(Arithmetic::integer32)] = aligned_array<bool>(f.channels_);
+        if (!all) integer32(proved.get());
         f.params_.words = {multiplier, addend, shift, fine};
         f.all_[static_cast<int>(Arithmetic::words16)] = all;
         kept = std::move(proved);
     }
 
     // What is behind words for the channels that they are not proved for, and for those that may share a block
-    // with one: 64 lanes at most. They begin anywhere where pixels of few channels lie side by side.
+    // with one: 64 lanes at most. They begin anywhere where pixels of few channels lie side by side. A set without
+    // such kernels proves none.
     void integer32(const bool* in_words) {
-        if (f.proved_[static_cast<int>(Arithmetic::integer32)]) return;
+        auto& kept = f.proved_[static_cast<int>(Arithmetic::integer32)];
+        if (kept) return;
         auto proved = aligned_array<bool>(f.channels_);
+        if (!kernel<Rows>(Arithmetic::integer32)) {
+            kept = std::move(proved);
+            return;
+        }
         int32_t *multiplier = f.room<int32_t>(), *addend = f.room<int32_t>(), *shift = f.room<int32_t>();
         const int64_t block = f.channels_ % 64 == 0 ? 64 : f.channels_;
         uint8_t wanted[256];
@@ -157,7 +160,7 @@ struct Fitted::Finder {
             }
         }
         f.params_.integer = {multiplier, addend, shift};
-        f.proved_[static_cast<int>(Arithmetic::integer32)] = std::move(proved);
+        kept = std::move(proved);
     }
 };
 

@@ -4,7 +4,8 @@
 #include <immintrin.h>
 
 #include <cstdint>
-#include <cstring>
+
+#include "part.hpp"
 
 namespace bytenorm {
 namespace {
@@ -21,8 +22,7 @@ struct Avx2 {
     static void fence() { _mm_sfence(); }
     static void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
 
-    // The first n bytes, 0 < n < 32, touching no other. Halves that overlap, never a buffer on the stack: a
-    // wide load from bytes just stored one by one waits for the stores.
+    // The first n bytes, 0 < n < 32, touching no other.
     static Bytes load_partial(const uint8_t* p, int64_t n) {
         if (n < 16) return _mm256_zextsi128_si256(load_partial16(p, n));
         const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -171,32 +171,11 @@ struct Avx2 {
             const __m128i count = _mm_cvtsi64_si128(8 * (16 - n));  // 64 when n is 8: shifts everything out
             return _mm_unpacklo_epi64(low, _mm_srl_epi64(high, count));
         }
-        if (n >= 4) {
-            uint32_t low, high;
-            memcpy(&low, p, 4);
-            memcpy(&high, p + n - 4, 4);
-            return _mm_cvtsi64_si128(
-                static_cast<int64_t>(low | (static_cast<uint64_t>(high) >> (8 * (8 - n))) << 32));
-        }
-        if (n == 0) return _mm_setzero_si128();
-        return _mm_cvtsi32_si128(p[0] | p[n / 2] << (8 * (n / 2)) | p[n - 1] << (8 * (n - 1)));
+        return n == 0 ? _mm_setzero_si128() : _mm_cvtsi64_si128(static_cast<int64_t>(load_part(p, n)));
     }
     static void store_partial16(uint8_t* p, __m128i v, int64_t n) {  // 0 <= n < 16
-        const uint64_t low = static_cast<uint64_t>(_mm_cvtsi128_si64(v));
-        if (n >= 8) {
-            memcpy(p, &low, 8);
-            if (n == 8) return;
-            const uint64_t high = static_cast<uint64_t>(_mm_extract_epi64(v, 1));
-            const uint64_t last = low >> (8 * (n - 8)) | high << (8 * (16 - n));
-            memcpy(p + n - 8, &last, 8);
-        } else if (n >= 4) {
-            const uint32_t first = static_cast<uint32_t>(low);
-            const uint32_t last = static_cast<uint32_t>(low >> (8 * (n - 4)));
-            memcpy(p, &first, 4);
-            memcpy(p + n - 4, &last, 4);
-        } else {
-            for (int64_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(low >> (8 * i));
-        }
+        store_part(p, static_cast<uint64_t>(_mm_cvtsi128_si64(v)), static_cast<uint64_t>(_mm_extract_epi64(v, 1)),
+                   n);
     }
 };
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "part.hpp"
+
 namespace bytenorm {
 namespace {
 
@@ -22,39 +24,16 @@ struct Neon {
     static void fence() {}
     static void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
 
-    // The first n bytes, 0 < n < 16, touching no other, in halves that overlap.
+    // The first n bytes, 0 < n < 16, touching no other.
     static Bytes load_partial(const uint8_t* p, int64_t n) {
-        uint64_t low = 0, high = 0;
-        if (n >= 8) {
-            memcpy(&low, p, 8);
-            memcpy(&high, p + n - 8, 8);
-            high = n == 8 ? 0 : high >> 8 * (16 - n);
-        } else if (n >= 4) {
-            uint32_t first, last;
-            memcpy(&first, p, 4);
-            memcpy(&last, p + n - 4, 4);
-            low = first | static_cast<uint64_t>(last) >> 8 * (8 - n) << 32;
-        } else {
-            low = static_cast<uint64_t>(p[0] | p[n / 2] << 8 * (n / 2) | p[n - 1] << 8 * (n - 1));
-        }
-        return vcombine_u8(vcreate_u8(low), vcreate_u8(high));
+        if (n < 8) return vcombine_u8(vcreate_u8(load_part(p, n)), vcreate_u8(0));
+        uint64_t high;
+        memcpy(&high, p + n - 8, 8);
+        return vcombine_u8(vld1_u8(p), vcreate_u8(n == 8 ? 0 : high >> 8 * (16 - n)));
     }
     static void store_partial(uint8_t* p, Bytes v, int64_t n) {
-        const uint64_t low = vgetq_lane_u64(vreinterpretq_u64_u8(v), 0);
-        if (n >= 8) {
-            memcpy(p, &low, 8);
-            if (n == 8) return;
-            const uint64_t high = vgetq_lane_u64(vreinterpretq_u64_u8(v), 1);
-            const uint64_t last = low >> 8 * (n - 8) | high << 8 * (16 - n);
-            memcpy(p + n - 8, &last, 8);
-        } else if (n >= 4) {
-            const uint32_t first = static_cast<uint32_t>(low);
-            const uint32_t last = static_cast<uint32_t>(low >> 8 * (n - 4));
-            memcpy(p, &first, 4);
-            memcpy(p + n - 4, &last, 4);
-        } else {
-            for (int64_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(low >> 8 * i);
-        }
+        const uint64x2_t both = vreinterpretq_u64_u8(v);
+        store_part(p, vgetq_lane_u64(both, 0), vgetq_lane_u64(both, 1), n);
     }
 
     static constexpr int most_parts = 1;
