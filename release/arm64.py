@@ -73,6 +73,8 @@ def main() -> None:
     module = build(cxx, "module", "-DSKBUILD_PROJECT_VERSION_FULL=arm64", *options) / "_core.so"
     library = build(cxx, "library", "-DBYTENORM_PYTHON=OFF")
     print(*sorted(path.name for path in library.glob("*.so")), "is linked", flush=True)
+    # What is only measured is compiled at least.
+    run(cxx, "-std=c++17", "-fsyntax-only", "-I", ROOT / "native", ROOT / "benchmarks/cycles.cpp")
     package = PLACE / "package"
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
