@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from ..graph.graph import attribute, is_op, label, type_name
+from ..graph.graph import attribute, is_conversion, is_op, label, type_name
 from .inner_codes import affine
 from .qparams import qparams
 
@@ -86,15 +86,10 @@ def activation_limits(graph: Graph, node: NodeProto | None) -> tuple[float, floa
     return None if np.isnan(limits).any() else (limits[0], limits[1])
 
 
-def _is_conversion(node: NodeProto, op: str) -> bool:
-    """Say whether a node is this conversion, the standard one or ONNX Runtime's, which knows other types too."""
-    return node.op_type == op and node.domain in ("", "ai.onnx", "com.microsoft")
-
-
 def quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
     """Return how what a norm reads is quantized, or why it is not."""
     maker = graph.maker(norm.input)
-    if maker is None or not _is_conversion(maker, "DequantizeLinear"):
+    if maker is None or not is_conversion(maker, "DequantizeLinear"):
         return None, "its input is not quantized"
     return qparams(graph, maker, 1, maker.input[0], "its input")
 
@@ -110,7 +105,7 @@ class _Output:
 
 def _quantized_output(graph: Graph, tensor: str) -> _Output:
     readers = graph.readers(tensor)
-    quantizers = [r for r in readers if _is_conversion(r, "QuantizeLinear") and r.input[0] == tensor]
+    quantizers = [r for r in readers if is_conversion(r, "QuantizeLinear") and r.input[0] == tensor]
     others = [r for r in readers if r not in quantizers]
     if not quantizers:
         return _Output(None, None, "its output is not quantized")

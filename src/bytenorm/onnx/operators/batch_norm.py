@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto, helper
 
+from ..graph.graph import opset_of
 from .function_nodes import Body
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def require_operators(model: ModelProto, name: str = OPERATOR) -> int:
     ValueError
         If the model's standard operators are older than the functions can use.
     """
-    opset = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = opset_of(model)
     if opset < OLDEST_OPSET:
         raise ValueError(
             f"the model has opset {opset}; {DOMAIN}::{name} needs {OLDEST_OPSET} or newer "
