@@ -372,6 +372,8 @@ def test_public_names_are_documented(name):
         return
     sections = dict(SECTION.findall(documentation))
     assert sections["Examples"].startswith(">>> ")
+    # Who copies an example imports public modules alone.
+    assert set(re.findall(r"\bbytenorm\.\w+(?:\.\w+)*(?= import )", sections["Examples"])) <= set(PARTS)
     # Results, which users are given and do not make, have attributes in place of parameters.
     parameters = sections.get("Parameters", "") + "\n" + sections.get("Attributes", "")
     names = set(re.findall(r"\w+", " ".join(re.findall(r"^[^ \n].*", parameters, re.MULTILINE))))

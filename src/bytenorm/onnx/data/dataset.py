@@ -55,7 +55,7 @@ class Dataset:
     --------
     >>> import numpy as np
     >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx.data.dataset import open_data
+    >>> from bytenorm.onnx import open_data
     >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
     >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
     >>> data = open_data([{"x": np.ones((40, 3), np.float32)}], helper.make_model(graph))
@@ -200,7 +200,7 @@ def open_data(
     --------
     >>> import numpy as np
     >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx.data.dataset import open_data
+    >>> from bytenorm.onnx import open_data
     >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 3]) for name in "xy")
     >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
     >>> data = open_data(({"x": np.full((4, 3), i, np.float32)} for i in range(5)), helper.make_model(graph))

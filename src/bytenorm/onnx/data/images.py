@@ -49,7 +49,7 @@ class ImageInput:
 
     Examples
     --------
-    >>> from bytenorm.onnx.data.dataset import ImageInput
+    >>> from bytenorm.onnx import ImageInput
     >>> ImageInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).std
     (0.229, 0.224, 0.225)
     """

@@ -65,7 +65,7 @@ def compare(
     --------
     >>> import numpy as np
     >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx.measurement.compare import compare
+    >>> from bytenorm.onnx import compare
     >>> def model(operator):
     ...     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in "xy")
     ...     graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], operator, [x], [y])

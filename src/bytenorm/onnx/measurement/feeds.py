@@ -40,7 +40,7 @@ def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
 
     Examples
     --------
-    >>> from bytenorm.onnx.measurement.feeds import session_options
+    >>> from bytenorm.onnx import session_options
     >>> session_options(threads=2).intra_op_num_threads
     2
     """
@@ -81,13 +81,13 @@ def random_feeds(
     Raises
     ------
     TypeError, FileNotFoundError, ValueError
-        As `load_model` and `input_infos`; if the model leaves another dimension than that of the batch open.
+        As `load_model`; if an input is no tensor of numbers, or the model leaves another dimension than that of
+        the batch open.
 
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> from bytenorm.onnx.measurement.feeds import random_feeds
-    >>> random_feeds(bno.digits_model(), batch=2)["image"].shape
+    >>> bno.random_feeds(bno.digits_model(), batch=2)["image"].shape
     (2, 1, 28, 28)
     """
     batch = at_least_one(batch, "batch")

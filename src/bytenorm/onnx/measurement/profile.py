@@ -45,7 +45,7 @@ class Profile:
     total_ms : float
         In all nodes.
     norms_ms : float
-        In the nodes that do the work of batch norms, see :func:`norm_groups`: conversions to float and back belong
+        In the nodes that do the work of batch norms: conversions to float and back belong
         to it, Transposes do not.
     norms : int
         How many norms are executed.
@@ -127,10 +127,8 @@ def profile(
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> from bytenorm.onnx.measurement.feeds import random_feeds
-    >>> from bytenorm.onnx.measurement.profile import profile
     >>> model = bno.digits_model()
-    >>> profile(model, random_feeds(model), runs=3).norms > 0
+    >>> bno.profile(model, bno.random_feeds(model), runs=3).norms > 0
     True
     """
     runs = at_least_one(runs, "runs")

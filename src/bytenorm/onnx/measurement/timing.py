@@ -118,10 +118,8 @@ def measure(
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> from bytenorm.onnx.measurement.feeds import random_feeds
-    >>> from bytenorm.onnx.measurement.timing import measure
     >>> model = bno.digits_model()
-    >>> took = measure({"float": bno.session(model)}, random_feeds(model), repeats=5)
+    >>> took = bno.measure({"float": bno.session(model)}, bno.random_feeds(model), repeats=5)
     >>> took["float"].runs
     5
     """

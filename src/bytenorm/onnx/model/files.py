@@ -57,7 +57,7 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
     Examples
     --------
     >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx.model.files import load_model
+    >>> from bytenorm.onnx import load_model
     >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
     >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
     >>> made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
@@ -146,7 +146,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     --------
     >>> import pathlib, tempfile
     >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx.model.files import load_model, save_model
+    >>> from bytenorm.onnx import load_model, save_model
     >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
     >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
     >>> made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
