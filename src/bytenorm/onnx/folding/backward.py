@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph import Graph, attribute, is_op, label, what_feeds
+from ..graph.graph import LAYERS, Graph, attribute, is_op, label, what_feeds
 from ..graph.moves import axis_before
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..norms.norm import Norm
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def layer_to_fold_into(graph: Graph, norm: Norm) -> tuple[NodeProto | None, str]:

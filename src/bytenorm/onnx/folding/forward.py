@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph import Graph, attribute, int_list, is_op, label
-from .backward import LAYERS
+from ..graph.graph import LAYERS, Graph, attribute, int_list, is_op, label
 from .ways_forward import Spread, is_padded_by_itself, spread_behind
 
 if TYPE_CHECKING:

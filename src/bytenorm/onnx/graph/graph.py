@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # what has a weight, and sums of products with it
+
 
 def attribute(node: NodeProto, name: str, default: Number) -> Number:
     """Return a node's attribute of the type of its default, float or int."""

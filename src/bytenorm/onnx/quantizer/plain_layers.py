@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph import attribute, is_op, label
+from ..graph.graph import LAYERS, attribute, is_op, label
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ..graph.graph import Graph
-
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def make_layers_plain(graph: Graph, excluded: Container[str], *, split_groups: bool) -> None:

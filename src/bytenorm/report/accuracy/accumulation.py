@@ -17,7 +17,7 @@ import onnx
 
 from ...onnx.data.batch_axes import part_of
 from ...onnx.graph.cutting import cut
-from ...onnx.graph.graph import Graph, captured_by, is_op, label
+from ...onnx.graph.graph import LAYERS, Graph, captured_by, is_op, label
 from ...onnx.measurement.differences import snr_db
 from .belonging import ASKED, require_same_ends
 from .matching import Codes, match
@@ -38,7 +38,7 @@ EXACT = 100.0  # dB; beyond is the rounding of float32
 _AT_ONCE = 16  # tensors of a part
 _ROOM = 32 << 20  # bytes of codes that a run may make
 _INPUT = "input"
-_COMPUTING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"}  # what has parameters
+_COMPUTING = {*LAYERS, "BatchNormalization"}  # what has parameters
 _LIKE = 3.0  # dB; a step with other parameters has about 0: each output is an error as large as itself
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...onnx.graph.graph import attribute, is_op
+from ...onnx.graph.graph import LAYERS, attribute, is_op
 from ...onnx.run.layer_weights import weight_of
 from .belonging import ASKED
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     Reals = np.ndarray
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What rounding leaves is a twelfth of a squared step. Rounding up or down at will, as AdaRound does, leaves up to
 # four times that, a clipped weight here and there more.
 _ROUNDING = 6.0
@@ -84,7 +83,7 @@ def _makers(graph: Graph, tensor: str, ends: Collection[str]) -> list[NodeProto]
         if node is None or name in seen or (name in ends and name != tensor):
             continue
         seen.add(name)
-        if is_op(node, *_LAYERS) or weight_of(graph, node) is not None:
+        if is_op(node, *LAYERS) or weight_of(graph, node) is not None:
             found[id(node)] = node
         else:
             waiting += [read for read in node.input if read]
@@ -139,7 +138,7 @@ def _may_have_gains(reference: Graph, layer: NodeProto) -> bool:
     while waiting:
         name = waiting.pop()
         node = reference.maker(name)
-        if node is None or name in seen or is_op(node, *_LAYERS):
+        if node is None or name in seen or is_op(node, *LAYERS):
             continue
         seen.add(name)
         if node.op_type.endswith("Normalization") or is_op(node, "Mul", "Div"):
