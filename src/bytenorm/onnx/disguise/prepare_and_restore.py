@@ -161,8 +161,7 @@ def restore_with_report(
     if not is_quantized(graph):
         raise ValueError("model: wanted a quantized model, got one in float: quantize what prepare() made")
     if make_standard(graph):
-        graph.finish()
-        graph = Graph(made)
+        graph = graph.finished()
     taken_apart = {mark: problem for mark in norms if (problem := _problem(graph, mark, norms[mark]))}
     Marks.of({mark: norm for mark, norm in norms.items() if mark not in taken_apart}).lift(graph)
     graph.finish()

@@ -347,6 +347,11 @@ class Graph:
             if self.proto.quantization_annotation[i].tensor_name not in used:
                 del self.proto.quantization_annotation[i]
 
+    def finished(self) -> Graph:
+        """Finish, and return a graph of the same model with a new index; this one is of no use any more."""
+        self.finish()
+        return Graph(self.model)
+
     def needed(self) -> list[NodeProto]:
         """Return the nodes that an output of the model depends on."""
         needed: set[int] = set()

@@ -47,15 +47,11 @@ def unify(graph: Graph, apart: Container[str] = ()) -> Graph:
     changed = _merge(graph) or changed
     if to_axis_1(graph, apart):
         changed = True
-        graph.finish()
-        graph = Graph(graph.model)
+        graph = graph.finished()
     for norm in find_norms(graph):
         if norm.parameters is not None and not norm.lowered and not norm.written.startswith("QLinear"):
             changed = _convert_before_moving(graph, norm) or changed
-    if not changed:
-        return graph
-    graph.finish()
-    return Graph(graph.model)
+    return graph.finished() if changed else graph
 
 
 def _drop_stated_types(graph: Graph) -> None:

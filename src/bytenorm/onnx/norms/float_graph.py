@@ -49,8 +49,7 @@ def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
         graph.remove(node)
         changed = True
     if changed:
-        graph.finish()
-        graph = Graph(graph.model)
+        graph = graph.finished()
     return float_to_axis_1(graph, apart)
 
 

@@ -69,10 +69,7 @@ def float_to_axis_1(graph: Graph, apart: Container[str] = ()) -> Graph:
     def is_in_float32(norm: Norm) -> bool:
         return graph.type_of(norm.input)[0] == TensorProto.FLOAT
 
-    if not _move(graph, apart, is_in_float32):
-        return graph
-    graph.finish()
-    return Graph(graph.model)
+    return graph.finished() if _move(graph, apart, is_in_float32) else graph
 
 
 def cancel_transposes(graph: Graph, norms: Iterable[Norm]) -> None:

@@ -333,8 +333,7 @@ class StaticQuantizer:
         graph = Graph(made)
         standard, guarded = make_standard(graph), guard_captured(graph)
         if standard or guarded:
-            graph.finish()
-            graph = Graph(made)
+            graph = graph.finished()
         nodes = self._marks.lift(graph)
         self._lifted = {node.output[0]: mark for mark, node in nodes.items()}
         return graph, nodes
