@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..._outcomes import Outcome, warn_of, warn_of_none
 from .graph import label, open_program, operator_name
-from .norms import find_norms
+from .norms import BATCH_NORM, find_norms
 from .qparams import UnusableError, is_dequantize, is_quantize
 from .surroundings import surroundings
 from .write import write
@@ -72,7 +72,7 @@ def lower(program: AnyProgram) -> AnyProgram:
     """
     made, outcomes = lower_with_report(program)
     warn_of(outcomes)
-    if not outcomes and not any(operator_name(node) == "bytenorm::batch_norm" for node in made.graph.nodes):
+    if not outcomes and not any(operator_name(node) == BATCH_NORM for node in made.graph.nodes):
         warn_of_none("program")
     return made
 
@@ -114,7 +114,7 @@ def lower_with_report(program: AnyProgram) -> tuple[AnyProgram, tuple[Outcome, .
     """
     copied = open_program(program)
     nodes = list(copied.graph.nodes)
-    if not any(is_quantize(n) or is_dequantize(n) or operator_name(n) == "bytenorm::batch_norm" for n in nodes):
+    if not any(is_quantize(n) or is_dequantize(n) or operator_name(n) == BATCH_NORM for n in nodes):
         prepared = any(n.op == "call_module" and "activation_post_process" in str(n.target) for n in nodes)
         got = "one that is prepared (convert_pt2e" if prepared else "one in float (prepare_pt2e and convert_pt2e"
         raise ValueError(f"program: wanted a quantized one, got {got} quantize{'s' * prepared})")

@@ -12,6 +12,8 @@ from .graph import arguments, operator_name
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
 
+BATCH_NORM = "bytenorm::batch_norm"  # what a norm becomes
+
 # All but the first give more than the normalized tensor, which is then their item 0.
 _NORMS = {
     "aten::batch_norm",

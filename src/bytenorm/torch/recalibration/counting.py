@@ -10,7 +10,8 @@ from ..._tensors.tensor import QuantizedTensor
 from ...calibration import ChannelStatistics
 from ..operators import tensor_checks as tensors
 from ..pt2e.graph import operator_name
-from .sites import ADD, BATCH_NORM, CONCAT
+from ..pt2e.norms import BATCH_NORM
+from .sites import ADD, CONCAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,9 @@ import torch
 
 from ...calibration.judging import EVERY, MOST, as_table, evenly, shortage, squared_errors
 from ..pt2e.graph import operator_name
+from ..pt2e.norms import BATCH_NORM
 from ..pt2e.running import Part, Runner
-from .sites import ADD, BATCH_NORM, CONCAT, DEQUANTIZE, NORMS
+from .sites import ADD, CONCAT, DEQUANTIZE, NORMS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -12,6 +12,7 @@ from torch.fx import Node
 from ..._norms.batch_norm import BatchNorm
 from ..operators import tensor_checks as tensors
 from ..pt2e.graph import arguments, label, operator_name, original
+from ..pt2e.norms import BATCH_NORM
 from ..pt2e.qparams import UnusableError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from ..pt2e.graph import Program
 
-BATCH_NORM = "bytenorm::batch_norm"
 CONCAT = "bytenorm::concat_batch_norm"
 ADD = "bytenorm::add_batch_norm"
 NORMS = {BATCH_NORM, CONCAT, ADD}
