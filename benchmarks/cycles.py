@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def main() -> None:
     parser.add_argument("--compiler", default="aarch64-linux-gnu-g++")
     parser.add_argument("--llvm-mca", default="llvm-mca-19")
     options = parser.parse_args()
+    for option, program in (("--compiler", options.compiler), ("--llvm-mca", options.llvm_mca)):
+        if shutil.which(program) is None:
+            parser.error(f"{option}: there is no {program} here")
     assembly = compile_loops(options.compiler).splitlines()
     print(f"| loop | instructions | {' | '.join(CPUS)} |\n|---|{'---|' * (1 + len(CPUS))}")
     starts = [at for at, line in enumerate(assembly) if re.match(r"[a-z]\w+_\d+:", line)]
