@@ -9,13 +9,13 @@ import numpy as np
 
 import bytenorm as bn
 
-from ..graph.graph import attribute, is_op, label, what_feeds
+from ..graph.graph import CONTRIBUTED, attribute, is_op, label, what_feeds
 from ..graph.moves import axis_named, permutation
 from ..norms.code_maps import every_code
 from ..norms.code_paths import unlike_shapes
 from ..norms.norm import CHANNELS
 from ..norms.qparams import qparams
-from .pools import CONTRIBUTED, pool_behind
+from .pools import pool_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph import attribute, int_list, is_op
+from ..graph.graph import CONTRIBUTED, attribute, int_list, is_op
 from ..norms.qparams import qparams
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from ..graph.graph import Graph
     from ..norms.norm import QuantizedNorm
     from ..norms.qparams import QParams
-
-
-CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's operators
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from onnx import helper
 
-from .graph import Graph, is_op
+from .graph import CONTRIBUTED, Graph, is_op
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onnx import ModelProto, NodeProto
-
-_CONTRIBUTED = "com.microsoft"
 
 
 def add_pair(graph: Graph, tensor: str, numbers: Sequence[str], real: str, like: NodeProto) -> None:
@@ -44,9 +42,9 @@ def contribute(model: ModelProto) -> None:
     """Write conversions as ONNX Runtime's own, in place."""
     for node in model.graph.node:
         if is_op(node, "QuantizeLinear", "DequantizeLinear") and all(a.name == "axis" for a in node.attribute):
-            node.domain = _CONTRIBUTED
-    if _CONTRIBUTED not in {opset.domain for opset in model.opset_import}:
-        model.opset_import.append(helper.make_opsetid(_CONTRIBUTED, 1))
+            node.domain = CONTRIBUTED
+    if CONTRIBUTED not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(CONTRIBUTED, 1))
 
 
 def dedicate(model: ModelProto) -> None:

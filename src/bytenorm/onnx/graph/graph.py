@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
+CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's operators
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # what has a weight, and sums of products with it
 
 
@@ -65,7 +66,7 @@ def is_op(node: NodeProto | None, *ops: str) -> bool:
 
 def is_conversion(node: NodeProto | None, *ops: str) -> bool:
     """Say whether a node is a standard one of these, or ONNX Runtime's own, which says the same."""
-    return node is not None and node.op_type in ops and node.domain in ("", "ai.onnx", "com.microsoft")
+    return node is not None and node.op_type in ops and node.domain in ("", "ai.onnx", CONTRIBUTED)
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph import Graph, attribute, is_op, label, opset_of
+from ..graph.graph import CONTRIBUTED, Graph, attribute, is_op, label, opset_of
 from ..graph.moves import KEEPING
 from .find import find_norms
 from .last_axis import to_axis_1
@@ -72,7 +72,7 @@ def make_standard(graph: Graph) -> bool:
     """
     opset, changed = opset_of(graph.model), False
     for node in graph.nodes:
-        if node.domain != "com.microsoft" or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        if node.domain != CONTRIBUTED or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         q, _ = qparams(graph, node, 1, node.output[0] if node.op_type == "QuantizeLinear" else node.input[0], "")
         bias = graph.constant(node.input[0]) if node.op_type == "DequantizeLinear" else None

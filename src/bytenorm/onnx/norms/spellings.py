@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph import attribute, is_op, label
+from ..graph.graph import CONTRIBUTED, attribute, is_op, label
 from .inner_codes import Cut
 from .norm import CHANNELS, PARAMETER_NAMES, Norm, Parameters, bad_values
 from .qparams import qparams
@@ -213,7 +213,7 @@ def _step(graph: Graph, node: NodeProto, axis: int) -> _Step | None:
     if is_op(node, *_SCALING, *_SHIFTING):
         op, operands = node.op_type, list(node.input[:2])
         values = [graph.constant(t) for t in operands]
-    elif node.domain == "com.microsoft" and node.op_type in ("QLinearMul", "QLinearAdd") and len(node.input) > 6:
+    elif node.domain == CONTRIBUTED and node.op_type in ("QLinearMul", "QLinearAdd") and len(node.input) > 6:
         op = node.op_type.removeprefix("QLinear")
         values = [_quantized_constant(graph, node, 0), _quantized_constant(graph, node, 3)]
         operands, scales = [node.input[0], node.input[3]], (1, 4)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from ..graph.graph import Graph, is_conversion, is_op
+from ..graph.graph import CONTRIBUTED, Graph, is_conversion, is_op
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -42,7 +42,7 @@ class Weight:
 
 def weight_of(graph: Graph, node: NodeProto) -> Weight | None:
     """Return the weight of a layer; None if it has none in 8 bits, or reads no 8-bit activations."""
-    if is_op(node, "QLinearConv", "QLinearMatMul") or (node.op_type, node.domain) == ("QGemm", "com.microsoft"):
+    if is_op(node, "QLinearConv", "QLinearMatMul") or (node.op_type, node.domain) == ("QGemm", CONTRIBUTED):
         beside, codes, scale, zero_point = [*node.input[2:6], "", "", "", ""][:4]
         return Weight(node, codes, scale, zero_point, beside, None)
     if not is_op(node, "Conv", "Gemm", "MatMul"):

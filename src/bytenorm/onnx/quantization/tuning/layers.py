@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...folding.backward import output_channels
-from ...graph.graph import Graph, attribute, is_op
+from ...graph.graph import CONTRIBUTED, Graph, attribute, is_op
 from ...norms.qparams import qparams
 from ...run.session import session_for_a_pass
 
@@ -172,7 +172,7 @@ def _with_bias(graph: Graph, layer: Layer, name: str) -> Layer | None:
 
 
 def _on_codes(graph: Graph, node: onnx.NodeProto) -> Layer | None:
-    if not is_op(node, "QLinearConv") and (node.domain, node.op_type) != ("com.microsoft", "QGemm"):
+    if not is_op(node, "QLinearConv") and (node.domain, node.op_type) != (CONTRIBUTED, "QGemm"):
         return None
     if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1:
         return None
