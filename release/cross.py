@@ -34,9 +34,11 @@ WINDOWS_X86 = Target("x86_64-windows-gnu", "Windows", "AMD64", "win-amd64", ("wi
 
 def install(platforms: tuple[str, ...], python: str, folder: Path, *what: object) -> None:
     """Unpack wheels of other platforms into a folder, for a version of Python."""
-    names = [f"--platform={name}" for name in platforms]
+    options = [f"--platform={name}" for name in platforms]
+    if python != f"{sys.version_info.major}.{sys.version_info.minor}":
+        options.append("--ignore-requires-python")  # which pip 23 asks the Python that runs it
     run(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", folder,
-        "--only-binary", ":all:", "--python-version", python, *names, *what)  # fmt: skip
+        "--only-binary", ":all:", "--python-version", python, *options, *what)  # fmt: skip
 
 
 def numpy_headers(target: Target, folder: Path) -> Path:
