@@ -4,14 +4,19 @@ import doctest
 import importlib
 import importlib.util
 import re
+import shlex
+import warnings
 from pathlib import Path
 
 import pytest
 
 import bytenorm as bn
+from bytenorm.cli import main
+from bytenorm.cli.arguments.program import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TASKS = sorted((ROOT / "docs" / "tasks").glob("[!R]*.md"))
 PAGES = sorted({*ROOT.glob("*.md"), *EXECUTED, *(ROOT / "benchmarks").rglob("*.md")})
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,14 +38,21 @@ def each(paths):
     return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
 
 
+def blocks(path):
+    """Return the line, the language and the text of each block of code of a page."""
+    text = path.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, match.start(2)) + 1, match[1], match[2]) for match in FENCE.finditer(text)]
+
+
 def python_blocks(path):
     """Return the Python blocks of a page with the line each begins on."""
-    text = path.read_text(encoding="utf-8")
-    return [
-        (text.count("\n", 0, match.start(2)) + 1, match[2])
-        for match in FENCE.finditer(text)
-        if match[1] == "python"
-    ]
+    return [(line, text) for line, language, text in blocks(path) if language == "python"]
+
+
+def commands(text):
+    """Return the arguments of each `bytenorm` in a block of shell."""
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("bytenorm ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 def without_code(text):
@@ -69,17 +81,46 @@ def run_examples(source, namespace, path, line):
     namespace.update(test.globs)
 
 
+def run(source, namespace, path, line):
+    if ">>>" in source:
+        run_examples(source, namespace, path, line)
+    else:
+        # Empty lines in front, so that a traceback shows the line of the page.
+        exec(compile("\n" * (line - 1) + source, str(path), "exec"), namespace)
+
+
 @pytest.mark.thorough
-@each(EXECUTED)
+@each([path for path in EXECUTED if path not in TASKS])
 def test_every_snippet_runs(path):
     """The blocks of a page run in order and share their names, as a reader would paste them."""
     namespace = {"__name__": "snippets"}
     for line, source in python_blocks(path):
-        if ">>>" in source:
-            run_examples(source, namespace, path, line)
-        else:
-            # Empty lines in front, so that a traceback shows the line of the page.
-            exec(compile("\n" * (line - 1) + source, str(path), "exec"), namespace)
+        run(source, namespace, path, line)
+
+
+@pytest.mark.thorough
+@each(TASKS)
+def test_a_task_is_done_by_its_page_alone(path, tmp_path, monkeypatch, capsys):
+    """Python and commands, in one empty folder; what a page says that they print is what they print."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "snippets"}
+    with warnings.catch_warnings():  # some pages filter them
+        for line, language, source in blocks(path):
+            if language == "python":
+                run(source, namespace, path, line)
+            elif language == "sh":
+                for arguments in commands(source):
+                    assert main(arguments) == 0, (line, arguments)
+            else:
+                printed = capsys.readouterr().out
+                assert doctest.OutputChecker().check_output(source, printed, OPTIONS), (line, printed)
+
+
+@each(PAGES)
+def test_every_command_is_understood(path):
+    for _, language, text in blocks(path):
+        for arguments in commands(text) if language == "sh" else []:
+            parse([word for word in arguments if word != "…"])
 
 
 @each(PAGES)
