@@ -2,6 +2,7 @@
 
 import itertools
 from fractions import Fraction
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -15,7 +16,8 @@ from onnx.reference import ReferenceEvaluator
 
 import bytenorm as bn
 from bytenorm import onnx as bno
-from bytenorm.onnx.operators.batch_norm import INPUTS, add_function, batch_norm_function, operator_node
+from bytenorm.onnx.operators.batch_norm import add_function, batch_norm_function, batch_norm_text, operator_node
+from bytenorm.onnx.operators.schema import SINGLE
 
 CODES = (np.uint8, np.int8)
 PAIRS = [pytest.param(a, b, id=f"{a.__name__}-{b.__name__}") for a, b in itertools.product(CODES, CODES)]
@@ -53,7 +55,9 @@ def affine(slope, intercept, x_zero_point=0, y_zero_point=0, x_type=np.uint8, y_
 
 def model(x_type, shape, values, *, opset=17, inputs=(), epsilon=1e-5, channels_last=0, relu=0):
     """Return a model of the operator alone with its function; `inputs` come with each run, the rest is fixed."""
-    node = operator_node(INPUTS, "Y", "norm", epsilon=epsilon, channels_last=bool(channels_last), relu=bool(relu))
+    node = operator_node(
+        SINGLE.inputs, "Y", "norm", epsilon=epsilon, channels_last=bool(channels_last), relu=bool(relu)
+    )
     declared = [helper.make_tensor_value_info("X", helper.np_dtype_to_tensor_dtype(np.dtype(x_type)), shape)]
     declared += [
         helper.make_tensor_value_info(
@@ -436,7 +440,7 @@ def test_a_model_with_it_is_valid(rng, opset):
 
 
 def test_every_attribute_is_written():
-    node = operator_node(INPUTS, "Y", "norm", epsilon=1e-5, channels_last=False, relu=False)
+    node = operator_node(SINGLE.inputs, "Y", "norm", epsilon=1e-5, channels_last=False, relu=False)
     written = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     assert written == {"epsilon": np.float32(1e-5), "channels_last": 0, "relu": 0}
     assert sorted(batch_norm_function(13).attribute) == sorted(written)
@@ -467,3 +471,8 @@ def test_an_old_opset_is_refused():
     ):
         add_function(made)
     assert made == empty(12)
+
+
+def test_the_page_shows_its_text():
+    page = Path(__file__).parents[1] / "docs" / "operator.md"
+    assert f"```text\n{batch_norm_text(17)}```" in page.read_text("utf-8")

@@ -14,8 +14,9 @@ from onnx.reference import ReferenceEvaluator
 import bytenorm as bn
 from bytenorm import _core, reference
 from bytenorm import onnx as bno
-from bytenorm.onnx.operators.add_batch_norm import ADD_INPUTS, add_node, add_sum_functions
-from bytenorm.onnx.operators.concat_batch_norm import add_concat_functions, concat_node
+from bytenorm.onnx.operators.add_batch_norm import add_node, add_sum_functions, sum_function
+from bytenorm.onnx.operators.concat_batch_norm import add_concat_functions, concat_function, concat_node
+from bytenorm.onnx.operators.schema import ADD, NORMS, ON_CODES
 
 CODES = (np.uint8, np.int8)
 PAIRS = [pytest.param(a, b, id=f"{a.__name__}-{b.__name__}") for a, b in itertools.product(CODES, CODES)]
@@ -98,7 +99,7 @@ def concat_model(pieces, values, *, channels_last=0, relu=0, pool=0, **kind):
 
 def add_model(a, b, values, *, channels_last=0, relu=0, with_sum=1, exact_sum=0, **kind):
     node = add_node(
-        ADD_INPUTS, "y", "norm", sum_output="s" if with_sum else "", epsilon=EPSILON,
+        ADD.inputs, "y", "norm", sum_output="s" if with_sum else "", epsilon=EPSILON,
         channels_last=bool(channels_last), relu=bool(relu), exact_sum=bool(exact_sum),
     )  # fmt: skip
     outputs = [("y", kind_of(values["y_zero_point"]), a.ndim), ("s", kind_of(a), a.ndim)][: 1 + with_sum]
@@ -478,3 +479,28 @@ def test_add_attributes_that_are_wrong(rng):
     ):
         made, _ = add_model(a, b, values, with_sum=with_sum)
         assert words in said_by(lambda made=made, attributes=attributes: bno.session(native(made, **attributes)))
+
+
+FUNCTIONS = [
+    *(concat_function(13, 3, channels_last=last, pool=pool) for last in (False, True) for pool in (0, 2)),
+    *(sum_function(13, with_sum=given, exact_sum=exact) for given in (False, True) for exact in (False, True)),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f"{f.name}-{len(f.node)}")
+def test_functions_make_each_tensor_once_and_read_it(function):
+    made = [*function.input, *(name for node in function.node for name in node.output)]
+    assert len(set(made)) == len(made)
+    read = {name for node in function.node for name in node.input} | set(function.output)
+    assert set(made) - read <= set(function.input)
+
+
+def test_operators_read_what_onnx_runtime_says():
+    """Scales and zero points are where the operators of ONNX and ONNX Runtime have them."""
+    schemas = ort.capi.onnxruntime_pybind11_state.get_all_operator_schema()
+    there = {schema.name: schema for schema in schemas if schema.name in ON_CODES}
+    assert set(there) == set(ON_CODES) - set(NORMS)
+    for name, schema in there.items():
+        theirs = [given.name.lower() for given in schema.inputs if given.name != "inputs"]
+        for end in ("_scale", "_zero_point"):
+            assert [n.endswith(end) for n in theirs] == [n.endswith(end) for n in ON_CODES[name].inputs]

@@ -25,7 +25,7 @@ from ..onnx.graph.quantized import is_quantized
 from ..onnx.model.files import load_model, without_functions
 from ..onnx.norms.find import find_hidden, find_norms
 from ..onnx.observation.data_scale import unlike_codes, unlike_statistics
-from ..onnx.operators.batch_norm import DOMAIN
+from ..onnx.operators.schema import DOMAIN
 from ..onnx.run.apart import run_session, runner_for_a_pass
 from .accuracy.accumulation import Accumulation
 from .accuracy.correction import read_correction, with_after

@@ -12,15 +12,15 @@ from ..onnx.graph.qlinear_conv import codes_conv
 from ..onnx.norms.norm import PARAMETER_NAMES, Norm, Parameters
 from ..onnx.norms.qparams import QParams, qparams
 from ..onnx.norms.surroundings import activation_limits
-from ..onnx.operators.add_batch_norm import ADD_OPERATOR, add_sum_functions
-from ..onnx.operators.batch_norm import OPERATOR
-from ..onnx.operators.concat_batch_norm import CONCAT_INPUTS, CONCAT_OPERATOR
+from ..onnx.operators.add_batch_norm import add_sum_functions
+from ..onnx.operators.schema import ADD, CONCAT, NORMS, PARAMETERS, SINGLE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
 
     from ..onnx.graph.qlinear_conv import CodesConv, Place
+    from ..onnx.operators.schema import Schema
 
     Reals = npt.NDArray[np.float64]
 
@@ -110,28 +110,28 @@ def _lowered(graph: Graph, norm: Norm) -> Spot:
         return _convolution(graph, norm, conv)
     relu = bool(attribute(node, "relu", 0))
     axis = -1 if attribute(node, "channels_last", 0) else 1
-    parameters_at, target_at = {OPERATOR: (3, 7), CONCAT_OPERATOR: (0, 4), ADD_OPERATOR: (6, 12)}[node.op_type]
-    if node.op_type == CONCAT_OPERATOR and attribute(node, "pool", 0):
+    schema = NORMS[node.op_type]
+    if attribute(node, "pool", 0):
         raise NotMeasured("it averages what it makes before anyone sees it: report before lowering")
-    if node.op_type == CONCAT_OPERATOR:
+    if schema is CONCAT:
         pieces = _pieces(graph, node)
-    elif node.op_type == ADD_OPERATOR:
+    elif schema is ADD:
         pieces = (_sum(graph, node),)
     else:
-        pieces = (_known(graph, node, 1, node.input[0], "its input"),)
-    target = _known_output(graph, node, target_at, node.output[0])
+        pieces = (_known(graph, node, SINGLE.place("x_scale"), SINGLE.of(node, "X"), "its input"),)
+    target = _known_output(graph, node, schema.place("y_scale"), node.output[0])
     limits = _behind(graph, target)
     floor, ceiling = _real(target, limits)
-    gain, shift = _parameters(graph, node, parameters_at).gain_and_shift()
+    gain, shift = _parameters(graph, node, schema).gain_and_shift()
     floor = max(floor, 0.0) if relu else floor
     activation = "Clip" if limits != (None, None) else "Relu" if relu else ""
     return Spot(norm.name, norm.written, activation, (), pieces, target, gain, shift, floor, ceiling, axis, limits)
 
 
-def _parameters(graph: Graph, node: NodeProto, at: int) -> Parameters:
+def _parameters(graph: Graph, node: NodeProto, schema: Schema) -> Parameters:
     values = []
-    for name, tensor in zip(PARAMETER_NAMES, node.input[at : at + 4], strict=True):
-        value = graph.constant(tensor)
+    for name, given in zip(PARAMETER_NAMES, PARAMETERS, strict=True):
+        value = graph.constant(schema.of(node, given))
         if value is None:
             raise NotMeasured(f"its {name} is not constant")
         values.append(np.asarray(value, np.float32).ravel())
@@ -155,8 +155,8 @@ def _known_output(graph: Graph, node: NodeProto, at: int, codes: str) -> QParams
 
 
 def _pieces(graph: Graph, node: NodeProto) -> tuple[QParams, ...]:
-    joint = _known(graph, node, CONCAT_INPUTS.index("x_scales"), node.input[len(CONCAT_INPUTS)], "its input")
-    tensors = node.input[len(CONCAT_INPUTS) :]
+    tensors = CONCAT.read(node)
+    joint = _known(graph, node, CONCAT.place("x_scales"), tensors[0], "its input")
     if {joint.scale.size, joint.zero_point.size} - {1, len(tensors)}:
         raise NotMeasured(f"it has {joint.scale.size} scales of its input, and {len(tensors)} pieces")
     scales, zero_points = (np.broadcast_to(v.ravel(), len(tensors)) for v in (joint.scale, joint.zero_point))
@@ -178,7 +178,7 @@ def _sum(graph: Graph, node: NodeProto) -> QParams:
         if given.name in ("with_sum", "exact_sum"):
             given.i = int(given.name == "with_sum")
     add_sum_functions(graph.model)
-    return _known(graph, node, 10, node.output[1], "its sum")
+    return _known(graph, node, ADD.place("s_scale"), node.output[1], "its sum")
 
 
 def _convolution(graph: Graph, norm: Norm, conv: CodesConv) -> Spot:

@@ -9,7 +9,8 @@ import numpy as np
 from ..graph.graph import Graph, opset_of
 from ..graph.transposes import read_in_order, to_last, write_in_order
 from ..norms.norm import PARAMETER_NAMES
-from ..operators.batch_norm import OLDEST_OPSET, OPERATOR, add_function, operator_node
+from ..operators.batch_norm import OLDEST_OPSET, add_function, operator_node
+from ..operators.schema import SINGLE
 
 if TYPE_CHECKING:
     from ..norms.norm import QuantizedNorm
@@ -42,7 +43,7 @@ def replace(graph: Graph, site: QuantizedNorm) -> QParams:
         *parameters(graph, site),
         *output_quantization(graph, site),
     ]
-    node_name = graph.new_node_name(f"{name}/{OPERATOR}")
+    node_name = graph.new_node_name(f"{name}/{SINGLE.operator}")
     epsilon = site.parameters.epsilon
     graph.add(operator_node(inputs, y, node_name, epsilon=epsilon, channels_last=channels_last, relu=relu))
     return site.target

@@ -13,8 +13,9 @@ from ..fusion.concats_and_sums import Concatenation, Single
 from ..graph.graph import Graph
 from ..graph.transposes import read_in_order, to_last, write_in_order
 from ..norms.qparams import qparams
-from ..operators.add_batch_norm import ADD_OPERATOR, add_node, add_sum_functions
-from ..operators.concat_batch_norm import CONCAT_OPERATOR, add_concat_functions, concat_node
+from ..operators.add_batch_norm import add_node, add_sum_functions
+from ..operators.concat_batch_norm import add_concat_functions, concat_node
+from ..operators.schema import ADD, CONCAT
 from . import exact
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _replace_concatenation(graph: Graph, site: QuantizedNorm, found: Concatenati
     node = concat_node(
         inputs,
         output,
-        graph.new_node_name(f"{site.name}/{CONCAT_OPERATOR}"),
+        graph.new_node_name(f"{site.name}/{CONCAT.operator}"),
         epsilon=site.parameters.epsilon,
         channels_last=len(order) > 2,
         relu=relu,
@@ -117,7 +118,7 @@ def _replace_sum(graph: Graph, site: QuantizedNorm, found: Sum) -> None:
     node = add_node(
         inputs,
         output,
-        graph.new_node_name(f"{site.name}/{ADD_OPERATOR}"),
+        graph.new_node_name(f"{site.name}/{ADD.operator}"),
         sum_output=sum_output,
         epsilon=site.parameters.epsilon,
         channels_last=len(order) > 2,

@@ -11,7 +11,7 @@ from ..graph.quantized import is_quantized
 from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
 from ..norms.find import LOWERED
-from ..operators.batch_norm import DOMAIN
+from ..operators.schema import DOMAIN
 
 if TYPE_CHECKING:
     import os

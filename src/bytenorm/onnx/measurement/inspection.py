@@ -18,7 +18,7 @@ from ..norms.code_paths import CodePaths
 from ..norms.conversions import unify
 from ..norms.find import find_hidden, find_norms, is_prepared, tensors_read
 from ..norms.float_graph import plain
-from ..operators.batch_norm import DOMAIN
+from ..operators.schema import DOMAIN
 
 if TYPE_CHECKING:
     import os

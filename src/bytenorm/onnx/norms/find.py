@@ -8,9 +8,7 @@ from onnx import TensorProto
 
 from ..graph.graph import attribute, is_op, label, subgraphs, type_name
 from ..graph.qlinear_conv import codes_conv, is_norm
-from ..operators.add_batch_norm import ADD_OPERATOR
-from ..operators.batch_norm import DOMAIN, OPERATOR
-from ..operators.concat_batch_norm import CONCAT_INPUTS, CONCAT_OPERATOR
+from ..operators.schema import ADD, CONCAT, SINGLE, norm_schema
 from .norm import Norm
 from .qparams import BYTES
 from .spellings import standard, written_out
@@ -94,28 +92,22 @@ def _has_lowered_norms(model: ModelProto) -> bool:
     return any(entry.key == LOWERED for entry in model.metadata_props)
 
 
-# bytenorm's operators: what they compute, where the tensors are that they read, and where their scale.
-_OPERATORS = {
-    OPERATOR: ("single", slice(0, 1), 3),
-    CONCAT_OPERATOR: ("concat", slice(len(CONCAT_INPUTS), None), 0),
-    ADD_OPERATOR: ("add", slice(0, 4, 3), 6),
-}
+_PATTERNS = {SINGLE: "single", CONCAT: "concat", ADD: "add"}
 
 
 def tensors_read(norm: Norm) -> list[str]:
     """Return what a norm reads: one tensor, or those that it joins or sums."""
     node = norm.nodes[0]
-    if node.domain != DOMAIN or node.op_type not in _OPERATORS:
-        return [norm.input]
-    return list(node.input[_OPERATORS[node.op_type][1]])
+    schema = norm_schema(node)
+    return [norm.input] if schema is None else schema.read(node)
 
 
 def _lowered(graph: Graph, node: NodeProto) -> Norm | None:
-    if node.domain == DOMAIN and node.op_type in _OPERATORS:
-        pattern, data, weight_at = _OPERATORS[node.op_type]
-        norm = Norm(label(node), node.op_type, [node], node.input[data][0], node.output[0], lowered=True)
-        norm.pattern = pattern + (" + pool" if attribute(node, "pool", 0) else "")
-        weight = graph.constant(node.input[weight_at])
+    schema = norm_schema(node)
+    if schema is not None:
+        norm = Norm(label(node), node.op_type, [node], schema.read(node)[0], node.output[0], lowered=True)
+        norm.pattern = _PATTERNS[schema] + (" + pool" if attribute(node, "pool", 0) else "")
+        weight = graph.constant(schema.of(node, "scale"))
         norm.channels = None if weight is None else int(weight.size)
         return norm
     conv = codes_conv(graph, node)

@@ -9,43 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto, helper
+from onnx import helper, parser
 
-from .batch_norm import (
-    DOMAIN,
-    OPERATOR,
-    OPERATOR_VERSION,
-    channels_shape,
-    every_code,
-    fold,
-    relu_floor,
-)
-from .function_nodes import Body
+from .function_text import FLOOR, FOLD, PASSED_ON, codes, fitting, rounded, slope, two_sum, write
+from .schema import ADD, DOMAIN, SINGLE
 from .variants import add_variants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onnx import FunctionProto, ModelProto, NodeProto
-
-ADD_OPERATOR = "QLinearAddBatchNormalization"
-ADD_INPUTS = (
-    "a",
-    "a_scale",
-    "a_zero_point",
-    "b",
-    "b_scale",
-    "b_zero_point",
-    "scale",
-    "B",
-    "input_mean",
-    "input_var",
-    "s_scale",
-    "s_zero_point",
-    "y_scale",
-    "y_zero_point",
-)
-ADD_ATTRIBUTES = ("epsilon", "channels_last", "relu", "with_sum", "exact_sum")
 
 
 def add_node(
@@ -64,7 +37,7 @@ def add_node(
     Parameters
     ----------
     inputs : sequence of str
-        The names of ``ADD_INPUTS``.
+        The names of ``ADD.inputs``.
     output, name : str
         Of the norm, and of the node.
     sum_output : str
@@ -78,7 +51,7 @@ def add_node(
         `add_sum_functions` makes its function once it is in a model.
     """
     return helper.make_node(
-        ADD_OPERATOR,
+        ADD.operator,
         list(inputs),
         [output, sum_output] if sum_output else [output],
         name=name,
@@ -89,6 +62,78 @@ def add_node(
         with_sum=int(bool(sum_output)),
         exact_sum=int(exact_sum),
     )
+
+
+def _products(of: str, shape: str) -> str:
+    """Write what each code of a or b is in steps of the sum, along an axis of its own."""
+    return f"""
+    {of}_scalar = Reshape ({of}_scale, scalar)
+    {of}_step = Cast <to = 11> ({of}_scalar)
+    {of}_ratio = Div ({of}_step, s_step){rounded(f"{of}_factor", f"{of}_ratio")}
+    {of}_code_0 = Reshape ({of}_zero_point, scalar)
+    {of}_code_0_int32 = Cast <to = 6> ({of}_code_0)
+    {of}_codes = Sub (codes, {of}_code_0_int32)
+    {of}_line = Reshape ({of}_codes, {shape})
+    {of}_line_double = Cast <to = 11> ({of}_line)
+    {of}_product = Mul ({of}_factor, {of}_line_double)"""
+
+
+def _normed(of: str) -> str:
+    """Write the product of a or b and its slope."""
+    return f"""
+    {of}_zero_point_scalar = Reshape ({of}_zero_point, scalar)
+    {of}_zero_point_double = Cast <to = 11> ({of}_zero_point_scalar)
+    {of}_double = Cast <to = 11> ({of})
+    {of}_centred = Sub ({of}_double, {of}_zero_point_double)
+    {of}_slopes = Reshape ({of}_slope, fitting)
+    {of}_normed = Mul ({of}_slopes, {of}_centred)"""
+
+
+# The codes of the sum are looked up in a table of all pairs; a runtime that folds constants makes it once.
+_SUM_CODES = f"""
+    s_scalar = Reshape (s_scale, scalar)
+    s_step = Cast <to = 11> (s_scalar)
+    a_zero = Reshape (a_zero_point, scalar){codes("a_zero")}{_products("a", "column")}{_products("b", "row")}
+    # The products are exact. The sum may be rounded onto a tie: then what was rounded off says where to go.
+{two_sum("a_product", "b_product").lstrip()}
+    nearest = Round (total)
+    distance = Sub (total, nearest)
+    distance_abs = Abs (distance)
+    tie = Equal (distance_abs, half)
+    side = Sign (lost)
+    way = Mul (half, side)
+    whole = Add (total, way)
+    decided = Where (tie, whole, total)
+    s_rounded = Round (decided)
+    s_clipped = Clip (s_rounded, below, beyond)
+    s_steps = Cast <to = 1> (s_clipped)
+    s_zero = Reshape (s_zero_point, scalar)
+    table = QuantizeLinear (s_steps, float_1, s_zero)
+    table_flat = Reshape (table, flat)
+    first_code = Gather <axis = 0> (codes, zero)
+    a_code = Cast <to = 6> (a)
+    b_code = Cast <to = 6> (b)
+    a_row = Sub (a_code, first_code)
+    b_column = Sub (b_code, first_code)
+    row_start = Mul (a_row, code_256)
+    place = Add (row_start, b_column)
+    s = Gather <axis = 0> (table_flat, place)"""
+
+_NORM_OF_SUM_CODES = f"""
+    y = {DOMAIN}.{SINGLE.operator} <{PASSED_ON}, channels_last: int = @channels_last>
+        (s, s_scale, s_zero_point, scale, B, input_mean, input_var, y_scale, y_zero_point)"""
+
+
+# Both products in double, where they are exact; the inner sum first.
+_NORM_OF_EXACT_SUM = f"""{FOLD}{slope("a_slope", "a_scale")}{slope("b_slope", "b_scale")}{fitting("a")}
+    intercepts = Reshape (intercept, fitting){_normed("a")}{_normed("b")}
+    b_normed_moved = Add (b_normed, intercepts)
+    normed = Add (a_normed, b_normed_moved)
+    normed_rounded = Round (normed){FLOOR}
+    y_double = Clip (normed_rounded, floor, beyond)
+    y_steps = Cast <to = 1> (y_double)
+    y_zero = Reshape (y_zero_point, scalar)
+    y = QuantizeLinear (y_steps, float_1, y_zero)"""
 
 
 def sum_function(opset: int, *, with_sum: bool, exact_sum: bool) -> FunctionProto:
@@ -106,76 +151,17 @@ def sum_function(opset: int, *, with_sum: bool, exact_sum: bool) -> FunctionProt
     onnx.FunctionProto
         Without `exact_sum` it calls the function of ``bytenorm::QLinearBatchNormalization``.
     """
-    b = Body()
-    if with_sum or not exact_sum:
-        _sum_codes(b)
-    if exact_sum:
-        _norm_of_exact_sum(b)
-    else:
-        parameters = ("scale", "B", "input_mean", "input_var", "y_scale", "y_zero_point")
-        passed_on = {"epsilon": "float", "channels_last": "int", "relu": "int"}
-        inputs = ["s", "s_scale", "s_zero_point", *parameters]
-        b.node(OPERATOR, inputs, "y", domain=DOMAIN, passed_on=passed_on)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, OPERATOR_VERSION)]
-    return helper.make_function(
-        DOMAIN,
-        ADD_OPERATOR,
-        list(ADD_INPUTS),
+    parts = [_SUM_CODES] if with_sum or not exact_sum else []
+    text = write(
+        ADD,
+        [],
         ["y", "s"] if with_sum else ["y"],
-        b.nodes,
-        opsets,
-        list(ADD_ATTRIBUTES),
-        doc_string="8-bit batch normalization of a sum as bytenorm.add_batch_norm computes it, bit for bit.",
+        "".join([*parts, _NORM_OF_EXACT_SUM if exact_sum else _NORM_OF_SUM_CODES]),
+        opset=opset,
+        calls=True,
+        description="8-bit batch normalization of a sum as bytenorm.add_batch_norm computes it, bit for bit.",
     )
-
-
-def _sum_codes(b: Body) -> None:
-    """Look the codes of the sum up in a table of all pairs; a runtime that folds constants makes it once."""
-    int32, int64, real, double = TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT, TensorProto.DOUBLE
-    scalar = b.constant(int64, [])
-    step = b.cast(b("Reshape", "s_scale", scalar), double)
-    codes = every_code(b, b("Reshape", "a_zero_point", scalar))
-    products = []
-    for of, shape in (("a", [-1, 1]), ("b", [1, -1])):
-        factor = b.rounded(b("Div", b.cast(b("Reshape", f"{of}_scale", scalar), double), step))
-        zero_point = b.cast(b("Reshape", f"{of}_zero_point", scalar), int32)
-        centred = b("Reshape", b("Sub", codes, zero_point), b.constant(int64, shape))
-        products.append(b("Mul", factor, b.cast(centred, double)))
-
-    # The products are exact. The sum may be rounded onto a tie: then what was rounded off says where to go.
-    first, second = products
-    total = b("Add", first, second)
-    part = b("Sub", total, first)
-    lost = b("Add", b("Sub", first, b("Sub", total, part)), b("Sub", second, part))
-    half = b.constant(double, 0.5)
-    tie = b("Equal", b("Abs", b("Sub", total, b("Round", total))), half)
-    whole = b("Add", total, b("Mul", half, b("Sign", lost)))  # at a tie
-    rounded = b("Round", b("Where", tie, whole, total))
-    bounds = (b.constant(double, bound) for bound in (-512.0, 512.0))
-    steps = b.cast(b("Clip", rounded, *bounds), real)
-    table = b("QuantizeLinear", steps, b.constant(real, 1.0), b("Reshape", "s_zero_point", scalar))
-
-    lowest = b("Gather", codes, b.constant(int64, 0), axis=0)
-    row, column = (b("Sub", b.cast(of, int32), lowest) for of in ("a", "b"))
-    at = b("Add", b("Mul", row, b.constant(int32, 256)), column)
-    b("Gather", b("Reshape", table, b.constant(int64, [-1])), at, axis=0, out="s")
-
-
-def _norm_of_exact_sum(b: Body) -> None:
-    """Both products in double, where they are exact; the inner sum first."""
-    real, double = TensorProto.FLOAT, TensorProto.DOUBLE
-    scalar = b.constant(TensorProto.INT64, [])
-    slopes, intercept = fold(b, ["a_scale", "b_scale"])
-    fitting = channels_shape(b, "a")
-    products = []
-    for of, slope in zip("ab", slopes, strict=True):
-        zero_point = b.cast(b("Reshape", f"{of}_zero_point", scalar), double)
-        centred = b("Sub", b.cast(of, double), zero_point)
-        products.append(b("Mul", b("Reshape", slope, fitting), centred))
-    total = b("Add", products[0], b("Add", products[1], b("Reshape", intercept, fitting)))
-    steps = b("Clip", b("Round", total), relu_floor(b), b.constant(double, 512.0))
-    zero_point = b("Reshape", "y_zero_point", scalar)
-    b("QuantizeLinear", b.cast(steps, real), b.constant(real, 1.0), zero_point, out="y")
+    return parser.parse_function(text)
 
 
 def _flags(node: NodeProto) -> dict[str, bool]:
@@ -198,7 +184,7 @@ def add_sum_functions(model: ModelProto) -> None:
     """
     add_variants(
         model,
-        ADD_OPERATOR,
+        ADD.operator,
         lambda node: "_".join(name for name, is_set in _flags(node).items() if is_set) or "plain",
         lambda opset, node: sum_function(opset, **_flags(node)),
     )

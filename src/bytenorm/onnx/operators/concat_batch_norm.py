@@ -11,29 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto, helper
+from onnx import helper, parser
 
-from .batch_norm import DOMAIN, OPERATOR, OPERATOR_VERSION
-from .function_nodes import Body
+from .function_text import PASSED_ON, write
+from .schema import CONCAT, DOMAIN, SINGLE
 from .variants import add_variants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onnx import FunctionProto, ModelProto, NodeProto
-
-CONCAT_OPERATOR = "QLinearConcatBatchNormalization"
-CONCAT_INPUTS = (
-    "scale",
-    "B",
-    "input_mean",
-    "input_var",
-    "y_scale",
-    "y_zero_point",
-    "x_scales",
-    "x_zero_points",
-)  # and the pieces
-CONCAT_ATTRIBUTES = ("epsilon", "channels_last", "relu", "pool")
 
 
 def concat_node(
@@ -51,7 +38,7 @@ def concat_node(
     Parameters
     ----------
     inputs : sequence of str
-        The names of ``CONCAT_INPUTS``, then those of the pieces.
+        The names of ``CONCAT.inputs``, then those of the pieces.
     output, name : str
         Of the output, and of the node.
     epsilon : float
@@ -65,7 +52,7 @@ def concat_node(
         `add_concat_functions` makes its function once it is in a model.
     """
     return helper.make_node(
-        CONCAT_OPERATOR,
+        CONCAT.operator,
         list(inputs),
         [output],
         name=name,
@@ -95,64 +82,66 @@ def concat_function(opset: int, pieces: int, *, channels_last: bool, pool: int =
     onnx.FunctionProto
         It calls the function of ``bytenorm::QLinearBatchNormalization``.
     """
-    b = Body()
-    int64 = TensorProto.INT64
-    axis = -1 if channels_last else 1
     names = [f"x_{i}" for i in range(pieces)]
-    joined = b("Concat", *names, axis=axis)
-
-    # Channel c belongs to the piece that as many pieces as it has before it end at or before c.
-    counts = [b("Gather", b("Shape", x), b.constant(int64, [axis]), axis=0) for x in names]
-    ends = b("CumSum", b("Concat", *counts, axis=0), b.constant(int64, 0))
-    channels = b("Range", b.constant(int64, 0), b("Size", "scale"), b.constant(int64, 1))
-    column = b("Reshape", channels, b.constant(int64, [-1, 1]))
-    over = b("Cast", b("Not", b("Less", column, ends)), to=int64)
-    piece = b("ReduceSum", over, b.constant(int64, [1]), keepdims=0)
-    x_scale = b("Gather", "x_scales", piece, axis=0)
-    x_zero_point = b("Gather", "x_zero_points", piece, axis=0)
-
-    y = "y" if pool == 0 else "normalized"
-    parameters = (x_scale, x_zero_point, "scale", "B", "input_mean", "input_var", "y_scale", "y_zero_point")
-    b.node(
-        OPERATOR,
-        [joined, *parameters],
-        y,
-        domain=DOMAIN,
-        channels_last=int(channels_last),
-        passed_on={"epsilon": "float", "relu": "int"},
+    axis, made = -1 if channels_last else 1, "normalized" if pool else "y"
+    counts = "".join(
+        f"""
+    shape_{i} = Shape (x_{i})
+    count_{i} = Gather <axis = 0> (shape_{i}, {"last_axis" if channels_last else "axis_1"})"""
+        for i in range(pieces)
     )
-    if pool:
-        _average(b, y, channels_last)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, OPERATOR_VERSION)]
-    return helper.make_function(
-        DOMAIN,
-        CONCAT_OPERATOR,
-        [*CONCAT_INPUTS, *names],
+    body = f"""
+    joined = Concat <axis = {axis}> ({", ".join(names)})
+    # Channel c belongs to the piece that as many pieces as it has before it end at or before c.{counts}
+    counts = Concat <axis = 0> ({", ".join(f"count_{i}" for i in range(pieces))})
+    ends = CumSum (counts, zero)
+    all_channels = Size (scale)
+    channels = Range (zero, all_channels, one)
+    channel = Reshape (channels, column)
+    before_end = Less (channel, ends)
+    behind_end = Not (before_end)
+    over = Cast <to = 7> (behind_end)
+    piece = ReduceSum <keepdims = 0> (over, axis_1)
+    x_scale = Gather <axis = 0> (x_scales, piece)
+    x_zero_point = Gather <axis = 0> (x_zero_points, piece)
+    {made} = {DOMAIN}.{SINGLE.operator} <channels_last = {int(channels_last)}, {PASSED_ON}>
+        (joined, x_scale, x_zero_point, scale, B, input_mean, input_var, y_scale, y_zero_point)"""
+    text = write(
+        CONCAT,
+        names,
         ["y"],
-        b.nodes,
-        opsets,
-        list(CONCAT_ATTRIBUTES),
-        doc_string="8-bit batch normalization of a concatenation as bytenorm.concat_batch_norm computes it.",
+        body + (_average(channels_last) if pool else ""),
+        opset=opset,
+        calls=True,
+        description="8-bit batch normalization of a concatenation as bytenorm.concat_batch_norm computes it.",
     )
+    return parser.parse_function(text)
 
 
-def _average(b: Body, codes: str, channels_last: bool) -> None:
-    """Average 2x2 codes, rounding half to even. Sums of four codes and their quarters are exact in float32."""
-    int64, real = TensorProto.INT64, TensorProto.FLOAT
-    scalar, two = b.constant(int64, []), b.constant(int64, [2])
-    axes = [1, 2] if channels_last else [2, 3]
-    total = b.cast(codes, real)
-    for axis in axes:
-        along = b.constant(int64, [axis])
-        size = b("Gather", b("Shape", total), along, axis=0)
-        end = b("Mul", b("Div", size, two), two)  # without an odd last one
-        even, odd = (b("Slice", total, b.constant(int64, [first]), end, along, two) for first in (0, 1))
-        total = b("Add", even, odd)
-    mean = b("Round", b("Mul", total, b.constant(real, 0.25)))
-    zero_point = b("Reshape", "y_zero_point", scalar)
+def _average(channels_last: bool) -> str:
+    """Write the average of 2x2 codes, rounded half to even. Four add up exactly in float32."""
+    rows, columns = ("axis_1", "axis_2") if channels_last else ("axis_2", "axis_3")
+    return f"""
+    all = Cast <to = 1> (normalized){_pairs("row_pairs", "all", rows)}{_pairs("squares", "row_pairs", columns)}
+    mean = Mul (squares, float_quarter)
+    mean_code = Round (mean)
+    y_zero = Reshape (y_zero_point, scalar)
     # QuantizeLinear knows the type of the codes, and adds what is subtracted here: whole numbers.
-    centred = b("Sub", mean, b.cast(zero_point, real))
-    b("QuantizeLinear", centred, b.constant(real, 1.0), zero_point, out="y")
+    y_zero_float = Cast <to = 1> (y_zero)
+    centred = Sub (mean_code, y_zero_float)
+    y = QuantizeLinear (centred, float_1, y_zero)"""
+
+
+def _pairs(result: str, x: str, axis: str) -> str:
+    """Write the sums of neighbours along an axis, without an odd last one."""
+    return f"""
+    {x}_shape = Shape ({x})
+    {x}_size = Gather <axis = 0> ({x}_shape, {axis})
+    {x}_half = Div ({x}_size, steps_of_2)
+    {x}_end = Mul ({x}_half, steps_of_2)
+    {x}_even = Slice ({x}, at_0, {x}_end, {axis}, steps_of_2)
+    {x}_odd = Slice ({x}, at_1, {x}_end, {axis}, steps_of_2)
+    {result} = Add ({x}_even, {x}_odd)"""
 
 
 def _layout_and_pool(node: NodeProto) -> tuple[bool, int]:
@@ -161,7 +150,7 @@ def _layout_and_pool(node: NodeProto) -> tuple[bool, int]:
 
 
 def _pieces(node: NodeProto) -> int:
-    return len(node.input) - len(CONCAT_INPUTS)
+    return len(CONCAT.read(node))
 
 
 def _kind(node: NodeProto) -> str:
@@ -187,4 +176,4 @@ def add_concat_functions(model: ModelProto) -> None:
     ValueError
         If the model's standard operators are older than the functions can use.
     """
-    add_variants(model, CONCAT_OPERATOR, _kind, _function_of)
+    add_variants(model, CONCAT.operator, _kind, _function_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .batch_norm import DOMAIN
+from .schema import DOMAIN
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..graph.graph import all_graphs
-from .batch_norm import DOMAIN, add_function, require_operators
+from .batch_norm import add_function, require_operators
+from .schema import DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

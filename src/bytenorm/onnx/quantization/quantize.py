@@ -21,7 +21,7 @@ from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, 
 from ..measurement.compare import compare as compare_models
 from ..measurement.comparison import Comparison, uncomparable
 from ..model.files import load_model, without_functions
-from ..operators.batch_norm import DOMAIN
+from ..operators.schema import DOMAIN
 from ..quantizer.alone import quantize_alone
 from ..quantizer.calls import METHODS
 from ..quantizer.chosen_nodes import ChosenNodes

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..operators.batch_norm import DOMAIN
+from ..operators.schema import DOMAIN
 from .other_process import OtherProcess, ProcessEndedError
 
 if TYPE_CHECKING:

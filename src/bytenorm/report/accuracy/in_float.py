@@ -9,31 +9,30 @@ import onnx
 
 from ...onnx.graph.graph import attribute, is_op
 from ...onnx.graph.moves import KEEPING
-from ...onnx.operators.add_batch_norm import ADD_OPERATOR
-from ...onnx.operators.batch_norm import OPERATOR
-from ...onnx.operators.concat_batch_norm import CONCAT_INPUTS, CONCAT_OPERATOR
-from .matching import SCALES, Codes
+from ...onnx.operators.schema import ADD, CONCAT, NORMS, ON_CODES, PARAMETERS, SINGLE
+from .matching import Codes
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
     from ...onnx.graph.graph import Graph
+    from ...onnx.operators.schema import Schema
 
 _MOVES = (*KEEPING, "Slice", "Relu")
-# Operators on codes: the one in float, and where codes, scale and zero point of an input begin.
-_ON_CODES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "QLinearConv": ("Conv", (0, 3)),
-    "QLinearMatMul": ("MatMul", (0, 3)),
-    "QGemm": ("Gemm", (0, 3)),
-    "QLinearAdd": ("Add", (0, 3)),
-    "QLinearMul": ("Mul", (0, 3)),
-    "QLinearSigmoid": ("Sigmoid", (0,)),
-    "QLinearLeakyRelu": ("LeakyRelu", (0,)),
-    "QLinearSoftmax": ("Softmax", (0,)),
-    "QLinearAveragePool": ("AveragePool", (0,)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
-    OPERATOR: ("BatchNormalization", (0,)),
-    ADD_OPERATOR: ("Add", (0, 3)),
+# Operators on codes, and the one in float; of bytenorm's the norm comes behind that.
+_IN_FLOAT = {
+    "QLinearConv": "Conv",
+    "QLinearMatMul": "MatMul",
+    "QGemm": "Gemm",
+    "QLinearAdd": "Add",
+    "QLinearMul": "Mul",
+    "QLinearSigmoid": "Sigmoid",
+    "QLinearLeakyRelu": "LeakyRelu",
+    "QLinearSoftmax": "Softmax",
+    "QLinearAveragePool": "AveragePool",
+    "QLinearGlobalAveragePool": "GlobalAveragePool",
+    SINGLE.operator: "",
+    ADD.operator: "Add",
 }
 _OF_CODES = {"channels_last", "opset", "relu", "with_sum", "exact_sum", "pool"}  # attributes
 
@@ -101,55 +100,52 @@ def _move(graph: Graph, node: NodeProto, tensor: str, numbers: str, moved: str, 
 
 def _write_out(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> None:
     """Replace an operator on codes by conversions and the operator in float."""
-    if node.op_type in ("QLinearConcat", CONCAT_OPERATOR):
+    if node.op_type in ("QLinearConcat", CONCAT.operator):
         read = _concatenated(graph, node, tensor, numbers)
-    elif node.op_type in _ON_CODES:
+    elif node.op_type in _IN_FLOAT:
         read = _computed(graph, node, tensor, numbers)
     else:
         raise NotPossible(f"{node.op_type} reads its codes")
     graph.remove(node)
     if len(node.output) > 1 and node.output[1]:  # a sum that is given out
-        _quantize(graph, read, node.output[1], node.input[10], node.input[11])
-    if node.op_type in (OPERATOR, CONCAT_OPERATOR, ADD_OPERATOR):
+        _quantize(graph, read, node.output[1], ADD.of(node, "s_scale"), ADD.of(node, "s_zero_point"))
+    if node.op_type in NORMS:
         read = _normed(graph, node, read)
-    scale_at = SCALES[node.op_type]
-    if len(node.input) <= scale_at or not node.input[scale_at]:  # a QGemm that makes numbers
+    schema = ON_CODES[node.op_type]
+    scale = schema.of(node, "y_scale")
+    if not scale:  # a QGemm that makes numbers
         graph.make("Identity", [read], node.output[0], node.name)
     else:
-        _quantize(graph, read, node.output[0], *node.input[scale_at : scale_at + 2])
+        _quantize(graph, read, node.output[0], scale, schema.of(node, "y_zero_point"))
 
 
 def _computed(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> str:
-    operator, places = _ON_CODES[node.op_type]
+    operator, schema = _IN_FLOAT[node.op_type], ON_CODES[node.op_type]
     pools = node.op_type in ("QLinearAveragePool", "QLinearGlobalAveragePool")
     if pools and attribute(node, "channels_last", 0):
         raise NotPossible(f"{node.op_type} with its channels last reads its codes")
-    if tensor in [name for i, name in enumerate(node.input) if i not in places]:
+    if any(schema.of(node, name) == tensor for name in schema.inputs if name not in schema.codes):
         raise NotPossible(f"{node.op_type} reads its codes as a number")
-    inputs = []
-    for i in places:
-        if node.input[i] == tensor:
-            inputs.append(numbers)
-        else:
-            inputs.append(_read(graph, node, i))
-    if node.op_type in ("QLinearConv", "QGemm"):
-        inputs += _bias(graph, node)
-    if operator == "BatchNormalization":
+    inputs = [numbers if schema.of(node, n) == tensor else _read(graph, node, schema, n) for n in schema.codes]
+    if "bias" in schema.inputs:
+        inputs += _bias(graph, node, schema)
+    if not operator:
         return inputs[0]
     made = graph.new_name(f"{node.output[0]}/in float")
     plain = graph.make(operator, inputs, made, f"{node.name}/in float")
     plain.attribute.extend(a for a in node.attribute if a.name not in (*_OF_CODES, "epsilon"))
-    if node.op_type == ADD_OPERATOR and not attribute(node, "exact_sum", 0):
+    if schema is ADD and not attribute(node, "exact_sum", 0):
         codes, behind = (graph.new_name(f"{made}/{what}") for what in ("codes", "rounded"))
-        _quantize(graph, made, codes, node.input[10], node.input[11])
-        graph.make("DequantizeLinear", [codes, node.input[10], node.input[11]], behind, f"{node.name}/rounded")
+        scale, zero_point = ADD.of(node, "s_scale"), ADD.of(node, "s_zero_point")
+        _quantize(graph, made, codes, scale, zero_point)
+        graph.make("DequantizeLinear", [codes, scale, zero_point], behind, f"{node.name}/rounded")
         made = behind
     return made
 
 
-def _read(graph: Graph, node: NodeProto, at: int) -> str:
+def _read(graph: Graph, node: NodeProto, schema: Schema, what: str) -> str:
     """Return in float what an operator reads as codes: a constant, or what a conversion makes."""
-    tensor, scale_name, zero_name = node.input[at : at + 3]
+    tensor, scale_name, zero_name = (schema.of(node, f"{what}{of}") for of in ("", "_scale", "_zero_point"))
     value, scale, zero_point = (graph.constant(n) if n else np.zeros(1) for n in (tensor, scale_name, zero_name))
     if value is None:
         made = graph.new_name(f"{tensor}/numbers")
@@ -166,29 +162,29 @@ def _read(graph: Graph, node: NodeProto, at: int) -> str:
     return graph.add_constant(f"{tensor}/numbers", ((value.astype(np.float64) - zero) * step).astype(np.float32))
 
 
-def _bias(graph: Graph, node: NodeProto) -> list[str]:
-    at = {"QLinearConv": 8, "QGemm": 6}[node.op_type]
-    if len(node.input) <= at or not node.input[at]:
+def _bias(graph: Graph, node: NodeProto, schema: Schema) -> list[str]:
+    name = schema.of(node, "bias")
+    if not name:
         return []
-    bias, *scales = (graph.constant(node.input[i]) for i in (at, 1, 4))
+    bias, *scales = (graph.constant(schema.of(node, what)) for what in ("bias", "x_scale", "w_scale"))
     if bias is None or scales[0] is None or scales[1] is None:
         raise NotPossible(f"the bias of {node.op_type} is not constant")
     step = scales[0].astype(np.float64).ravel() * scales[1].astype(np.float64).ravel()
     step = step * attribute(node, "alpha", 1.0)
-    return [graph.add_constant(f"{node.input[at]}/numbers", (bias.astype(np.float64) * step).astype(np.float32))]
+    return [graph.add_constant(f"{name}/numbers", (bias.astype(np.float64) * step).astype(np.float32))]
 
 
 def _concatenated(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> str:
     if node.op_type == "QLinearConcat":
-        pieces, axis = list(node.input[2::3]), attribute(node, "axis", 0)
-        places = {name: node.input[2 + 3 * i + 1 : 2 + 3 * i + 3] for i, name in enumerate(pieces)}
-        quantizations = [[graph.constant(n) for n in places[name]] for name in pieces]
+        read = ON_CODES[node.op_type].read(node)
+        pieces, axis = read[::3], attribute(node, "axis", 0)
+        quantizations = [[graph.constant(n) for n in pair] for pair in zip(read[1::3], read[2::3], strict=True)]
     else:
         if attribute(node, "pool", 0):
             raise NotPossible("a norm that is averaged by its own operator reads its codes")
-        pieces = list(node.input[len(CONCAT_INPUTS) :])
+        pieces = CONCAT.read(node)
         axis = -1 if attribute(node, "channels_last", 0) else 1
-        both = [graph.constant(node.input[CONCAT_INPUTS.index(n)]) for n in ("x_scales", "x_zero_points")]
+        both = [graph.constant(CONCAT.of(node, n)) for n in ("x_scales", "x_zero_points")]
         if both[0] is None or both[1] is None:
             raise NotPossible(f"the scales of {node.op_type} are not constant")
         rows = [np.broadcast_to(x.ravel(), len(pieces)) for x in both if x is not None]
@@ -217,8 +213,7 @@ def _dequantized(graph: Graph, codes: str, scale: float, zero_point: int) -> str
 
 def _normed(graph: Graph, node: NodeProto, read: str) -> str:
     """Return the norm of an operator of ours, with its Relu, in float."""
-    at = {OPERATOR: 3, CONCAT_OPERATOR: 0, ADD_OPERATOR: 6}[node.op_type]
-    values = [graph.constant(name) for name in node.input[at : at + 4]]
+    values = [graph.constant(NORMS[node.op_type].of(node, name)) for name in PARAMETERS]
     if any(value is None for value in values):
         raise NotPossible("the parameters of a norm that reads its codes are not constant")
     weight, bias, mean, var = (np.asarray(value, np.float64).ravel() for value in values)

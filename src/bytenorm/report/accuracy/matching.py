@@ -9,6 +9,7 @@ import numpy as np
 
 from ...onnx.graph.graph import is_op
 from ...onnx.graph.quantizer_names import CODES, MADE, OUTPUT
+from ...onnx.operators.schema import ON_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,27 +20,6 @@ if TYPE_CHECKING:
     from ...onnx.graph.graph import Graph
 
 Unmatched = tuple[tuple[str, str], ...]
-
-# Where operators on codes name the scale of what they make; the zero point is behind it.
-SCALES = {
-    "QuantizeLinear": 1,
-    "QLinearConv": 6,
-    "QLinearMatMul": 6,
-    "QLinearBatchNormalization": 7,
-    "QLinearAdd": 6,
-    "QLinearMul": 6,
-    "QGemm": 7,
-    "QLinearConcat": 0,
-    "QLinearConcatBatchNormalization": 4,
-    "QLinearAddBatchNormalization": 12,
-    "QLinearGlobalAveragePool": 3,
-    "QLinearAveragePool": 3,
-    "QLinearSigmoid": 3,
-    "QLinearLeakyRelu": 3,
-    "QLinearSoftmax": 3,
-    "QLinearReduceMean": 3,
-    "QLinearWhere": 7,
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +59,7 @@ def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
     found: dict[str, Codes] = {}
     alone: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op_type not in SCALES and node.op_type.startswith(("QLinear", "QGemm")):
+        if node.op_type not in ON_CODES and node.op_type.startswith(("QLinear", "QGemm")):
             alone[node.output[0]] = f"where {node.op_type} says what its codes stand for is not known"
         for made, scale_name, zero_name in _eight_bit(node):
             codes = _past_moves(graph, made)
@@ -161,6 +141,6 @@ def _quantizes(node: NodeProto) -> bool:
 
 def _eight_bit(node: NodeProto) -> Iterator[tuple[str, str, str]]:
     """Yield what a node makes in 8 bits: codes, scale, zero point."""
-    at = SCALES.get(node.op_type)
-    if at is not None and len(node.input) > at:
-        yield node.output[0], node.input[at], node.input[at + 1] if len(node.input) > at + 1 else ""
+    schema = ON_CODES.get(node.op_type)
+    if schema is not None and len(node.input) > schema.place("y_scale"):
+        yield node.output[0], schema.of(node, "y_scale"), schema.of(node, "y_zero_point")

@@ -20,9 +20,10 @@ from ..._files.writing import as_path, require_place
 from ...onnx.graph.graph import all_graphs, opset_of
 from ...onnx.lowering.lower import IR_VERSION
 from ...onnx.model.files import save_model
-from ...onnx.operators.add_batch_norm import ADD_OPERATOR, add_sum_functions
-from ...onnx.operators.batch_norm import DOMAIN, OPERATOR, add_function
-from ...onnx.operators.concat_batch_norm import CONCAT_OPERATOR, add_concat_functions
+from ...onnx.operators.add_batch_norm import add_sum_functions
+from ...onnx.operators.batch_norm import add_function
+from ...onnx.operators.concat_batch_norm import add_concat_functions
+from ...onnx.operators.schema import ADD, CONCAT, DOMAIN, SINGLE, norm_schema
 from ..operators import batch_norm as _operator  # noqa: F401 - registers it
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_PLACE_OF_MEAN = {OPERATOR: 5, CONCAT_OPERATOR: 2, ADD_OPERATOR: 8}  # among the inputs: has the module's name
 _OLDEST_OPSET = 18  # that torch writes
 _NEWEST_OPSET_OF_OLD_IR = 20
 
@@ -183,7 +183,7 @@ def _symbolic(
         *_scalars(norm.y_scale, norm.y_zero_point, norm.output_dtype),
     )
     y: Tensor = torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{OPERATOR}",
+        f"{DOMAIN}::{SINGLE.operator}",
         inputs,
         norm.attributes(x),
         dtype=norm.output_dtype,
@@ -212,7 +212,7 @@ def _symbolic_concat(
     )
     channels = first.dim() - 1
     y: Tensor = torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{CONCAT_OPERATOR}",
+        f"{DOMAIN}::{CONCAT.operator}",
         inputs,
         {**norm.attributes(first), "pool": 0},
         dtype=norm.output_dtype,
@@ -246,7 +246,7 @@ def _symbolic_add(
         *_scalars(norm.y_scale, norm.y_zero_point, norm.output_dtype),
     )
     y, total = torch.onnx.ops.symbolic_multi_out(
-        f"{DOMAIN}::{ADD_OPERATOR}",
+        f"{DOMAIN}::{ADD.operator}",
         inputs,
         {**norm.attributes(a), "with_sum": 1, "exact_sum": 0},
         dtypes=(norm.output_dtype, a.dtype),
@@ -280,15 +280,17 @@ def _finish(model: onnx.ModelProto) -> None:
     if opset_of(model) <= _NEWEST_OPSET_OF_OLD_IR and not _has_4_bit_tensors(model):
         model.ir_version = IR_VERSION
     nodes = [node for graph in graphs for node in graph.node]
-    if any((node.domain, node.op_type) == (DOMAIN, OPERATOR) for node in nodes):
+    if any(norm_schema(node) is SINGLE for node in nodes):
         add_function(model)
     add_concat_functions(model)
     add_sum_functions(model)
     taken = {node.name for node in nodes}
     for node in nodes:
-        if node.domain != DOMAIN or node.op_type not in _PLACE_OF_MEAN:
+        schema = norm_schema(node)
+        if schema is None:
             continue
-        wanted = f"{node.input[_PLACE_OF_MEAN[node.op_type]].rpartition('.')[0]}/{node.op_type}".lstrip("/")
+        module = schema.of(node, "input_mean").rpartition(".")[0]
+        wanted = f"{module}/{node.op_type}".lstrip("/")
         if wanted not in taken:
             node.name = wanted
             taken.add(wanted)
