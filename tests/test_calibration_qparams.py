@@ -227,6 +227,7 @@ def test_mse_beats_every_pair_on_the_norms_of_a_network(digits):
         held_to_force(Distribution(values, counts), scale, -zero_point, EVERY_LOW, decades=3)
 
 
+@pytest.mark.thorough
 def test_what_it_costs_is_what_the_operator_makes_of_it(digits):
     for parameters, relu, x in digits.values():
         q, statistics = quantized_input(x)
@@ -310,6 +311,7 @@ def held_to_runtime(norms, tmp_path):
         assert ours >= best - BETTER, name
 
 
+@pytest.mark.thorough
 def test_mse_is_at_least_as_good_as_the_best_of_onnx_runtime_on_a_network(digits, tmp_path):
     norms = {name: (p, relu, quantized_input(x)[0]) for name, (p, relu, x) in digits.items()}
     held_to_runtime(norms, tmp_path)

@@ -149,6 +149,7 @@ def test_any_line(rng):
     assert 12 <= found.shift.max() <= MOST_SHIFT
 
 
+@pytest.mark.thorough
 def test_no_smaller_shift(rng):
     """Against all multipliers there are: with a shift of one less none leaves an addend."""
     norm = random_norm(rng, 12, bn.quint8, steepest=2.0)

@@ -271,6 +271,7 @@ def test_digits(samples, digits):
         assert bno.compare(bno.digits_model(), one, samples).outputs[0].snr_db > 20
 
 
+@pytest.mark.thorough
 def test_compare_bench_and_report_take_it(samples, digits):
     made, _ = digits
     report = gather(made, samples[:1], reference=bno.digits_model())

@@ -40,6 +40,7 @@ def with_note(model, text):
     return copy
 
 
+@pytest.mark.thorough
 def test_steps_and_what_was_moved(images, made):
     network, x = load_model(bno.digits_model()), images[7::250]
     report = gather(made, [{"image": x}], reference=network)
@@ -76,6 +77,7 @@ def test_without_the_float_model_there_is_the_note_alone(images, made):
     assert gather(with_note(made, None), [{"image": images[:2]}]).correction is None
 
 
+@pytest.mark.thorough
 def test_command(images, made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     onnx.save_model(made, "m.onnx")
