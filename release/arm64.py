@@ -23,7 +23,7 @@ PLACE = ROOT / "build" / "arm64"
 NEEDED = ("hypothesis", "numpy", "pytest", "pytest-xdist")
 TESTS = (
     "kernels", "layouts", "golden", "bad_input", "bad_out", "bad_fused", "bad_quantize", "quantize", "fused",
-    "calibration_statistics",
+    "calibration_statistics", "results",
 )  # fmt: skip
 # Of files, not of numbers; and what goes through the scalar set, but for its kernels: the same code everywhere.
 LEFT_OUT = ("truncated_and_damaged_files", "contradict_each_other", "scalar-", "-scalar")
