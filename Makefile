@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 # Nothing is compiled before it is imported: most of what is installed never is.
 INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile
 PIP = $(BIN)/python $(INSTALL)
-NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css')
+NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css' -o -name '*.html')
 
 .PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 faults light oldest tools fuzz benchmark format wheels versions elsewhere clean
 

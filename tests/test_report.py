@@ -466,6 +466,27 @@ def test_table_has_the_numbers(models, held_out):
         ]
 
 
+def test_texts_are_no_templates_and_need_no_luck_to_be_escaped():
+    """What is text stays text: of a model, of the data, and what reasons quote."""
+    words = "{{ 7 * 7 }}{% if %}{# <b>\"'&\n"
+    told = Report((), (("<i>" + words, words),), 1, unlike=words)
+    made = page(told, model=words, data=words)
+    assert "49" not in made.partition("<header>")[2]
+    assert (
+        made.count("&lt;b&gt;&#34;&#39;&amp;\\n") == 6
+    )  # the title twice, the data, what is unlike, a name, a reason
+    assert "&lt;i&gt;" in made
+    Strict(made)
+
+
+def test_page_needs_jinja2(run_python):
+    done = run_python("import sys; sys.modules['jinja2'] = None; import bytenorm.report")
+    assert 'bytenorm.report needs jinja2: pip install "bytenorm[report]"' in done.stderr
+    call = "import sys; sys.modules['jinja2'] = None; from bytenorm.cli import main; "
+    done = run_python(call + "sys.exit(main(['report', 'm.onnx', '--data', 'd.npz', '-o', 'p.html']))")
+    assert (done.returncode, done.stderr) == (2, 'bytenorm: error: needs jinja2: pip install "bytenorm[report]"\n')
+
+
 def test_same_data_gives_the_same_page():
     made = [page(gather(small(), [{"x": codes()}]), model="m", data="d") for _ in range(2)]
     assert made[0] == made[1]

@@ -64,4 +64,6 @@ COMMAND = Command(
     description=DESCRIPTION,
     epilog=EPILOG,
     add_arguments=add_arguments,
+    extra="report",
+    packages=("onnx", "onnxruntime", "rich", "jinja2"),
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
-from html import escape
+
+from markupsafe import Markup
 
 
-def text(value: str) -> str:
-    """Return a text for HTML; control characters, which it cannot hold, as they are written in Python."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
-    return escape(shown)
+def printable(value: object) -> object:
+    """Return a text with its control characters, which HTML cannot hold, as they are written in Python."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
 
 def decibels(value: float) -> str:
@@ -23,6 +25,11 @@ def decibels(value: float) -> str:
 def percent(share: float) -> str:
     """Return a share from 0 to 1 as a percentage."""
     return f"{100 * share:.3g}"
+
+
+def plural(number: int) -> str:
+    """Return what a word for so many things ends with."""
+    return "" if number == 1 else "s"
 
 
 def as_uri(svg: str) -> str:
