@@ -1,4 +1,4 @@
-"""An installed bytenorm at work: core, command, and with `onnx` a network. Usage: python smoke.py [onnx].
+"""An installed bytenorm at work: core, README, command, and with `onnx` a network. Usage: python smoke.py [onnx].
 
 Needs NumPy alone, or with `onnx` what that extra brings; no compiler, no checkout. Prints what it ran on, and a
 digest of results, which is the same on every processor and version.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+import bytenorm as bn
 from bytenorm import _core
 
 sys.path.insert(0, str(Path(__file__).parent))  # which Python's -I leaves out
@@ -27,6 +28,16 @@ def core() -> str:
         if found != results.DIGEST:
             sys.exit(f"results with {isa} have the digest {found}, not {results.DIGEST}")
     return results.DIGEST
+
+
+def readme() -> None:
+    """Run README's first example, word for word, as the package carries it: the page that an index shows."""
+    page = importlib.metadata.metadata("bytenorm").json["description"]
+    code = str(page).partition("```python\n")[2].partition("```")[0]
+    made: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), made)
+    if not isinstance(made.get("qy"), bn.QuantizedTensor):
+        sys.exit(f"README's first example made no quantized tensor `qy`:\n{code}")
 
 
 def command(*arguments: str) -> str:
@@ -64,7 +75,8 @@ def main() -> None:
     version = importlib.metadata.version("bytenorm")
     assert command("--version").split() == ["bytenorm", version]
     digest = core()
-    ran = ["core", "command"]
+    readme()
+    ran = ["core", "README", "command"]
     with_onnx = "onnx" in sys.argv[1:]
     if with_onnx:
         network()

@@ -3,7 +3,8 @@
 The source distribution is built first, the wheels from it alone: one of Python's stable interface for 3.12 and
 newer, one for 3.11, and one for aarch64, cross-built. They are repaired (auditwheel), audited (abi3audit, twine),
 and each is installed into an empty environment of every Python at hand that it is for, without a compiler, where
-release/smoke.py runs. Prints a table; ends with 1 where anything failed.
+release/smoke.py runs, README's first example with it. Some tests of the source distribution run from it, unpacked.
+Prints a table; ends with 1 where anything failed.
 
 Wheels of a release are built by .github/workflows/wheels.yml, on older systems than this one.
 """
@@ -28,6 +29,9 @@ from commands import run
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = Path(__file__).with_name("smoke.py")
 ONNX_ON = ("3.11", "3.12", "3.13")  # the others take the core alone: fewer downloads
+# Tests of a source distribution that need NumPy alone; whether all that its pages link to is in it, among them.
+SDIST_TESTS = ("test_docs.py::test_every_relative_link_leads_somewhere", "test_dtypes.py", "test_golden.py",
+               "test_layouts.py")  # fmt: skip
 MAKERS = ("cmake>=3.26", "ninja")  # beside what pyproject.toml asks for
 LARGEST = 1_400_000  # bytes: two fifths of it native code, a fifth the network that it carries
 
@@ -104,6 +108,15 @@ def try_in_venv(wheel: Wheel, python: Path, place: Path, *, onnx: bool) -> None:
     wheel.ran.append(run(venv_python, "-I", SMOKE, *(["onnx"] if onnx else []), env=bare, cwd=place).strip())
 
 
+def try_tests(source: Path, place: Path) -> str:
+    """Run tests of a source distribution, from where it is unpacked, in an environment with its wheel."""
+    python = place / "bin/python"
+    run(python, "-m", "pip", "install", "--quiet", "pytest", "hypothesis")
+    tests = [f"tests/{name}" for name in SDIST_TESTS]
+    said = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not thorough", *tests, cwd=source)
+    return said.strip().splitlines()[-1]
+
+
 def try_unpacked(wheel: Wheel, version: str, python: Path, place: Path, platforms: tuple[str, ...]) -> None:
     """Install beside a Python that has no pip."""
     cross.install(platforms, version, place, wheel.path)
@@ -163,6 +176,7 @@ def main() -> None:
                 try_unpacked(wheel, version, python, work / f"try-arm64-{version}", cross.LINUX_ARM64.numpy)
             tell(wheel)
             wheels.append(wheel)
+        print(f"its tests, from it: {try_tests(source, work / f'try-{next(iter(machine))}')}", flush=True)
     digests = {ran.rsplit(" ", 1)[1] for wheel in wheels for ran in wheel.ran}
     if len(digests) != 1:
         sys.exit(f"results differ: {sorted(digests)}")
