@@ -27,7 +27,9 @@ PACKAGES = {
     "bytenorm.report": "The report, as one page or as numbers.",
 }
 
-FIRST = ["docs/quantization", "docs/onnx", "docs/torch", "docs/report", "docs/calibration", "docs/cluster"]
+FIRST = ["docs/quantization", "docs/onnx", "docs/onnx-quantize", "docs/onnx-lowerings", "docs/onnx-runtimes"]
+FIRST += ["docs/correction", "docs/command", "docs/torch", "docs/torch-moving", "docs/torch-export"]
+FIRST += ["docs/report", "docs/calibration", "docs/cluster"]
 FIRST += ["benchmarks/cpus/README", "benchmarks/accuracy"]
 
 

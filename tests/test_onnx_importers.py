@@ -1,6 +1,6 @@
 """What importers that read conversions alone demand of a model, by their own documents and sources.
 
-None of them runs here. So their rules are written down, and the models that docs/onnx.md names for them keep
+None of them runs here. So their rules are written down, and the models that docs/onnx-runtimes.md names for them keep
 these.
 """
 
@@ -13,7 +13,7 @@ from test_onnx_disguise import dense
 from bytenorm import onnx as bno
 
 SYMMETRIC = {"ActivationSymmetric": True, "QuantizeBias": False}
-# What docs/onnx.md names for each.
+# What docs/onnx-runtimes.md names for each.
 TENSORRT = {"lowering": "qdq", "activation_type": "int8", "keep_int8": True, "extra_options": SYMMETRIC}
 QNN = {"lowering": "portable"}
 BYTES = (np.int8, np.uint8)

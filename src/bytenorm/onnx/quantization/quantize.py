@@ -149,7 +149,7 @@ def quantize(
     extra_options : dict, optional
         Those of ONNX Runtime's ``quantize_static``, such as ``{"ActivationSymmetric": True}``. Refused are those
         that cannot be honoured here, that the format or another argument makes void, and unknown ones: see
-        docs/onnx.md.
+        docs/onnx-quantize.md.
     limit : int, optional
         Use so many samples at most.
     images : ImageInput, optional

@@ -35,7 +35,7 @@ class QuantizationReport:
     steps : tuple of Step
         What was tried to bring the 8-bit network nearer to the float one, and whether it is taken.
     stayed : tuple of str
-        Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx.md.
+        Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx-quantize.md.
     weak : tuple of str
         Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output; a
         mask that hides numbers behind very large ones, and the Softmax that reads it; and around infinite values.
