@@ -1,7 +1,7 @@
 """What importers that read conversions alone demand of a model, by their own documents and sources.
 
-None of them runs here. So their rules are written down, and the models that docs/onnx-runtimes.md names for them keep
-these.
+None of them runs here. So their rules are written down, and the models that docs/onnx-runtimes.md names for them
+keep these.
 """
 
 import numpy as np

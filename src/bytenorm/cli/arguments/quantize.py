@@ -120,7 +120,7 @@ def _add_quantizers_own(parser: argparse.ArgumentParser) -> None:
     )
     of_quantizer = parser.add_argument_group(
         "of ONNX Runtime's quantizer",
-        "Its op_types_to_quantize, nodes_to_quantize and extra_options: docs/onnx-quantize.md.",
+        "Its own arguments of the same meaning: see docs/onnx-quantize.md.",
     )
     of_quantizer.add_argument(
         "--only-type",
