@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,10 @@ from .endings import ENDING, Ended, came, ending, held, too_late
 FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
 USERS = (ValueError, ImportError, OSError, RuntimeError, MemoryError)  # errors of input and surroundings
+# What libraries make of a MemoryError, and of the system's: protobuf a TypeError, ONNX Runtime a RuntimeException.
+_MEMORY = re.compile(
+    r"out of memory|bad[_ ]alloc|cannot allocate|failed to allocate|unable to allocate", re.IGNORECASE
+)
 
 
 def command() -> NoReturn:
@@ -96,8 +101,9 @@ def _code(error: BaseException, with_traceback: bool) -> int:
         return SIGNALLED + PIPE
     if not isinstance(error, Exception):
         raise error
-    text = "not enough memory" if isinstance(error, MemoryError) else _text(error)
-    if isinstance(error, USERS):
+    lacks_memory = isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
+    text = "not enough memory" if lacks_memory else _text(error)
+    if lacks_memory or isinstance(error, USERS):
         _complain(f"error: {one_line(text)}", with_traceback)
         return BAD
     text = one_line(f"{type(error).__name__}: {text}")
@@ -123,7 +129,8 @@ def _scratch() -> Iterator[None]:
                     del os.environ["TMPDIR"]
                 else:
                     os.environ["TMPDIR"] = variable
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(MemoryError):  # what is left the heir removes
+                    shutil.rmtree(folder, ignore_errors=True)
             if heir is not None:
                 heir.communicate()
 

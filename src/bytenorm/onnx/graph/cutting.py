@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -11,8 +12,6 @@ from .graph import Graph, captured_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    import numpy as np
 
 
 def cut(graph: Graph, tensors: Iterable[str], given: Mapping[str, np.ndarray] | None = None) -> onnx.ModelProto:
@@ -32,7 +31,8 @@ def cut(graph: Graph, tensors: Iterable[str], given: Mapping[str, np.ndarray] | 
     onnx.ModelProto
         Its nodes in order; its inputs those of the graph that it needs, and needed ones of `given`.
     """
-    known = {} if given is None else given
+    # A sequence is made again of what it is made of: nothing tells the type of its parts.
+    known = {name: value for name, value in (given or {}).items() if isinstance(value, np.ndarray)}
     wanted = list(tensors)
     ends = {value.name: value for value in graph.proto.input}
     sparse = {t.values.name: t for t in graph.proto.sparse_initializer}
@@ -73,6 +73,11 @@ def cut(graph: Graph, tensors: Iterable[str], given: Mapping[str, np.ndarray] | 
 def feed(part: onnx.ModelProto, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return what of a batch a part of a model reads."""
     return {value.name: batch[value.name] for value in part.graph.input}
+
+
+def bytes_in(values: Iterable[object]) -> int:
+    """Return how many bytes the arrays among what a model makes take; sequences and the like are few and small."""
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 def _value(name: str, array: np.ndarray) -> onnx.ValueInfoProto:

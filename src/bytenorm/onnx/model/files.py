@@ -16,7 +16,8 @@ from ..._files.writing import as_path, replacing, require_file, require_place
 from .external_tensors import all_tensors, bring_in, moved_out
 from .serialization import pieces
 from .soundness import require_sound
-from .weightless import bytes_of
+from .unnamed_outputs import name_outputs
+from .weightless import bytes_of, inferred_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,8 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
     Returns
     -------
     onnx.ModelProto
-        With at least one node and an opset of the default domain that the installed onnx knows.
+        With at least one node and an opset of the default domain that the installed onnx knows. Outputs of nodes
+        that have no name, and that ONNX Runtime writes to all the same, which ends its process, have one.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
                     f"{label} has its tensor {tensor.name!r} in another file, which only the model's path tells: "
                     "pass the path"
                 )
-        return copy.deepcopy(model)
+        return name_outputs(copy.deepcopy(model))
     path = as_path(model, argument, "an onnx.ModelProto or a path")
     label = f"{argument} {str(path)!r}"
     require_file(path, label)
@@ -82,7 +84,7 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
     for tensor in all_tensors(loaded):
         if external_data_helper.uses_external_data(tensor):
             bring_in(tensor, path, label)
-    return loaded
+    return name_outputs(loaded)
 
 
 def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
@@ -106,13 +108,35 @@ def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
     """
     if all(f.domain == kept for f in model.functions):
         return model
-    staying = sorted({(f.domain, f.name) for f in model.functions if f.domain == kept})
     try:
-        made = onnx.inliner.inline_selected_functions(model, staying, exclude=True)
+        made = _written_out(model, kept)
     except Exception as error:  # it asserts, where a call does not fit its function
         why = " ".join(str(error).split())
         raise ValueError(f"model: its functions cannot be written out: {why}") from None
     require_sound(made, "model")
+    return made
+
+
+def _written_out(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
+    opsets = {opset.version for opset in model.opset_import if opset.domain in DEFAULT_DOMAIN}
+    staying = [f for f in model.functions if f.domain == kept]
+    others = (f for f in model.functions if f.domain != kept)
+    if opsets.issuperset(o.version for f in others for o in f.opset_import if o.domain in DEFAULT_DOMAIN):
+        names = sorted({(f.domain, f.name) for f in staying})
+        return onnx.inliner.inline_selected_functions(model, names, exclude=True)
+    # What is converted has to be of known types, initializers too; what stays is no part of it.
+    typed = copy.deepcopy(model)
+    typed.ClearField("functions")
+    typed.functions.extend(f for f in model.functions if f.domain != kept)
+    inferred = inferred_graph(typed)
+    del typed.graph.value_info[:]
+    known = {value.name for value in (*model.graph.input, *model.graph.output)}
+    typed.graph.value_info.extend(v for v in (*inferred.input, *inferred.value_info) if v.name not in known)
+    typed.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in inferred.initializer
+    )
+    made = onnx.inliner.inline_local_functions(typed, convert_version=True)
+    made.functions.extend(staying)
     return made
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
-from ..graph.graph import Graph, attribute, is_op, label, opset_of
+from ..graph.graph import Graph, all_graphs, attribute, is_op, label, opset_of
+from ..model.constants import dense
 from .last_axis import float_to_axis_1
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from onnx import NodeProto
+    from onnx import ModelProto, NodeProto
 
 _FIRST_INFERRING = 7  # opset, of Dropout
 
@@ -20,8 +21,9 @@ _FIRST_INFERRING = 7  # opset, of Dropout
 def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
     """Bring a float graph to the spelling in which norms are found; it computes the same.
 
-    Weights that are only stored in 8 bits, behind a DequantizeLinear, become constants; Identity and the like go,
-    and what no output needs; norms of the last axis get Transposes around them.
+    Weights that are only stored in 8 bits, behind a DequantizeLinear, become constants; sparse ones are written
+    out, since quantizers know none; Identity and the like go, and what no output needs; norms of the last axis get
+    Transposes around them.
 
     Parameters
     ----------
@@ -35,6 +37,8 @@ def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
     Graph
         Of the same model.
     """
+    if _write_out_sparse(graph.model):
+        graph = Graph(graph.model)
     changed = len(graph.needed()) < sum(1 for _ in graph.nodes)
     for node in graph.nodes:
         if label(node) in apart or not node.output or graph.is_read_elsewhere(node.output[0]):
@@ -51,6 +55,19 @@ def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
     if changed:
         graph = graph.finished()
     return float_to_axis_1(graph, apart)
+
+
+def _write_out_sparse(model: ModelProto) -> bool:
+    """Write sparse initializers as others are, where that is not too large; say if there were any."""
+    found = False
+    for part in all_graphs(model.graph):
+        for i in reversed(range(len(part.sparse_initializer))):
+            value = dense(part.sparse_initializer[i])
+            if value is not None:
+                part.initializer.append(numpy_helper.from_array(value, part.sparse_initializer[i].values.name))
+                del part.sparse_initializer[i]
+                found = True
+    return found
 
 
 def _does_nothing(graph: Graph, node: NodeProto) -> bool:

@@ -48,6 +48,8 @@ def standard(graph: Graph, node: NodeProto) -> Norm | None:
     elif len(set(sizes)) > 1:
         lengths = ", ".join(f"{n} {size}" for n, size in zip(PARAMETER_NAMES, sizes, strict=True))
         norm.problem = f"its parameters have different lengths: {lengths}"
+    elif sizes[0] == 0:
+        norm.problem = "it has no channels"
     elif shape is not None and len(shape) < 2:
         norm.problem = "its input has no axis of channels"
     elif shape is not None and shape[1] not in (None, sizes[0]):
@@ -127,7 +129,7 @@ def written_out(graph: Graph, node: NodeProto, apart: Container[str] = (), axis:
     if named is not None:
         if len(steps) == 1 or named.channels != channels:
             return None
-    elif channels == 1 or len({s.scaling for s in steps}) == 1:
+    elif channels <= 1 or len({s.scaling for s in steps}) == 1:
         return None
     with np.errstate(over="ignore"):
         parameters = _parameters(steps)

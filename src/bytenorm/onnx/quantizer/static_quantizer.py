@@ -117,6 +117,7 @@ class StaticQuantizer:
                 raise failure(error) from error
         for value in [v for v in prepared.graph.output if v.name not in outputs]:
             prepared.graph.output.remove(value)
+        self._passed = _without_passed(prepared.graph)
         self._graph = graph = Graph(prepared)
         self.gone = tuple(sorted(set(excluded) - {node.name for node in graph.nodes}))
         quant_format = self._options["quant_format"].name
@@ -329,6 +330,9 @@ class StaticQuantizer:
         self._require_taken(made)
         for value in [v for v in made.graph.output if v.name in self._held]:
             made.graph.output.remove(value)
+        for at, value in self._passed:
+            made.graph.output.insert(at, value)
+            made.graph.output[at].name = self._clashes.renamed(value.name)
         self._clashes.undo(made)
         graph = Graph(made)
         standard, guarded = make_standard(graph), guard_captured(graph)
@@ -396,3 +400,17 @@ def _as_outputs(graph: Graph) -> set[str]:
     for name in sorted(held):
         graph.proto.output.append(helper.make_tensor_value_info(name, *graph.type_of(name)))
     return held
+
+
+def _without_passed(graph: onnx.GraphProto) -> list[tuple[int, onnx.ValueInfoProto]]:
+    """Take out outputs that are inputs; return each with its place.
+
+    In QDQ format the quantizer gives an output's name to what it dequantizes, and the input has it already.
+    """
+    inputs = {value.name for value in graph.input}
+    found = [(at, value) for at, value in enumerate(graph.output) if value.name in inputs]
+    if len(found) == len(graph.output):
+        return []
+    for _, value in found:
+        graph.output.remove(value)
+    return found

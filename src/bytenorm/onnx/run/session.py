@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import onnxruntime
 from ... import _checks, _core
 from ..model.files import fits_one_file, load_model, save_model
 from ..model.soundness import require_sound
+from ..model.unnamed_outputs import has_unnamed_outputs
 from .amx import has_amx, weights_for_amx
 from .saturation import sums_saturate
 from .uint8_weights import unsigned_weights
@@ -181,12 +182,16 @@ def ready(
 ) -> Iterator[bytes | str]:
     """Give what ONNX Runtime loads: the bytes of a model or a path, of a model that it can end with."""
     name = _name(model_or_path)
-    _require_sound(model_or_path, name)
+    read = _read(model_or_path, name)
+    unnamed = read is not None and has_unnamed_outputs(read)  # loaded, they have names
     changes = [unsigned_weights] if sess_options is None and sums_saturate() else []
     if amx or (amx is None and sess_options is None and has_amx()):
         changes.append(weights_for_amx)
-    changed = _changed(model_or_path, changes) if changes else nullcontext(model_or_path)
-    with changed as model, handed_over(model) as source:
+    if not changes and not unnamed:
+        with handed_over(model_or_path) as source:
+            yield source
+        return
+    with _changed(model_or_path, changes, as_loaded=unnamed) as model, handed_over(model) as source:
         yield source
 
 
@@ -208,21 +213,25 @@ def handed_over(model: Model) -> Iterator[bytes | str]:
             yield str(file)
 
 
-def _require_sound(model_or_path: Model, name: str) -> None:
-    """Refuse what ONNX Runtime would work on without end; what onnx cannot read is left to it."""
+def _read(model_or_path: Model, name: str) -> onnx.ModelProto | None:
+    """Return a model, perhaps without weights, or refuse it where ONNX Runtime would work on it without end.
+
+    None for what onnx cannot read, which is left to ONNX Runtime.
+    """
     try:
         if isinstance(model_or_path, onnx.ModelProto):
             model = model_or_path
         else:
             model = onnx.load(model_or_path, load_external_data=False)
     except Exception:  # no model, or in a format that only ONNX Runtime knows
-        return
+        return None
     require_sound(model, name)
+    return model
 
 
 @contextmanager
 def _changed(
-    model_or_path: Model, changes: Sequence[Callable[[onnx.ModelProto], onnx.ModelProto]]
+    model_or_path: Model, changes: Sequence[Callable[[onnx.ModelProto], onnx.ModelProto]], *, as_loaded: bool
 ) -> Iterator[Model]:
     """Give a model with other weights of the same numbers; what onnx cannot read is left to ONNX Runtime."""
     try:
@@ -232,7 +241,7 @@ def _changed(
     except (ValueError, OSError):
         yield model_or_path
         return
-    if made is model:
+    if made is model and not as_loaded:
         yield model_or_path
     elif isinstance(model_or_path, onnx.ModelProto):
         yield made

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ...onnx.graph.cutting import cut
+from ...onnx.graph.cutting import bytes_in, cut
 from ...onnx.graph.graph import Graph
 from ...onnx.measurement.compare import candidate_order
 from ...onnx.measurement.differences import lowest_snr_db
@@ -226,7 +226,7 @@ class Bench:
             batch, made = self._batches[k], self._kept.get(k)
             if made is None:
                 made = dict(zip(names, self._before.run(names, batch, "model"), strict=True))
-                if sum(array.nbytes for array in made.values()) * (len(self._kept) + 1) <= _ROOM:
+                if bytes_in(made.values()) * (len(self._kept) + 1) <= _ROOM:
                     self._kept[k] = made
             yield k, batch | made
 

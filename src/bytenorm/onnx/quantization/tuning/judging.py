@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ...measurement.comparison import Comparison
 
     Batch = dict[str, np.ndarray]
+
+_REAL = re.compile(r"tensor\((float|double)")  # not a sequence of these
 
 
 class Judge:
@@ -37,7 +40,7 @@ class Judge:
     def __init__(self, reference: onnx.ModelProto, aside: Sequence[Batch], count: Callable[[Batch], int]) -> None:
         self._aside, self._count = aside, count
         run = runner_for_a_pass(reference)
-        self._names = [out.name for out in run.get_outputs() if "float" in out.type or "double" in out.type]
+        self._names = [out.name for out in run.get_outputs() if _REAL.match(out.type)]
         self._wanted = [run.run(self._names, batch) for batch in aside] if self._names else []
 
     def errors(self, model: onnx.ModelProto) -> np.ndarray | None:

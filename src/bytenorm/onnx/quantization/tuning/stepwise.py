@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...graph.cutting import cut
+from ...graph.cutting import bytes_in, cut
 from ...graph.graph import Graph, captured_by, is_op
 from ...run.session import session_for_a_pass
 
@@ -112,5 +112,5 @@ class Stepwise:
         for batch in self._kept:
             for tensor in [t for t in batch if self._last.get(t, 0) <= level]:
                 del batch[tensor]
-        size = sum(array.nbytes for array in self._kept[0].values())
+        size = bytes_in(self._kept[0].values())
         del self._kept[max(1, ROOM // max(size, 1)) :]
