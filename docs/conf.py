@@ -44,8 +44,7 @@ def pages(folder: str, *without: str) -> list[tuple[str, str]]:
 
 # What is below a page in the site's navigation; a table of contents in the page would show as code on a code host.
 BELOW = {
-    "docs/README": [
-        ("Start", "README"),
+    "README": [
         ("Tasks", "docs/tasks/README"),
         ("Guide", "docs/guide"),
         ("Reference", "docs/api/index"),
@@ -55,6 +54,7 @@ BELOW = {
         ("Changes", "CHANGELOG"),
         ("Contributing", "CONTRIBUTING"),
         ("Security", "SECURITY"),
+        ("Contents", "docs/README"),
     ],
     "docs/tasks/README": [
         ("Float ONNX model", "docs/tasks/float-onnx"),
@@ -78,7 +78,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
-root_doc = "docs/README"
+root_doc = "README"
 include_patterns = ["*.md", "docs/**", "benchmarks/**"]
 
 myst_heading_anchors = 4  # as code hosts make them
@@ -98,6 +98,7 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
+    "article_header_start": [],  # where one is: the navigation says it, and searches would quote it
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "header_links_before_dropdown": 6,

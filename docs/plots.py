@@ -232,8 +232,8 @@ def draw_networks() -> Figure:
     """Draw how long whole networks take: the networks of benchmarks/cpus."""
     path = Path(__file__).parent.parent / "benchmarks" / "cpus" / "zen4-avx512vbmi" / "networks.json"
     measured = json.loads(path.read_text(encoding="utf-8"))["networks"]
-    figure = Figure(figsize=(9.6, 2.7), facecolor="white")
-    for axes, (network, title) in zip(figure.subplots(1, 2, sharey=True), NETWORKS.items(), strict=True):
+    figure = Figure(figsize=(6.2, 4.2), facecolor="white")  # narrow, for telephones
+    for axes, (network, title) in zip(figure.subplots(2, 1), NETWORKS.items(), strict=True):
         rows = {row["name"]: row for row in measured[network]["rows"]}
         milliseconds = [1000 * rows[name]["timing"]["median"] for name in CONTESTANTS]
         colors = [STEP if "bytenorm" in name else CHANNELS[1] if "NNCF" in name else GRID for name in CONTESTANTS]
@@ -244,7 +244,6 @@ def draw_networks() -> Figure:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_title(title, fontsize=11, loc="left")
         axes.invert_yaxis()
-    figure.axes[1].invert_yaxis()  # shared: turned once
     figure.text(
         0.985,
         0.015,
@@ -253,7 +252,7 @@ def draw_networks() -> Figure:
         color=SOFT,
         fontsize=9,
     )
-    figure.subplots_adjust(left=0.23, right=0.985, bottom=0.09, top=0.9, wspace=0.06)
+    figure.subplots_adjust(left=0.35, right=0.985, bottom=0.06, top=0.93, hspace=0.22)
     return figure
 
 
