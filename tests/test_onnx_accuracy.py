@@ -149,16 +149,17 @@ def test_sizes_that_depend_on_the_data():
     assert "has shape (4, " in n.problem
 
 
-def test_a_comparison_that_fails_costs_nothing(monkeypatch):
+@pytest.mark.parametrize("error", [ValueError("candidate: no memory"), AttributeError("no shape"), MemoryError()])
+def test_a_comparison_that_fails_costs_nothing(monkeypatch, error):
     def fails(*_, **__):
-        raise ValueError("candidate: ONNX Runtime cannot run it: no memory")
+        raise error
 
     monkeypatch.setattr(quantize, "compare_models", fails)
     made, report = quantize_with_report(SIZES, batches(), compare=True)
     onnx.checker.check_model(made)
-    assert [(one.name, one.problem) for one in report.comparison.outputs] == [
-        (name, "candidate: ONNX Runtime cannot run it: no memory") for name in "yn"
-    ]
+    why = str(error) or "MemoryError"
+    assert [(one.name, one.problem) for one in report.comparison.outputs] == [(name, why) for name in "yn"]
+    assert complaints(report.comparison, None) == (f"output 'y': {why}", f"output 'n': {why}")
 
 
 def test_excluded_nodes_that_are_gone():

@@ -36,7 +36,8 @@ class OutputComparison:
         Why the output cannot be compared; empty if it can. The other numbers are nan and None then, and
         `worst_sample` is the first sample that cannot be compared.
     broken : bool
-        Whether the problem is that the candidate holds NaN or an infinity where the reference has a number.
+        Whether the problem is that the candidate holds NaN or an infinity where the reference has a number, or in
+        what :func:`quantize` reports that the model it made cannot be run.
 
     Examples
     --------

@@ -433,9 +433,10 @@ def _compared(
     """Compare, whatever comes: the model is made, and nothing that happens here may take it away again."""
     try:
         return compare_models(original, made, data, progress=progress)
-    except (ValueError, RuntimeError) as error:
-        outputs = tuple(uncomparable(value.name, str(error)) for value in original.graph.output)
-        return Comparison(outputs, 0)
+    except Exception as error:
+        # The float model ran when its ranges were measured: it is the other that does not.
+        why = str(error) or type(error).__name__
+        return Comparison(tuple(uncomparable(out.name, why, broken=True) for out in original.graph.output), 0)
 
 
 def _alone(
