@@ -100,12 +100,14 @@ def filled(shape=SHAPE, dtype=np.uint8):
 
 
 def assert_message(call, error, shown):
-    """Assert that a call raises an error whose one line holds all that is to be shown."""
+    """Assert that a call raises an error whose one line holds all that is to be shown, the argument first."""
     with pytest.raises(error) as caught:
         call()
     message = str(caught.value)
     assert [part for part in shown if part not in message] == [], message
     assert "\n" not in message
+    argument = caught.value.argument
+    assert message.startswith(argument) or (argument == "output_scale" and argument in message), argument
 
 
 def assert_refused(call, changes, error, shown, *, lists):

@@ -592,7 +592,12 @@ def two():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((*ONES, two()), {"method": "best"}, ValueError, "method must be one of mse, minmax, percentile, entropy"),
+        (
+            (*ONES, two()),
+            {"method": "best"},
+            ValueError,
+            "method must be one of 'mse', 'minmax', 'percentile', 'entropy'",
+        ),
         ((*ONES, two()), {"method": 3}, TypeError, "method must be one of"),
         ((*ONES, simple()), {}, ValueError, "statistics has 1 channels, but mean has 2 values"),
         ((*ONES, [1, 2]), {}, TypeError, "statistics must be a ChannelStatistics, got list"),

@@ -725,13 +725,16 @@ Q = "quantize {digits} -o out.onnx --data "
         (Q + "{data} --only stem/conv --exclude stem/conv", "--only: 'stem/conv' is in --exclude, too"),
         (
             Q + "{data} --extra-option CalibPercentile=99.9 --calibrate-method entropy",
-            "--extra-option: CalibPercentile wants --calibrate-method percentile, got 'entropy'",
+            "--extra-option: CalibPercentile must come with --calibrate-method percentile, got 'entropy'",
         ),
         ("lower {digits} -o out.onnx", "model '{digits}' is in float: bytenorm quantize takes those"),
         ("lower {portable} -o out.onnx", "model '{portable}': its norms are lowered already ('portable')"),
         ("compare missing {digits} --data {data}", "model 'missing' does not exist"),
         ("compare {digits} text.onnx --data {data}", "model 'text.onnx' is no ONNX model"),
-        ("compare {digits} other.onnx --data {data}", "'other.onnx' must have the reference's inputs 'image'"),
+        (
+            "compare {digits} other.onnx --data {data}",
+            "candidate 'other.onnx' must have the reference's inputs 'image'",
+        ),
         ("compare {digits} {portable} --data nan.npz", "--data 'nan.npz': input 'image' holds nan at "),
         ("compare {digits} {portable} --data {data} --limit -1", "--limit must be at least 1, got -1"),
         ("bench missing", "model 'missing' does not exist"),
@@ -771,7 +774,7 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("output", "wanted"),
     [
-        ("there.onnx", "output 'there.onnx' exists: --force replaces it"),
+        ("there.onnx", "output 'there.onnx' exists: give --force to replace it"),
         ("folder", "output 'folder' is a folder and is not replaced: a file is wanted"),
         ("new/", "output 'new/' names a folder: a file is wanted"),
         (". --force", "output '.' names a folder: a file is wanted"),
@@ -869,7 +872,7 @@ def test_a_file_that_appears_meanwhile_stays(made, place, complaint, monkeypatch
 
     monkeypatch.setattr(quantize, "compare_models", slow)
     text = complaint("quantize", DIGITS, "--data", made / "data.npz", "-o", "out.onnx")
-    assert text == "output 'out.onnx' exists: --force replaces it"
+    assert text == "output 'out.onnx' exists: give --force to replace it"
     assert (place / "out.onnx").read_text() == "somebody else's"
 
 

@@ -376,7 +376,7 @@ def bad(place):
         ("--data float.npy --dtype int8 --zero-point 128", "--zero-point must be from -128 to 127"),
         ("--data good.npy --workers 2", "--workers is for a cluster on this machine, got --scheduler 'tcp://"),
         ("--data good.npy --memory-limit 1GB", "--memory-limit is for a cluster on this machine, got --sch"),
-        ("--data good.npy -o there.npz", "output 'there.npz' exists: --force replaces it"),
+        ("--data good.npy -o there.npz", "output 'there.npz' exists: give --force to replace it"),
         ("--data good.npy -o empty", "output 'empty' is a folder and is not replaced: a file is wanted"),
         ("--data good.npy -o no/such.npz", "output 'no/such.npz' cannot be written: the folder 'no' does not"),
         ("--data int8.npy good.npy -o good.npy --force", "output 'good.npy' is the data"),

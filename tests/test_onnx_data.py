@@ -216,7 +216,7 @@ def test_inputs_with_different_rows():
 
 
 def test_models_that_cannot_be_fed():
-    assert "the model has no inputs" in message_of(lambda: open_data(items(), model()))
+    assert "model: it has no inputs" in message_of(lambda: open_data(items(), model()))
     for shape in [(0, 3), (None, 0)]:
         assert "has a dimension of 0" in message_of(lambda shape=shape: open_data(items(), model(x=shape)))
     words = model(x=[TensorProto.STRING, (None, 3)])

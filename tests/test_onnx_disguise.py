@@ -189,15 +189,15 @@ def test_refusals(digits, in_8_bits):
         bno.prepare(no_norm.model())
     with pytest.raises(ValueError, match=r"^model: it is prepared already$"):
         bno.prepare(digits[0])
-    with pytest.raises(ValueError, match=r"^model: wanted a model in float, got a quantized one"):
+    with pytest.raises(ValueError, match=r"^model must be in float, got a quantized model"):
         bno.prepare(bno.restore(in_8_bits, lowering="qdq"))
     with pytest.raises(
         ValueError, match=r"^model: it has no norm in disguise: wanted a quantized model of prepare"
     ):
         bno.restore(bno.digits_model())
-    with pytest.raises(ValueError, match=r"^model: wanted a quantized model, got one in float"):
+    with pytest.raises(ValueError, match=r"^model must be quantized, got a model in float"):
         bno.restore(digits[0])
-    with pytest.raises(ValueError, match=r"^lowering: wanted 'portable' or"):
+    with pytest.raises(ValueError, match=r"^lowering must be one of 'portable',"):
         bno.restore(in_8_bits, lowering="fast")
     with pytest.raises(TypeError, match=r"^keep_int8"):
         bno.restore(in_8_bits, keep_int8=1)
@@ -239,7 +239,7 @@ def test_from_the_command_line(batches, tmp_path, capsys):
     assert all(norm["channels"] for norm in result["norms"])
     assert onnx.load(made) == bno.restore(stock, lowering="exact")
     assert main(["restore", prepared, "-o", made, "--force"]) == 2
-    assert "wanted a quantized model, got one in float" in capsys.readouterr().err
+    assert "must be quantized, got a model in float" in capsys.readouterr().err
 
 
 # --- other networks, other quantizers ----------------------------------------------------------------------------

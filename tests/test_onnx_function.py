@@ -467,7 +467,7 @@ def test_added_twice_it_is_there_once():
 def test_an_old_opset_is_refused():
     made = empty(12)
     with pytest.raises(
-        ValueError, match=r"^the model has opset 12; bytenorm::QLinearBatchNormalization needs 13 "
+        ValueError, match=r"^model: it has opset 12; bytenorm::QLinearBatchNormalization needs 13 "
     ):
         add_function(made)
     assert made == empty(12)

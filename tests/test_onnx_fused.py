@@ -327,7 +327,7 @@ def test_one_kind_needs_no_overload(rng):
 
 def test_an_old_opset_is_refused(rng):
     pieces = [codes(rng, (2, 3, 4))]
-    with pytest.raises(ValueError, match=r"^the model has opset 12; bytenorm::QLinearConcatBatchNormalization"):
+    with pytest.raises(ValueError, match=r"^model: it has opset 12; bytenorm::QLinearConcatBatchNormalization"):
         concat_model(pieces, concat_values(rng, (3,)), opset=12)
 
 

@@ -499,7 +499,7 @@ def test_nodes_to_exclude():
     with pytest.raises(ValueError, match=r"^nodes_to_exclude: the model has no node 'nothing'$"):
         bno.quantize(model, data, nodes_to_exclude=["conv2", "nothing"])
     for bad in ("conv2", None, 5):
-        with pytest.raises(TypeError, match=r"^nodes_to_exclude: wanted names of nodes, got "):
+        with pytest.raises(TypeError, match=r"^nodes_to_exclude must be names of nodes, got "):
             bno.quantize(model, data, nodes_to_exclude=bad)
 
 
@@ -567,13 +567,13 @@ def test_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"lowering": "fast"}, "lowering: wanted 'portable' or 'exact' or 'fused' or 'qdq', got 'fast'"),
-        ({"quant_format": "qdq"}, "quant_format: wanted 'QDQ' or 'QOperator', got 'qdq'"),
-        ({"activation_type": "uint16"}, "activation_type: wanted 'uint8' or 'int8', got 'uint16'"),
-        ({"weight_type": None}, "weight_type: wanted 'uint8' or 'int8', got None"),
+        ({"lowering": "fast"}, "lowering must be one of 'portable', 'exact', 'fused', 'qdq', got 'fast'"),
+        ({"quant_format": "qdq"}, "quant_format must be one of 'QDQ', 'QOperator', got 'qdq'"),
+        ({"activation_type": "uint16"}, "activation_type must be one of 'uint8', 'int8', got 'uint16'"),
+        ({"weight_type": None}, "weight_type must be one of 'uint8', 'int8', got None"),
         (
             {"calibrate_method": "max"},
-            "calibrate_method: wanted 'minmax' or 'entropy' or 'percentile' or 'best', got 'max'",
+            "calibrate_method must be one of 'minmax', 'entropy', 'percentile', 'best', got 'max'",
         ),
         ({"per_channel": 1}, "per_channel must be True or False, got 1 of type int"),
         ({"reduce_range": "no"}, "reduce_range must be True or False, got 'no' of type str"),
@@ -594,7 +594,7 @@ def test_bad_models():
     with pytest.raises(ValueError, match=r"^model: its norms are lowered already \('portable'\)$"):
         bno.quantize(quantized, data)
     wrapped = bno.quantize(Network().conv().relu().finish(), data)
-    with pytest.raises(ValueError, match=r"^model: wanted a model in float, got a quantized one \("):
+    with pytest.raises(ValueError, match=r"^model must be in float, got a quantized model \("):
         bno.quantize(wrapped, data)
     with pytest.raises(TypeError, match=r"^model must be an onnx\.ModelProto or a path, got int$"):
         bno.quantize(5, data)

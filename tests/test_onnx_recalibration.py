@@ -455,9 +455,9 @@ def test_an_excluded_norm_stays_as_it_is():
         (
             {"method": "best"},
             ValueError,
-            "method: wanted 'mse' or 'minmax' or 'percentile' or 'entropy', got 'best'",
+            "method must be one of 'mse', 'minmax', 'percentile', 'entropy', got 'best'",
         ),
-        ({"method": 1}, ValueError, "method: wanted 'mse' or .*, got 1"),
+        ({"method": 1}, TypeError, "method must be one of 'mse', .*, got 1"),
         ({"reestimate": "yes"}, TypeError, "reestimate must be"),
     ],
 )

@@ -166,11 +166,11 @@ def activations_of_second(graph):
         ({"nothing": (1.0, 0)}, "qparams: 'nothing' is no activation"),
         ({"w": (1.0, 0)}, "qparams: 'w' is no activation"),
         ({"b1_quantized": (1.0, 0)}, "is no activation"),
-        ({"x": (0.0, 0)}, "qparams: wanted a positive scale for 'x', got 0.0"),
+        ({"x": (0.0, 0)}, "qparams must have a positive scale for 'x', got 0.0"),
         ({"x": (np.nan, 0)}, "positive scale"),
         ({"x": (1e-42, 0)}, "positive scale"),
         ({"x": (1e39, 0)}, "positive scale"),
-        ({"x": (1.0, 256)}, "qparams: wanted a zero point from 0 to 255 for 'x', got 256"),
+        ({"x": (1.0, 256)}, "qparams must have a zero point from 0 to 255 for 'x', got 256"),
         ({"x": (1.0, -1)}, "zero point from 0 to 255"),
     ],
 )

@@ -151,8 +151,8 @@ def test_random_bytes_take_every_code():
 def test_an_input_whose_size_is_open(shape):
     model = model_of(f"g (float[{shape}] picture) => (float[{shape}] y) {{ y = Identity (picture) }}")
     text = message_of(lambda: random_feeds(model))
-    assert text.startswith("the model's input 'picture' (float32 [")
-    assert text.endswith("has a size that is not known: real data is wanted")
+    assert text.startswith("model: its input 'picture' (float32 [")
+    assert text.endswith("has a size that is not known: real data must be given")
 
 
 def test_a_batch_of_nothing():
@@ -232,7 +232,7 @@ def test_how_long_is_checked(options, wanted):
 def test_a_session_that_cannot_run_is_named():
     sessions = {"good": Run([], "good"), "digits.onnx": bno.session(DIGITS, session_options())}
     text = message_of(lambda: measure(sessions, {"wrong": np.zeros(1)}, repeats=1))
-    assert text.startswith("digits.onnx: ONNX Runtime cannot run it: ")
+    assert text.startswith("sessions['digits.onnx']: ONNX Runtime cannot run it: ")
 
 
 # --- profiles summed up -----------------------------------------------------------------------------------------
@@ -504,9 +504,11 @@ def test_errors_name_the_model(tmp_path):
     broken = model_of("g (float[2] x) => (float[3] y) { y = NoSuchOperator (x) }")
     path = tmp_path / "broken.onnx"
     path.write_bytes(broken.SerializeToString())
-    assert message_of(lambda: profile(str(path), {})).startswith(f"{str(path)!r}: ONNX Runtime cannot load it: ")
+    assert message_of(lambda: profile(str(path), {})).startswith(
+        f"model {str(path)!r}: ONNX Runtime cannot load it: "
+    )
     assert message_of(lambda: profile(broken, {})).startswith("model: ONNX Runtime cannot load it: ")
-    assert message_of(lambda: profile(DIGITS, {})).startswith(f"{DIGITS!r}: ONNX Runtime cannot run it: ")
+    assert message_of(lambda: profile(DIGITS, {})).startswith(f"model {DIGITS!r}: ONNX Runtime cannot run it: ")
     assert message_of(lambda: profile(DIGITS, {}, runs=0)) == "runs must be at least 1, got 0"
     missing = str(tmp_path / "missing.onnx")
     assert message_of(lambda: profile(missing, {}), FileNotFoundError) == f"model {missing!r} does not exist"

@@ -291,7 +291,7 @@ def test_constant_samples_change_nothing_to_nan():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reestimate": True, "fast": True}, "reestimate: wanted False or None beside fast=True, got True"),
+        ({"reestimate": True, "fast": True}, "reestimate must be False or None beside fast=True, got True"),
         ({"reestimate": True, "data_statistics": True}, "beside data_statistics=True, got True"),
     ],
 )

@@ -364,7 +364,7 @@ def test_norms_in_float_are_left_out_with_the_reason():
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
-        (bno.digits_model(), "model: wanted a quantized model, got one in float: bytenorm quantize makes"),
+        (bno.digits_model(), "model must be quantized, got a model in float: bytenorm quantize makes"),
         (
             parsed("g (uint8[N, 2] x) => (float[N, 2] y) <float s = {0.1}> { y = DequantizeLinear (x, s) }"),
             "model: it has no batch norm between 8-bit tensors",
@@ -577,7 +577,7 @@ def test_command_for_programs(place, capsys):
     ("arguments", "wanted"),
     [
         ([bno.digits_model(), "-o", "out.html"], " is in float: bytenorm quantize makes an 8-bit one of it first"),
-        (["small.onnx", "-o", "there.html"], "output 'there.html' exists: --force replaces it"),
+        (["small.onnx", "-o", "there.html"], "output 'there.html' exists: give --force to replace it"),
         (["small.onnx", "-o", "small.onnx", "--force"], "output 'small.onnx' is the model itself"),
         (
             ["small.onnx", "--float", "there.html", "-o", "there.html", "--force"],

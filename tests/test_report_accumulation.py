@@ -181,7 +181,7 @@ def test_command_with_the_float_model(images, tmp_path, monkeypatch, capsys):
 
 def test_a_quantized_model_in_place_of_the_float_one(images):
     made = bno.quantize(bno.digits_model(), [{"image": images[::100]}], fast=True)
-    with pytest.raises(ValueError, match=r"^reference: wanted a float model, got a quantized one: is it"):
+    with pytest.raises(ValueError, match=r"^reference must be a model in float, got a quantized one: is it"):
         gather(made, [{"image": images[:8]}], reference=made)
 
 

@@ -151,5 +151,5 @@ def test_what_stays():
 def test_bad_input():
     with pytest.raises(TypeError, match=r"^program must be a torch.export.ExportedProgram or a torch.fx.Graph"):
         bt.to_integers(nn.ReLU())
-    with pytest.raises(ValueError, match=r"^program: wanted one with norms in 8 bits, as lower returns it"):
+    with pytest.raises(ValueError, match=r"^program must have norms in 8 bits, as lower returns it"):
         bt.to_integers(export(nn.ReLU(), (torch.zeros(2),)))

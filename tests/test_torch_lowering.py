@@ -672,7 +672,7 @@ def test_a_program_without_norms_is_warned_of_and_one_that_is_lowered_is_not():
 def test_float_programs_are_refused():
     exported = export(learned(nn.BatchNorm2d(CHANNELS)), (FLOATS,))
     for program in (exported, exported.module()):
-        with pytest.raises(ValueError, match=r"^program: wanted a quantized one, got one in float \(prepare_pt2e"):
+        with pytest.raises(ValueError, match=r"^program must be quantized, got one in float \(prepare_pt2e"):
             lower(program)
     prepared = exported.module()  # with an observer, as prepare_pt2e leaves them
     prepared.add_module("activation_post_process_0", nn.Identity())

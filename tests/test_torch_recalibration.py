@@ -329,7 +329,7 @@ def test_bad_input():
     for given, options, kind, says in [
         ((exported, [x]), {}, TypeError, r"got an ExportedProgram: give its .module\(\)"),
         ((model, [x]), {}, TypeError, "program must be a torch.fx.GraphModule, .* got Model"),
-        ((exported.module(), [x]), {}, ValueError, "wanted one with norms in 8 bits"),
+        ((exported.module(), [x]), {}, ValueError, "must have norms in 8 bits"),
         ((program, iter([x])), {}, TypeError, "data must be a list.* got list_iterator"),
         ((program, (x for _ in "a")), {}, TypeError, "data must be a list.* got generator"),
         ((program, x), {}, TypeError, "data must be a list of inputs, got Tensor"),
@@ -343,12 +343,17 @@ def test_bad_input():
         ((program, [x]), {"method": None}, ValueError, "there is nothing to do"),
         ((program, [x]), {"reestimate": 1}, TypeError, "reestimate must be"),
         ((program, [x]), {"data_statistics": 1}, TypeError, "data_statistics must be"),
-        ((program, [x]), {"reestimate": True}, ValueError, "wanted the float program as reference, got None"),
+        (
+            (program, [x]),
+            {"reestimate": True},
+            ValueError,
+            "must come with the float program as reference, got None",
+        ),
         (
             (program, [x]),
             {"reestimate": True, "reference": model, "data_statistics": True},
             ValueError,
-            "reestimate: wanted False beside data_statistics=True",
+            "reestimate must be False beside data_statistics=True",
         ),
         ((program, [x]), {"reference": 3}, TypeError, "reference must be the float program.* got int"),
         (

@@ -22,6 +22,13 @@ uint64_t magnitude(int64_t stride) {
     return stride < 0 ? 0 - static_cast<uint64_t>(stride) : static_cast<uint64_t>(stride);
 }
 
+// The only refusal of a public argument that is worded here, in the grammar of Python's errors.
+[[noreturn]] void refuse(const char* argument, const char* says) {
+    nb::object error = nb::module_::import_("bytenorm._errors").attr("bad_value")(argument, says);
+    PyErr_SetObject(PyExc_ValueError, error.ptr());
+    nb::raise_python_error();
+}
+
 // A new array of that shape, dense, its axes ordered in memory as those of `like`.
 nb::object empty_of_shape(PyArrayObject* like, const int64_t* shape, int type) {
     const int ndim = PyArray_NDIM(like);
@@ -38,7 +45,7 @@ nb::object empty_of_shape(PyArrayObject* like, const int64_t* shape, int type) {
         const int d = order[i];
         dims[d] = shape[d], strides[d] = step;
         if (__builtin_mul_overflow(step, std::max<npy_intp>(shape[d], 1), &step))
-            throw nb::value_error("pieces are too large for one array together");
+            refuse("pieces", "are too large for one array together");
     }
     PyObject* made = PyArray_New(&PyArray_Type, ndim, dims, type, strides, nullptr, 0, 0, nullptr);
     if (!made) nb::raise_python_error();

@@ -14,11 +14,12 @@ import numpy as np
 
 from . import _core
 from ._dtypes import DType, dtype_of, qint8, quint8
+from ._errors import bad, bad_type, bad_value
 
 
 def missing(name: str) -> NoReturn:
     """Refuse a call without a required argument."""
-    raise TypeError(f"{name} is required and has no default, got None or nothing")
+    raise bad_type(name, "is required and has no default, got None or nothing")
 
 
 def is_a(value: object, *kinds: type) -> bool:
@@ -69,7 +70,7 @@ def in_storage(value: Any, name: str) -> None:
     except Exception:  # sparse, inside a transform, of another library: what reads it later says so
         return
     if short:
-        raise ValueError(f"{name} needs {needs} bytes of memory, and its storage has {have}")
+        raise bad_value(name, f"needs {needs} bytes of memory, and its storage has {have}")
 
 
 def real(value: Any, name: str) -> float:
@@ -87,10 +88,10 @@ def real(value: Any, name: str) -> float:
         try:
             return float(value)
         except OverflowError:
-            raise ValueError(f"{name} must fit a float, got {_shown(value)}") from None
+            raise bad_value(name, f"must fit a float, got {_shown(value)}") from None
         except Exception:  # whatever a foreign type raises: it is no real number
             pass
-    raise TypeError(f"{name} must be a real number, got {_shown(value)} of type {kind.__name__}")
+    raise bad_type(name, f"must be a real number, got {_shown(value)} of type {kind.__name__}")
 
 
 def integer(value: object, name: str) -> int:
@@ -103,23 +104,21 @@ def integer(value: object, name: str) -> int:
             return operator.index(value)  # type: ignore[arg-type]
         except Exception:  # whatever a foreign type raises: it is no integer
             pass
-    raise TypeError(f"{name} must be an integer, got {_shown(value)} of type {type(value).__name__}")
+    raise bad_type(name, f"must be an integer, got {_shown(value)} of type {type(value).__name__}")
 
 
 def flag(value: object, name: str) -> bool:
     """Return a bool."""
     if is_a(value, bool, np.bool_):
         return bool(value)
-    raise TypeError(f"{name} must be True or False, got {_shown(value)} of type {type(value).__name__}")
+    raise bad_type(name, f"must be True or False, got {_shown(value)} of type {type(value).__name__}")
 
 
 def instance(value: object, kind: type, name: str) -> Any:
     """Return an object of that class."""
     if is_a(value, kind):
         return value
-    raise TypeError(
-        f"{name} must be a bytenorm.{kind.__name__}, got {_shown(value)} of type {type(value).__name__}"
-    )
+    raise bad_type(name, f"must be a bytenorm.{kind.__name__}, got {_shown(value)} of type {type(value).__name__}")
 
 
 def scale(value: object, name: str) -> float:
@@ -138,8 +137,8 @@ def scales(values: np.ndarray, name: str, *, scalar: bool = False) -> None:
     if not good.all():
         at = int(np.argmin(good))
         which = name if scalar else f"{name}[{at}]"
-        raise ValueError(
-            f"{which} must be positive and finite in float32, and so must its reciprocal, got {values[at]!s}"
+        raise bad_value(
+            which, f"must be positive and finite in float32, and so must its reciprocal, got {values[at]!s}"
         )
 
 
@@ -147,23 +146,22 @@ def dtype(value: object, name: str) -> DType:
     """Return one of the two quantized types."""
     if value is quint8 or value is qint8:
         return value
-    raise TypeError(f"{name} must be bytenorm.quint8 or bytenorm.qint8, got {_shown(value)}")
+    raise bad_type(name, f"must be bytenorm.quint8 or bytenorm.qint8, got {_shown(value)}")
 
 
 def choice(value: object, choices: tuple[str, ...], name: str) -> str:
     """Return one of a few words."""
     if is_a(value, str) and value in choices:
         return str(value)
-    raise (ValueError if is_a(value, str) else TypeError)(
-        f"{name} must be one of {', '.join(map(repr, choices))}, got {_shown(value)}"
-    )
+    kind = ValueError if is_a(value, str) else TypeError
+    raise bad(kind, name, f"must be one of {', '.join(map(repr, choices))}, got {_shown(value)}")
 
 
 def zero_point(value: object, kind: DType, name: str) -> int:
     """Return a zero point inside the range of its type."""
     number = integer(value, name)
     if not kind.qmin <= number <= kind.qmax:
-        raise ValueError(f"{name} must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {number}")
+        raise bad_value(name, f"must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {number}")
     return number
 
 
@@ -173,19 +171,19 @@ def as_array(value: object, name: str, *, own_memory: bool = False) -> np.ndarra
     With `own_memory` a copy is refused.
     """
     if is_a(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: its mask would be lost")
+        raise bad_type(name, "must not be a masked array: its mask would be lost")
     array: Any = value
     if _without_data(value):
-        raise TypeError(f"{name} cannot be read as an array: it is {_shown(value)}")
+        raise bad_type(name, f"cannot be read as an array: it is {_shown(value)}")
     if is_a(value, np.ndarray):
         return array if type(array) is np.ndarray else array.view(np.ndarray)
     in_storage(value, name)
     try:
-        array = _read_array(value, name, own_memory=own_memory)
+        array = _read_array(value, own_memory=own_memory)
     except _RefusedError as refused:
-        raise TypeError(str(refused)) from None
+        raise bad_type(name, str(refused)) from None
     except Exception as error:  # whatever a foreign type raises: it is no array
-        raise TypeError(f"{name} cannot be read as an array: {error}{_remedy(value)}") from None
+        raise bad_type(name, f"cannot be read as an array: {error}{_remedy(value)}") from None
     return array  # type: ignore[no-any-return]
 
 
@@ -193,20 +191,18 @@ class _RefusedError(Exception):
     """What the user is told of an object that could be read, but must not be."""
 
 
-def _read_array(value: Any, name: str, *, own_memory: bool) -> np.ndarray:
+def _read_array(value: Any, *, own_memory: bool) -> np.ndarray:
     negated = _attribute(value, "is_neg")
     if negated is not None and negated():  # torch's, by a bit that neither DLPack nor NumPy sees: conj().imag
         if own_memory:
-            raise _RefusedError(f"{name} must hold its numbers as they are, got a tensor that is negated lazily")
+            raise _RefusedError("must hold its numbers as they are, got a tensor that is negated lazily")
         value = value.resolve_neg()
     if _attribute(value, "untyped_storage") is not None and value.numel() > 0 and value.data_ptr() == 0:
-        raise _RefusedError(
-            f"{name} has no memory that can be read, as tensors of shapes or of zeros alone have none"
-        )
+        raise _RefusedError("has no memory that can be read, as tensors of shapes or of zeros alone have none")
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         device = int(value.__dlpack_device__()[0])
         if device != 1:
-            raise _RefusedError(f"{name} must be in the memory of the CPU, got DLPack device type {device}")
+            raise _RefusedError(f"must be in the memory of the CPU, got DLPack device type {device}")
         try:
             array = np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError):
@@ -217,7 +213,7 @@ def _read_array(value: Any, name: str, *, own_memory: bool) -> np.ndarray:
                 return other if np.shares_memory(other, array) else array
             return array
     if own_memory and not hasattr(value, "__array_interface__"):
-        raise _RefusedError(f"{name} must be an array whose memory can be written, got {type(value).__name__}")
+        raise _RefusedError(f"must be an array whose memory can be written, got {type(value).__name__}")
     return np.asarray(value)
 
 
@@ -235,16 +231,16 @@ def parameter(value: object, name: str) -> np.ndarray:
     """Return a vector of real numbers as contiguous float32, each rounded once."""
     array = as_array(value, name)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers, got {_shown(value)} of dtype {array.dtype}")
+        raise bad_type(name, f"must be real numbers, got {_shown(value)} of dtype {array.dtype}")
     if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, one value a channel, got shape {array.shape}")
+        raise bad_value(name, f"must be one-dimensional, one value a channel, got shape {array.shape}")
     with np.errstate(all="ignore"):
         narrow = np.require(array, np.float32, ["C", "ALIGNED"])
     bad = ~np.isfinite(narrow)
     if bad.any():
         at = int(np.argmax(bad))
         why = "overflows float32" if np.isfinite(array[at]) else "must be finite"
-        raise ValueError(f"{name}[{at}] {why}, got {array[at]!s}")
+        raise bad_value(f"{name}[{at}]", f"{why}, got {array[at]!s}")
     return narrow
 
 
@@ -254,7 +250,7 @@ def epsilon(value: object, name: str) -> float:
     with np.errstate(all="ignore"):
         fits = number >= 0 and np.isfinite(np.float32(number))
     if not fits:
-        raise ValueError(f"{name} must not be negative and must be finite in float32, got {number}")
+        raise bad_value(name, f"must not be negative and must be finite in float32, got {number}")
     return number
 
 
@@ -269,20 +265,18 @@ def norm_parameters(weight: object, bias: object, mean: object, var: object, eps
         vectors[name] = None if value is None and name != "var" else parameter(value, name)
     for name, vector in vectors.items():
         if vector is not None and len(vector) != len(mean_):
-            raise ValueError(
-                f"{name} has {len(vector)} values, but mean has {len(mean_)}: one a channel is wanted"
-            )
+            raise bad_value(name, f"has {len(vector)} values, but mean has {len(mean_)}: one a channel is wanted")
     eps_ = epsilon(eps, "eps")
     var_ = vectors["var"]
     assert var_ is not None
     if (var_ < 0).any():
         at = int(np.argmax(var_ < 0))
-        raise ValueError(f"var[{at}] must not be negative, got {var_[at]!s}")
+        raise bad_value(f"var[{at}]", f"must not be negative, got {var_[at]!s}")
     with np.errstate(all="ignore"):
         zero = var_ + np.float32(eps_) == 0
     if zero.any():
         at = int(np.argmax(zero))
-        raise ValueError(f"var[{at}] + eps must be positive in float32, got var {var_[at]!s} and eps {eps_}")
+        raise bad_value(f"var[{at}]", f"+ eps must be positive in float32, got var {var_[at]!s} and eps {eps_}")
     return vectors["weight"], vectors["bias"], mean_, var_, eps_
 
 
@@ -290,7 +284,7 @@ def axis(value: object, ndim: int, name: str) -> int:
     """Return an axis of an array of `ndim` dimensions, counted from the front."""
     number = integer(value, name)
     if not -ndim <= number < ndim:
-        raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for {ndim} dimensions, got {number}")
+        raise bad_value(name, f"must be from {-ndim} to {ndim - 1} for {ndim} dimensions, got {number}")
     return number % ndim
 
 
@@ -298,7 +292,7 @@ def any_axis(value: object, most: int, name: str) -> int:
     """Return an axis of an array that is not known yet, as it came."""
     number = integer(value, name)
     if not -most <= number < most:
-        raise ValueError(f"{name} must be from {-most} to {most - 1}, got {number}")
+        raise bad_value(name, f"must be from {-most} to {most - 1}, got {number}")
     return number
 
 
@@ -307,17 +301,17 @@ def quantized(value: object, name: str = "input") -> Any:
     if _core.is_tensor(value):
         tensor: Any = value
         if not tensor._fits:
-            raise ValueError(f"{name} has other channels than scales: the shape of its data was assigned to")
+            raise bad_value(name, "has other channels than scales: the shape of its data was assigned to")
         return tensor
-    wanted = f"{name} must be a bytenorm.QuantizedTensor"
+    wanted = "must be a bytenorm.QuantizedTensor"
     if _without_data(value):
-        raise TypeError(f"{wanted}, got one without data: its __init__ was not called")
+        raise bad_type(name, f"{wanted}, got one without data: its __init__ was not called")
     kind = _attribute(value, "dtype")
     came = type(value).__name__ if kind is None else f"{type(value).__name__} of {_shown(kind)}"
     remedy = _remedy(value)
     if "codes" in remedy:
-        raise TypeError(f"{wanted}, got plain {kind} data without scale and zero point{remedy}")
-    raise TypeError(f"{wanted}, got {came}{remedy or '; see bytenorm.quantize_per_tensor'}")
+        raise bad_type(name, f"{wanted}, got plain {kind} data without scale and zero point{remedy}")
+    raise bad_type(name, f"{wanted}, got {came}{remedy or '; see bytenorm.quantize_per_tensor'}")
 
 
 def norm_input(value: object, norm_axis: object, channels: int) -> tuple[Any, int]:
@@ -325,14 +319,16 @@ def norm_input(value: object, norm_axis: object, channels: int) -> tuple[Any, in
     q = quantized(value)
     data = q.data
     if data.ndim < 2:
-        raise ValueError(f"input must have at least 2 dimensions, got shape {data.shape}")
+        raise bad_value("input", f"must have at least 2 dimensions, got shape {data.shape}")
     at = axis(norm_axis, data.ndim, "axis")
     if q.axis is not None and q.axis != at:
-        raise ValueError(f"input is quantized per channel along axis {q.axis}, but its channels are on axis {at}")
+        raise bad_value(
+            "input", f"is quantized per channel along axis {q.axis}, but its channels are on axis {at}"
+        )
     if data.shape[at] != channels:
-        raise ValueError(
-            f"input has {data.shape[at]} channels on axis {at} (shape {data.shape}), "
-            f"but mean has {channels} values"
+        raise bad_value(
+            "input",
+            f"has {data.shape[at]} channels on axis {at} (shape {data.shape}), but mean has {channels} values",
         )
     return q, at
 
@@ -344,9 +340,10 @@ def overflow(slope: np.ndarray, intercept: np.ndarray, of: str = "") -> None:
         ("slope", slope, f"weight / sqrt(var + eps) * {scale_} / output_scale"),
         ("intercept", intercept, "(bias - mean * weight / sqrt(var + eps)) / output_scale"),
     ):
-        bad = ~np.isfinite(values)
-        if bad.any():
-            raise ValueError(f"the {name} of channel {int(np.argmax(bad))}, {what}, overflows float32")
+        finite = np.isfinite(values)
+        if not finite.all():
+            subject = f"the {name} of channel {int(np.argmin(finite))}, {what},"
+            raise bad_value(subject, "overflows float32", argument="output_scale")
 
 
 def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point: int) -> Any:
@@ -355,7 +352,7 @@ def output(value: object, q: Any, kind: DType, out_scale: float, out_zero_point:
         return None
     result, array = _output(value, q.data.shape, "input's", kind, out_scale, out_zero_point)
     if not _same_memory(array, q.data) and _share_memory(array, q.data):
-        raise ValueError("out must be the input's own memory or apart from it, got a partial overlap")
+        raise bad_value("out", "must be the input's own memory or apart from it, got a partial overlap")
     return result
 
 
@@ -375,57 +372,61 @@ def _output(
         have = (result.dtype, result.scale if result.axis is None else "per channel", result.zero_point)
         wanted = (kind, out_scale, out_zero_point)
         if result.axis is not None or have != wanted:
-            raise ValueError(
-                f"{name} must have the {what} dtype, scale and zero point "
+            raise bad_value(
+                name,
+                f"must have the {what} dtype, scale and zero point "
                 f"{wanted}, got {have if result.axis is None else (have[0], 'per channel')}; "
-                f"give its data to overwrite it: {name}=q.data"
+                f"give its data to overwrite it: {name}=q.data",
             )
         array = result.data
     else:
         result = array = as_array(value, name, own_memory=True)
     if array.dtype != kind.numpy:
-        raise ValueError(f"{name} must have dtype {kind.numpy} for {kind!r}, got {array.dtype}")
+        raise bad_value(name, f"must have dtype {kind.numpy} for {kind!r}, got {array.dtype}")
     if array.shape != shape:
-        raise ValueError(f"{name} must have the {whose} shape {shape}, got {array.shape}")
+        raise bad_value(name, f"must have the {whose} shape {shape}, got {array.shape}")
     if not array.flags.writeable:
-        raise ValueError(f"{name} must be writable, got a read-only array")
+        raise bad_value(name, "must be writable, got a read-only array")
     if _overlaps_itself(array):
-        raise ValueError(f"{name} must not overlap itself, got shape {array.shape} with strides {array.strides}")
+        raise bad_value(name, f"must not overlap itself, got shape {array.shape} with strides {array.strides}")
     return result, array
 
 
 def norm_pieces(value: object, norm_axis: int, channels: int) -> tuple[list[Any], int]:
     """Return the pieces of a concatenation and its channel axis, counted from the front."""
     if not is_a(value, list, tuple):
-        raise TypeError(f"pieces must be a list or tuple of bytenorm.QuantizedTensor, got {type(value).__name__}")
+        raise bad_type(
+            "pieces", f"must be a list or tuple of bytenorm.QuantizedTensor, got {type(value).__name__}"
+        )
     items: Any = value
     pieces = [_per_tensor(piece, f"pieces[{i}]") for i, piece in enumerate(items)]
     if not pieces:
-        raise ValueError("pieces must hold at least one tensor, got none")
+        raise bad_value("pieces", "must hold at least one tensor, got none")
     first = pieces[0].data
     if first.ndim < 2:
-        raise ValueError(f"pieces[0] must have at least 2 dimensions, got shape {first.shape}")
+        raise bad_value("pieces[0]", f"must have at least 2 dimensions, got shape {first.shape}")
     at = axis(norm_axis, first.ndim, "axis")
     for i, piece in enumerate(pieces):
         data = piece.data
         if data.dtype != first.dtype:
-            raise ValueError(f"pieces[{i}] must have the dtype of pieces[0], {first.dtype}, got {data.dtype}")
+            raise bad_value(f"pieces[{i}]", f"must have the dtype of pieces[0], {first.dtype}, got {data.dtype}")
         wanted = (*first.shape[:at], *data.shape[at : at + 1], *first.shape[at + 1 :])
         if data.ndim != first.ndim or data.shape != wanted:
-            raise ValueError(
-                f"pieces[{i}] must have the shape of pieces[0], {first.shape}, but for axis {at}, got {data.shape}"
+            raise bad_value(
+                f"pieces[{i}]",
+                f"must have the shape of pieces[0], {first.shape}, but for axis {at}, got {data.shape}",
             )
     counts = [piece.data.shape[at] for piece in pieces]
     if sum(counts) != channels:
         shown = _shown(counts)
-        raise ValueError(f"pieces have {sum(counts)} channels on axis {at} ({shown}), but norm has {channels}")
+        raise bad_value("pieces", f"have {sum(counts)} channels on axis {at} ({shown}), but norm has {channels}")
     return pieces, at
 
 
 def _per_tensor(value: object, name: str) -> Any:
     q = quantized(value, name)
     if q.axis is not None:
-        raise ValueError(f"{name} must be quantized per tensor, it is per channel along axis {q.axis}")
+        raise bad_value(name, f"must be quantized per tensor, it is per channel along axis {q.axis}")
     return q
 
 
@@ -434,15 +435,15 @@ def norm_summands(a: object, b: object, norm_axis: int, channels: int) -> tuple[
     first, second = _per_tensor(a, "a"), _per_tensor(b, "b")
     data, other = first.data, second.data
     if data.ndim < 2:
-        raise ValueError(f"a must have at least 2 dimensions, got shape {data.shape}")
+        raise bad_value("a", f"must have at least 2 dimensions, got shape {data.shape}")
     if other.dtype != data.dtype:
-        raise ValueError(f"b must have the dtype of a, {data.dtype}, got {other.dtype}")
+        raise bad_value("b", f"must have the dtype of a, {data.dtype}, got {other.dtype}")
     if other.shape != data.shape:
-        raise ValueError(f"b must have the shape of a, {data.shape}, got {other.shape}")
+        raise bad_value("b", f"must have the shape of a, {data.shape}, got {other.shape}")
     at = axis(norm_axis, data.ndim, "axis")
     if data.shape[at] != channels:
-        raise ValueError(
-            f"a and b have {data.shape[at]} channels on axis {at} (shape {data.shape}), but norm has {channels}"
+        raise bad_value(
+            "a", f"and b have {data.shape[at]} channels on axis {at} (shape {data.shape}), but norm has {channels}"
         )
     return first, second
 
@@ -454,13 +455,17 @@ def sum_quantization(a: Any, b: Any, sum_scale: object, sum_zero_point: object) 
         ("sum_zero_point", sum_zero_point, "sum_scale"),
     ):
         if value is None:
-            raise TypeError(f"{name} must be given with {other}, or neither for no sum, got None")
+            raise bad_type(name, f"must be given with {other}, or neither for no sum, got None")
     scale_ = scale(sum_scale, "sum_scale")
     zero = zero_point(sum_zero_point, dtype_of(a.data), "sum_zero_point")
     for name, q in (("a", a), ("b", b)):
         with np.errstate(over="ignore"):
             if not np.isfinite(np.float32(q.scale / scale_)):
-                raise ValueError(f"the scale of {name} over sum_scale, {q.scale} / {scale_}, overflows float32")
+                raise bad_value(
+                    f"the scale of {name} over sum_scale,",
+                    f"{q.scale} / {scale_}, overflows float32",
+                    argument="sum_scale",
+                )
     return scale_, zero
 
 
@@ -484,22 +489,24 @@ def sum_output(
     if value is None:
         return None
     if sum_scale is None or sum_zero_point is None:
-        raise TypeError("sum_out needs sum_scale and sum_zero_point: without them there are no codes of a sum")
+        raise bad_type("sum_out", "needs sum_scale and sum_zero_point: without them there are no codes of a sum")
     kind = dtype_of(a.data)
     result, array = _output(value, a.data.shape, "input's", kind, sum_scale, sum_zero_point, "sum_out", "sum's")
     for name, q in (("a", a), ("b", b)):
         if exact and _share_memory(array, q.data):
-            raise ValueError(f"sum_out must be apart from {name} with exact_sum: it is read again; got an overlap")
+            raise bad_value(
+                "sum_out", f"must be apart from {name} with exact_sum: it is read again; got an overlap"
+            )
         _same_or_apart(array, q.data, "sum_out", name)
     norm = out.data if is_a(out, _core.Tensor) else out
     if norm is not None and _share_memory(array, norm):
-        raise ValueError("sum_out must be apart from out, got an overlap")
+        raise bad_value("sum_out", "must be apart from out, got an overlap")
     return result
 
 
 def _same_or_apart(array: np.ndarray, data: np.ndarray, name: str, other: str) -> None:
     if not _same_memory(array, data) and _share_memory(array, data):
-        raise ValueError(f"{name} must be the own memory of {other} or apart from it, got a partial overlap")
+        raise bad_value(name, f"must be the own memory of {other} or apart from it, got a partial overlap")
 
 
 def concat_output(value: object, pieces: list[Any], at: int, kind: DType, out_scale: float, zero: int) -> Any:
@@ -514,8 +521,8 @@ def concat_output(value: object, pieces: list[Any], at: int, kind: DType, out_sc
         end = start + piece.data.shape[at]
         own = array[(slice(None),) * at + (slice(start, end),)]
         if not _same_memory(own, piece.data) and _share_memory(array, piece.data):
-            raise ValueError(
-                f"out must be apart from pieces[{i}] or hold it at its own channels, got another overlap"
+            raise bad_value(
+                "out", f"must be apart from pieces[{i}] or hold it at its own channels, got another overlap"
             )
         start = end
     return result
@@ -554,7 +561,7 @@ def tensor_data(value: object, name: str = "data") -> np.ndarray:
     """Return an ndarray of bytes, never a copy of one."""
     array = as_array(value, name)
     if array.dtype not in (np.uint8, np.int8):
-        raise TypeError(f"{name} must be uint8 or int8, got dtype {array.dtype}")
+        raise bad_type(name, f"must be uint8 or int8, got dtype {array.dtype}")
     return array.view()  # an object of our own: its shape does not change with the caller's
 
 
@@ -576,22 +583,21 @@ def channel_quantization(
     """Return per-channel scales in float64 and zero points in int64, read-only."""
     scale_array = as_array(scales_, names[0])
     if scale_array.dtype.kind not in "fiu":
-        raise TypeError(f"{names[0]} must be real numbers, got dtype {scale_array.dtype}")
+        raise bad_type(names[0], f"must be real numbers, got dtype {scale_array.dtype}")
     zero_point_array = as_array(zero_points, names[1])
     if zero_point_array.dtype.kind not in "iu" and zero_point_array.size > 0:
-        raise TypeError(f"{names[1]} must be integers, got dtype {zero_point_array.dtype}")
+        raise bad_type(names[1], f"must be integers, got dtype {zero_point_array.dtype}")
     for name, array in zip(names, (scale_array, zero_point_array), strict=True):
         if array.shape != (channels,):
-            raise ValueError(
-                f"{name} must have one value for each of {channels} channels, got shape {array.shape}"
-            )
+            raise bad_value(name, f"must have one value for each of {channels} channels, got shape {array.shape}")
     scale_array = frozen(scale_array, np.float64)
     scales(scale_array, names[0])
     bad = (zero_point_array < kind.qmin) | (zero_point_array > kind.qmax)
     if bad.any():
         at = int(np.argmax(bad))
-        raise ValueError(
-            f"{names[1]}[{at}] must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {zero_point_array[at]}"
+        raise bad_value(
+            f"{names[1]}[{at}]",
+            f"must be from {kind.qmin} to {kind.qmax} for {kind!r}, got {zero_point_array[at]}",
         )
     return scale_array, frozen(zero_point_array, np.int64)
 
@@ -605,7 +611,7 @@ def real_input(value: object) -> np.ndarray:
     """Return the input of a quantize function as float32, each number rounded once."""
     array = as_array(value, "input")
     if array.dtype.kind != "f":
-        raise TypeError(f"input must be float16, float32 or float64, got dtype {array.dtype}{_remedy(array)}")
+        raise bad_type("input", f"must be float16, float32 or float64, got dtype {array.dtype}{_remedy(array)}")
     with np.errstate(all="ignore"):
         return np.asarray(array, dtype=np.float32)
 
@@ -618,7 +624,7 @@ def channel_count(value: object) -> int:
     """Return how many channels statistics are for."""
     number = integer(value, "channels")
     if not 1 <= number <= MOST_CODES // 2048:  # 2048 bytes a channel; more would be no array
-        raise ValueError(f"channels must be 1 or more, and fit memory, got {number}")
+        raise bad_value("channels", f"must be 1 or more, and fit memory, got {number}")
     return number
 
 
@@ -628,10 +634,10 @@ def statistics_input(value: object, channel_axis: object, channels: int) -> tupl
     data = q.data
     at = axis(channel_axis, data.ndim, "axis")
     if q.axis is not None and q.axis != at:
-        raise ValueError(f"qx is quantized per channel along axis {q.axis}, but its channels are on axis {at}")
+        raise bad_value("qx", f"is quantized per channel along axis {q.axis}, but its channels are on axis {at}")
     if data.shape[at] != channels:
-        raise ValueError(
-            f"qx has {data.shape[at]} channels on axis {at} (shape {data.shape}), {channels} are wanted"
+        raise bad_value(
+            "qx", f"has {data.shape[at]} channels on axis {at} (shape {data.shape}), {channels} are wanted"
         )
     return q, at
 
@@ -655,14 +661,15 @@ def same_quantization(have: Quantization, came: Quantization, name: str) -> None
             return f"{q[0]!r} per channel"
         return f"{q[0]!r}, scale {q[1]}, zero point {q[2]}"
 
-    raise ValueError(
-        f"{name} must have the quantization of what was gathered before, {words(have)}, got {words(came)}"
-        + (" with other numbers" if words(have) == words(came) else "")
+    raise bad_value(
+        name,
+        f"must have the quantization of what was gathered before, {words(have)}, got {words(came)}"
+        + (" with other numbers" if words(have) == words(came) else ""),
     )
 
 
 def code_count(count: int, name: str) -> int:
     """Return how many codes a channel has with what came."""
     if count > MOST_CODES:
-        raise ValueError(f"{name} would make {count} codes a channel, at most {MOST_CODES} are counted")
+        raise bad_value(name, f"would make {count} codes a channel, at most {MOST_CODES} are counted")
     return count

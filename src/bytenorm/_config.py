@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import _checks, _core
+from ._errors import bad_value
 
 MOST_THREADS = 1024
 
@@ -63,7 +64,7 @@ def set_num_threads(n: int) -> None:
     """
     number = _checks.integer(n, "n")
     if not 1 <= number <= MOST_THREADS:
-        raise ValueError(f"n must be from 1 to {MOST_THREADS} threads, got {number}")
+        raise bad_value("n", f"must be from 1 to {MOST_THREADS} threads, got {number}")
     _core.set_num_threads(number)
 
 

@@ -9,6 +9,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from .._errors import bad_value
 from .writing import as_path, kind_of, require_file
 
 MOST_NAMED = 3
@@ -71,7 +72,7 @@ def given_files(given: Iterable[object], kinds: Sequence[str], argument: str) ->
         foreign = [file for file in found if file.suffix.lower() not in kinds]
         if not known or (foreign and not several):
             wanted = f"{', '.join(kind.removeprefix('.') for kind in kinds)} {'are' if kinds[1:] else 'is'} wanted"
-            raise ValueError(f"{argument} {os.fspath(foreign[0])!r} is of no known kind: {wanted}")
+            raise bad_value(f"{argument} {os.fspath(foreign[0])!r}", f"is of no known kind: {wanted}")
         for file in known:
             require_file(file, f"{argument} {os.fspath(file)!r}")
         made += known
@@ -86,7 +87,7 @@ def _found(path: Path, label: str) -> tuple[list[Path], bool]:
     if kind == "folder":
         if found := _all_in(path, label):
             return found, True
-        raise ValueError(f"{label} is a folder without files")
+        raise bad_value(label, "is a folder without files")
     if kind != "nothing" or not glob.has_magic(str(path)):
         require_file(path, label)
         return [path], False
@@ -98,7 +99,7 @@ def _found(path: Path, label: str) -> tuple[list[Path], bool]:
         chain.from_iterable(_all_in(folder, label) for folder in folders)
     )
     if not found:
-        raise ValueError(f"{label} fits no file")
+        raise bad_value(label, "fits no file")
     return found, True
 
 
@@ -112,10 +113,10 @@ def _levels(folder: Path, label: str, above: tuple[str, ...]) -> Iterator[list[P
     try:
         names = sorted(found for found in folder.iterdir() if not found.name.startswith("."))
     except OSError as error:
-        raise ValueError(f"{label} cannot be read: {error.strerror}") from None
+        raise bad_value(label, f"cannot be read: {error.strerror}") from None
     real = os.path.realpath(folder)
     if real in above:
-        raise ValueError(f"{label} leads in a circle: {os.fspath(folder)!r} is a link to a folder above it")
+        raise bad_value(label, f"leads in a circle: {os.fspath(folder)!r} is a link to a folder above it")
     folders = [name for name in names if kind_of(name, label) == "folder"]
     yield [name for name in names if name not in folders]
     for inner in folders:
@@ -128,5 +129,5 @@ def _refuse_twice(paths: Iterable[Path], argument: str) -> None:
         real = os.path.realpath(path)
         if real in seen:
             also = f", as {os.fspath(seen[real])!r} too" if seen[real] != path else ""
-            raise ValueError(f"{argument} {os.fspath(path)!r} is named twice{also}: it would be counted twice")
+            raise bad_value(f"{argument} {os.fspath(path)!r}", f"is named twice{also}: it would be counted twice")
         seen[real] = path

@@ -11,6 +11,8 @@ from typing import IO
 
 import numpy as np
 
+from .._errors import bad_value
+
 
 @contextmanager
 def reading(label: str, kind: str) -> Iterator[None]:
@@ -19,7 +21,7 @@ def reading(label: str, kind: str) -> Iterator[None]:
         yield
     except Exception as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{label} cannot be read as {kind}: {why[:200]}") from None
+        raise bad_value(label, f"cannot be read as {kind}: {why[:200]}") from None
 
 
 NUMBERS = "biufc"  # kinds of dtype

@@ -11,14 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from .._errors import Argument, bad, bad_type, bad_value
+
 
 def as_path(value: object, argument: str, wanted: str) -> Path:
     """Return a str or PathLike as a Path."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str):
-        raise TypeError(f"{argument} must be {wanted}, got {type(value).__name__}")
+        raise bad_type(argument, f"must be {wanted}, got {type(value).__name__}")
     if not text or "\0" in text:
-        raise ValueError(f"{argument} must be {wanted}, got {text!r}")
+        raise bad_value(argument, f"must be {wanted}, got {text!r}")
     return Path(text)
 
 
@@ -29,7 +31,7 @@ def kind_of(path: Path, label: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return "broken link" if path.is_symlink() else "nothing"
     except OSError as error:  # a name that is too long, a folder that may not be searched, links in a circle
-        raise ValueError(f"{label} cannot be reached: {error.strerror}") from None
+        raise bad_value(label, f"cannot be reached: {error.strerror}") from None
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "no plain file"
 
 
@@ -37,9 +39,9 @@ def require_file(path: Path, label: str) -> None:
     """Refuse a path that is no plain file: what is missing, folders, pipes, devices."""
     kind = kind_of(path, label)
     if kind == "nothing":
-        raise FileNotFoundError(f"{label} does not exist")
+        raise bad(FileNotFoundError, label, "does not exist")
     if kind != "file":
-        raise ValueError(f"{label} is {a_kind(kind)}: a file is wanted")
+        raise bad_value(label, f"is {a_kind(kind)}: a file is wanted")
 
 
 def a_kind(kind: str) -> str:
@@ -50,16 +52,16 @@ def require_place(path: Path, label: str, force: bool) -> None:
     """Refuse a path that cannot or must not be written to."""
     kind = kind_of(path, label)
     if kind not in ("nothing", "file"):
-        raise ValueError(f"{label} is {a_kind(kind)} and is not replaced: a file is wanted")
+        raise bad_value(label, f"is {a_kind(kind)} and is not replaced: a file is wanted")
     if kind == "file" and not force:
-        raise FileExistsError(f"{label} exists: give force=True to replace it")
+        raise bad(FileExistsError, label, "exists: give ", Argument("force", True), " to replace it")
     parent = path.parent
     kind = kind_of(parent, label)
     if kind != "folder":
         came = "does not exist" if kind == "nothing" else "is no folder"
-        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} {came}")
+        raise bad_value(label, f"cannot be written: the folder {str(parent)!r} {came}")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{label} cannot be written: the folder {str(parent)!r} is not writable")
+        raise bad_value(label, f"cannot be written: the folder {str(parent)!r} is not writable")
 
 
 def same_file(one: Path, other: Path) -> bool:
@@ -133,4 +135,4 @@ def _sync_folder(folder: Path) -> None:
 def _refuse_writing(label: str, error: OSError) -> NoReturn:
     if error.errno is None:  # it has been worded already, by the other of two files
         raise error
-    raise type(error)(f"{label} cannot be written: {error.strerror}") from None
+    raise bad(type(error), label, f"cannot be written: {error.strerror}") from None

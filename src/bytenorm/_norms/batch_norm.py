@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _checks, _core
 from .._dtypes import DType, dtype_of, qint8, quint8
+from .._errors import bad_value
 from .._tensors.tensor import QuantizedTensor
 from .integer_batch_norm import IntegerBatchNorm, integers_for, refuse_unproved
 
@@ -444,5 +445,5 @@ def _zero_point_of_any(value: object, kind: DType | None) -> int:
         return _checks.zero_point(value, kind, "output_zero_point")
     number = _checks.integer(value, "output_zero_point")
     if not qint8.qmin <= number <= quint8.qmax:
-        raise ValueError(f"output_zero_point must be from {qint8.qmin} to {quint8.qmax}, got {number}")
+        raise bad_value("output_zero_point", f"must be from {qint8.qmin} to {quint8.qmax}, got {number}")
     return number

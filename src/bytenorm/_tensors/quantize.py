@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _checks, _core
 from .._dtypes import DType, qint8
+from .._errors import bad_type, bad_value
 from .tensor import QuantizedTensor, _make, dense_like_empty
 
 # torch 2.13: below it a dynamic scale is raised to it, and the range stretched alike.
@@ -133,9 +134,10 @@ def quantize_per_channel(
     given = _checks.as_array(scales, "scales")
     scale, zero_point = _checks.channel_quantization(given, zero_points, kind, real.shape[at], names)
     if rule == "quantized_decomposed" and given.dtype.type not in (np.float32, np.float64):
-        raise TypeError(
-            f"scales must be float32 or float64 where rounding is {rule!r}, which computes in their type, "
-            f"got {given.dtype}"
+        raise bad_type(
+            "scales",
+            f"must be float32 or float64 where rounding is {rule!r}, which computes in their type, "
+            f"got {given.dtype}",
         )
     narrow = given.dtype.type is np.float32
     factor = _factor(scale.astype(np.float32) if narrow else scale, rule, at)
@@ -186,10 +188,10 @@ def quantize_per_tensor_dynamic(
     rule = _checks.choice(rounding, ROUNDINGS[:2], "rounding")
     real = _checks.real_input(input)
     if real.size == 0:
-        raise ValueError(f"input must not be empty: it has no range, got shape {real.shape}")
+        raise bad_value("input", f"must not be empty: it has no range, got shape {real.shape}")
     smallest, largest = np.float32(real.min()), np.float32(real.max())
     if not (np.isfinite(smallest) and np.isfinite(largest)):
-        raise ValueError(f"input must be finite in float32, got values from {smallest} to {largest}")
+        raise bad_value("input", f"must be finite in float32, got values from {smallest} to {largest}")
     scale, zero_point = dynamic_qparams(smallest, largest, kind, reduced)
     factor = _factor(np.array([scale]), rule, -1)
     data = _quantize(real, *factor, np.array([zero_point], np.float32), kind, -1)
@@ -297,7 +299,9 @@ def requantize(q: QuantizedTensor, scale: float, zero_point: int, dtype: DType |
     zero_point_ = _checks.zero_point(zero_point, kind, "zero_point")
     result = _core.requantize(tensor, scale_, zero_point_, kind is qint8)
     if result is None:
-        raise ValueError(f"the scale of q over scale overflows float32, got {tensor.scale} and {scale_}")
+        raise bad_value(
+            "the scale of q over scale", f"overflows float32, got {tensor.scale} and {scale_}", argument="scale"
+        )
     return result
 
 
@@ -328,5 +332,5 @@ def _quantize(
     source = real if dense else real.astype(np.float32, order="K", copy=True)
     data = np.empty_like(source, dtype=kind.numpy)
     if _core.quantize(source, data, factor, zero_point, axis, rounding):
-        raise ValueError("input must not hold NaN: there is no code for it")
+        raise bad_value("input", "must not hold NaN: there is no code for it")
     return data

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks, _core
 from .._dtypes import DType, QScheme, dtype_of, per_channel_affine, per_tensor_affine
+from .._errors import bad_value
 from .text import format_tensor
 
 Index = int | slice | EllipsisType | None
@@ -254,7 +255,7 @@ class QuantizedTensor(_core.Tensor):
     def _require(self, *, per_channel: bool, name: str) -> None:
         if (self.axis is not None) != per_channel:
             wanted = per_channel_affine if per_channel else per_tensor_affine
-            raise ValueError(f"{name} needs a {wanted!r} tensor, this one is {self.qscheme()!r}")
+            raise bad_value(name, f"needs a {wanted!r} tensor, this one is {self.qscheme()!r}")
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> QuantizedTensor:
         _checks.quantized(self, "self")

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks
 from .._dtypes import DType, qint8, quint8
+from .._errors import argument_of, bad_value
 from .._files import npy, npz
 from .._files.writing import replacing
 
@@ -114,11 +115,13 @@ def _members(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                     came = f"{name} of dtype {layouts[name].dtype} and shape {layouts[name].shape}"
                     _refuse(path, f"{came}, not one value, or one value for each of {channels} channels")
             found = {name: npz.whole(stream, layouts[name]) for name in names}
-        except RefusedError as error:
-            raise ValueError(str(error)) from None
         except Exception as error:  # NumPy and zipfile raise nearly anything for what is damaged or foreign
+            if argument_of(error):
+                raise
             reason = " ".join(str(error).split())
-            raise ValueError(f"{_name(path)} cannot be read as channel statistics: {reason}") from None
+            raise bad_value(
+                _name(path), f"cannot be read as channel statistics: {reason}", argument="path"
+            ) from None
     return found
 
 
@@ -156,7 +159,7 @@ def _quantization(
             )
         pair = _checks.channel_quantization(scale, zero_point, dtype, channels, ("scale", "zero_point"))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{_name(path)} is damaged: {error}") from None
+        raise bad_value(_name(path), f"is damaged: {error}", argument="path") from None
     return dtype, *pair
 
 
@@ -184,13 +187,9 @@ def _require(
         _refuse(path, f"{came}, not {np.dtype(dtype)} and {shape}")
 
 
-class RefusedError(ValueError):
-    """A file with other contents than statistics have."""
-
-
 def _name(path: str | os.PathLike[str]) -> str:
     return os.fspath(path)
 
 
 def _refuse(path: str | os.PathLike[str], why: str) -> NoReturn:
-    raise RefusedError(f"{_name(path)} holds no channel statistics of this package: {why}")
+    raise bad_value(_name(path), f"holds no channel statistics of this package: {why}", argument="path")

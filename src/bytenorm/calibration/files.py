@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks
 from .._dtypes import DType, dtype_of, quint8
+from .._errors import bad_value
 from .._files.npy import header, map_array, reading, size_of
 from .._files.writing import require_file
 from .._system.one_thread import one_thread
@@ -54,10 +55,10 @@ class Piece:
         """Return its array, mapped."""
         path, label = Path(self.file.path), self.file.label
         if not path.exists():  # here; it was there for whoever looked at it
-            raise ValueError(f"{label} is not there for a worker: all of them must see it as {str(path)!r}")
+            raise bad_value(label, f"is not there for a worker: all of them must see it as {str(path)!r}")
         whole = map_array(path, label)
         if whole.shape != self.file.shape or whole.dtype != self.file.dtype:
-            raise ValueError(f"{label} was changed while it was read")
+            raise bad_value(label, "was changed while it was read")
         return whole[self.box]
 
 
@@ -99,24 +100,24 @@ class Reading:
         first = files[0]
         at = self._check(first)
         for file in files:
-            came = f"{file.label} has {_layout(file)}, {first.label} {_layout(first)}"
+            came = f"has {_layout(file)}, {first.label} {_layout(first)}"
             if file.dtype != first.dtype:
-                raise ValueError(f"{came}: one dtype is wanted")
+                raise bad_value(file.label, f"{came}: one dtype is wanted")
             if len(file.shape) != len(first.shape):
-                raise ValueError(f"{came}: the same number of dimensions is wanted")
+                raise bad_value(file.label, f"{came}: the same number of dimensions is wanted")
             if file.shape[at] != first.shape[at]:
-                raise ValueError(f"{came}: the same number of channels is wanted, on axis {at}")
+                raise bad_value(file.label, f"{came}: the same number of channels is wanted, on axis {at}")
         return files
 
     def _check(self, file: ArrayFile) -> int:
         if file.dtype.kind != "f" and file.dtype not in (np.uint8, np.int8):
-            raise ValueError(f"{file.label} holds {file.dtype}: uint8 or int8 codes, or floats are wanted")
+            raise bad_value(file.label, f"holds {file.dtype}: uint8 or int8 codes, or floats are wanted")
         if len(file.shape) < 2:
-            raise ValueError(f"{file.label} must have at least 2 dimensions, got shape {file.shape}")
+            raise bad_value(file.label, f"must have at least 2 dimensions, got shape {file.shape}")
         at = _checks.axis(self.axis, len(file.shape), "axis")
         kind = self.codes(file)
         if self.dtype is not None and kind is not self.dtype:
-            raise ValueError(f"dtype must be that of the codes: {file.label} holds {kind}, got {self.dtype}")
+            raise bad_value("dtype", f"must be that of the codes: {file.label} holds {kind}, got {self.dtype}")
         shape = tuple(n if i == at else 0 for i, n in enumerate(file.shape))
         self._tensor(np.empty(shape, kind.numpy), at)
         return at
@@ -153,7 +154,7 @@ class Reading:
                 raise
             place = np.unravel_index(int(np.argmax(nan)), nan.shape)
         where = [int(i) + side.start for i, side in zip(place, piece.box, strict=True)]
-        raise ValueError(f"{piece.file.label} holds NaN at {where}")
+        raise bad_value(piece.file.label, f"holds NaN at {where}")
 
 
 def _layout(file: ArrayFile) -> str:
@@ -219,7 +220,7 @@ def work_of(files: Sequence[ArrayFile], how: Reading, most: int = SHARE) -> list
     """Return the :func:`shares` of files, or raise a ValueError if they hold no values."""
     work = list(shares(files, how.axis % len(files[0].shape), most))
     if not work:
-        raise ValueError(f"{files[0].label} and the others hold no values")
+        raise bad_value(files[0].label, "and the others hold no values")
     return work
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _checks, _core
 from .._dtypes import DType
+from .._errors import bad_type, bad_value
 from .._tensors.tensor import QuantizedTensor
 from . import _statistics_file as file
 
@@ -208,12 +209,12 @@ class ChannelStatistics:
         (4, array([524, 16], dtype=object))
         """
         if not _checks.is_a(other, ChannelStatistics):
-            raise TypeError(f"other must be a ChannelStatistics, got {type(other).__name__}")
+            raise bad_type("other", f"must be a ChannelStatistics, got {type(other).__name__}")
         if other._channels != self._channels:
-            raise ValueError(f"other has {other._channels} channels, {self._channels} are wanted")
+            raise bad_value("other", f"has {other._channels} channels, {self._channels} are wanted")
         if (other._counts is None) != (self._counts is None):
             has = "no histogram, one is" if other._counts is None else "a histogram, none is"
-            raise ValueError(f"other has {has} wanted: gather both with or both without")
+            raise bad_value("other", f"has {has} wanted: gather both with or both without")
         if other._dtype is None:
             return
         _checks.same_quantization(self._quantization(), other._quantization(), "other")
@@ -259,17 +260,17 @@ class ChannelStatistics:
         array([130, 4, 7], dtype=object)
         """
         if not parts:
-            raise ValueError("parts must hold at least one ChannelStatistics, got none")
+            raise bad_value("parts", "must hold at least one ChannelStatistics, got none")
         for i, part in enumerate(parts):
             if not _checks.is_a(part, ChannelStatistics):
-                raise TypeError(f"parts[{i}] must be a ChannelStatistics, got {type(part).__name__}")
+                raise bad_type(f"parts[{i}]", f"must be a ChannelStatistics, got {type(part).__name__}")
             for what, its, wanted in (
                 ("count", part._count, parts[0]._count),
                 ("dtype", part._dtype, parts[0]._dtype),
                 ("histogram", part._counts is not None, parts[0]._counts is not None),
             ):
                 if its != wanted:
-                    raise ValueError(f"parts[{i}] has {what} {its}, parts[0] {wanted}: the same is wanted")
+                    raise bad_value(f"parts[{i}]", f"has {what} {its}, parts[0] {wanted}: the same is wanted")
         first = parts[0]
         made = cls(sum(part._channels for part in parts), histogram=first._counts is not None)
         made._count, made._dtype = first._count, first._dtype

@@ -23,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from .._errors import argument_of
 from .arguments.program import COMMANDS, parse
 from .console import Screen, one_line
 from .endings import ENDING, Ended, came, ending, held, too_late
@@ -103,7 +104,7 @@ def _code(error: BaseException, with_traceback: bool) -> int:
         raise error
     lacks_memory = isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
     text = "not enough memory" if lacks_memory else _text(error)
-    if lacks_memory or isinstance(error, USERS):
+    if lacks_memory or isinstance(error, USERS) or argument_of(error):
         _complain(f"error: {one_line(text)}", with_traceback)
         return BAD
     text = one_line(f"{type(error).__name__}: {text}")

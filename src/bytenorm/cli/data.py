@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..onnx.data.dataset import Dataset, open_data
 from ..onnx.data.images import ImageInput
+from .wording import naming
 
 if TYPE_CHECKING:
     import argparse
@@ -37,4 +38,5 @@ def given_axes(options: argparse.Namespace) -> dict[str, int | None] | None:
 def _images(options: argparse.Namespace) -> ImageInput | None:
     given = {"mean": options.mean, "std": options.std, "rescale": options.rescale}
     wanted = {name: value for name, value in given.items() if value is not None}
-    return ImageInput(**wanted) if wanted else None
+    with naming(mean="--mean", std="--std", rescale="--rescale"):
+        return ImageInput(**wanted) if wanted else None

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._errors import bad_value
 from .._files.given import what_is_read
 from .._files.writing import as_path, require_place, same_file
+from .wording import naming
 
 if TYPE_CHECKING:
     import onnx
@@ -44,7 +46,7 @@ def require_output(
     path = as_path(output, "output", "a path")
     label = f"output {output!r}"
     if not path.name or output.endswith(("/", os.sep)):  # Path forgets the slash
-        raise ValueError(f"{label} names a folder: a file is wanted")
+        raise bad_value(label, "names a folder: a file is wanted")
     if makes_model:
         from ..onnx.model.files import data_beside  # noqa: PLC0415 (not every command has onnx)
 
@@ -52,15 +54,13 @@ def require_output(
             data_beside(path), f"{label}, whose tensors may go to {output + '.data'!r},", models, data
         )
     _refuse_what_is_read(path, label, models, data)
-    try:
+    with naming():
         require_place(path, label, force)
-    except FileExistsError:
-        raise FileExistsError(f"{label} exists: --force replaces it") from None
     try:  # permissions do not tell all
         with tempfile.TemporaryFile(prefix=".bytenorm-", dir=path.parent):
             pass
     except OSError as error:
-        raise ValueError(f"{label} cannot be written: {error.strerror}") from None
+        raise bad_value(label, f"cannot be written: {error.strerror}") from None
 
 
 def _refuse_what_is_read(path: Path, label: str, models: Sequence[str], data: Sequence[str]) -> None:
@@ -68,26 +68,23 @@ def _refuse_what_is_read(path: Path, label: str, models: Sequence[str], data: Se
         return
     for i, model in enumerate(models):
         if same_file(path, Path(model)):
-            raise ValueError(f"{label} is the {'float ' * (i > 0)}model itself")
+            raise bad_value(label, f"is the {'float ' * (i > 0)}model itself")
         from ..onnx.model.files import external_files  # noqa: PLC0415 (not every command has onnx)
 
         if any(same_file(path, file) for file in external_files(Path(model))):
-            raise ValueError(f"{label} is a file with tensors of the model")
+            raise bad_value(label, "is a file with tensors of the model")
     if any(same_file(path, Path(read)) for read in data):
-        raise ValueError(f"{label} is the data")
+        raise bad_value(label, "is the data")
     if any(same_file(path, file) for file in what_is_read(data)):
-        raise ValueError(f"{label} is a file of the data")
+        raise bad_value(label, "is a file of the data")
 
 
 def write(model: onnx.ModelProto, output: str, force: bool) -> int:
     """Write a model to its place, all of it or nothing, and return its size in bytes."""
     from ..onnx.model.files import save_model  # noqa: PLC0415 (not every command has onnx)
 
-    try:
+    with naming():
         save_model(model, output, force=force)
-    except OSError as error:
-        text = str(error).removeprefix("path ").replace("give force=True to replace it", "--force replaces it")
-        raise type(error)(f"output {text}") from None
     return size_on_disk(output, model)
 
 

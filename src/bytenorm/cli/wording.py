@@ -1,89 +1,95 @@
-"""Messages of the library in the command's words: options instead of arguments, files instead of models."""
+"""Errors of the library in the command's words: options instead of arguments, files instead of models."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-OPTIONS = {
+from .._errors import Argument, argument_of, bad_value, respelled
+
+
+@dataclass(frozen=True)
+class File:
+    """What a command calls an argument that is a file: a word, and its path."""
+
+    word: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.path!r}"
+
+
+Names = Mapping[str, str | File]
+
+OPTIONS: Names = {
     "limit": "--limit",
-    "mean": "--mean",
-    "std": "--std",
-    "rescale": "--rescale",
+    "batch_axes": "--batch-axis",
     "images": "--mean, --std or --rescale",
-    "batch": "--batch",
-    "threads": "--threads",
-    "seconds": "--seconds",
-    "repeats": "--repeats",
-    "nodes_to_exclude": "--exclude",
-    "nodes_to_quantize": "--only",
-    "op_types_to_quantize": "--only-type",
-    "extra_options": "--extra-option",
-    "method": "--norm-method",
-}
-
-# Arguments that messages name behind their beginning, too: no node is called so.
-_INSIDE = {name: option for name, option in OPTIONS.items() if "_" in name} | {
-    "method": "--norm-method",
-    "calibrate_method": "--calibrate-method",
-    "quant_format": "--format",
-    "activation_type": "--activations",
-    "weight_type": "--weights",
-    "reduce_range": "--reduce-range",
-    "data_statistics": "--data-statistics",
-}
-# "method" is a word of its own, too.
-_WORDS = "|".join(name if "_" in name else f"{name}(?==)" for name in _INSIDE)
-_NAMED = re.compile(rf"(?<![\w'\"/.-])({_WORDS})(?:=(?:True|'?(\w+)'?))?(?![\w'\"/])")
+    "lowering": "--lowering",
+    "keep_int8": "--keep-int8",
+    "model_or_path": "model",
+    "path": "output",
+    "output": "output",
+    "force": "--force",
+}  # of several commands
 
 # Nothing that a valid model leads to: what raises one has a fault.
 FAULTS = (TypeError, LookupError, AttributeError, NameError, AssertionError)
 
 
 @contextmanager
-def naming(path: str | None = None, **names: str) -> Iterator[None]:
-    """Replace the argument that a message of an error begins with.
+def naming(model: str | None = None, **names: str | File) -> Iterator[None]:
+    """Put the words of the command into an error of an argument that it names.
 
-    Where the file of a model is given, every message names it or something else that the user gave. An error that
-    names nothing is not worded by the library: the model is looked at for what may be wrong with it.
+    Where the file of a model is given, any other error is about that. One that names no argument is not worded by
+    the library: the model is looked at for what may be wrong with it.
 
     Parameters
     ----------
-    path : str, optional
-        The model that is worked on, which messages call "model".
-    **names : str
-        What the command calls other arguments, beside :data:`OPTIONS`.
+    model : str, optional
+        The file of the model that is worked on.
+    **names : str or File
+        What the command calls arguments, beside :data:`OPTIONS`: "reduce_range", or "per_channel=False" for one
+        with that value.
     """
-    if path is not None:
-        label = f"model {path!r}"
-        names = {"model": label, "the model": label} | names
-    names = OPTIONS | names
+    label = File("model", "" if model is None else model)
+    known = {**OPTIONS, **({} if model is None else {"model": label}), **names}
     try:
         yield
     except Exception as error:
-        text = str(error)
-        for argument, ours in names.items():
-            # "model: ..." and "limit must be ...", but not "images are for a model with ..." nor "model 'a.onnx'"
-            found = re.match(rf"{argument}(\[\d+\])?(?=:| (must|is|has) )", text)
-            if found and isinstance(error, ValueError | TypeError):
-                raise ValueError(ours + _in_options(text[found.end() :])) from None
-        if path is None or isinstance(error, OSError | MemoryError) or text.startswith(("--", *names.values())):
+        argument = argument_of(error)
+        if argument in known or argument.startswith("-"):
+            raise respelled(error, lambda one: _spelled(one, known)) from error
+        if model is None or isinstance(error, OSError | MemoryError):
             raise
-        fault = _fault(path)
+        fault = _fault(model)
         if fault:
-            raise ValueError(f"{label} is not valid: {fault}") from error
-        if isinstance(error, FAULTS):
+            raise bad_value(str(label), f"is not valid: {fault}") from error
+        if isinstance(error, FAULTS) and not argument:
             raise
-        if not isinstance(error, ValueError):
-            text = f"{type(error).__name__}: {text}"
-        its = _in_options(text.replace("the model's input", "its input", 1))
-        raise ValueError(f"{label}: {its}") from error
+        text = str(error) if argument or isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise bad_value(str(label), f": {text}") from error
 
 
-def _in_options(text: str) -> str:
-    """Put options for arguments inside of a message: "calibrate_method='mse'" is "--calibrate-method mse"."""
-    return _NAMED.sub(lambda found: _INSIDE[found[1]] + (f" {found[2]}" if found[2] else ""), text)
+def _spelled(argument: Argument, names: Names) -> str:
+    """Return an argument as the command calls it: "--calibrate-method mse" for "calibrate_method='mse'"."""
+    name = f"{argument.name}={argument.value!r}"
+    if name in names:
+        return str(names[name])
+    ours = names.get(argument.name)
+    if ours is None:
+        return str(argument)
+    if isinstance(ours, File):  # "model 'a.onnx'" tells its file itself
+        return f"{ours.word if argument.detail.startswith(' ') else ours}{argument.detail}"
+    if argument.value in (None, True):
+        return f"{ours}{_of_key(argument.detail)}"
+    return f"{ours} {argument.value}"
+
+
+def _of_key(detail: str) -> str:
+    """Return what belongs to the name of an option: " 'x'" for "['x']"."""
+    return f" {detail[1:-1]}" if detail.startswith("[") and detail.endswith("]") else detail
 
 
 def _fault(path: str) -> str:

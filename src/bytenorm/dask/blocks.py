@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _checks
 from .._dtypes import DType, qint8, quint8
+from .._errors import bad_type, bad_value
 from .._tensors.tensor import QuantizedTensor
 
 
@@ -62,16 +63,17 @@ class Quantization:
 def codes_of(x: Any, scale: Any, zero_point: Any, axis: object) -> Codes:
     """Check a Dask array and its quantization, without computing anything."""
     if not isinstance(x, da.Array):
-        raise TypeError(f"x must be a dask.array.Array, got {type(x).__name__}: see dask.array.from_array")
+        raise bad_type("x", f"must be a dask.array.Array, got {type(x).__name__}: see dask.array.from_array")
     if x.dtype not in (np.uint8, np.int8):
-        raise TypeError(f"x must hold codes, uint8 or int8, got {x.dtype}")
+        raise bad_type("x", f"must hold codes, uint8 or int8, got {x.dtype}")
     if x.ndim < 2:
-        raise ValueError(f"x must have at least 2 dimensions, got shape {x.shape}")
+        raise bad_value("x", f"must have at least 2 dimensions, got shape {x.shape}")
     at = _checks.axis(axis, x.ndim, "axis")
     if any(map(math.isnan, x.chunks[at])):
-        raise ValueError(
-            f"x must have chunks of known sizes along axis {at}, its channels, got shape {x.shape}: "
-            "see x.compute_chunk_sizes()"
+        raise bad_value(
+            "x",
+            f"must have chunks of known sizes along axis {at}, its channels, got shape {x.shape}: "
+            "see x.compute_chunk_sizes()",
         )
     ends = [int(end) for end in np.cumsum(x.chunks[at])]
     channels = tuple(slice(end - size, end) for end, size in zip(ends, x.chunks[at], strict=True))

@@ -13,6 +13,7 @@ import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 from .. import __version__
+from .._errors import bad_value
 from ..calibration import ChannelStatistics
 from ..calibration.files import SHARE, ArrayFile, Reading, count, work_of
 from .reduction import TOGETHER, merged
@@ -38,7 +39,7 @@ def local_cluster(workers: int, memory_limit: int | str = "auto") -> Iterator[Cl
         If that is less than a worker needs for itself.
     """
     if isinstance(memory_limit, int) and memory_limit < SMALLEST_MEMORY:
-        raise ValueError(f"memory_limit must be at least {SMALLEST_MEMORY} bytes, got {memory_limit}")
+        raise bad_value("memory_limit", f"must be at least {SMALLEST_MEMORY} bytes, got {memory_limit}")
     with (
         tempfile.TemporaryDirectory(prefix="bytenorm-") as scratch,
         dask.config.set({"temporary-directory": scratch}),  # of the workers and of this process
@@ -69,19 +70,21 @@ def connected(address: str) -> Iterator[Client]:
         # Not Dask's default, in which a client that fails to connect stays, and with it the scheduler that is set.
         client = Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"scheduler {address!r} cannot be reached: {error}") from None
+        raise bad_value(f"scheduler {address!r}", f"cannot be reached: {error}") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=ARRIVE)
         except TimeoutError:
-            raise ValueError(f"scheduler {address!r} has no workers") from None
+            raise bad_value(f"scheduler {address!r}", "has no workers") from None
         try:
             versions = set(client.run(_version).values())
         except ImportError as error:
-            raise ValueError(f"scheduler {address!r} has workers without bytenorm: {error}") from None
+            raise bad_value(f"scheduler {address!r}", f"has workers without bytenorm: {error}") from None
         if versions != {__version__}:
             others = ", ".join(sorted(versions - {__version__}))
-            raise ValueError(f"scheduler {address!r} has workers with bytenorm {others}, here it is {__version__}")
+            raise bad_value(
+                f"scheduler {address!r}", f"has workers with bytenorm {others}, here it is {__version__}"
+            )
         yield client
 
 

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 
 from .. import _checks
+from .._errors import bad_value
 from .._norms.batch_norm import BatchNorm
 from .._system.one_thread import one_thread
 from .blocks import Codes, Quantization, codes_of
@@ -60,8 +61,8 @@ def batch_norm(x: da.Array, norm: BatchNorm, scale: Any, zero_point: Any) -> da.
     codes = codes_of(x, scale, zero_point, norm.axis)
     channels = x.shape[codes.axis]
     if channels != len(norm.mean):
-        raise ValueError(
-            f"x has {channels} channels on axis {codes.axis} (shape {x.shape}), but norm has {len(norm.mean)}"
+        raise bad_value(
+            "x", f"has {channels} channels on axis {codes.axis} (shape {x.shape}), but norm has {len(norm.mean)}"
         )
     empty = np.empty([channels if i == codes.axis else 0 for i in range(x.ndim)], x.dtype)
     dtype = norm(Quantization(codes.scale, codes.zero_point, _axis(codes))(empty)).data.dtype  # checks the fold

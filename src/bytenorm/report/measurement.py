@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 import bytenorm as bn
 
+from .._errors import bad_value
 from ..calibration import ChannelStatistics
 from ..calibration.qparams.distribution import CODES, Distribution
 from ..calibration.qparams.least_error import SPAN, least_error
@@ -115,13 +116,13 @@ def gather(
     copy.CopyFrom(without_functions(loaded, DOMAIN))
     graph = Graph(copy)
     if not is_quantized(graph):
-        raise ValueError(
-            "model: wanted a quantized model, got one in float: bytenorm quantize makes one of it first"
+        raise bad_value(
+            "model", "must be quantized, got a model in float: bytenorm quantize makes one of it first"
         )
     spots, left_out = _spots(graph)
     if not spots and reference is None:
         why = f": {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
-        raise ValueError(f"model: it has no batch norm between 8-bit tensors{why}")
+        raise bad_value("model", f": it has no batch norm between 8-bit tensors{why}")
     batches = open_data(data, loaded, limit=limit, batch_axes=batch_axes, argument="data")
     gathered = [_Gathered(spot) for spot in spots]
     wanted = None if reference is None else load_model(reference, argument="reference")

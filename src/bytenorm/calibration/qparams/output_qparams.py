@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import _checks
 from ..._dtypes import DType
+from ..._errors import bad_type, bad_value
 from ..._norms.batch_norm import BatchNorm
 from .. import checks
 from ..statistics import ChannelStatistics
@@ -192,7 +193,7 @@ def choose_output_qparams(
         if bias is not None and statistics is None:
             bias, statistics = None, bias
         if not (bias is None and mean is None and var is None and eps is None):
-            raise TypeError("bias, mean, var and eps must be left out after a BatchNorm, which has its own")
+            raise bad_type("bias, mean, var and eps", "must be left out after a BatchNorm, which has its own")
         parameters: _checks.Parameters = (norm.weight, norm.bias, norm.mean, norm.var, norm.eps)
         norm_dtype, norm_relu = norm.output_dtype, norm.relu
     else:
@@ -208,7 +209,7 @@ def choose_output_qparams(
     if statistics is None:
         gathered = None
         if way == "minmax":
-            raise ValueError('statistics are needed for method "minmax": without data an output has no bounds')
+            raise bad_value("statistics", 'are needed for method "minmax": without data an output has no bounds')
     else:
         gathered = checks.counted(statistics, len(parameters[2]))
     kind = checks.output_dtype(dtype, norm_dtype, None if gathered is None else gathered[0].dtype)

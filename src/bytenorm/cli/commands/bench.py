@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
+from ..._errors import bad_value
 from ..._system.machine import cpus
 from ...onnx.data.batch_axes import batch_axes_of, size_of_batches
 from ...onnx.measurement.feeds import random_feeds, session_options
@@ -33,6 +34,7 @@ PROFILED_SECONDS = 1.0  # a model, about
 FEWEST_PROFILED, MOST_PROFILED = 3, 20
 DROPPED = 3
 WIDE = 0.1  # of a median, between the quartiles: a speed of 1.05 says nothing then
+NAMES = {name: f"--{name}" for name in ("batch", "threads", "seconds", "repeats")}
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 IN_OPENVINO = "in OpenVINO"
 
@@ -41,10 +43,10 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     """Time models side by side."""
     if options.runtime == OPENVINO:
         require_extra(OPENVINO, [OPENVINO])
-    with naming(), screen.progress(live=False) as progress:
+    with naming(**NAMES), screen.progress(live=False) as progress:
         available = cpus()
         if not 1 <= options.threads <= available:
-            raise ValueError(f"threads must be 1 to {available}, as this machine has, got {options.threads}")
+            raise bad_value("--threads", f"must be 1 to {available}, as this machine has, got {options.threads}")
         progress("opening", 0, 0)
         feeds, batch = _feeds(options, screen)
         paths = dict(zip(_labels(options.models), options.models, strict=True))
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         turns: dict[tuple[str, str], Turn] = {}
         for label, path in paths.items():
             made = session(path, session_options(options.threads))
-            turns[label, ONNXRUNTIME] = in_onnxruntime(made, feeds, label)
+            turns[label, ONNXRUNTIME] = in_onnxruntime(made, feeds, f"model {path!r}")
         problems, version = (
             _add_openvino(turns, paths, feeds, options) if options.runtime == OPENVINO else ({}, None)
         )
@@ -175,19 +177,16 @@ def _feeds_of(
 ) -> tuple[dict[str, np.ndarray], int]:
     fixed = size_of_batches(infos, batch_axes_of(infos, given_axes(options)))
     if options.batch is not None and options.batch < 1:
-        raise ValueError(f"batch must be at least 1, got {options.batch}")
+        raise bad_value("--batch", f"must be at least 1, got {options.batch}")
     if None not in (fixed, options.batch) and fixed != options.batch:
         path = options.models[0]
-        raise ValueError(f"model {path!r} takes {fixed} samples at a time, got --batch {options.batch}")
+        raise bad_value(f"model {path!r}", f"takes {fixed} samples at a time, got --batch {options.batch}")
     batch = fixed or options.batch or 1
     if options.data is not None:
         return _real(options, model, batch, screen), batch
     if (options.mean, options.std, options.rescale) != (None, None, None):
-        raise ValueError("images must come with --data")
-    try:
-        return random_feeds(model, batch=batch, batch_axes=given_axes(options)), batch
-    except ValueError as error:
-        raise ValueError(str(error).replace("real data is wanted", "--data is wanted")) from None
+        raise bad_value("images", "must come with --data")
+    return random_feeds(model, batch=batch, batch_axes=given_axes(options)), batch
 
 
 def _real(
@@ -196,7 +195,7 @@ def _real(
     """Return the first samples of the data as one batch."""
     data, label = samples(options, model, batch, screen), f"--data {named(options.data)!r}"
     if data.samples < batch:
-        raise ValueError(f"{label} has {data.samples} samples, a batch has {batch}")
+        raise bad_value(label, f"has {data.samples} samples, a batch has {batch}")
     parts = list(data)
     feeds = {}
     for name, first in parts[0].items():
@@ -207,7 +206,7 @@ def _real(
         shapes = {part[name].shape[:axis] + part[name].shape[axis + 1 :] for part in parts}
         if len(shapes) > 1:
             listed = ", ".join(map(str, sorted(shapes)))
-            raise ValueError(f"{label} has samples of several shapes for {name!r}: {listed}")
+            raise bad_value(label, f"has samples of several shapes for {name!r}: {listed}")
         feeds[name] = np.concatenate([part[name] for part in parts], axis)
     return feeds
 
@@ -224,4 +223,4 @@ def _require_fitting(feeds: Mapping[str, np.ndarray], infos: Sequence[InputInfo]
     if not fits:
         wanted = ", ".join(map(str, infos)) or "nothing"
         given = ", ".join(f"{name!r} ({array.dtype} {list(array.shape)})" for name, array in feeds.items())
-        raise ValueError(f"model {path!r} wants {wanted}, the first model is fed {given}")
+        raise bad_value(f"model {path!r}", f"wants {wanted}, the first model is fed {given}")

@@ -9,7 +9,7 @@ from ...onnx.measurement.comparison import COLUMNS, Comparison
 from ...onnx.model.files import load_model
 from ..data import samples
 from ..saturation_note import note
-from ..wording import naming
+from ..wording import File, naming
 
 if TYPE_CHECKING:
     import argparse
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, screen: Screen) -> None:
     """Tell how far the outputs of a model are from those of another."""
-    names = {"reference": repr(options.reference), "candidate": repr(options.candidate)}
-    with naming(**names), screen.progress() as progress:
-        reference = load_model(options.reference)
-        remarks = [note(reference, options.reference), note(load_model(options.candidate), options.candidate)]
-        data = samples(options, reference, options.limit, screen)
-        del reference
+    reference, candidate = File("reference", options.reference), File("candidate", options.candidate)
+    with naming(reference=reference, candidate=candidate), screen.progress() as progress:
+        model = load_model(options.reference)
+        remarks = [note(model, options.reference), note(load_model(options.candidate), options.candidate)]
+        data = samples(options, model, options.limit, screen)
+        del model
         found = compare(
             options.reference,
             options.candidate,

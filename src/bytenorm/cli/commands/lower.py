@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..._errors import bad_value
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
 from ...onnx.lowering.given import refuse_lowered
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
 
     def lower(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Fate]]:
         if not is_quantized(Graph(model)):
-            raise ValueError(f"model {options.model!r} is in float: bytenorm quantize takes those")
+            raise bad_value("model", "is in float: bytenorm quantize takes those")
         refuse_lowered(model, "model")
         norms = inspect(model).norms
         made, outcomes = lower_with_report(model, lowering=options.lowering, keep_int8=options.keep_int8)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnxruntime.quantization import QuantType
 
+from ..._errors import bad_value
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
 from ...onnx.lowering.given import refuse_lowered
@@ -21,7 +22,7 @@ from ..data import samples
 from ..output import require_output, size_on_disk, write
 from ..results import MEANING, Fate, fates, show
 from ..saturation_note import note
-from ..wording import naming
+from ..wording import File, naming
 from . import compare
 
 if TYPE_CHECKING:
@@ -33,23 +34,39 @@ if TYPE_CHECKING:
     from ..console import Screen
 
 
+NAMES = {
+    "candidate": "the 8-bit model",
+    "quant_format": "--format",
+    "activation_type": "--activations",
+    "weight_type": "--weights",
+    "per_channel=False": "--per-tensor",
+    "reduce_range": "--reduce-range",
+    "calibrate_method": "--calibrate-method",
+    "method": "--norm-method",
+    "reestimate": "--reestimate",
+    "data_statistics": "--data-statistics",
+    "fast": "--fast",
+    "nodes_to_exclude": "--exclude",
+    "nodes_to_quantize": "--only",
+    "op_types_to_quantize": "--only-type",
+    "extra_options": "--extra-option",
+}
 FAR = 3  # exit code: the model is written, and far worse than the float one
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
     """Make an 8-bit model of a float one."""
-    label = f"model {options.model!r}"
+    label = File("model", options.model)
     require_output(options.output, options.force, models=[options.model], data=options.data, makes_model=True)
     if options.no_compare and options.fail_below is not None:
-        raise ValueError("--fail-below wants the comparison that --no-compare leaves out")
-    names = {"reference": label, "candidate": "the 8-bit model"}
-    with naming(options.model, **names), screen.progress() as progress:
+        raise bad_value("--fail-below", "wants the comparison that --no-compare leaves out")
+    with naming(options.model, **NAMES, reference=label), screen.progress() as progress:
         model = load_model(options.model)
         before = size_on_disk(options.model, model)
         constants = free_initializers(model)
         refuse_lowered(model, "model")
         if is_quantized(Graph(model)):
-            raise ValueError(f"{label} is quantized: bytenorm lower takes those")
+            raise bad_value(str(label), "is quantized: bytenorm lower takes those")
         norms = inspect(model).norms
         data = samples(options, model, options.limit, screen)
         made, report = quantize_with_report(
@@ -156,8 +173,8 @@ def _with_types(extra: dict[str, object]) -> dict[str, object]:
             if isinstance(name, str):
                 if name not in QuantType.__members__:
                     known = ", ".join(QuantType.__members__)
-                    raise ValueError(
-                        f"--extra-option: TensorQuantOverrides: quant_type: there are {known}, got {name!r}"
+                    raise bad_value(
+                        "--extra-option", f": TensorQuantOverrides: quant_type: there are {known}, got {name!r}"
                     )
                 said["quant_type"] = QuantType[name]
     return extra

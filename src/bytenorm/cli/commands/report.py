@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..._errors import bad_value
 from ..._files.writing import replacing
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
@@ -15,20 +16,17 @@ from ...report import gather, page
 from ..console import as_size
 from ..data import named, samples
 from ..output import require_output
-from ..wording import naming
+from ..wording import File, naming
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    import onnx
-
-    from ...onnx.data.dataset import Dataset
     from ...report.accuracy.accumulation import Drift
     from ...report.accuracy.correction import Correction
     from ...report.accuracy.findings import Findings
     from ...report.results import NormReport, Report
-    from ..console import Progress, Screen
+    from ..console import Screen
 
 STEPS = ("tensor", "made by", "accumulated SNR dB", "own SNR dB", "problem")
 COLUMNS = ("norm", "channels", "SNR dB", "clipped %", "best scale brings, dB")
@@ -40,14 +38,14 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
     models = [options.model, *filter(None, [options.float])]
     require_output(options.output, options.force, models=models, data=options.data)
     with (
-        naming(options.model, data="--data", reference=f"--float {options.float!r}"),
+        naming(options.model, data="--data", reference=File("--float", options.float)),
         screen.progress() as progress,
     ):
         model = load_model(options.model)
         if not is_quantized(Graph(model)):
-            raise ValueError(f"{label} is in float: bytenorm quantize makes an 8-bit one of it first")
+            raise bad_value(label, "is in float: bytenorm quantize makes an 8-bit one of it first")
         data = samples(options, model, options.limit, screen)
-        found = _gathered(options, model, data, progress)
+        found = gather(model, data, reference=options.float, progress=progress)
         text = page(found, model=options.model, data=named(options.data), progress=progress).encode()
         with replacing(Path(options.output), f"output {options.output!r}") as file:
             file.write(text)
@@ -83,16 +81,6 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
         unlike=found.unlike,
         **_drift(found),
     )
-
-
-def _gathered(options: argparse.Namespace, model: onnx.ModelProto, data: Dataset, progress: Progress) -> Report:
-    """Measure; where the float model does not belong to the quantized one, name both files."""
-    try:
-        return gather(model, data, reference=options.float, progress=progress)
-    except ValueError as error:
-        raise ValueError(
-            str(error).replace("that the model was made", f"that {options.model!r} was made")
-        ) from None
 
 
 def _drift(found: Report) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..._dtypes import qint8, quint8
+from ..._errors import bad_value
 from ..._files.given import given_files
 from ..._system.machine import cpus
 from ...calibration.files import Reading, count_here
@@ -130,13 +131,13 @@ def _cluster(options: argparse.Namespace) -> Iterator[Client]:
     if options.scheduler is not None:
         for name, value in (("--workers", options.workers), ("--memory-limit", options.memory_limit)):
             if value is not None:
-                raise ValueError(f"{name} is for a cluster on this machine, got --scheduler {options.scheduler!r}")
+                raise bad_value(name, f"is for a cluster on this machine, got --scheduler {options.scheduler!r}")
         with connected(options.scheduler) as client:
             yield client
         return
     workers = cpus() if options.workers is None else options.workers
     if workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {workers}")
+        raise bad_value("--workers", f"must be at least 1, got {workers}")
     with ExitStack() as stack:
         with held(from_children=True):
             client = stack.enter_context(local_cluster(workers, _memory(options.memory_limit)))
@@ -151,4 +152,4 @@ def _memory(text: str | None) -> int | str:
     try:
         return int(parse_bytes(text))
     except ValueError:
-        raise ValueError(f"--memory-limit must be a size such as 1GB, got {text!r}") from None
+        raise bad_value("--memory-limit", f"must be a size such as 1GB, got {text!r}") from None

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..._errors import bad_type, bad_value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -77,7 +79,7 @@ def size_of_batches(inputs: Sequence[InputInfo], axes: BatchAxes) -> int | None:
     fixed = {name: size for name, size in sizes.items() if size is not None}
     if len(set(fixed.values())) > 1:
         listed = ", ".join(f"{name!r}: {size} on axis {axes[name]}" for name, size in fixed.items())
-        raise ValueError(f"batch_axes: the model's inputs differ in the sizes of their batches: {listed}")
+        raise bad_value("batch_axes", f": the model's inputs differ in the sizes of their batches: {listed}")
     return next(iter(fixed.values()), None)
 
 
@@ -95,13 +97,13 @@ def _checked(inputs: Sequence[InputInfo], given: BatchAxes | None) -> dict[str, 
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"batch_axes must be a dict of axes by input name, got {type(given).__name__}")
+        raise bad_type("batch_axes", f"must be a dict of axes by input name, got {type(given).__name__}")
     ranks = {info.name: len(info.shape) for info in inputs}
     checked: dict[str, int | None] = {}
     for name, axis in given.items():
         if name not in ranks:
-            raise ValueError(
-                f"batch_axes: the model has no input {name!r}, its inputs are {', '.join(map(repr, ranks))}"
+            raise bad_value(
+                "batch_axes", f": the model has no input {name!r}, its inputs are {', '.join(map(repr, ranks))}"
             )
         if axis is None:
             checked[name] = None
@@ -111,9 +113,9 @@ def _checked(inputs: Sequence[InputInfo], given: BatchAxes | None) -> dict[str, 
         except TypeError:
             number = None
         if number is None or isinstance(axis, bool):
-            raise TypeError(f"batch_axes[{name!r}] must be an integer or None, got {type(axis).__name__}")
+            raise bad_type(f"batch_axes[{name!r}]", f"must be an integer or None, got {type(axis).__name__}")
         if not -ranks[name] <= number < ranks[name]:
-            raise ValueError(f"batch_axes[{name!r}] must be an axis of {ranks[name]}, got {number}")
+            raise bad_value(f"batch_axes[{name!r}]", f"must be an axis of {ranks[name]}, got {number}")
         checked[name] = number % ranks[name]
     return checked
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ... import _checks
+from ..._errors import bad_type, bad_value
 from ..._files.given import given_files, told_of_skipped
 from ..._files.npy import let_go
 from ...calibration.judging import evenly
@@ -65,7 +66,7 @@ class Dataset:
 
     def __init__(self, items: Iterable[Item], plan: list[tuple[int, int, int]], checks: InputChecks) -> None:
         if not plan:
-            raise ValueError(f"{checks.argument} holds no samples")
+            raise bad_value(checks.argument, "holds no samples")
         self._items = items
         self._plan = plan  # of each item the rows that it has, those that are used, and those of a batch
         self._checks = checks
@@ -82,11 +83,11 @@ class Dataset:
         for rows, used, at_once in self._plan:
             item = next(items, None)
             if item is None:
-                raise ValueError(f"{self._checks.argument} has fewer samples in a later pass than in the first")
+                raise bad_value(self._checks.argument, "has fewer samples in a later pass than in the first")
             arrays = dict(item.load())
             now = self._checks.rows(item.label, layouts_of(arrays))
             if now != rows:
-                raise ValueError(f"{item.label} has {now} rows in a later pass, {rows} in the first")
+                raise bad_value(item.label, f"has {now} rows in a later pass, {rows} in the first")
             for name, axis in self.batch_axes.items():
                 if axis != 0 and arrays[name].ndim:  # archives give rows only
                     arrays[name] = arrays[name][:]
@@ -210,9 +211,9 @@ def open_data(
     if limit is not None:
         limit = _checks.integer(limit, "limit")
         if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
+            raise bad_value("limit", f"must be at least 1, got {limit}")
     if images is not None and not isinstance(images, ImageInput):
-        raise TypeError(f"images must be a bytenorm.onnx.ImageInput, got {type(images).__name__}")
+        raise bad_type("images", f"must be a bytenorm.onnx.ImageInput, got {type(images).__name__}")
     proto = model if isinstance(model, onnx.ModelProto) else load_model(model)
     inputs = tuple(input_infos(proto))
     if batch_axes is None and isinstance(data, Dataset) and data.inputs == inputs:
@@ -230,17 +231,17 @@ def open_data(
             warnings.warn(f"{argument}: {told_of_skipped(made.skipped)}", stacklevel=2)
         return made
     if images is not None:
-        raise ValueError(f"images is for files of images, {argument} is {type(data).__name__}")
+        raise bad_value("images", f"is for files of images, {argument} is {type(data).__name__}")
     if isinstance(data, Dataset) and (data.inputs, data.batch_axes) == (checks.inputs, checks.axes):
         return data._limited(limit)
     if passes.is_reader(data):
         data = passes.batches_of(data, argument)
-    wanted = f"{argument} must be dicts of arrays by input name or a path"
+    wanted = "must be dicts of arrays by input name or a path"
     if isinstance(data, (Mapping, np.ndarray)):
         hint = "[data]" if isinstance(data, Mapping) else "[{" + repr(checks.inputs[0].name) + ": data}]"
-        raise TypeError(f"{wanted}, got one {type(data).__name__}: put it into a list, {hint}")
+        raise bad_type(argument, f"{wanted}, got one {type(data).__name__}: put it into a list, {hint}")
     if isinstance(data, (bytes, bytearray, memoryview)) or not isinstance(data, Iterable):
-        raise TypeError(f"{wanted}, got {type(data).__name__}")
+        raise bad_type(argument, f"{wanted}, got {type(data).__name__}")
     if isinstance(data, Iterator):
         return _dataset(_Dicts(data, checks), checks, limit, keep=True, once=passes.Kept())
     return _dataset(_Dicts(data, checks), checks, limit, keep=isinstance(data, (list, tuple)))
@@ -292,6 +293,6 @@ class _Dicts:
             label = f"{self._checks.argument}[{number}]"
             if not isinstance(entry, Mapping):
                 wanted = ", ".join(map(str, self._checks.inputs))
-                raise TypeError(f"{label} must be a dict of arrays for {wanted}, got {type(entry).__name__}")
+                raise bad_type(label, f"must be a dict of arrays for {wanted}, got {type(entry).__name__}")
             arrays = {name: _checks.as_array(value, f"{label}: input {name!r}") for name, value in entry.items()}
             yield self._checks.item(label, layouts_of(arrays), partial(dict, arrays))

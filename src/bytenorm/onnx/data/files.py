@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._errors import bad_value
 from ..._files import npz
 from ..._files.npy import map_array, reading
 from .images import ImageInput, ImageReader
@@ -33,7 +34,7 @@ def items_of_files(
 ) -> Iterator[Item]:
     """Return the items of files."""
     if images is not None and not any(_is_image(found) for found in files.paths):
-        raise ValueError(f"images is for files of images, {label} has none")
+        raise bad_value("images", f"is for files of images, {label} has none")
     reader = ImageReader(checks, images or ImageInput()) if any(map(_is_image, files.paths)) else None
     return _file_items(files.paths, checks, reader)
 
@@ -61,7 +62,7 @@ def _file_items(paths: list[Path], checks: InputChecks, reader: ImageReader | No
             continue
         if len(checks.inputs) != 1:
             wanted = ", ".join(map(str, checks.inputs))
-            raise ValueError(f"{label} holds one array, the model wants {wanted}: a .npz file is wanted")
+            raise bad_value(label, f"holds one array, the model wants {wanted}: a .npz file is wanted")
         load = partial(_map_npy, path, label, checks.inputs[0].name)
         yield checks.item(label, layouts_of(load()), load)
     _require_whole(waiting, checks)
@@ -69,9 +70,9 @@ def _file_items(paths: list[Path], checks: InputChecks, reader: ImageReader | No
 
 def _require_whole(waiting: list[Path], checks: InputChecks) -> None:
     if waiting:
-        raise ValueError(
-            f"{checks.argument} {str(waiting[-1])!r} is the last of {len(waiting)} images that are left over: "
-            f"the model takes {checks.fixed} at a time"
+        raise bad_value(
+            f"{checks.argument} {str(waiting[-1])!r}",
+            f"is the last of {len(waiting)} images that are left over: the model takes {checks.fixed} at a time",
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import _checks
+from ..._errors import bad_type, bad_value
 from ..._files.npy import reading
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ class ImageInput:
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
-                raise TypeError(f"{name} must be a tuple of numbers, got {type(value).__name__}")
+                raise bad_type(name, f"must be a tuple of numbers, got {type(value).__name__}")
             numbers = tuple(_checks.real(number, f"{name}[{i}]") for i, number in enumerate(value))
             if len(numbers) not in (1, 3):
-                raise ValueError(f"{name} must have 1 or 3 numbers, got {len(numbers)}")
+                raise bad_value(name, f"must have 1 or 3 numbers, got {len(numbers)}")
             for number in numbers:
                 _require_float32(number, name, positive=name == "std")
             object.__setattr__(self, name, numbers)
@@ -78,7 +79,7 @@ def _require_float32(number: float, name: str, *, positive: bool) -> None:
     with np.errstate(all="ignore"):
         narrow = np.float32(number)
     if not np.isfinite(narrow) or (positive and narrow <= 0):
-        raise ValueError(f"{name} must be {'positive and ' * positive}finite in float32, got {number}")
+        raise bad_value(name, f"must be {'positive and ' * positive}finite in float32, got {number}")
 
 
 # --- images -----------------------------------------------------------------------------------------------------
@@ -95,21 +96,21 @@ class ImageReader:
         wanted = ", ".join(map(str, checks.inputs))
         info = checks.inputs[0]
         if len(checks.inputs) != 1 or len(info.shape) != 4:
-            raise ValueError(f"images are for a model with one input of 4 dimensions, this one wants {wanted}")
+            raise bad_value("images", f"are for a model with one input of 4 dimensions, this one wants {wanted}")
         self._first = info.shape[1] in (1, 3)  # the channels, NCHW; a model with both is taken for that
         if not self._first and info.shape[3] not in (1, 3):
-            raise ValueError(
-                f"images are for a model with 1 or 3 channels on axis 1 or 3, this one wants {wanted}"
+            raise bad_value(
+                "images", f"are for a model with 1 or 3 channels on axis 1 or 3, this one wants {wanted}"
             )
         if info.dtype not in (np.float32, np.uint8):
-            raise ValueError(f"images are for float32 or uint8, this model wants {wanted}")
+            raise bad_value("images", f"are for float32 or uint8, this model wants {wanted}")
         if info.dtype == np.uint8 and images != ImageInput():
-            raise ValueError(f"images must be ImageInput() for {wanted}, which gets the pixels, got {images}")
+            raise bad_value("images", f"must be ImageInput() for {wanted}, which gets the pixels, got {images}")
         self._channels = info.shape[1 if self._first else 3]
         for name in ("mean", "std"):
             n = len(getattr(images, name))
             if n not in (1, self._channels):
-                raise ValueError(f"images has {n} numbers as {name}, the model wants {wanted}")
+                raise bad_value("images", f"has {n} numbers as {name}, the model wants {wanted}")
         self._height, self._width = info.shape[2:] if self._first else info.shape[1:3]
         self._argument = checks.argument
         self._name = info.name
@@ -123,8 +124,8 @@ class ImageReader:
             label = f"{self._argument} {str(path)!r}"
             pixels = self._pixels(path, label)
             if made and pixels.shape != made[0].shape:
-                raise ValueError(
-                    f"{label} has shape {pixels.shape}, the others of its batch {made[0].shape}: one is wanted"
+                raise bad_value(
+                    label, f"has shape {pixels.shape}, the others of its batch {made[0].shape}: one is wanted"
                 )
             made.append(pixels)
         batch = np.stack(made)

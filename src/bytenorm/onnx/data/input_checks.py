@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._errors import Argument, bad_value
 from ..._files import npz
 from ..._files.npy import size_of
 from .array_mending import as_wanted, fits, with_axes
@@ -44,10 +45,10 @@ class InputChecks:
 
     def __init__(self, inputs: tuple[InputInfo, ...], batch_axes: BatchAxes | None, argument: str) -> None:
         if not inputs:
-            raise ValueError(f"the model has no inputs: there is nothing to feed it {argument}")
+            raise bad_value("model", f": it has no inputs: there is nothing to feed it {argument}")
         for info in inputs:
             if 0 in info.shape:
-                raise ValueError(f"the model's input {info} has a dimension of 0: there is no data for it")
+                raise bad_value("model", f": its input {info} has a dimension of 0: there is no data for it")
         self.axes = batch_axes_of(inputs, batch_axes)
         self.inputs = inputs
         self.argument = argument
@@ -67,7 +68,9 @@ class InputChecks:
         if limit is None or self.fixed is None:
             return limit
         if limit < self.fixed:
-            raise ValueError(f"limit must be at least {self.fixed}, which the model takes at a time, got {limit}")
+            raise bad_value(
+                "limit", f"must be at least {self.fixed}, which the model takes at a time, got {limit}"
+            )
         return limit - limit % self.fixed
 
     def rows(self, label: str, layouts: Layouts) -> int:
@@ -77,32 +80,40 @@ class InputChecks:
         wrong += [f"{name!r} is unknown" for name in layouts if name not in names]
         if wrong:
             wanted = ", ".join(map(str, self.inputs))
-            raise ValueError(f"{label}: {', '.join(wrong)}; the model wants {wanted}")
+            raise bad_value(label, f": {', '.join(wrong)}; the model wants {wanted}")
         counts = {}
         for info in self.inputs:
             shape, dtype = layouts[info.name]
             which = f"{label}: input {info.name!r}"
             if dtype != info.dtype:
-                raise ValueError(f"{which} must be {info.dtype}, got {dtype}{as_wanted(dtype, info.dtype)}")
+                raise bad_value(which, f"must be {info.dtype}, got {dtype}{as_wanted(dtype, info.dtype)}")
             axis = self.axes[info.name]
             if not fits(shape, info, axis):
                 hint = with_axes(shape, info, axis)
                 if axis is None and shape and not hint:
-                    hint = " (it goes to every batch as it is: batch_axes tells otherwise)"
-                raise ValueError(f"{which} must fit {info}, got shape {shape}{hint}")
+                    raise bad_value(
+                        which,
+                        f"must fit {info}, got shape {shape} (it goes to every batch as it is: ",
+                        Argument("batch_axes"),
+                        " tells otherwise)",
+                    )
+                raise bad_value(which, f"must fit {info}, got shape {shape}{hint}")
             if 0 in shape:
-                raise ValueError(f"{which} is empty, got shape {shape}")
+                raise bad_value(which, f"is empty, got shape {shape}")
             if axis is not None:
                 counts[info.name] = shape[axis]
         if len(set(counts.values())) > 1:
             sizes = ", ".join(f"{name!r}: {n}" for name, n in counts.items())
-            raise ValueError(
-                f"{label}: the inputs must have one number of rows, got {sizes} (batch_axes tells where they are)"
+            raise bad_value(
+                label,
+                f": the inputs must have one number of rows, got {sizes} (",
+                Argument("batch_axes"),
+                " tells where they are)",
             )
         rows = next(iter(counts.values()), 1)
         if self.fixed is not None and rows % self.fixed:
-            raise ValueError(
-                f"{label} has {rows} rows: the model takes {self.fixed} at a time, a multiple is wanted"
+            raise bad_value(
+                label, f"has {rows} rows: the model takes {self.fixed} at a time, a multiple is wanted"
             )
         return rows
 
@@ -121,7 +132,7 @@ class InputChecks:
                     value = rows[tuple(at)]
                     if axis is not None:
                         at[axis] += start
-                    raise ValueError(f"{label}: input {info.name!r} holds {value} at {at}")
+                    raise bad_value(label, f": input {info.name!r} holds {value} at {at}")
             batch[info.name] = rows
         return batch
 

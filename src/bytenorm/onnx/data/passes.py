@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..._errors import bad_value
+
 IN_MEMORY = 256 << 20  # bytes of what comes once that are kept there; the rest goes to a temporary file
 
 
@@ -47,7 +49,7 @@ class _Rewound:
         for batch in _read(self._reader):
             yield batch
             if this != self._passes:
-                raise ValueError(f"{self._argument}: the reader was rewound in the middle of a pass")
+                raise bad_value(self._argument, ": the reader was rewound in the middle of a pass")
 
 
 class Kept:
@@ -67,9 +69,10 @@ class Kept:
         try:
             places = {name: (self._write(array), array.shape, array.dtype) for name, array in made.items()}
         except OSError as error:
-            raise ValueError(
-                f"{argument} comes once: what is more than the {IN_MEMORY >> 20} MiB that are kept in memory could"
-                f" not be written to a temporary file: {error.strerror}"
+            raise bad_value(
+                argument,
+                f"comes once: what is more than the {IN_MEMORY >> 20} MiB that are kept in memory could"
+                f" not be written to a temporary file: {error.strerror}",
             ) from None
         return partial(self._load, places)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import _checks
+from ..._errors import bad_value
 from ..._outcomes import Outcome, warn_of
 from ..folding.backward import fold
 from ..graph.graph import Graph, attribute, is_op
@@ -78,7 +79,7 @@ def prepare_with_report(
     """Do as :func:`prepare`, and return the names of norms: ``folded``, ``disguised`` and ``left``."""
     made = opened(model)
     if is_prepared(made):
-        raise ValueError("model: it is prepared already")
+        raise bad_value("model", ": it is prepared already")
     graph = Graph(made)
     require_float(graph)
     graph = plain(graph)
@@ -87,7 +88,7 @@ def prepare_with_report(
     cancel_transposes(graph, norms)
     kept, left = markable(norms, folded)
     if not kept:
-        raise ValueError(f"model: it has no batch norm to disguise ({len(folded)} fold into layers)")
+        raise bad_value("model", f": it has no batch norm to disguise ({len(folded)} fold into layers)")
     marks = Marks()
     for norm in kept:
         marks.set(graph, norm)
@@ -159,7 +160,7 @@ def restore_with_report(
     norms = disguised(made)
     graph = Graph(made)
     if not is_quantized(graph):
-        raise ValueError("model: wanted a quantized model, got one in float: quantize what prepare() made")
+        raise bad_value("model", "must be quantized, got a model in float: quantize what prepare() made")
     if make_standard(graph):
         graph = graph.finished()
     taken_apart = {mark: problem for mark in norms if (problem := _problem(graph, mark, norms[mark]))}
@@ -179,8 +180,8 @@ def disguised(model: onnx.ModelProto) -> dict[str, Norm]:
 def _entry(model: onnx.ModelProto) -> onnx.StringStringEntryProto:
     entries: list[onnx.StringStringEntryProto] = [e for e in model.metadata_props if e.key == PREPARED]
     if not entries:
-        raise ValueError(
-            "model: it has no norm in disguise: wanted a quantized model of prepare(), with its metadata"
+        raise bad_value(
+            "model", ": it has no norm in disguise: wanted a quantized model of prepare(), with its metadata"
         )
     return entries[0]
 
@@ -253,7 +254,7 @@ def _from_text(text: str) -> dict[str, Norm]:
                 name, "BatchNormalization", [], "", "", channels=parameters.channels, parameters=parameters
             )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"model: what its metadata says under {PREPARED!r} is damaged: {error}") from None
+        raise bad_value("model", f": what its metadata says under {PREPARED!r} is damaged: {error}") from None
     return norms
 
 

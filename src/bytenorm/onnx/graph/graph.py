@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from ..._errors import bad_value
 from ..model.constant_inputs import replaceable
 from ..model.constants import (
     LARGEST,
@@ -55,7 +56,7 @@ def _attribute(node: NodeProto, name: str, wanted: int) -> AttributeProto | None
     found = next((a for a in node.attribute if a.name == name), None)
     if found is not None and found.type not in (wanted, AttributeProto.UNDEFINED):  # the oldest models state none
         what, kind = f"the attribute {name} of {node.op_type} {label(node)}", AttributeProto.AttributeType.Name
-        raise ValueError(f"model: {what} is of type {kind(found.type)}: {kind(wanted)} is wanted")
+        raise bad_value("model", f": {what} is of type {kind(found.type)}: {kind(wanted)} is wanted")
     return found
 
 

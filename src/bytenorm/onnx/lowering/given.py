@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from ..._errors import bad_value
 from ..graph.quantized import is_quantized
 from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
@@ -40,11 +41,11 @@ def refuse_lowered(model: onnx.ModelProto, argument: str) -> None:
     """Refuse a model that was lowered before."""
     for entry in model.metadata_props:
         if entry.key == LOWERED:
-            raise ValueError(f"{argument}: its norms are lowered already ({entry.value!r})")
+            raise bad_value(argument, f": its norms are lowered already ({entry.value!r})")
 
 
 def require_float(graph: Graph) -> None:
     """Refuse a model that is lowered or quantized already."""
     refuse_lowered(graph.model, "model")
     if is_quantized(graph):
-        raise ValueError("model: wanted a model in float, got a quantized one (lower() takes those)")
+        raise bad_value("model", "must be in float, got a quantized model (lower() takes those)")

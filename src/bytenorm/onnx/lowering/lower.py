@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import onnx
 
 from ... import _checks
+from ..._errors import bad_value
 from ..._outcomes import Outcome, warn_of, warn_of_none
 from ..fusion.concats_and_sums import Concatenation, Sum, find_patterns
 from ..graph.captured import guard_captured
@@ -158,9 +159,9 @@ def lower_with_report(
     loaded = opened(model)
     graph = Graph(loaded)
     if not is_quantized(graph):
-        raise ValueError("model: wanted a quantized model, got one in float (quantize() takes those)")
+        raise bad_value("model", "must be quantized, got a model in float (quantize() takes those)")
     if is_prepared(loaded):
-        raise ValueError("model: its norms are in disguise: restore() brings them back and lowers them")
+        raise bad_value("model", ": its norms are in disguise: restore() brings them back and lowers them")
     if all(norm.lowered for norm in find_norms(graph)):
         refuse_lowered(loaded, "model")
     return loaded, tuple(lower_graph(graph, lowering, keep_int8=keep_int8))
@@ -210,7 +211,7 @@ def lower_graph(
         model.ir_version = max(model.ir_version, IR_VERSION)
     fault = "" if faulty else _fault(model)
     if fault:
-        raise ValueError(f"model: the result is not valid: {fault}")
+        raise bad_value("model", f": the result is not valid: {fault}")
     return outcomes
 
 
@@ -309,7 +310,7 @@ def _fault(model: onnx.ModelProto) -> str:
     except onnx.checker.ValidationError as error:
         return " ".join(str(error).split())
     except ValueError as error:  # Python's protobuf reads messages that C++'s does not: fields of no number
-        raise ValueError(f"model: it is damaged: {' '.join(str(error).split())}") from None
+        raise bad_value("model", f": it is damaged: {' '.join(str(error).split())}") from None
     return ""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from ..._errors import bad_value
 from ..data.dataset import open_data
 from ..model.files import load_model
 from ..run.apart import run_session, runner
@@ -100,7 +101,7 @@ def require_same_inputs(reference: Any, candidate: Any) -> None:
     """Refuse sessions that are not fed the same."""
     wanted, got = ({i.name: i.type for i in made.get_inputs()} for made in (reference, candidate))
     if wanted != got:
-        raise ValueError(f"candidate must have the reference's inputs {_listed(wanted)}, got {_listed(got)}")
+        raise bad_value("candidate", f"must have the reference's inputs {_listed(wanted)}, got {_listed(got)}")
 
 
 def _listed(inputs: dict[str, str]) -> str:
@@ -110,15 +111,17 @@ def _listed(inputs: dict[str, str]) -> str:
 def candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
     """Return for each output of the reference the position of the candidate's."""
     if len(reference) != len(candidate):
-        raise ValueError(
-            f"candidate must have as many outputs as the reference, {len(reference)}, got {len(candidate)}: "
-            f"{candidate} for {reference}"
+        raise bad_value(
+            "candidate",
+            f"must have as many outputs as the reference, {len(reference)}, got {len(candidate)}: "
+            f"{candidate} for {reference}",
         )
     if set(reference) == set(candidate):
         return [candidate.index(name) for name in reference]
     for position, name in enumerate(reference):
         if name in candidate and candidate[position] != name:
-            raise ValueError(
-                f"candidate's outputs {candidate} belong to {reference} neither by name nor by position"
+            raise bad_value(
+                "candidate",
+                f"must have the reference's outputs {reference} by name or by position, got {candidate}",
             )
     return list(range(len(reference)))

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 
 from ... import _checks
+from ..._errors import bad_value
 from ..data.batch_axes import batch_axes_of
 from ..model.files import load_model
 from ..model.inputs import input_infos
@@ -99,7 +100,7 @@ def random_feeds(
     for info in inputs:
         open_axes = [i for i, n in enumerate(info.shape) if n is None]
         if 0 in info.shape or open_axes not in ([], [axes[info.name]]):
-            raise ValueError(f"the model's input {info} has a size that is not known: real data is wanted")
+            raise bad_value("model", f": its input {info} has a size that is not known: real data must be given")
         shape = tuple(batch if n is None else n for n in info.shape)
         feeds[info.name] = _random(rng, shape, info.dtype)
     return feeds
@@ -122,5 +123,5 @@ def at_least_one(value: object, name: str) -> int:
     """Return a whole number of at least 1; refuse others."""
     number = _checks.integer(value, name)
     if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+        raise bad_value(name, f"must be at least 1, got {number}")
     return number

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from ..._errors import with_subject
 from ..graph.graph import Graph
 from ..model.files import load_model, save_model
 from ..norms.find import find_norms
@@ -132,7 +133,7 @@ def profile(
     True
     """
     runs = at_least_one(runs, "runs")
-    name = "model" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
+    name = "model" if isinstance(model, onnx.ModelProto) else f"model {os.fspath(model)!r}"
     proto = load_model(model)
     written_out = [
         [name for node in norm.nodes for name in (node.name, node.output[0] + _PRODUCT)]
@@ -153,7 +154,7 @@ def profile(
         try:
             made = session(named, options)
         except ValueError as error:
-            raise ValueError(str(error).replace(f"{named}:", f"{name}:", 1)) from None
+            raise with_subject(error, name) from None
         run_session(made, None, feeds, name)
         for _ in range(dropped + runs - 1):
             made.run(None, feeds)

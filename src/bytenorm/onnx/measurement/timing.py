@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from ... import _checks
+from ..._errors import bad_value
 from ..run.apart import run_session
 from .feeds import at_least_one
 
@@ -123,7 +124,7 @@ def measure(
     >>> took["float"].runs
     5
     """
-    turns = {name: in_onnxruntime(made, feeds, name) for name, made in sessions.items()}
+    turns = {name: in_onnxruntime(made, feeds, f"sessions[{name!r}]") for name, made in sessions.items()}
     return measure_turns(turns, repeats=repeats, seconds=seconds, dropped=dropped, seed=seed, progress=progress)
 
 
@@ -157,7 +158,7 @@ def measure_turns(
     repeats = None if repeats is None else at_least_one(repeats, "repeats")
     seconds = _checks.real(seconds, "seconds")
     if not 0 < seconds < math.inf:
-        raise ValueError(f"seconds must be positive and finite, got {seconds}")
+        raise bad_value("seconds", f"must be positive and finite, got {seconds}")
     taken: dict[Name, list[float]] = {name: [] for name in turns}
     order = list(turns)
     shuffle = random.Random(seed).shuffle

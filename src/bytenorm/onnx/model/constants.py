@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import GraphProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper, shape_inference
 
+from ..._errors import bad_value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -160,8 +162,8 @@ def array_of(tensor: TensorProto) -> npt.NDArray[Any]:
         return np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # NumPy's and onnx's, which tell numbers without saying of what
         kind = TensorProto.DataType.Name(tensor.data_type).lower()
-        raise ValueError(
-            f"model: the data of its tensor {tensor.name!r} do not make {kind} {list(tensor.dims)}: {error}"
+        raise bad_value(
+            "model", f": the data of its tensor {tensor.name!r} do not make {kind} {list(tensor.dims)}: {error}"
         ) from None
 
 

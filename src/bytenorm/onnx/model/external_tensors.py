@@ -11,6 +11,7 @@ import onnx
 import onnx.inliner
 from onnx import external_data_helper, numpy_helper
 
+from ..._errors import bad, bad_value
 from ..._files.writing import a_kind, kind_of
 from .constants import array_of
 from .inputs import DTYPES
@@ -54,43 +55,43 @@ def bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
     told = {entry.key: entry.value for entry in tensor.external_data}
     location = told.get("location", "")
     file = path.parent / location
-    what = f"{label}: the file {location!r} with its tensor {tensor.name!r}"
+    what = f": the file {location!r} with its tensor {tensor.name!r}"
     if not location or "\0" in location:
-        raise ValueError(f"{label} does not say which file holds its tensor {tensor.name!r}")
+        raise bad_value(label, f"does not say which file holds its tensor {tensor.name!r}")
     # A model from elsewhere must not read what it likes. Caches hold model and data as links into one folder.
     # (realpath: Path.resolve raises on links in a circle.)
     real = Path(os.path.realpath(file))
     inside = (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
     if Path(location).is_absolute() or not any(real.is_relative_to(folder) for folder in inside):
-        raise ValueError(f"{what} is outside of the model's folder")
-    kind = kind_of(file, what)
+        raise bad_value(label, f"{what} is outside of the model's folder")
+    kind = kind_of(file, label + what)
     if kind == "nothing":
-        raise FileNotFoundError(f"{what} is missing")
+        raise bad(FileNotFoundError, label, f"{what} is missing")
     if kind != "file":
-        raise ValueError(f"{what} is {a_kind(kind)}: a file is wanted")
+        raise bad_value(label, f"{what} is {a_kind(kind)}: a file is wanted")
     try:
         offset, length = int(told.get("offset", 0)), int(told.get("length", -1))
     except ValueError:
-        raise ValueError(f"{what} has an offset or length that is no number") from None
+        raise bad_value(label, f"{what} has an offset or length that is no number") from None
     if offset < 0 or length < -1:
-        raise ValueError(f"{what} has a negative offset or length")
+        raise bad_value(label, f"{what} has a negative offset or length")
     try:
         with file.open("rb") as source:
             size = os.fstat(source.fileno()).st_size
             if length < 0:
                 length = max(0, size - offset)
             if offset + length > size:
-                raise ValueError(f"{what} is truncated: it has {size} bytes, {offset + length} are wanted")
+                raise bad_value(label, f"{what} is truncated: it has {size} bytes, {offset + length} are wanted")
             source.seek(offset)
             tensor.raw_data = source.read(length)
     except OSError as error:
-        raise ValueError(f"{what} cannot be read: {error.strerror}") from None
+        raise bad_value(label, f"{what} cannot be read: {error.strerror}") from None
     if tensor.data_type in DTYPES:
         wanted = DTYPES[tensor.data_type].itemsize
         for n in tensor.dims:
             wanted *= n
         if length != wanted:
-            raise ValueError(f"{what} gives {length} bytes for it: {wanted} are wanted")
+            raise bad_value(label, f"{what} gives {length} bytes for it: {wanted} are wanted")
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
 

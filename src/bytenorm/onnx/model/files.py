@@ -12,6 +12,7 @@ import onnx.inliner
 from onnx import external_data_helper
 
 from ... import _checks
+from ..._errors import bad_type, bad_value
 from ..._files.writing import as_path, replacing, require_file, require_place
 from .external_tensors import all_tensors, bring_in, moved_out
 from .serialization import pieces
@@ -71,9 +72,10 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
         _check(model, label)
         for tensor in all_tensors(model):
             if external_data_helper.uses_external_data(tensor):
-                raise ValueError(
-                    f"{label} has its tensor {tensor.name!r} in another file, which only the model's path tells: "
-                    "pass the path"
+                raise bad_value(
+                    label,
+                    f"has its tensor {tensor.name!r} in another file, which only the model's path tells: "
+                    "pass the path",
                 )
         return name_outputs(copy.deepcopy(model))
     path = as_path(model, argument, "an onnx.ModelProto or a path")
@@ -112,7 +114,7 @@ def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
         made = _written_out(model, kept)
     except Exception as error:  # it asserts, where a call does not fit its function
         why = " ".join(str(error).split())
-        raise ValueError(f"model: its functions cannot be written out: {why}") from None
+        raise bad_value("model", f": its functions cannot be written out: {why}") from None
     require_sound(made, "model")
     return made
 
@@ -180,7 +182,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     True
     """
     if not isinstance(model, onnx.ModelProto):
-        raise TypeError(f"model must be an onnx.ModelProto, got {type(model).__name__}")
+        raise bad_type("model", f"must be an onnx.ModelProto, got {type(model).__name__}")
     target = as_path(path, "path", "a path")
     replace = _checks.flag(force, "force")
     label = f"path {str(target)!r}"
@@ -202,7 +204,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     with replacing(target, label) as file, replacing(data, data_label) as data_file:
         light = _serialized(moved_out(model, data_file, data.name))
         if light is None:
-            raise ValueError(f"model has more than {LARGEST_FILE} bytes even without its initializers")
+            raise bad_value("model", f"has more than {LARGEST_FILE} bytes even without its initializers")
         file.writelines(light)
 
 
@@ -244,45 +246,43 @@ def _parsed(path: Path, label: str) -> onnx.ModelProto:
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:
-            raise ValueError(f"{label} has {size} bytes: no ONNX model has more than {LARGEST_FILE} in one file")
+            raise bad_value(label, f"has {size} bytes: no ONNX model has more than {LARGEST_FILE} in one file")
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{label} cannot be read: {error.strerror}") from None
+        raise bad_value(label, f"cannot be read: {error.strerror}") from None
     if not content:
-        raise ValueError(f"{label} is empty: an ONNX model is wanted")
+        raise bad_value(label, "is empty: an ONNX model is wanted")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except Exception:  # protobuf's errors differ among its versions, and say nothing about the file
-        raise ValueError(f"{label} is no ONNX model, or a damaged one") from None
+        raise bad_value(label, "is no ONNX model, or a damaged one") from None
     if not model.HasField("graph"):
         # Protobuf takes many short texts and random bytes, and a model cut off before its graph.
-        raise ValueError(f"{label} is no ONNX model, or a truncated one: there is no graph in it")
+        raise bad_value(label, "is no ONNX model, or a truncated one: there is no graph in it")
     return model
 
 
 def _check(model: onnx.ModelProto, label: str) -> None:
     if not model.HasField("graph"):
-        raise ValueError(f"{label} has no graph")
+        raise bad_value(label, "has no graph")
     if not model.graph.node:
-        raise ValueError(f"{label} has no nodes")
+        raise bad_value(label, "has no nodes")
     versions = {opset.version for opset in model.opset_import if opset.domain in DEFAULT_DOMAIN}
     if not versions:
-        raise ValueError(f"{label} imports no opset of the default domain: it is damaged or truncated")
+        raise bad_value(label, "imports no opset of the default domain: it is damaged or truncated")
     if len(versions) > 1:
-        raise ValueError(f"{label} imports several opsets of the default domain: {sorted(versions)}")
+        raise bad_value(label, f"imports several opsets of the default domain: {sorted(versions)}")
     version = versions.pop()
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= version <= newest:
-        raise ValueError(
-            f"{label} has opset {version}: {OLDEST_OPSET} to {newest} are wanted (onnx {onnx.__version__})"
+        raise bad_value(
+            label, f"has opset {version}: {OLDEST_OPSET} to {newest} are wanted (onnx {onnx.__version__})"
         )
     require_sound(model, label)
     for tensor in all_tensors(model):
         if tensor.data_type not in _KNOWN_TYPES:
-            raise ValueError(
-                f"{label} has a tensor {tensor.name!r} of the unknown element type {tensor.data_type}"
-            )
+            raise bad_value(label, f"has a tensor {tensor.name!r} of the unknown element type {tensor.data_type}")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

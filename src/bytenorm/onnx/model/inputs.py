@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnx.inliner
 
+from ..._errors import bad_value
+
 DTYPES: dict[int, np.dtype] = {  # what NumPy has itself
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
     onnx.TensorProto.DOUBLE: np.dtype(np.float64),
@@ -84,14 +86,14 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         came = "has no type" if kind is None else f"is a {kind.removesuffix('_type').replace('_', ' ')}"
-        raise ValueError(f"the model's input {value.name!r} {came}: only tensors can be fed")
+        raise bad_value("model", f": its input {value.name!r} {came}: only tensors can be fed")
     tensor = value.type.tensor_type
     if tensor.elem_type not in DTYPES:
         names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
         came = names.get(tensor.elem_type, f"element type {tensor.elem_type}")
-        raise ValueError(f"the model's input {value.name!r} holds {came}: only NumPy's numbers can be fed")
+        raise bad_value("model", f": its input {value.name!r} holds {came}: only NumPy's numbers can be fed")
     if not tensor.HasField("shape"):
-        raise ValueError(f"the model's input {value.name!r} has no shape: how many dimensions is not known")
+        raise bad_value("model", f": its input {value.name!r} has no shape: how many dimensions is not known")
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in tensor.shape.dim
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 import onnx
 
+from ..._errors import bad_value
+
 DEEPEST = 30  # graphs within graphs; protobuf reads 100 messages within messages, three for each of them
 MOST_NODES = 1_000_000  # when all functions are written out; large language models have some ten thousand
 
@@ -50,7 +52,7 @@ def _require_text(model: onnx.ModelProto, label: str) -> None:
             elif field.type == field.TYPE_STRING and field.name != "doc_string":
                 texts = [value] if isinstance(value, str | bytes) else value
                 if not all(isinstance(text, str) for text in texts):
-                    raise ValueError(f"{label} is damaged: it has a name that is no text in UTF-8")
+                    raise bad_value(label, "is damaged: it has a name that is no text in UTF-8")
 
 
 # Operators that onnx does not know: the least inputs that ONNX Runtime takes.
@@ -82,9 +84,7 @@ def _require_ends(node: onnx.NodeProto, versions: dict[str, int], label: str) ->
     ):
         if not low <= n <= high:
             wanted = f"{low}" if low == high else f"at least {low}" if n < low else f"at most {high}"
-            raise ValueError(
-                f"{label} has a node {node.op_type} {node.name!r} with {n} {what}: {wanted} are wanted"
-            )
+            raise bad_value(label, f"has a node {node.op_type} {node.name!r} with {n} {what}: {wanted} are wanted")
 
 
 @functools.cache
@@ -108,7 +108,7 @@ def parts(root: Part, label: str = "the model") -> Iterator[Part]:
     while waiting:
         part, depth = waiting.pop()
         if depth > DEEPEST:
-            raise ValueError(f"{label} has graphs within graphs, more than {DEEPEST} deep")
+            raise bad_value(label, f"has graphs within graphs, more than {DEEPEST} deep")
         yield part
         waiting += [(graph, depth + 1) for node in part.node for graph in _graphs(node)]
 
@@ -126,7 +126,7 @@ def _require_order(part: Part, label: str) -> None:
     for at, node in enumerate(part.node):
         for output in filter(None, node.output):
             if output in maker:
-                raise ValueError(f"{label} makes its tensor {output!r} twice: one node must")
+                raise bad_value(label, f"makes its tensor {output!r} twice: one node must")
             maker[output] = at
     reads = [{maker[name] for name in _names_read(node, label) if name in maker} for node in part.node]
     readers: list[list[int]] = [[] for _ in reads]
@@ -144,7 +144,7 @@ def _require_order(part: Part, label: str) -> None:
                 ready.append(at)
     if done < len(reads):
         node = part.node[next(at for at, n in enumerate(missing) if n > 0)]
-        raise ValueError(f"{label} has a cycle: its node {node.op_type} {node.name!r} waits for what it feeds")
+        raise bad_value(label, f"has a cycle: its node {node.op_type} {node.name!r} waits for what it feeds")
 
 
 def _names_read(node: onnx.NodeProto, label: str) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _require_finite(model: onnx.ModelProto, label: str) -> None:
             circle = opened.intersection(before)
             if key not in nodes and circle:
                 names = " and ".join(sorted({key[1], *(name for _, name, _ in circle)}))
-                raise ValueError(f"{label} has functions that call themselves: {names}")
+                raise bad_value(label, f"has functions that call themselves: {names}")
             if before and key not in nodes:
                 opened.add(key)
                 waiting += before
@@ -183,8 +183,8 @@ def _require_finite(model: onnx.ModelProto, label: str) -> None:
             waiting.pop()
     total = _written_out(_calls(model.graph, label), nodes)
     if total > MOST_NODES:
-        raise ValueError(
-            f"{label} has functions of {total} nodes or more when written out: at most {MOST_NODES} are wanted"
+        raise bad_value(
+            label, f"has functions of {total} nodes or more when written out: at most {MOST_NODES} are wanted"
         )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from onnx import helper, parser
 
+from ..._errors import Argument, bad_value
 from ..graph.graph import opset_of
 from .function_text import FLOOR, FOLD, codes, fitting, rounded, slope, two_sum, write
 from .schema import DOMAIN, OPERATOR_VERSION, SINGLE
@@ -126,9 +127,11 @@ def require_operators(model: ModelProto, name: str = SINGLE.operator) -> int:
     """
     opset = opset_of(model)
     if opset < OLDEST_OPSET:
-        raise ValueError(
-            f"the model has opset {opset}; {DOMAIN}::{name} needs {OLDEST_OPSET} or newer "
-            "(lowering='portable' does not)"
+        raise bad_value(
+            "model",
+            f": it has opset {opset}; {DOMAIN}::{name} needs {OLDEST_OPSET} or newer (",
+            Argument("lowering", "portable"),
+            " does not)",
         )
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, OPERATOR_VERSION))

@@ -9,6 +9,7 @@ import onnxruntime
 from onnxruntime import quantization as ort_quantization
 
 from ... import _checks
+from ..._errors import Argument, bad_type, bad_value
 
 QuantFormat = Literal["QDQ", "QOperator"]
 ByteType = Literal["uint8", "int8"]
@@ -21,7 +22,7 @@ def is_reestimated(reestimate: bool | None, *, fast: bool, data_statistics: bool
     for name, value in (("fast", fast), ("data_statistics", data_statistics)):
         _checks.flag(value, name)
         if value and reestimate:
-            raise ValueError(f"reestimate: wanted False or None beside {name}=True, got True")
+            raise bad_value("reestimate", "must be False or None beside ", Argument(name, True), ", got True")
     if reestimate is None:
         return not fast and not data_statistics
     return _checks.flag(reestimate, "reestimate")
@@ -41,8 +42,8 @@ def check_flags(**flags: object) -> None:
 
 def check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:
     """Require that an option is one of what its type lists."""
-    if value not in get_args(kind) and not (optional and value is None):
-        raise ValueError(f"{name}: wanted {' or '.join(map(repr, get_args(kind)))}, got {value!r}")
+    if value is not None or not optional:
+        _checks.choice(value, get_args(kind), name)
 
 
 def check_types(activation_type: str, weight_type: str) -> None:
@@ -50,11 +51,16 @@ def check_types(activation_type: str, weight_type: str) -> None:
     check_choice("activation_type", activation_type, ByteType)
     check_choice("weight_type", weight_type, ByteType)
     if weight_type == "uint8" and activation_type == "int8":
-        raise ValueError("weight_type: 'uint8' with activation_type 'int8' is nothing the quantizer can do")
+        raise bad_value(
+            "weight_type",
+            ": 'uint8' with ",
+            Argument("activation_type", "int8"),
+            " is nothing the quantizer can do",
+        )
 
 
 def check_names(nodes_to_exclude: object) -> None:
     """Require that these can be names of nodes."""
     if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
         came = type(nodes_to_exclude).__name__
-        raise TypeError(f"nodes_to_exclude: wanted names of nodes, got {came}")
+        raise bad_type("nodes_to_exclude", f"must be names of nodes, got {came}")

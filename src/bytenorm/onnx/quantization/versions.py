@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from ..._errors import bad_value
 from ..graph.graph import all_graphs, opset_of
 
 _OLDEST_OPSET = 13  # scales per channel
@@ -20,8 +21,9 @@ def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
     except Exception as error:
         why = " ".join(str(error).split())
-        raise ValueError(
-            f"model: opset {opset} is too old to quantize, and onnx cannot convert it to {_OLDEST_OPSET}: {why}"
+        raise bad_value(
+            "model",
+            f": opset {opset} is too old to quantize, and onnx cannot convert it to {_OLDEST_OPSET}: {why}",
         ) from None
 
 

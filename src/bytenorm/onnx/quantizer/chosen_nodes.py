@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from ..._errors import Argument, bad_type, bad_value
 from ..graph.graph import label
 from .exclusion import meant, named_nodes
 
@@ -53,8 +54,8 @@ class ChosenNodes:
         known = {_NORM, *QDQRegistry, *QLinearOpsRegistry}
         for op_type in sorted(types or ()):
             if op_type not in known:
-                raise ValueError(
-                    f"op_types_to_quantize: the quantizer knows no {op_type!r}{meant(op_type, known)}"
+                raise bad_value(
+                    "op_types_to_quantize", f": the quantizer knows no {op_type!r}{meant(op_type, known)}"
                 )
         if names is None:
             return cls(types)
@@ -62,7 +63,7 @@ class ChosenNodes:
         named_nodes(model, sorted(wanted), "nodes_to_quantize")
         for name in excluded:
             if name in wanted:
-                raise ValueError(f"nodes_to_quantize: {name!r} is in nodes_to_exclude, too")
+                raise bad_value("nodes_to_quantize", f": {name!r} is in ", Argument("nodes_to_exclude"), ", too")
         return cls(types, wanted)
 
     def has(self, node: NodeProto) -> bool:
@@ -93,7 +94,7 @@ class ChosenNodes:
 def _names(value: object, argument: str) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(n, str) for n in value):
         came = value if isinstance(value, Collection) else type(value).__name__
-        raise TypeError(f"{argument}: wanted a list of names, got {came!r}")
+        raise bad_type(argument, f"must be a list of names, got {came!r}")
     if not value:
-        raise ValueError(f"{argument}: wanted one at least, got none; None is for all")
+        raise bad_value(argument, "must have one name at least, got none; None is for all")
     return frozenset(value)

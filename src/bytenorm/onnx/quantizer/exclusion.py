@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import numpy_helper
 
+from ..._errors import bad_value
 from ..graph.graph import all_graphs, is_op, label
 from ..graph.quantizer_names import OUTPUT
 from ..norms.qparams import range_of_codes
@@ -39,7 +40,7 @@ def named_nodes(
     known = {label(node) for part in all_graphs(model.graph) for node in part.node}
     for name in names:
         if name not in known:
-            raise ValueError(f"{argument}: the model has no node {name!r}{meant(name, known)}")
+            raise bad_value(argument, f": the model has no node {name!r}{meant(name, known)}")
     return [node for node in model.graph.node if label(node) in names]
 
 

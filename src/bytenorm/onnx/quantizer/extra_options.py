@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quant_utils
 
 from ... import _checks
+from ..._errors import Argument, bad_type, bad_value
 from ..graph.conversion_pairs import contribute, dedicate
 from . import extra_values
 
@@ -127,9 +128,10 @@ class ExtraOptions:
             if "zero_point" in one:
                 codes = helper.tensor_dtype_to_np_dtype(kind.tensor_type)
                 if not float(one["zero_point"]).is_integer() or not _holds(codes, float(one["zero_point"])):
-                    raise ValueError(
-                        f"{_ARGUMENT}: TensorQuantOverrides[{tensor!r}]: wanted a zero_point in {codes}, got "
-                        f"{one['zero_point']!r}"
+                    raise bad_value(
+                        _ARGUMENT,
+                        f": TensorQuantOverrides[{tensor!r}] must have a zero_point in {codes}, got "
+                        f"{one['zero_point']!r}",
                     )
                 one["zero_point"] = np.asarray(one["zero_point"]).astype(codes)
             made.append(one)
@@ -139,7 +141,7 @@ class ExtraOptions:
         """Require of data that it can be cut as CalibStridedMinMax wants it."""
         stride = self.handed().get("CalibStridedMinMax")
         if stride is not None and count % stride:
-            raise ValueError(f"{_ARGUMENT}: CalibStridedMinMax: {count} batches cannot be divided by {stride}")
+            raise bad_value(_ARGUMENT, f": CalibStridedMinMax: {count} batches cannot be divided by {stride}")
 
     @property
     def overrides(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -218,23 +220,23 @@ def check_extra_options(
     if extra_options is None:
         return ExtraOptions()
     if not isinstance(extra_options, Mapping):
-        raise TypeError(f"{_ARGUMENT}: wanted a dict of options by name, got {type(extra_options).__name__}")
+        raise bad_type(_ARGUMENT, f"must be a dict of options by name, got {type(extra_options).__name__}")
     values: dict[str, Any] = {}
     for name, value in extra_options.items():
         if name in _REFUSED:
             if value:
-                raise ValueError(f"{_ARGUMENT}: {name} is not handed through: {_REFUSED[name]}")
+                raise bad_value(_ARGUMENT, f": {name} is not handed through: {_REFUSED[name]}")
             continue
         option = _OPTIONS.get(name)
         if option is None:
-            raise ValueError(f"{_ARGUMENT}: {name!r} is unknown; there are {', '.join(sorted(_OPTIONS))}")
+            raise bad_value(_ARGUMENT, f": {name!r} is unknown; there are {', '.join(sorted(_OPTIONS))}")
         if value is None and option.default is None:
             continue
         checked = option.check(value, f"{_ARGUMENT}: {name}")
         if checked == option.default:
             continue
         if option.quant_format not in (None, quant_format):
-            raise ValueError(f"{_ARGUMENT}: {name} is for the format {option.quant_format}, not {quant_format}")
+            raise bad_value(_ARGUMENT, f": {name} is for the format {option.quant_format}, not {quant_format}")
         values[name] = checked
     _require_sense(values, activation_type, calibrate_method, method, per_channel=per_channel)
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
@@ -251,34 +253,47 @@ def _require_sense(
 ) -> None:
     """Refuse options that would have no effect, or that say the opposite of another argument."""
 
-    def refuse(name: str, why: str) -> None:
+    def refuse(name: str, *why: str | Argument) -> None:
         if name in values:
-            raise ValueError(f"{_ARGUMENT}: {name} {why}")
+            raise bad_value(_ARGUMENT, f": {name} ", *why)
 
     if activation_type != "uint8":
         refuse("ActivationRestrictedAsymmetric", f"is for uint8 activations, not {activation_type}")
     if "ActivationSymmetric" in values:
         refuse("ActivationRestrictedAsymmetric", "has no effect beside ActivationSymmetric")
     if calibrate_method != "percentile":
-        refuse("CalibPercentile", f"wants calibrate_method='percentile', got {calibrate_method!r}")
+        refuse(
+            "CalibPercentile",
+            "must come with ",
+            Argument("calibrate_method", "percentile"),
+            f", got {calibrate_method!r}",
+        )
     if calibrate_method not in (None, "minmax"):
-        refuse("CalibMovingAverage", f"is of calibrate_method='minmax' alone, not {calibrate_method!r}")
+        refuse(
+            "CalibMovingAverage",
+            "must come with ",
+            Argument("calibrate_method", "minmax"),
+            f", got {calibrate_method!r}",
+        )
     if "CalibMovingAverage" not in values:
         refuse("CalibMovingAverageConstant", "has no effect without CalibMovingAverage")
     if not per_channel:
-        refuse("QDQOpTypePerChannelSupportToAxis", "has no effect without per_channel")
+        refuse("QDQOpTypePerChannelSupportToAxis", "has no effect beside ", Argument("per_channel", False))
     if method is not None:
         for name in _SHAPING:
             if name != "ActivationSymmetric":
                 refuse(
                     name,
-                    f"contradicts method={method!r}, which chooses the scales of norms' outputs itself",
+                    "contradicts ",
+                    Argument("method", method),
+                    ", which chooses the scales of norms' outputs itself",
                 )
     without = values.get("OpTypesToExcludeOutputQuantization", ())
     if "BatchNormalization" in without:
         refuse(
             "OpTypesToExcludeOutputQuantization",
-            "names BatchNormalization: a norm without an 8-bit output runs in float, see nodes_to_exclude",
+            "names BatchNormalization: a norm without an 8-bit output runs in float, see ",
+            Argument("nodes_to_exclude"),
         )
     if {"Conv", "ConvTranspose"} <= set(without):
         refuse(

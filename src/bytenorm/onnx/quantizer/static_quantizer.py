@@ -16,6 +16,7 @@ from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization import calibrate
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from ..._errors import bad_value
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, is_op, label
 from ..graph.quantizer_names import NODE
@@ -140,7 +141,9 @@ class StaticQuantizer:
         self._said = self._of_tensors()  # what is said of single tensors, in the quantizer's names
         self.said = {*self._extra.overrides, *(name for names in self._said for name in names)}
         if chosen and (both := [name for mark in marks.norms for name in self.outputs(mark) if name in self.said]):
-            raise ValueError(f"extra_options: TensorQuantOverrides[{both[0]!r}] says what the norms' method says")
+            raise bad_value(
+                "extra_options", f": TensorQuantOverrides[{both[0]!r}] says what the norms' method says"
+            )
 
     def _of_tensors(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
         """Return what TensorQuantOverrides say, by the tensors that they are said of.
@@ -158,9 +161,10 @@ class StaticQuantizer:
         for tensor in self._extra.overrides:
             name = self._clashes.renamed(tensor)
             if name not in named:
-                raise ValueError(
-                    f"extra_options: TensorQuantOverrides[{tensor!r}]: there is no such tensor once norms are "
-                    "folded or disguised and ONNX Runtime has prepared the model"
+                raise bad_value(
+                    "extra_options",
+                    f": TensorQuantOverrides[{tensor!r}]: there is no such tensor once norms are "
+                    "folded or disguised and ONNX Runtime has prepared the model",
                 )
             said = self._extra.override(tensor, constant=self._graph.constant(name) is not None)
             found[next((names for names in together if name in names), (name,))] = said
@@ -171,9 +175,10 @@ class StaticQuantizer:
         there = {tensor.name for tensor in made.graph.initializer}
         for names in self._said:
             if not any(f"{name}_scale" in there for name in names):
-                raise ValueError(
-                    f"extra_options: TensorQuantOverrides[{names[0]!r}]: the quantizer gives it no scale of its "
-                    "own: it leaves it in float, gives it that of another tensor, or drops what is behind it"
+                raise bad_value(
+                    "extra_options",
+                    f": TensorQuantOverrides[{names[0]!r}]: the quantizer gives it no scale of its "
+                    "own: it leaves it in float, gives it that of another tensor, or drops what is behind it",
                 )
 
     @property
@@ -326,7 +331,7 @@ class StaticQuantizer:
             return self.run(name)
         twice = twice_defined(made.graph)
         if twice:
-            raise ValueError(f"model: ONNX Runtime's quantizer defines the tensor {twice!r} twice")
+            raise bad_value("model", f": ONNX Runtime's quantizer defines the tensor {twice!r} twice")
         self._require_taken(made)
         for value in [v for v in made.graph.output if v.name in self._held]:
             made.graph.output.remove(value)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnxruntime
 
+from ..._errors import bad_value
 from ..graph.captured import captured_behind_codes
 from ..graph.graph import is_op
 from ..model.soundness import Part, parts
@@ -117,7 +118,7 @@ def run_session(
     try:
         outputs: list[Any] = made.run(names, batch)
     except Exception as error:  # ONNX Runtime has a class for each of its codes, without a common parent
-        raise ValueError(f"{what}: ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
+        raise bad_value(what, f": ONNX Runtime cannot run it: {' '.join(str(error).split())}") from None
     return outputs
 
 

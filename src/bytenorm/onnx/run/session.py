@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 
 from ... import _checks, _core
+from ..._errors import bad_type, bad_value
 from ..model.files import fits_one_file, load_model, save_model
 from ..model.soundness import require_sound
 from ..model.unnamed_outputs import has_unnamed_outputs
@@ -86,7 +87,7 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
 
 def _require_options(value: object, argument: str) -> None:
     if not isinstance(value, onnxruntime.SessionOptions):
-        raise TypeError(f"{argument}: wanted onnxruntime.SessionOptions, got {type(value).__name__}")
+        raise bad_type(argument, f"must be onnxruntime.SessionOptions, got {type(value).__name__}")
 
 
 def session(
@@ -135,9 +136,9 @@ def session(
     if sess_options is not None:
         _require_options(sess_options, "sess_options")
     if not isinstance(model_or_path, onnx.ModelProto | str | os.PathLike):
-        raise TypeError(f"model_or_path: wanted a ModelProto or a path, got {type(model_or_path).__name__}")
+        raise bad_type("model_or_path", f"must be a ModelProto or a path, got {type(model_or_path).__name__}")
     if isinstance(providers, str):
-        raise TypeError("providers: wanted a sequence of names, got str")
+        raise bad_type("providers", "must be a sequence of names, got str")
     if amx is not None:
         _checks.flag(amx, "amx")
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
@@ -149,7 +150,7 @@ def session(
             )
         except Exception as error:
             name = _name(model_or_path)
-            raise ValueError(f"{name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
+            raise bad_value(name, f": ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
 
 
 def session_for_a_pass(
@@ -196,7 +197,9 @@ def ready(
 
 
 def _name(model_or_path: Model) -> str:
-    return "the model" if isinstance(model_or_path, onnx.ModelProto) else os.fspath(model_or_path)
+    return "model_or_path" + (
+        "" if isinstance(model_or_path, onnx.ModelProto) else f" {os.fspath(model_or_path)!r}"
+    )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from ..._errors import bad_value
 from ...onnx.data.batch_axes import part_of
 from ...onnx.graph.cutting import cut
 from ...onnx.graph.graph import LAYERS, Graph, captured_by, is_op, label
@@ -103,8 +104,8 @@ class Accumulation:
         require_same_ends(model, reference)
         self.codes, self.unmatched = match(graph, wanted)
         if not self.codes.keys() - wanted.inputs:
-            raise ValueError(
-                f"reference: no 8-bit tensor of the model has the name of one of the float model's: {ASKED}"
+            raise bad_value(
+                "reference", f": no 8-bit tensor of the model has the name of one of the float model's: {ASKED}"
             )
         require_same_weights(graph, wanted, self.codes)
         copy = onnx.ModelProto()
@@ -212,13 +213,14 @@ class Accumulation:
         computing = [one for one in found if not one.problem and _COMPUTING & set(self._operators(one.name))]
         unlike = [one for one in computing if one.own_snr_db < _LIKE]
         if 2 * len(unlike) > len(computing) > 1:
-            raise ValueError(
-                f"reference: {len(unlike)} of {len(computing)} layers and norms of the model, that of "
-                f"{unlike[0].name!r} the first, are nothing like its own: {ASKED}"
+            raise bad_value(
+                "reference",
+                f": {len(unlike)} of {len(computing)} layers and norms of the model, that of "
+                f"{unlike[0].name!r} the first, are nothing like its own: {ASKED}",
             )
         if all(one.problem for one in found):
-            raise ValueError(
-                f"reference: no tensor can be compared, as {found[0].name!r}: {found[0].problem}: {ASKED}"
+            raise bad_value(
+                "reference", f": no tensor can be compared, as {found[0].name!r}: {found[0].problem}: {ASKED}"
             )
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..._errors import bad_value
 from ...onnx.graph.graph import Graph
 from ...onnx.graph.quantized import is_quantized
 from ...onnx.model.inputs import InputInfo, input_infos
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-ASKED = "is it the float model that the model was made of?"
+ASKED = "is it the float model that the quantized one was made of?"
 
 
 def require_same_ends(model: onnx.ModelProto, reference: onnx.ModelProto) -> None:
@@ -24,15 +25,15 @@ def require_same_ends(model: onnx.ModelProto, reference: onnx.ModelProto) -> Non
     ValueError
     """
     if is_quantized(Graph(reference)):
-        raise ValueError(f"reference: wanted a float model, got a quantized one: {ASKED}")
+        raise bad_value("reference", f"must be a model in float, got a quantized one: {ASKED}")
     made, wanted = input_infos(model), input_infos(reference)
     if {info.name for info in made} != {info.name for info in wanted} or not all(
         _agree(info, other) for info in made for other in wanted if info.name == other.name
     ):
-        raise ValueError(f"reference: its inputs are {_listed(wanted)}, the model's {_listed(made)}: {ASKED}")
+        raise bad_value("reference", f": its inputs are {_listed(wanted)}, the model's {_listed(made)}: {ASKED}")
     outputs = [[value.name for value in one.graph.output] for one in (reference, model)]
     if len(outputs[0]) != len(outputs[1]):
-        raise ValueError(f"reference: its outputs are {outputs[0]}, the model's {outputs[1]}: {ASKED}")
+        raise bad_value("reference", f": its outputs are {outputs[0]}, the model's {outputs[1]}: {ASKED}")
 
 
 def _agree(one: InputInfo, other: InputInfo) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._errors import bad_value
 from ...onnx.graph.graph import LAYERS, attribute, is_op
 from ...onnx.run.layer_weights import weight_of
 from .belonging import ASKED
@@ -57,9 +58,10 @@ def require_same_weights(graph: Graph, reference: Graph, codes: Mapping[str, Cod
             wholly.append(theirs.output[0])
     if wholly or 2 * len(unlike) > compared:
         first = (wholly or unlike)[0]
-        raise ValueError(
-            f"reference: its weights are not those of the model in {len(unlike)} of {compared} layers, that of "
-            f"{first!r} the first: {ASKED}"
+        raise bad_value(
+            "reference",
+            f": its weights are not those of the model in {len(unlike)} of {compared} layers, that of "
+            f"{first!r} the first: {ASKED}",
         )
 
 

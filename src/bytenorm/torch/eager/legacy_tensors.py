@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ... import _checks
+from ..._errors import bad_type
 from ..._tensors.tensor import QuantizedTensor
 from ..operators import tensor_checks
 
@@ -33,12 +34,10 @@ def is_per_tensor(tensor: torch.Tensor) -> bool:
 def check(tensor: torch.Tensor, name: str) -> None:
     """Refuse a quantized tensor whose codes are not 8 affine bits in the memory of the CPU."""
     if tensor.dtype not in tensor_checks.LEGACY_DTYPES:
-        raise TypeError(f"{name} must be torch.quint8 or torch.qint8, got {tensor.dtype}")
+        raise bad_type(name, f"must be torch.quint8 or torch.qint8, got {tensor.dtype}")
     tensor_checks.in_memory(tensor, name)
     if tensor.qscheme() not in (torch.per_tensor_affine, torch.per_channel_affine):
-        raise TypeError(
-            f"{name} must be quantized per_tensor_affine or per_channel_affine, got {tensor.qscheme()}"
-        )
+        raise bad_type(name, f"must be quantized per_tensor_affine or per_channel_affine, got {tensor.qscheme()}")
 
 
 def quantization(tensor: torch.Tensor) -> tuple[Any, Any, int | None]:
@@ -101,9 +100,9 @@ def from_legacy(tensor: torch.Tensor) -> QuantizedTensor:
            quantization_scheme=bytenorm.per_tensor_affine, scale=0.25, zero_point=10)
     """
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"tensor must be a quantized torch.Tensor, got {type(tensor).__name__}")
+        raise bad_type("tensor", f"must be a quantized torch.Tensor, got {type(tensor).__name__}")
     if not tensor.is_quantized:
-        raise TypeError(f"tensor must be torch.quint8 or torch.qint8, got {tensor.dtype}")
+        raise bad_type("tensor", f"must be torch.quint8 or torch.qint8, got {tensor.dtype}")
     check(tensor, "tensor")
     return QuantizedTensor(tensor.int_repr().numpy(), *quantization(tensor))
 

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import torch
 
+from ..._errors import bad_type, bad_value
 from ..operators import tensor_checks
 from . import modules
 
@@ -66,11 +67,12 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     )
     """
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise bad_type("model", f"must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(
-            f"model must not be TorchScript, where modules cannot be replaced, got {type(model).__name__}: make "
-            "the model of its class, and load its state dict"
+        raise bad_type(
+            "model",
+            f"must not be TorchScript, where modules cannot be replaced, got {type(model).__name__}: make "
+            "the model of its class, and load its state dict",
         )
     ours = _counterparts()
     if type(model) in ours:
@@ -156,18 +158,22 @@ def load_legacy(path: str | os.PathLike[str], *, key: str | None = None) -> dict
     <All keys matched successfully>
     """
     if key is not None and not isinstance(key, str):
-        raise TypeError(f"key must be a str, got {type(key).__name__}")
+        raise bad_type("key", f"must be a str, got {type(key).__name__}")
     loaded, shown = _load(path), os.fspath(path)
     found = {where: norms for where, inner in _mappings(loaded) if (norms := _norms(inner))}
     if not found:
-        raise ValueError(f"{shown} holds no quantized batch norm: none has {', '.join(_NORM)}; {_seen(loaded)}")
+        raise bad_value(
+            shown, f"holds no quantized batch norm: none has {', '.join(_NORM)}; {_seen(loaded)}", argument="path"
+        )
     if key is None and len(found) == 1:
         return next(iter(found.values()))
     if key is None or key not in found:
         places = [f"{where!r} ({len(norms)} norm{'s' * (len(norms) > 1)})" for where, norms in found.items()]
         listed = ", ".join(places[:_SHOWN]) + (", ..." if len(places) > _SHOWN else "")
         got = "none was chosen" if key is None else f"got {key!r}"
-        raise ValueError(f"{shown} holds quantized norms in {listed}: give one of them as key, {got}")
+        raise bad_value(
+            shown, f"holds quantized norms in {listed}: give one of them as key, {got}", argument="key"
+        )
     return found[key]
 
 
@@ -180,14 +186,17 @@ def _load(path: str | os.PathLike[str]) -> Any:
         raise
     except Exception as error:  # whatever the bytes of some other file make of the reader
         if not tensor_checks.LEGACY_DTYPES and _has_quantized_tensors(path):
-            raise ValueError(
-                f"{os.fspath(path)} holds quantized tensors beside its norms, which torch {torch.__version__} "
+            raise bad_value(
+                os.fspath(path),
+                f"holds quantized tensors beside its norms, which torch {torch.__version__} "
                 "cannot read any more: load it with torch 2.13 once, and save what is not quantized: "
-                "{name: t for name, t in state.items() if isinstance(t, torch.Tensor) and not t.is_quantized}"
+                "{name: t for name, t in state.items() if isinstance(t, torch.Tensor) and not t.is_quantized}",
+                argument="path",
             ) from error
-        raise ValueError(
-            f"{os.fspath(path)} is no checkpoint of tensors alone, "
-            "as torch.save(model.state_dict(), path) writes it"
+        raise bad_value(
+            os.fspath(path),
+            "is no checkpoint of tensors alone, as torch.save(model.state_dict(), path) writes it",
+            argument="path",
         ) from error
 
 

@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 from ... import _checks, _core
 from ..._dtypes import qint8, quint8
+from ..._errors import bad_type, bad_value
 from ..._norms.batch_norm import _REQUIRED
 from ..._norms.batch_norm import quantized_batch_norm as _of_quantized_tensors
 from ..._tensors.tensor import QuantizedTensor
@@ -122,9 +123,10 @@ def quantized_batch_norm(
         return _of_torch(input, (weight, bias, mean, var), eps, output_scale, output_zero_point, relu)
     if _checks.is_a(input, torch.Tensor):
         remedy = "; see bytenorm.torch.batch_norm" if input.dtype in tensor_checks.DTYPES else ""
-        raise TypeError(
-            "input must be a tensor of torch.quint8 or torch.qint8, or a bytenorm.QuantizedTensor, "
-            f"got a tensor of {input.dtype}{remedy}"
+        raise bad_type(
+            "input",
+            "must be a tensor of torch.quint8 or torch.qint8, or a bytenorm.QuantizedTensor, "
+            f"got a tensor of {input.dtype}{remedy}",
         )
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
     tensor_checks.gradients(**tensors, eps=eps, output_scale=output_scale)
@@ -176,7 +178,7 @@ def _of_torch(
     tensor_checks.gradients(**tensors, eps=eps, output_scale=output_scale)
     scale, zero_point, axis = legacy_tensors.quantization(input)
     if axis not in (None, 1):
-        raise ValueError(f"input is quantized per channel along axis {axis}, but its channels are on axis 1")
+        raise bad_value("input", f"is quantized per channel along axis {axis}, but its channels are on axis 1")
     kind = tensor_checks.LEGACY_DTYPES[input.dtype]
     quantization = (output_scale, tensor_checks.whole(output_zero_point, "output_zero_point"))
     numbers = tensor_checks.numbers(

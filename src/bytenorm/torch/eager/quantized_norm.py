@@ -10,6 +10,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.nn.modules.batchnorm import _BatchNorm as _FloatNorm
 
 from ... import _checks, _core
+from ..._errors import bad_type, bad_value
 from ..._tensors.tensor import QuantizedTensor
 from ..operators import tensor_checks
 from ..operators.batch_norm import batch_norm
@@ -57,15 +58,15 @@ class QuantizedNorm(torch.nn.Module):
     ) -> None:
         super().__init__()
         if (input_scale is None) != (input_zero_point is None):
-            raise ValueError(
-                "input_scale and input_zero_point must be given together, "
-                f"got {input_scale} and {input_zero_point}"
+            raise bad_value(
+                "input_scale",
+                f"and input_zero_point must be given together, got {input_scale} and {input_zero_point}",
             )
         if output_dtype is not None:
             _checks.zero_point(zero_point, tensor_checks.kind(output_dtype, "output_dtype"), "zero_point")
         self.num_features = _checks.integer(num_features, "num_features")
         if self.num_features < 0:
-            raise ValueError(f"num_features must not be negative, got {num_features}")
+            raise bad_value("num_features", f"must not be negative, got {num_features}")
         self.eps = eps
         self.affine = _checks.flag(affine, "affine")
         self.scale = scale
@@ -132,7 +133,7 @@ class QuantizedNorm(torch.nn.Module):
         """
         norm = cls._float_norm(module)
         if norm.running_mean is None:
-            raise ValueError("module must have running statistics, got track_running_stats=False")
+            raise bad_value("module", "must have running statistics, got track_running_stats=False")
         return cls._copy_of(
             norm,
             scale=output_scale,
@@ -150,7 +151,9 @@ class QuantizedNorm(torch.nn.Module):
             norm = module[0] if isinstance(module[1], torch.nn.ReLU) else module
         if not isinstance(norm, (cls._float, torch.nn.SyncBatchNorm)):
             pair = ", alone or in a Sequential with a ReLU" if cls._relu else ""
-            raise TypeError(f"module must be a torch.nn.{cls._float.__name__}{pair}, got {type(module).__name__}")
+            raise bad_type(
+                "module", f"must be a torch.nn.{cls._float.__name__}{pair}, got {type(module).__name__}"
+            )
         assert isinstance(norm, _FloatNorm)
         return norm
 
@@ -213,16 +216,17 @@ class QuantizedNorm(torch.nn.Module):
                 return y
         if _checks.is_a(input, torch.Tensor, QuantizedTensor) and len(input.shape) not in self._dimensions:
             wanted = " or ".join(map(str, self._dimensions))
-            raise ValueError(f"input must have {wanted} dimensions, got shape {tuple(input.shape)}")
+            raise bad_value("input", f"must have {wanted} dimensions, got shape {tuple(input.shape)}")
         if _checks.is_a(input, QuantizedTensor) or legacy_tensors.is_legacy(input):
             return quantized_batch_norm(
                 input, self.weight, self.bias, self.running_mean, self.running_var, self.eps,
                 self.scale, self.zero_point, relu=self._relu,
             )  # fmt: skip
         if self.input_scale is None or self.input_zero_point is None:
-            raise ValueError(
-                "input is a plain tensor, and this module was not told its scale and zero point: "
-                "give from_float input_scale and input_zero_point, or set them"
+            raise bad_value(
+                "input",
+                "is a plain tensor, and this module was not told its scale and zero point: "
+                "give from_float input_scale and input_zero_point, or set them",
             )
         return batch_norm(
             cast(torch.Tensor, input),

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from ... import _checks, _core
+from ..._errors import bad_type
 from . import devices, tensor_checks
 from .dispatcher import (
     after_autograd,
@@ -125,8 +126,8 @@ def batch_norm(
     per_channel = isinstance(x_scale, torch.Tensor) and x_scale.dim() > 0
     for name, zero_point in (("x_zero_point", x_zero_point), ("y_zero_point", y_zero_point)):
         if isinstance(zero_point, torch.Tensor) and zero_point.is_floating_point() and zero_point.dim() == 0:
-            raise TypeError(  # the dispatcher would cut a fraction off
-                f"{name} must be an integer, got a tensor of {zero_point.dtype}"
+            raise bad_type(  # the dispatcher would cut a fraction off
+                name, f"must be an integer, got a tensor of {zero_point.dtype}"
             )
     overload = torch.ops.bytenorm.batch_norm.per_channel if per_channel else torch.ops.bytenorm.batch_norm.default
     result: torch.Tensor = overload(
@@ -151,7 +152,7 @@ def _checked(
 ) -> torch.Tensor:
     """Compute what is unusual, or word what is wrong."""
     if not _checks.is_a(x, torch.Tensor):
-        raise TypeError(f"x must be a torch.Tensor of uint8 or int8, got {type(x).__name__}")
+        raise bad_type("x", f"must be a torch.Tensor of uint8 or int8, got {type(x).__name__}")
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
     tensor_checks.gradients(x_scale=x_scale, **tensors, eps=eps, y_scale=y_scale)
     tensor_checks.in_memory(x, "x")
@@ -238,7 +239,7 @@ def _traced(
                 where = (
                     "in the memory of the CPU" if x.device.type == "cpu" else f"on {x.device} as x or on the CPU"
                 )
-                raise TypeError(f"{name} must be {where}, got a tensor on {tensor.device}")
+                raise bad_type(name, f"must be {where}, got a tensor on {tensor.device}")
         if tensor is not None and tensor is not x:
             tensor_checks.one_a_channel(tensor, channels, name)
     return torch.empty_like(x, dtype=output_dtype)

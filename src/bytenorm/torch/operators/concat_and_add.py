@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ... import _checks
+from ..._errors import bad_type, bad_value
 from ..._norms.concat_and_add import add_batch_norm, concat_batch_norm
 from ..._tensors.tensor import QuantizedTensor
 from . import devices, tensor_checks
@@ -90,9 +91,9 @@ def _traced_concat(
     for i, piece in enumerate(pieces):
         _check_traced(piece, f"pieces[{i}]", first.device)
         if piece.dtype != first.dtype:
-            raise ValueError(f"pieces[{i}] must have the dtype of pieces[0], {first.dtype}, got {piece.dtype}")
+            raise bad_value(f"pieces[{i}]", f"must have the dtype of pieces[0], {first.dtype}, got {piece.dtype}")
         if piece.dim() != first.dim():
-            raise ValueError(f"pieces[{i}] must have {first.dim()} dimensions as pieces[0], got {piece.dim()}")
+            raise bad_value(f"pieces[{i}]", f"must have {first.dim()} dimensions as pieces[0], got {piece.dim()}")
         for axis in (0, *range(2, first.dim())):
             torch._check(  # type: ignore[no-untyped-call]
                 piece.shape[axis] == first.shape[axis],
@@ -120,9 +121,9 @@ def _traced_add(
     for name, x in (("a", a), ("b", b)):
         _check_traced(x, name, a.device)
     if b.dtype != a.dtype:
-        raise ValueError(f"b must have the dtype of a, {a.dtype}, got {b.dtype}")
+        raise bad_value("b", f"must have the dtype of a, {a.dtype}, got {b.dtype}")
     if b.dim() != a.dim():
-        raise ValueError(f"b must have {a.dim()} dimensions as a, got {b.dim()}")
+        raise bad_value("b", f"must have {a.dim()} dimensions as a, got {b.dim()}")
     for axis in range(a.dim()):
         torch._check(  # type: ignore[no-untyped-call]
             a.shape[axis] == b.shape[axis], lambda axis=axis: f"b must have the shape of a, not on {axis}"
@@ -134,7 +135,7 @@ def _traced_add(
 def _check_traced(x: torch.Tensor, name: str, device: torch.device) -> None:
     tensor_checks.strided(x, name)
     if x.device != device:
-        raise TypeError(f"{name} must be on {device} as the others, got a tensor on {x.device}")
+        raise bad_type(name, f"must be on {device} as the others, got a tensor on {x.device}")
     tensor_checks.kind(x.dtype, name)
     tensor_checks.norm_input(x, name)
 

@@ -15,6 +15,7 @@ import torch
 
 from ... import _checks
 from ..._dtypes import DType
+from ..._errors import bad_type
 from ..._norms.batch_norm import BatchNorm
 from ..._tensors.tensor import QuantizedTensor
 from . import tensor_checks
@@ -96,7 +97,7 @@ def _stand_in(x: torch.Tensor, scale: float, zero_point: int, name: str, device:
     """Return a tensor of the shape of one elsewhere, for the checks: it has no memory of its own."""
     tensor_checks.strided(x, name)
     if x.device != device:
-        raise TypeError(f"{name} must be on {device} as the others, got a tensor on {x.device}")
+        raise bad_type(name, f"must be on {device} as the others, got a tensor on {x.device}")
     kind = tensor_checks.kind(x.dtype, name)
     tensor_checks.quantization(scale, zero_point, kind, name)
     return QuantizedTensor(np.broadcast_to(np.zeros((), kind.numpy), tuple(x.shape)), scale, zero_point)

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from ... import _checks, _core
 from ..._dtypes import DType, qint8, quint8
+from ..._errors import bad_type, bad_value
 from ..._norms.batch_norm import BatchNorm
 from ..._tensors.tensor import QuantizedTensor
 
@@ -65,7 +66,7 @@ def kind(dtype: object, name: str) -> DType:
     """Return the quantized type that a plain dtype of torch holds the codes of."""
     if isinstance(dtype, torch.dtype) and dtype in DTYPES:
         return DTYPES[dtype]
-    raise TypeError(f"{name} must be torch.uint8 or torch.int8, got {dtype}{_remedy(dtype)}")
+    raise bad_type(name, f"must be torch.uint8 or torch.int8, got {dtype}{_remedy(dtype)}")
 
 
 def _remedy(dtype: object) -> str:
@@ -78,7 +79,7 @@ def zero_point_of_any(value: object, name: str) -> int:
     """Return a zero point inside the range of one of the types, while the type depends on the input."""
     number = _checks.integer(value, name)
     if not qint8.qmin <= number <= quint8.qmax:
-        raise ValueError(f"{name} must be from {qint8.qmin} to {quint8.qmax}, got {number}")
+        raise bad_value(name, f"must be from {qint8.qmin} to {quint8.qmax}, got {number}")
     return number
 
 
@@ -88,21 +89,21 @@ def in_memory(tensor: torch.Tensor, name: str) -> None:
     try:
         tensor.untyped_storage()
     except NotImplementedError:
-        raise TypeError(f"{name} has no memory of its own, as inside torch.vmap, and must have") from None
+        raise bad_type(name, "has no memory of its own, as inside torch.vmap, and must have") from None
     _checks.in_storage(tensor, name)
 
 
 def on_the_cpu(tensor: torch.Tensor, name: str) -> None:
     """Refuse a tensor on another device, or one that is not strided."""
     if tensor.device.type != "cpu":
-        raise TypeError(f"{name} must be in the memory of the CPU, got a tensor on {tensor.device}")
+        raise bad_type(name, f"must be in the memory of the CPU, got a tensor on {tensor.device}")
     strided(tensor, name)
 
 
 def strided(tensor: torch.Tensor, name: str) -> None:
     """Refuse a tensor that is not strided."""
     if tensor.layout is not torch.strided or tensor.is_nested:
-        raise TypeError(f"{name} must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
+        raise bad_type(name, f"must be a strided tensor, got {'nested' if tensor.is_nested else tensor.layout}")
 
 
 def forward_level() -> int | None:
@@ -128,14 +129,14 @@ def gradients(**tensors: object) -> None:
 def norm_input(x: torch.Tensor, name: str) -> int:
     """Return how many channels an input has."""
     if not 2 <= x.dim() <= MOST_DIMENSIONS:
-        raise ValueError(f"{name} must have 2 to {MOST_DIMENSIONS} dimensions, got shape {tuple(x.shape)}")
+        raise bad_value(name, f"must have 2 to {MOST_DIMENSIONS} dimensions, got shape {tuple(x.shape)}")
     return x.shape[1]
 
 
 def one_a_channel(vector: torch.Tensor, channels: int, name: str) -> None:
     """Refuse a vector of another length, or none, while a program is traced; lengths may be unknown."""
     if vector.dim() != 1:
-        raise ValueError(f"{name} must be one-dimensional, one value a channel, got shape {tuple(vector.shape)}")
+        raise bad_value(name, f"must be one-dimensional, one value a channel, got shape {tuple(vector.shape)}")
     torch._check_value(  # type: ignore[no-untyped-call]
         vector.shape[0] == channels,
         lambda: f"x has {channels} channels on axis 1, but {name} has {vector.shape[0]} values",
@@ -145,10 +146,10 @@ def one_a_channel(vector: torch.Tensor, channels: int, name: str) -> None:
 def pieces(given: Sequence[torch.Tensor], scales: Sequence[float], zero_points: Sequence[int]) -> None:
     """Refuse pieces of a concatenation without a quantization each."""
     if not given:
-        raise ValueError("pieces must hold at least one tensor, got none")
+        raise bad_value("pieces", "must hold at least one tensor, got none")
     for name, values in (("scales", scales), ("zero_points", zero_points)):
         if len(values) != len(given):
-            raise ValueError(f"{name} must have one value for each of the {len(given)} pieces, got {len(values)}")
+            raise bad_value(name, f"must have one value for each of the {len(given)} pieces, got {len(values)}")
 
 
 def quantization(scale: float, zero_point: int, kind_: DType, name: str) -> None:
@@ -195,7 +196,7 @@ def array(value: Any, name: str) -> Any:
     if not _checks.is_a(value, torch.Tensor):
         return value
     if value.is_quantized:
-        raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}")
+        raise bad_type(name, f"must be real numbers, got a tensor of {value.dtype}")
     in_memory(value, name)
     value = value.detach()
     try:
@@ -203,7 +204,7 @@ def array(value: Any, name: str) -> Any:
             return value.float().numpy(force=True)
         return value.numpy(force=True)  # resolves lazy signs, conjugates and zeros
     except (NotImplementedError, TypeError):
-        raise TypeError(f"{name} must be real numbers, got a tensor of {value.dtype}") from None
+        raise bad_type(name, f"must be real numbers, got a tensor of {value.dtype}") from None
 
 
 def number(value: Any, name: str) -> Any:
@@ -246,9 +247,10 @@ def numbers(
             _checks.missing(name)
     parameters = _checks.norm_parameters(weight, bias, mean, var, number(eps, "eps"))
     if len(parameters[2]) != channels:
-        raise ValueError(
-            f"{names.x} has {channels} channels on axis 1 (shape {tuple(x.shape)}), "
-            f"but mean has {len(parameters[2])} values"
+        raise bad_value(
+            names.x,
+            f"has {channels} channels on axis 1 (shape {tuple(x.shape)}), "
+            f"but mean has {len(parameters[2])} values",
         )
     scale, zero_point, axis = _quantization(x_quantization, x_kind, channels, (names.x_scale, names.x_zero_point))
     y_scale = _checks.scale(number(y_quantization[0], names.y_scale), names.y_scale)

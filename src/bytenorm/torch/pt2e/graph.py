@@ -16,6 +16,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, GraphModule, Node
 
+from ..._errors import bad_type
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -249,9 +251,10 @@ def open_program(program: GraphModule | ExportedProgram) -> Program:
             return _Exported(program)
         if isinstance(program, GraphModule):
             return _Module(program)
-    raise TypeError(
-        "program must be a torch.export.ExportedProgram or a torch.fx.GraphModule, as convert_pt2e returns it, "
-        f"got {type(program).__name__}"
+    raise bad_type(
+        "program",
+        "must be a torch.export.ExportedProgram or a torch.fx.GraphModule, as convert_pt2e returns it, "
+        f"got {type(program).__name__}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from ..._errors import bad_value
 from ..._outcomes import Outcome, warn_of, warn_of_none
 from .graph import label, open_program, operator_name
 from .norms import BATCH_NORM, find_norms
@@ -117,7 +118,7 @@ def lower_with_report(program: AnyProgram) -> tuple[AnyProgram, tuple[Outcome, .
     if not any(is_quantize(n) or is_dequantize(n) or operator_name(n) == BATCH_NORM for n in nodes):
         prepared = any(n.op == "call_module" and "activation_post_process" in str(n.target) for n in nodes)
         got = "one that is prepared (convert_pt2e" if prepared else "one in float (prepare_pt2e and convert_pt2e"
-        raise ValueError(f"program: wanted a quantized one, got {got} quantize{'s' * prepared})")
+        raise bad_value("program", f"must be quantized, got {got} quantize{'s' * prepared})")
     outcomes = []
     for norm in find_norms(copied.graph):
         name, problem = _name(copied, norm), ""

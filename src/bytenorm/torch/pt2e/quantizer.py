@@ -25,6 +25,7 @@ with warnings.catch_warnings():  # torchao's observers are scripted, which torch
         Quantizer,
     )
 
+from ..._errors import bad_type, bad_value
 from .graph import operator_name
 from .norms import activation_limits, find_norms
 
@@ -89,19 +90,19 @@ class BatchNormQuantizer(Quantizer):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         if dtype not in _RANGES:
-            raise ValueError(f"dtype must be torch.uint8 or torch.int8, got {dtype}")
+            raise bad_value("dtype", f"must be torch.uint8 or torch.int8, got {dtype}")
         if not isinstance(is_qat, bool):
-            raise TypeError(f"is_qat must be a bool, got {type(is_qat).__name__}")
+            raise bad_type("is_qat", f"must be a bool, got {type(is_qat).__name__}")
         smallest, largest = _RANGES[dtype]
         limits = []
         for name, value, default in (("quant_min", quant_min, smallest), ("quant_max", quant_max, largest)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-                raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+                raise bad_type(name, f"must be an int, got {type(value).__name__}")
             limits.append(default if value is None else value)
         if not smallest <= limits[0] < limits[1] <= largest:
-            raise ValueError(
-                f"quant_min and quant_max must be a range within {smallest} to {largest}, "
-                f"got {limits[0]} to {limits[1]}"
+            raise bad_value(
+                "quant_min",
+                f"and quant_max must be a range within {smallest} to {largest}, got {limits[0]} to {limits[1]}",
             )
         if observer is None:
             kind = FusedMovingAvgObsFakeQuantize if is_qat else HistogramObserver

@@ -9,6 +9,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
+from ..._errors import bad_value
 from .graph import arguments, changes_in_place, is_written
 from .qparams import is_dequantize
 
@@ -125,8 +126,8 @@ class Runner(Interpreter):
                         self.make(envs[at], node)
                     except Exception as error:  # whatever the operators of a program raise
                         why = " ".join(str(error).split())
-                        raise ValueError(
-                            f"{self._argument}: the {self._what} cannot run item {parts[at].item}: {why}"
+                        raise bad_value(
+                            self._argument, f": the {self._what} cannot run item {parts[at].item}: {why}"
                         ) from None
                     if at == 0 and len(envs) > 1:
                         del envs[max(1, ROOM // max(1, _size(envs[0]))) :]

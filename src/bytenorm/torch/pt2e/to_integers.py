@@ -9,6 +9,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from ..._errors import bad_value
 from ..._outcomes import LoweringWarning
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
 from ..operators import tensor_checks as checks
@@ -87,7 +88,7 @@ def to_integers(program: AnyProgram) -> AnyProgram:
         if operator_name(node) in (_NORM, _CONCAT, _ADD)
     ]
     if not found and not inside:
-        raise ValueError("program: wanted one with norms in 8 bits, as lower returns it, got one without")
+        raise bad_value("program", "must have norms in 8 bits, as lower returns it, got one without")
     problems = [(node, f"it is in the subgraph {name}") for name, node in inside]
     for node in found:
         try:

@@ -16,6 +16,7 @@ except ImportError as error:
         f'bytenorm.torch.to_onnx needs {error.name}: pip install "bytenorm[torch]"', name=error.name
     ) from None
 
+from ..._errors import bad_type, bad_value
 from ..._files.writing import as_path, require_place
 from ...onnx.graph.graph import all_graphs, opset_of
 from ...onnx.lowering.lower import IR_VERSION
@@ -97,14 +98,14 @@ def to_onnx(
     """
     if not isinstance(program, ExportedProgram):
         wanted = "torch.export.export makes one of a module" if isinstance(program, torch.nn.Module) else ""
-        raise TypeError(
-            f"program must be a torch.export.ExportedProgram{wanted and f' ({wanted})'}, "
-            f"got {type(program).__name__}"
+        raise bad_type(
+            "program",
+            f"must be a torch.export.ExportedProgram{wanted and f' ({wanted})'}, got {type(program).__name__}",
         )
     if not isinstance(opset, int) or isinstance(opset, bool):
-        raise TypeError(f"opset must be an int, got {type(opset).__name__}")
+        raise bad_type("opset", f"must be an int, got {type(opset).__name__}")
     if opset < _OLDEST_OPSET:
-        raise ValueError(f"opset must be {_OLDEST_OPSET} or newer, got {opset}")
+        raise bad_value("opset", f"must be {_OLDEST_OPSET} or newer, got {opset}")
     if path is not None:  # found out before the work
         target = as_path(path, "path", "a path")
         require_place(target, f"path {str(target)!r}", force)

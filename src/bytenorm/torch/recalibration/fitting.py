@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..._errors import bad_value
 from ...calibration import choose_output_qparams
 from ...calibration.reestimation import reestimate
 from ..pt2e.graph import open_program, operator_name
@@ -126,7 +127,7 @@ def _fit(
         try:
             norm = reestimate(norm, statistics)
         except ValueError as error:
-            raise ValueError(f"data_statistics: the norm {site.name}: {error}") from None
+            raise bad_value("data_statistics", f": the norm {site.name}: {error}") from None
         for which in ("mean", "var"):
             give(module, program, site.node, which, torch.from_numpy(getattr(norm, which).copy()))
         made = replace(made, reestimated=True)
@@ -136,7 +137,7 @@ def _fit(
     try:
         best = choose_output_qparams(norm, statistics, method=method)
     except ValueError as error:
-        raise ValueError(f"method: the norm {site.name}: {error}") from None
+        raise bad_value("method", f": the norm {site.name}: {error}") from None
     scale, zero_point = best
     for reader in (Reader(site.node, "y_scale", "y_zero_point", None), *site.readers):
         reader.tell(scale, zero_point)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..._errors import bad_type, bad_value
 from ...calibration.judging import EVERY, MOST, as_table, evenly, shortage, squared_errors
 from ..pt2e.graph import operator_name
 from ..pt2e.norms import BATCH_NORM
@@ -50,12 +51,14 @@ def open_inputs(data: Any, wanted: int) -> list[list[Any]]:
 
 def _flat(batch: Any, number: int, wanted: int) -> list[Any]:
     if not isinstance(batch, torch.Tensor | tuple | list):
-        raise TypeError(f"data must hold tensors or tuples of inputs, got {type(batch).__name__} as item {number}")
+        raise bad_type(
+            "data", f"must hold tensors or tuples of inputs, got {type(batch).__name__} as item {number}"
+        )
     from torch.utils._pytree import arg_tree_leaves  # noqa: PLC0415 (no public name)
 
     inputs = [batch] if isinstance(batch, torch.Tensor) else arg_tree_leaves(*batch)
     if len(inputs) != wanted:
-        raise ValueError(f"data: the program takes {wanted} inputs, item {number} has {len(inputs)}")
+        raise bad_value("data", f": the program takes {wanted} inputs, item {number} has {len(inputs)}")
     return inputs
 
 

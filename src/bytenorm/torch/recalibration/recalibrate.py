@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ... import _checks
+from ..._errors import bad_type, bad_value
 from ...calibration import checks as calibration_arguments
 from .tuning import Tuning
 
@@ -106,24 +107,26 @@ def recalibrate(
     ('norm', 0.02, 0.0)
     """
     if isinstance(program, ExportedProgram):
-        raise TypeError(
-            "program must be a torch.fx.GraphModule, got an ExportedProgram: give its .module(), "
-            "or recalibrate before exporting"
+        raise bad_type(
+            "program",
+            "must be a torch.fx.GraphModule, got an ExportedProgram: give its .module(), "
+            "or recalibrate before exporting",
         )
     if not isinstance(program, GraphModule):
-        raise TypeError(
-            f"program must be a torch.fx.GraphModule, as lower returns it, got {type(program).__name__}"
+        raise bad_type(
+            "program", f"must be a torch.fx.GraphModule, as lower returns it, got {type(program).__name__}"
         )
     if method is not None:
         calibration_arguments.method(method)
     fresh, relative = _checks.flag(data_statistics, "data_statistics"), _checks.flag(reestimate, "reestimate")
     if relative and reference is None:
-        raise ValueError("reestimate: wanted the float program as reference, got None")
+        raise bad_value("reestimate", "must come with the float program as reference, got None")
     if relative and fresh:
-        raise ValueError("reestimate: wanted False beside data_statistics=True, got True")
+        raise bad_value("reestimate", "must be False beside data_statistics=True, got True")
     if method is None and not fresh and not relative:
-        raise ValueError(
-            "method must be given where reestimate and data_statistics are False, got None: there is nothing to do"
+        raise bad_value(
+            "method",
+            "must be given where reestimate and data_statistics are False, got None: there is nothing to do",
         )
     fits_others = method is not None and reference is not None and not fresh
     tuning = Tuning(program, _batches(data), reference, progress, layers=relative, activations=fits_others)
@@ -137,12 +140,13 @@ def recalibrate(
 def _batches(data: Any) -> Any:
     """Refuse what cannot be gone through more than once."""
     if isinstance(data, torch.Tensor | str | bytes | dict):
-        raise TypeError(f"data must be a list of inputs, got {type(data).__name__}")
+        raise bad_type("data", f"must be a list of inputs, got {type(data).__name__}")
     if not isinstance(data, Iterable) or not isinstance(data, Sized) or iter(data) is data:
-        raise TypeError(
-            "data must be a list, or what else has a length and can be gone through more than once, "
-            f"got {type(data).__name__}"
+        raise bad_type(
+            "data",
+            "must be a list, or what else has a length and can be gone through more than once, "
+            f"got {type(data).__name__}",
         )
     if len(data) == 0:
-        raise ValueError("data must hold at least one input, got none")
+        raise bad_value("data", "must hold at least one input, got none")
     return data

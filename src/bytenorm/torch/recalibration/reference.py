@@ -9,6 +9,7 @@ import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
 from torch.fx import GraphModule, Node
 
+from ..._errors import bad_type, bad_value
 from ...calibration.moments import Moments
 from ..pt2e.graph import arguments, label, open_program, operator_name, original
 from ..pt2e.norms import find_norms
@@ -79,11 +80,11 @@ class Reference:
     def __init__(self, value: Any, item: Any) -> None:
         self.module = _traced(value, item)
         if any(is_quantize(n) or is_dequantize(n) or operator_name(n) in NORMS for n in self.module.graph.nodes):
-            raise ValueError("reference must be the program in float, got one that is quantized")
+            raise bad_value("reference", "must be the program in float, got one that is quantized")
         self._program = open_program(self.module)
         self._norms = find_norms(self._program.graph)
         if any(norm.training for norm in self._norms):
-            raise ValueError("reference must be in evaluation, got a program whose norms are in training")
+            raise bad_value("reference", "must be in evaluation, got a program whose norms are in training")
 
     def runner(self) -> Runner:
         """Return what runs it."""
@@ -116,7 +117,7 @@ class Reference:
             outputs.setdefault(layer.path, []).append(self._output(layer, kept))
         found |= _pairs(layers, outputs)
         if not found:
-            raise ValueError("reference: none of its norms and layers is called as one of the program's")
+            raise bad_value("reference", ": none of its norms and layers is called as one of the program's")
         return found
 
     def check(self, program: GraphModule, inputs: Sequence[Any]) -> None:
@@ -125,8 +126,8 @@ class Reference:
         theirs = Runner(program).outputs(Part(0, inputs))
         one, other = (" and ".join(str(_shape(x)) for x in values) for values in (ours, theirs))
         if one != other:
-            raise ValueError(
-                f"reference: its outputs are {one}, the program's {other}: they do not belong together"
+            raise bad_value(
+                "reference", f": its outputs are {one}, the program's {other}: they do not belong together"
             )
 
     def _output(self, layer: Layer, kept: set[str]) -> tuple[Node, int] | None:
@@ -154,8 +155,9 @@ class Reference:
                     one.shape == other.shape and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-5)
                 )
             ):
-                raise ValueError(
-                    f"reference: its norm {path} has another {which} than the program's: they are of two networks"
+                raise bad_value(
+                    "reference",
+                    f": its norm {path} has another {which} than the program's: they are of two networks",
                 )
 
     def moments(self, parts: Sequence[Part], wanted: Mapping[Node, int]) -> dict[Node, Moments]:
@@ -194,9 +196,10 @@ def _traced(value: Any, item: Any) -> GraphModule:
         assert isinstance(made, GraphModule)
         return made
     if not isinstance(value, torch.nn.Module):
-        raise TypeError(
-            "reference must be the float program, a GraphModule, an ExportedProgram or a torch.nn.Module, "
-            f"got {type(value).__name__}"
+        raise bad_type(
+            "reference",
+            "must be the float program, a GraphModule, an ExportedProgram or a torch.nn.Module, "
+            f"got {type(value).__name__}",
         )
     calls = isinstance(value, GraphModule) and not any(
         node.op == "call_module" and not is_guard(node) for node in value.graph.nodes
@@ -204,7 +207,7 @@ def _traced(value: Any, item: Any) -> GraphModule:
     if isinstance(value, GraphModule) and calls:
         return value
     if any(module.training for module in value.modules()):
-        raise ValueError("reference must be in evaluation, got a module in training: call its .eval()")
+        raise bad_value("reference", "must be in evaluation, got a module in training: call its .eval()")
     from torch.utils._pytree import tree_leaves  # noqa: PLC0415 (no public name)
 
     inputs = (item,) if isinstance(item, torch.Tensor) else tuple(item)
@@ -217,7 +220,7 @@ def _traced(value: Any, item: Any) -> GraphModule:
         exported = export(value, inputs, dynamic_shapes=shapes)
     except Exception as error:  # whatever a module raises
         why = " ".join(str(error).split())
-        raise ValueError(f"reference: it cannot be exported with item 0 of data: {why}") from None
+        raise bad_value("reference", f": it cannot be exported with item 0 of data: {why}") from None
     made = exported.module(check_guards=False)
     assert isinstance(made, GraphModule)
     return made

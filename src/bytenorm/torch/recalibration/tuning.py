@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..._errors import bad_value
 from ...calibration.judging import is_better
 from ..pt2e.graph import label, open_program, operator_name
 from ..pt2e.running import Part, Runner, keeps_state
@@ -75,7 +76,7 @@ class Tuning:
         self._corrected = list(self.report)
         self.report.update(_inside(copied))
         if not self.report:
-            raise ValueError("program: wanted one with norms in 8 bits, got one without (lower makes them)")
+            raise bad_value("program", "must have norms in 8 bits, got one without (lower makes them)")
         self._activations: list[str] = []
         if activations:
             found = {one.writers[0].name: keep(one) for one in find_activations(copied)}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...._errors import bad_type
 from .correction import Correction
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _field(found: object, name: str, kind: type[Kind]) -> Kind:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(min(max(value, -(10**300)), 10**300))
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"{name} is {str(value)[:40]!r}")
+        raise bad_type(name, f"is {str(value)[:40]!r}")
     return value
 
 

@@ -15,6 +15,7 @@ import onnx
 
 import bytenorm as bn
 
+from ...._errors import bad_value
 from ....calibration import ChannelStatistics
 from ....calibration.qparams.output_qparams import choose_within
 from ....calibration.reestimation import reestimate as reestimated
@@ -114,7 +115,7 @@ def recalibrate(
                 try:
                     operator = reestimated(operator, statistics[mark])
                 except ValueError as error:
-                    raise ValueError(f"data_statistics: the norm {original.name}: {error}") from None
+                    raise bad_value("data_statistics", f": the norm {original.name}: {error}") from None
                 assert norm.parameters is not None
                 changed = replace(norm.parameters, input_mean=operator.mean, input_var=operator.var)
                 quantizer.set_parameters(mark, changed)
@@ -138,7 +139,7 @@ def choose(
         limits, symmetric = quantizer.limits(mark), quantizer.symmetric
         best = choose_within(operator, statistics, limits, method, symmetric=symmetric)
     except ValueError as error:
-        raise ValueError(f"method: the norm {name}: {error}") from None
+        raise bad_value("method", f": the norm {name}: {error}") from None
     return RecalibratedNorm(name, method, False, *best, clipped=best.clipped, mse=best.mse)
 
 
@@ -230,9 +231,10 @@ def _checked(
             made.append(replace(one, scale=got[0], zero_point=got[1]))
             continue
         if got != (float(np.float32(one.scale)), one.zero_point):
-            raise ValueError(
-                f"model: ONNX Runtime's quantizer gave the norm {one.name} the scale and zero point {got}, "
-                f"not {(one.scale, one.zero_point)}: a newer one may take them"
+            raise bad_value(
+                "model",
+                f": ONNX Runtime's quantizer gave the norm {one.name} the scale and zero point {got}, "
+                f"not {(one.scale, one.zero_point)}: a newer one may take them",
             )
         made.append(one)
     return made

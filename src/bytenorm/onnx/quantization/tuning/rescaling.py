@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...._errors import bad_value
 from ...graph.quantizer_names import CODES
 from ...norms.qparams import range_of_codes
 
@@ -119,15 +120,16 @@ def set_qparams(graph: Graph, qparams: Mapping[str, tuple[float, int]], constant
     for tensor, (scale, zero_point) in qparams.items():
         known = _activation(graph, tensor, fixed)
         if known is None:
-            raise ValueError(f"qparams: {tensor!r} is no activation with a quantization of its own")
+            raise bad_value("qparams", f": {tensor!r} is no activation with a quantization of its own")
         kind = np.iinfo(np.int8 if known.signed else np.uint8)
         with np.errstate(over="ignore"):
             step = np.float32(scale)
         if not (math.isfinite(step) and step >= np.finfo(np.float32).tiny):
-            raise ValueError(f"qparams: wanted a positive scale for {tensor!r}, got {scale!r}")
+            raise bad_value("qparams", f"must have a positive scale for {tensor!r}, got {scale!r}")
         if not kind.min <= zero_point <= kind.max:
-            raise ValueError(
-                f"qparams: wanted a zero point from {kind.min} to {kind.max} for {tensor!r}, got {zero_point!r}"
+            raise bad_value(
+                "qparams",
+                f"must have a zero point from {kind.min} to {kind.max} for {tensor!r}, got {zero_point!r}",
             )
         values[f"{tensor}_scale"] = np.array(step)
         values[f"{tensor}_zero_point"] = np.array(zero_point, kind.dtype)
@@ -200,7 +202,7 @@ def _widen(graph: Graph, layer: _Layer, values: dict[str, Array], constants: Con
     if (ratio <= 1.0001).all():
         return
     if graph.initializer(layer.weight) is None:  # of another activation, or in float before a QuantizeLinear
-        raise ValueError(f"qparams: the bias {layer.bias!r} would not fit 32 bits")
+        raise bad_value("qparams", f": the bias {layer.bias!r} would not fit 32 bits")
     weight, zero = _float(graph, layer.weight, constants), _value(graph, layer.weight_zero_point, values)
     wider = np.asarray(step * ratio, step.dtype).reshape(step.shape)
     column = [-1 if i == layer.axis else 1 for i in range(weight.ndim)] if step.size > 1 else []
@@ -232,7 +234,7 @@ def _float(graph: Graph, codes: str, constants: Constants) -> Array:
     name, made = codes.removesuffix(CODES), graph.constant(codes)
     value = constants(name)
     if value is None or made is None or value.shape != made.shape:
-        raise ValueError(f"constants: {name!r} of the float graph is not known")
+        raise bad_value("constants", f": {name!r} of the float graph is not known")
     return value
 
 
