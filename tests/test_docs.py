@@ -164,6 +164,8 @@ def test_there_is_something_to_check():
         "README.md",
         "docs/quantization.md",
         "docs/numerics.md",
+        "docs/numerics-onnx.md",
+        "docs/numerics-quantize.md",
         "docs/kernels.md",
         "docs/kernels-measured.md",
         "docs/calibration.md",

@@ -7,7 +7,7 @@ operator is registered, it takes the function's place.
 Standard operators have no fused multiply-add. In double its product is exact, but the sum is rounded twice, to
 double and then to float32, and in rare channels that ends in another code than one rounding. A channel has only
 256 inputs, so the function looks at all of them, exactly, and moves the intercept of such a channel by 2^-43 to
-the side where its codes are right. docs/numerics.md proves that this is always enough.
+the side where its codes are right. docs/numerics-onnx.md proves that this is always enough.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _BODY = f"""{FOLD}{slope("slope", "x_scale")}
     same_side = Greater (sides, nothing)
     wrong = And (half_way, same_side)
     exact = Where (wrong, neighbour, near)
-    # The difference of the codes says which way the intercept has to move: see docs/numerics.md.
+    # The difference of the codes says which way the intercept has to move: see docs/numerics-onnx.md.
     exact_code = Round (exact)
     near_code = Round (near)
     error = Sub (exact_code, near_code)
