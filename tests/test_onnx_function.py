@@ -376,7 +376,7 @@ def test_slopes_beyond_float32_saturate(relu):
     check(np.tile(EVERY_CODE[:, None], (1, len(slope))), values, epsilon=0.0, relu=relu)
 
 
-# --- what docs/numerics-onnx.md proves -----------------------------------------------------------------------------
+# --- what docs/numerics-onnx.md proves ---------------------------------------------------------------------------
 
 
 def exact_code(total):
