@@ -214,6 +214,8 @@ class QuantizedNorm(torch.nn.Module):
                 y = self._again(input)
             if y is not None:
                 return y
+        if _checks.is_a(input, torch.Tensor) and cast(torch.Tensor, input).is_nested:  # it may not say its shape
+            tensor_checks.strided(cast(torch.Tensor, input), "input")
         if _checks.is_a(input, torch.Tensor, QuantizedTensor) and len(input.shape) not in self._dimensions:
             wanted = " or ".join(map(str, self._dimensions))
             raise bad_value("input", f"must have {wanted} dimensions, got shape {tuple(input.shape)}")

@@ -119,8 +119,10 @@ def batch_norm(
                 x, x_scale, x_zero_point, weight, bias, mean, var, eps, y_scale, y_zero_point, output_dtype, relu
             )
     for name, tensor in {"x": x, "weight": weight, "bias": bias, "mean": mean, "var": var}.items():
-        if tensor is not None and _checks.is_a(tensor, torch.Tensor) and tensor.is_nested:
-            tensor_checks.strided(tensor, name)  # its class does not know the operator, and says no more than that
+        if tensor is not None and _checks.is_a(tensor, torch.Tensor):
+            tensor_checks.initialized(tensor, name)
+            if tensor.is_nested:  # its class does not know the operator, and says no more than that
+                tensor_checks.strided(tensor, name)
     if output_dtype is None:
         output_dtype = x.dtype
     per_channel = isinstance(x_scale, torch.Tensor) and x_scale.dim() > 0
@@ -151,8 +153,7 @@ def _checked(
     relu: bool,
 ) -> torch.Tensor:
     """Compute what is unusual, or word what is wrong."""
-    if not _checks.is_a(x, torch.Tensor):
-        raise bad_type("x", f"must be a torch.Tensor of uint8 or int8, got {type(x).__name__}")
+    tensor_checks.given(x, "x")
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
     tensor_checks.gradients(x_scale=x_scale, **tensors, eps=eps, y_scale=y_scale)
     tensor_checks.in_memory(x, "x")
@@ -227,6 +228,10 @@ def _traced(
     """Say what the operator would return, for tensors without data; refuse what can be known to be wrong."""
     tensors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
     tensor_checks.gradients(x_scale=x_scale, **tensors)
+    tensor_checks.given(x, "x")
+    for name in ("mean", "var"):
+        if tensors[name] is None:
+            _checks.missing(name)
     tensor_checks.kind(x.dtype, "x")
     tensor_checks.kind(output_dtype, "output_dtype")
     channels = tensor_checks.norm_input(x, "x")
@@ -234,12 +239,7 @@ def _traced(
         tensors |= {"x_scale": x_scale, "x_zero_point": x_zero_point}
     for name, tensor in {"x": x, **tensors}.items():
         if tensor is not None:
-            tensor_checks.strided(tensor, name)
-            if tensor.device != x.device and tensor.device.type != "cpu":
-                where = (
-                    "in the memory of the CPU" if x.device.type == "cpu" else f"on {x.device} as x or on the CPU"
-                )
-                raise bad_type(name, f"must be {where}, got a tensor on {tensor.device}")
+            tensor_checks.beside(tensor, x.device, name)
         if tensor is not None and tensor is not x:
             tensor_checks.one_a_channel(tensor, channels, name)
     return torch.empty_like(x, dtype=output_dtype)

@@ -65,12 +65,17 @@ def _add(
 
 
 def _quantized(x: torch.Tensor, scale: float, zero_point: int, name: str) -> QuantizedTensor:
+    tensor_checks.given(x, name)
     tensor_checks.in_memory(x, name)
+    tensor_checks.norm_input(x, name)  # of more dimensions NumPy has no arrays
     tensor_checks.quantization(scale, zero_point, tensor_checks.kind(x.dtype, name), name)
     return QuantizedTensor(x.detach().resolve_neg().numpy(), scale, zero_point)
 
 
 def _check_gradients(rest: tuple[Any, ...]) -> None:
+    for name, vector in zip(("mean", "var"), rest[2:4], strict=True):
+        if vector is None:
+            _checks.missing(name)
     tensor_checks.gradients(**dict(zip(tensor_checks.VECTORS, rest[:4], strict=True)))
 
 
@@ -101,7 +106,7 @@ def _traced_concat(
                     f"pieces[{i}] must have the shape of pieces[0] but for axis 1, not on {axis}"
                 ),
             )
-    tensor_checks.kind(rest[7], "output_dtype")
+    _check_traced_rest(rest, first.device)
     return tensor_checks.concatenation(pieces, rest[7])
 
 
@@ -118,6 +123,7 @@ def _traced_add(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Say what the operator would return, for tensors without data; refuse what can be known to be wrong."""
     _check_gradients(rest)
+    tensor_checks.given(a, "a")
     for name, x in (("a", a), ("b", b)):
         _check_traced(x, name, a.device)
     if b.dtype != a.dtype:
@@ -128,16 +134,24 @@ def _traced_add(
         torch._check(  # type: ignore[no-untyped-call]
             a.shape[axis] == b.shape[axis], lambda axis=axis: f"b must have the shape of a, not on {axis}"
         )
-    tensor_checks.kind(rest[7], "output_dtype")
+    _check_traced_rest(rest, a.device)
     return torch.empty_like(a, dtype=rest[7]), torch.empty_like(a)
 
 
 def _check_traced(x: torch.Tensor, name: str, device: torch.device) -> None:
+    tensor_checks.given(x, name)
     tensor_checks.strided(x, name)
     if x.device != device:
         raise bad_type(name, f"must be on {device} as the others, got a tensor on {x.device}")
     tensor_checks.kind(x.dtype, name)
     tensor_checks.norm_input(x, name)
+
+
+def _check_traced_rest(rest: tuple[Any, ...], device: torch.device) -> None:
+    for name, vector in zip(tensor_checks.VECTORS, rest[:4], strict=True):
+        if vector is not None:
+            tensor_checks.beside(vector, device, name)
+    tensor_checks.kind(rest[7], "output_dtype")
 
 
 def _where_gradients_are_recorded(name: str) -> Callable[..., Any]:

@@ -33,6 +33,7 @@ def batch_norm(
     """Compute ``torch.ops.bytenorm.batch_norm``, both overloads."""
     vectors = dict(zip(tensor_checks.VECTORS, (weight, bias, mean, var), strict=True))
     tensor_checks.gradients(x_scale=x_scale, **vectors)
+    tensor_checks.given(x, "x")
     tensor_checks.strided(x, "x")
     x_kind = tensor_checks.kind(x.dtype, "x")
     y_kind = tensor_checks.kind(x.dtype if output_dtype is None else output_dtype, "output_dtype")
@@ -74,6 +75,7 @@ def add_batch_norm(
     sum_scale: float, sum_zero_point: int, *rest: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Compute ``torch.ops.bytenorm.add_batch_norm``."""
+    tensor_checks.given(a, "a")
     first = _stand_in(a, a_scale, a_zero_point, "a", a.device)
     second = _stand_in(b, b_scale, b_zero_point, "b", a.device)
     norm = _norm(rest, a.device)
@@ -95,6 +97,7 @@ def _brought(value: Any, name: str, device: torch.device) -> Any:
 
 def _stand_in(x: torch.Tensor, scale: float, zero_point: int, name: str, device: torch.device) -> QuantizedTensor:
     """Return a tensor of the shape of one elsewhere, for the checks: it has no memory of its own."""
+    tensor_checks.given(x, name)
     tensor_checks.strided(x, name)
     if x.device != device:
         raise bad_type(name, f"must be on {device} as the others, got a tensor on {x.device}")

@@ -8,7 +8,7 @@ import torch
 from torch.overrides import has_torch_function_variadic
 
 from ... import _checks, _core
-from .tensor_checks import forward_level
+from .tensor_checks import forward_level, is_hidden
 
 _core.register_torch(
     torch.Tensor,
@@ -54,10 +54,9 @@ if any(found is None for found in _asked):
 
 def needs_dispatcher(x: object, *others: object) -> bool:
     """Whether what the native code refused is something for the dispatcher rather than for an error."""
-    subclasses = any(
-        _checks.is_a(t, torch.Tensor) and type(t) not in (torch.Tensor, torch.nn.Parameter) for t in (x, *others)
-    )
+    tensors: list[Any] = [t for t in (x, *others) if _checks.is_a(t, torch.Tensor)]
+    special = any(type(t) not in (torch.Tensor, torch.nn.Parameter) or is_hidden(t) for t in tensors)
     tensor: Any = x
     return _checks.is_a(x, torch.Tensor) and (
-        subclasses or not tensor.is_cpu or dispatch_modes is _a_mode or _interpreters() is not None
+        special or not tensor.is_cpu or dispatch_modes is _a_mode or _interpreters() is not None
     )

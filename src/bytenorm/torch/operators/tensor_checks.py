@@ -58,7 +58,8 @@ class Numbers(NamedTuple):
             x, self.x_scale, self.x_zero_point, self.weight, self.bias, self.mean, self.var, self.eps,
             self.y_scale, self.y_zero_point, output_dtype, self.relu, out, False, True,
         )  # fmt: skip
-        assert y is not None, "the checks let something through that the operator refuses"
+        if y is None:  # every check was passed before
+            raise bad_value("x", "or a parameter, or their memory, changed while the call worked")
         return y
 
 
@@ -85,12 +86,49 @@ def zero_point_of_any(value: object, name: str) -> int:
 
 def in_memory(tensor: torch.Tensor, name: str) -> None:
     """Refuse a tensor without memory that this process can read."""
+    initialized(tensor, name)
     on_the_cpu(tensor, name)
     try:
         tensor.untyped_storage()
     except NotImplementedError:
         raise bad_type(name, "has no memory of its own, as inside torch.vmap, and must have") from None
     _checks.in_storage(tensor, name)
+    if is_hidden(tensor) and not tensor._is_zerotensor():
+        raise bad_type(name, "has no memory that can be read, as inside torch.func.functionalize, and must have")
+
+
+def is_hidden(tensor: torch.Tensor) -> bool:
+    """Whether torch keeps the numbers of a tensor elsewhere, or nowhere: it has elements and no address.
+
+    NumPy would take memory of its own for one, and say nothing.
+    """
+    try:
+        return tensor.numel() > 0 and tensor.data_ptr() == 0
+    except Exception:  # without a storage, whose own words come later
+        return False
+
+
+def initialized(tensor: torch.Tensor, name: str) -> None:
+    """Refuse a parameter or a buffer of a lazy module that has no shape yet."""
+    if _checks.is_a(tensor, torch.nn.UninitializedParameter, torch.nn.parameter.UninitializedBuffer):
+        raise bad_value(name, "is not initialized yet: run the lazy module that it belongs to first")
+
+
+def given(tensor: object, name: str) -> None:
+    """Refuse None in the place of a tensor: torch's dispatcher lets it through."""
+    if not _checks.is_a(tensor, torch.Tensor):
+        raise bad_type(name, f"must be a torch.Tensor of uint8 or int8, got {type(tensor).__name__}")
+
+
+def beside(tensor: torch.Tensor, device: torch.device, name: str) -> None:
+    """Refuse a parameter neither on the device of the codes nor on the CPU.
+
+    One on "meta" would have torch return memory that nobody wrote to.
+    """
+    strided(tensor, name)
+    if tensor.device != device and tensor.device.type != "cpu":
+        where = "in the memory of the CPU" if device.type == "cpu" else f"on {device} as x or on the CPU"
+        raise bad_type(name, f"must be {where}, got a tensor on {tensor.device}")
 
 
 def on_the_cpu(tensor: torch.Tensor, name: str) -> None:
@@ -205,6 +243,8 @@ def array(value: Any, name: str) -> Any:
         return value.numpy(force=True)  # resolves lazy signs, conjugates and zeros
     except (NotImplementedError, TypeError):
         raise bad_type(name, f"must be real numbers, got a tensor of {value.dtype}") from None
+    except RuntimeError as error:  # a subclass that has no memory
+        raise bad_type(name, f"cannot be read, {type(value).__name__} has no memory for it: {error}") from None
 
 
 def number(value: Any, name: str) -> Any:
