@@ -53,7 +53,7 @@ void RowWalk::operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t f
     r.stream =
         whole && stream && lanes % 64 == 0 && y_stride % 64 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
     // Pixels of 2048 lanes share two sets of the first cache: eight of them evict each other. With 1024 lanes four
-    // are too few for bytes from far. Measured; docs/kernels-measured.md.
+    // are too few for bytes from far. Measured; docs/kernels-layouts.md.
     r.tile =
         size < tiles_below ? std::max<int64_t>(lanes > 1024 ? 4 : 8, tile_bytes / lanes) : far_tile_bytes / lanes;
     if (r.tile < 4) r.tile = 0;
