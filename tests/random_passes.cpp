@@ -1,15 +1,17 @@
-// Random passes of the native code without Python: norms of one array, of a concatenation, of a sum and of
-// averages, sums and histograms, each against a loop over its elements. For the sanitizers, under which Python is
-// slow: random_passes SET CASES SEED [FIRST]. tests/random_passes.sh builds and runs it.
+// Random passes of the native code without Python: norms of one array, shared by threads, of a concatenation, of a
+// sum and of averages, sums and histograms, each against a loop over its elements. For the sanitizers, under which
+// Python is slow: random_passes SET CASES SEED [FIRST]. tests/random_passes.sh builds and runs it.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "../native/core/first_failure.hpp"
 #include "../native/kernels/dispatch.hpp"
 #include "../native/kernels/scalar/average.hpp"
 #include "../native/kernels/scalar/element.hpp"
@@ -223,6 +225,42 @@ void norm(Random& r) {
     }
 }
 
+// A norm that several threads call, as PreparedNorm has it: they plan and prepare in turn, and run at once. What
+// is prepared for a pass no pass reads that was planned before.
+void shared(Random& r) {
+    const int64_t channels = r.pick(lengths);
+    const Parameters p(r, channels);
+    Folded folded(p.norm(), p.input(), p.conversion);
+    std::mutex mutex;
+    FirstFailure failure;
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 3; ++caller)
+        callers.emplace_back([&, seed = r.next()] {
+            Random own(seed, 0);
+            failure.guard([&] {
+                for (int call = 0; call < 4; ++call) {
+                    const Shape s{3, 1, {own.pick({1, 2, 9}), channels, own.pick({1, 5, 49, 64, 600})}};
+                    const Order o = random_order(own, s);
+                    const Array x = random_array(own, s, o), y = random_array(own, s, o);
+                    const Layout layout = analyse(x.data(), x.strides, y.data(), y.strides, s.n, s.ndim, s.axis);
+                    Plan plan;
+                    {
+                        std::lock_guard<std::mutex> guard(mutex);
+                        plan = choose(layout, channels, own.chance(50) ? Use::often : Use::once);
+                        prepare(plan, folded);
+                    }
+                    apply(plan, folded, layout);
+                    require_holds(y, y.strides, y.first, s, "shared norm", [&](const int64_t* at, int64_t c) {
+                        return wanted_of(folded, x.before[static_cast<size_t>(x.first + offset(s, at, x.strides))],
+                                         c);
+                    });
+                }
+            });
+        });
+    for (std::thread& caller : callers) caller.join();
+    failure.rethrow();
+}
+
 void concat(Random& r) {
     Shape all = random_shape(r, 150);
     const Order o = random_order(r, all);
@@ -395,12 +433,13 @@ int64_t run(uint64_t seed, int64_t first, int64_t end, int64_t step,
     for (int64_t number = first; number < end; number += step) {
         Random r(seed, static_cast<uint64_t>(number));
         try {
-            const int64_t kind = r.below(10);
-            kind < 4   ? norm(r)
-            : kind < 6 ? concat(r)
-            : kind < 8 ? add(r, folds)
-            : kind < 9 ? average_pool(r)
-                       : statistics(r);
+            const int64_t kind = r.below(11);
+            kind < 4    ? norm(r)
+            : kind < 6  ? concat(r)
+            : kind < 8  ? add(r, folds)
+            : kind < 9  ? average_pool(r)
+            : kind < 10 ? statistics(r)
+                        : shared(r);
         } catch (const std::exception& error) {
             std::printf("case %lld of seed %llu: %s\n", static_cast<long long>(number),
                         static_cast<unsigned long long>(seed), error.what());

@@ -50,10 +50,10 @@ bool Folded::finite() const {
     return all_finite(real().slope, channels_) && all_finite(real().intercept, channels_);
 }
 
-void Folded::prepare_rows(Arithmetic arithmetic, int64_t lanes) {
+void Folded::prepare_rows(const KernelTable& kernels, Arithmetic arithmetic, int64_t lanes) {
     prepare(arithmetic);
     const auto pack = [&](std::unique_ptr<PackedRows>& rows, int64_t n) {
-        if (!rows) rows = std::make_unique<PackedRows>(pack_rows(fitted_, n, channels_, arithmetic));
+        if (!rows) rows = std::make_unique<PackedRows>(pack_rows(kernels, fitted_, n, channels_, arithmetic));
     };
     pack(rows_[static_cast<int>(arithmetic)], channels_);
     if (lanes > 0) pack(side_by_side_[static_cast<int>(arithmetic)], lanes);

@@ -42,8 +42,8 @@ class Folded {
     // Builds on its first call what an arithmetic needs. No two calls at once; beside passes they may run, for
     // what they write no pass reads that was planned before.
     void prepare(Arithmetic arithmetic) { fitted_.prepare(arithmetic); }
-    void prepare_rows(Arithmetic arithmetic,
-                      int64_t lanes);  // and blocks of rows; of so many lanes, too, unless 0
+    // And blocks of rows, for these kernels; of so many lanes, too, unless 0.
+    void prepare_rows(const KernelTable& kernels, Arithmetic arithmetic, int64_t lanes);
 
     // What an arithmetic needs of this channel and those after it.
     ChannelParams from(int64_t channel, Arithmetic arithmetic) const { return fitted_.from(channel, arithmetic); }

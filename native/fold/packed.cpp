@@ -4,9 +4,10 @@
 
 namespace bytenorm {
 
-PackedRows pack_rows(const Fitted& fitted, int64_t lanes, int64_t channels, Arithmetic wanted) {
+PackedRows pack_rows(const KernelTable& kernels, const Fitted& fitted, int64_t lanes, int64_t channels,
+                     Arithmetic wanted) {
     PackedRows packed{};
-    packed.kernels = &kernels();
+    packed.kernels = &kernels;
     packed.lanes = lanes;
     const int width = packed.kernels->get<Rows>(wanted).width();
     const auto all_proved = [&](Arithmetic arithmetic, int64_t start, int64_t end) {

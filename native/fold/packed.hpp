@@ -31,6 +31,7 @@ struct PackedRows {
 
 // Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side. A block is
 // computed by the first arithmetic, from `wanted` on, that all of its channels are proved for.
-PackedRows pack_rows(const Fitted& fitted, int64_t lanes, int64_t channels, Arithmetic wanted);
+PackedRows pack_rows(const KernelTable& kernels, const Fitted& fitted, int64_t lanes, int64_t channels,
+                     Arithmetic wanted);
 
 }  // namespace bytenorm

@@ -53,21 +53,22 @@ Plan choose(const Layout& layout, int64_t channels, Use use) {
     };
     if (layout.kind == Layout::planes) {
         if (k.get<Planes>(Arithmetic::table) && (use == Use::once || layout.inner.n > few_for_table))
-            return {Layout::planes, if_worth(once_table, Arithmetic::table)};
-        if (k.get<Planes>(Arithmetic::words16)) return {Layout::planes, if_worth(once_words, Arithmetic::words16)};
+            return {Layout::planes, if_worth(once_table, Arithmetic::table), 0, &k};
+        if (k.get<Planes>(Arithmetic::words16))
+            return {Layout::planes, if_worth(once_words, Arithmetic::words16), 0, &k};
         const Arithmetic arithmetic = if_worth(once_table_scalar, Arithmetic::table);
-        return {arithmetic == Arithmetic::table ? Layout::strided : Layout::planes, arithmetic};
+        return {arithmetic == Arithmetic::table ? Layout::strided : Layout::planes, arithmetic, 0, &k};
     }
     if (layout.kind == Layout::rows && k.get<Rows>(Arithmetic::words16)) {
         const Arithmetic arithmetic = if_worth(once_words, Arithmetic::words16);
-        return {Layout::rows, arithmetic, lanes_side_by_side(layout, k.get<Rows>(arithmetic).width())};
+        return {Layout::rows, arithmetic, lanes_side_by_side(layout, k.get<Rows>(arithmetic).width()), &k};
     }
-    return {Layout::strided, Arithmetic::table};
+    return {Layout::strided, Arithmetic::table, 0, &k};
 }
 
 void prepare(const Plan& plan, Folded& folded) {
     if (plan.loops == Layout::rows)
-        folded.prepare_rows(plan.arithmetic, plan.lanes);
+        folded.prepare_rows(*plan.kernels, plan.arithmetic, plan.lanes);
     else
         folded.prepare(plan.arithmetic);
 }

@@ -13,6 +13,8 @@ struct Plan {
     Layout::Kind loops;     // strided ones walk any layout
     Arithmetic arithmetic;  // or what is behind it, where it is not proved
     int64_t lanes = 0;      // of pixels side by side in one row, where one pixel alone leaves vectors empty
+    // Those that it was chosen for: another thread may select others, which need not have this arithmetic.
+    const KernelTable* kernels = nullptr;
 };
 
 Plan choose(const Layout& layout, int64_t channels, Use use);

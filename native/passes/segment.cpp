@@ -32,7 +32,7 @@ void planes_segment(const Plan& plan, const Folded& folded, const Planes& p, int
         run.x += start * p.x_stride, run.y += start * p.y_stride;
         const Arithmetic arithmetic = folded.arithmetic_of(c, plan.arithmetic);
         run.params = folded.from(c, arithmetic);
-        kernel<Planes>(arithmetic)(run);
+        plan.kernels->get<Planes>(arithmetic)(run);
         start += run.count;
     }
 }

@@ -121,6 +121,11 @@ class TorchOperator {
         }
     }
 
+    static void intern_names() {
+        const char* const texts[vectors] = {"weight", "bias", "running_mean", "running_var"};
+        for (int i = 0; i < vectors; ++i) names[i] = PyUnicode_InternFromString(texts[i]);
+    }
+
     nb::object plain(nb::handle buffers, nb::handle input) {
         if (is_quantized(input)) return nb::none();
         return run(buffers, input, input_scale_, input_zero_point_, nb::none());
@@ -132,14 +137,15 @@ class TorchOperator {
 
   private:
     static constexpr int vectors = 4;
+    static inline PyObject* names[vectors];
 
+    // Held by who asks: another thread may replace it.
     static nb::object buffer(nb::handle buffers, int i) {
-        static PyObject* const keys[vectors] = {
-            PyUnicode_InternFromString("weight"), PyUnicode_InternFromString("bias"),
-            PyUnicode_InternFromString("running_mean"), PyUnicode_InternFromString("running_var")};
-        PyObject* found = PyDict_Check(buffers.ptr()) ? PyDict_GetItem(buffers.ptr(), keys[i]) : nullptr;
+        require(PyDict_CheckExact(buffers.ptr()));
+        PyObject* found = PyObject_GetItem(buffers.ptr(), names[i]);
+        if (!found) PyErr_Clear();
         require(found);
-        return nb::borrow(found);
+        return nb::steal(found);
     }
 
     nb::object run(nb::handle buffers, nb::handle input, nb::handle scale, nb::handle zero_point,
@@ -159,8 +165,12 @@ class TorchOperator {
     void prepare(nb::handle buffers, double eps, double scale, int64_t zero_point, bool relu) {
         const TorchView mean = view_of(buffer(buffers, 2));
         require(mean.ndim == 1);
+        nb::object held[vectors];
         const float* found[vectors];
-        for (int i = 0; i < vectors; ++i) found[i] = vector_of(buffer(buffers, i), mean.shape[0], true);
+        for (int i = 0; i < vectors; ++i) {
+            held[i] = buffer(buffers, i);
+            found[i] = vector_of(held[i], mean.shape[0], true);
+        }
         const NormParameters norm{mean.shape[0],           found[0], found[1], found[2], found[3],
                                   static_cast<float>(eps), scale};
         require(norm.var && eps >= 0.0 && valid_parameters(norm) && valid_scale(scale) && zero_point >= -128 &&
@@ -173,7 +183,8 @@ class TorchOperator {
         const NormParameters norm = norm_->parameters();
         const float* const mine[vectors] = {norm.weight, norm.bias, norm.mean, norm.var};
         for (int i = 0; i < vectors; ++i) {
-            const float* found = vector_of(buffer(buffers, i), norm.channels, true);
+            const nb::object held = buffer(buffers, i);
+            const float* found = vector_of(held, norm.channels, true);
             if (!found || !mine[i] ? found != mine[i] : std::memcmp(found, mine[i], norm.channels * sizeof(float)))
                 return false;
         }
@@ -188,6 +199,7 @@ class TorchOperator {
 }  // namespace
 
 void bind_torch_batch_norm(nb::module_& module) {
+    TorchOperator::intern_names();
     module.def("batch_norm_torch", &batch_norm_torch, nb::arg("x").none(), nb::arg("x_scale").none(),
                nb::arg("x_zero_point").none(), nb::arg("weight").none(), nb::arg("bias").none(),
                nb::arg("mean").none(), nb::arg("var").none(), nb::arg("eps").none(), nb::arg("y_scale").none(),

@@ -62,13 +62,14 @@ struct Lanes {
     alignas(64) uint8_t low[most_lanes], high[most_lanes];
     int64_t used, rows = 0;
 
-    explicit Lanes(int64_t lanes) : used((lanes + 63) / 64 * 64) { clear(); }
+    const int width;  // of the kernel that fills them
+
+    Lanes(int64_t lanes, int kernel_width) : used((lanes + 63) / 64 * 64), width(kernel_width) { clear(); }
 
     LaneSums sums() { return {sum, square, low, high}; }
 
     // Lane j belongs to totals[j % channels].
     void empty_into(Sums* totals, int64_t lanes, int64_t channels) {
-        const int width = kernel<RowSums>(Arithmetic::integer32).width();
         int64_t c = 0;
         for (int64_t j = 0; j < lanes; ++j) {
             const int64_t at = width == 1 ? j : j / width * width + real_slot(width, static_cast<int>(j % width));
@@ -87,7 +88,9 @@ struct Lanes {
 };
 
 void add_rows(const Layout& layout, bool is_signed, Sums* totals) {
-    const int64_t channels = layout.inner.n, width = std::max(kernel<RowSums>(Arithmetic::integer32).width(), 16);
+    // The same to the end, also where another set is selected meanwhile.
+    const Kernel<RowSums>& sum = kernel<RowSums>(Arithmetic::integer32);
+    const int64_t channels = layout.inner.n, width = std::max(sum.width(), 16);
     const Loop& loop = layout.outer[layout.outers - 1];
     const int64_t group = std::lcm(channels, width);
     const bool together = !fills_vectors(channels, width) && loop.x_stride == channels && group <= most_lanes &&
@@ -96,7 +99,7 @@ void add_rows(const Layout& layout, bool is_signed, Sums* totals) {
     auto body = [&](int64_t begin, int64_t end) {
         for (int64_t first = 0; first < channels; first += most_lanes) {
             const int64_t lanes = together ? group : std::min(channels - first, most_lanes);
-            Lanes found(lanes);
+            Lanes found(lanes, sum.width());
             const auto empty = [&] {
                 const std::lock_guard<std::mutex> guard(mutex);
                 found.empty_into(totals + first, lanes, together ? channels : lanes);
@@ -104,8 +107,7 @@ void add_rows(const Layout& layout, bool is_signed, Sums* totals) {
             const auto walk = [&](const uint8_t* x, int64_t rows, int64_t n, int64_t stride) {
                 for (int64_t done = 0; done < rows;) {
                     const int64_t some = std::min(rows - done, lane_rows - found.rows);
-                    kernel<RowSums>(Arithmetic::integer32)(
-                        {x + done * stride, some, n, stride, is_signed, found.sums()});
+                    sum({x + done * stride, some, n, stride, is_signed, found.sums()});
                     done += some, found.rows += some;
                     if (found.rows == lane_rows) empty();
                 }

@@ -42,7 +42,7 @@ class QuantizedNorm(torch.nn.Module):
     running_mean: torch.Tensor
     running_var: torch.Tensor
     num_batches_tracked: torch.Tensor
-    _prepared: _core.TorchOperator | None
+    _prepared: list[_core.TorchOperator]  # one, or none yet; each change of the module brings a new list
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class QuantizedNorm(torch.nn.Module):
             and forward_ad._current_level < 0  # a buffer may have been replaced by one with a tangent
         ):
             prepared = self._prepared
-            y = None if prepared is None else prepared.plain(self._buffers, input)
+            y = prepared[0].plain(self._buffers, input) if prepared else None
             if y is None:
                 y = self._again(input)
             if y is not None:
@@ -243,27 +243,31 @@ class QuantizedNorm(torch.nn.Module):
                 return None
             out = legacy_tensors.empty_like(input, self.scale, self.zero_point)
             call = (self._buffers, input, input.q_scale(), input.q_zero_point(), out)
-            y = None if self._prepared is None else self._prepared.quantized(*call)
+            prepared = self._prepared
+            y = prepared[0].quantized(*call) if prepared else None
             return self._prepare().quantized(*call) if y is None else y  # type: ignore[no-any-return]
         return self._prepare().plain(self._buffers, input)  # type: ignore[no-any-return]
 
     def _prepare(self) -> _core.TorchOperator:
+        place = (
+            self._prepared
+        )  # of what is read now: a thread that changes the module meanwhile leaves it to nobody
         prepared = _core.TorchOperator(
             self._buffers, self.eps, self.scale, self.zero_point, self._relu,
             self.input_scale, self.input_zero_point, self.output_dtype,
             self._dimensions[0], self._dimensions[-1],
         )  # fmt: skip
-        self.__dict__["_prepared"] = prepared
+        place[:] = [prepared]
         return prepared
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _NUMBERS:
             value = _NUMBERS[name](value, name)
-        self.__dict__["_prepared"] = None
         super().__setattr__(name, value)
+        self.__dict__["_prepared"] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_prepared": None}
+        return {**self.__dict__, "_prepared": []}
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
