@@ -85,13 +85,14 @@ def quantized_batch_norm(
     weight, bias : array of C real numbers, optional
         In real units. None means ones and zeros.
     mean, var : array of C real numbers
-        In real units; `var` is not negative.
+        In real units; `var` is not negative: the square of a standard deviation.
     eps : float
         Added to `var`, not negative. No default, as documented.
     output_scale : float
-        The quantization step of the output in real units.
+        The quantization step of the output in real units: that of the network's next input, or from the range of
+        the output, as `quantize_per_tensor_dynamic` has it.
     output_zero_point : int
-        The code of 0 in the output.
+        The code of 0 in the output, from the same.
     axis : int, optional
         The channel axis: 1 for NCHW, -1 for NHWC arrays.
     output_dtype : DType, optional
@@ -172,13 +173,14 @@ class BatchNorm:
     weight, bias : array of C real numbers, or None
         In real units. None means ones and zeros.
     mean, var : array of C real numbers
-        In real units; `var` is not negative.
+        In real units; `var` is not negative: the square of a standard deviation.
     eps : float, optional
         Added to `var`, not negative.
     output_scale : float
-        The quantization step of the output in real units.
+        The quantization step of the output in real units: that of the network's next input, or from the range of
+        the output, as `quantize_per_tensor_dynamic` has it.
     output_zero_point : int
-        The code of 0 in the output.
+        The code of 0 in the output, from the same.
     output_dtype : DType, optional
         `quint8` or `qint8`; None takes each input's.
     relu : bool, optional

@@ -35,6 +35,11 @@ def with_axes(shape: tuple[int, ...], info: InputInfo, axis: int | None) -> str:
         "array[..., np.newaxis]": (*shape, 1),
         "np.moveaxis(array, -1, 1)": (*shape[:1], *shape[-1:], *shape[1:-1]),
         "np.moveaxis(array, 1, -1)": (*shape[:1], *shape[2:], *shape[1:2]),
+        # One image, as picture libraries give them.
+        "array[np.newaxis, np.newaxis]": (1, 1, *shape),
+        "array[np.newaxis, ..., np.newaxis]": (1, *shape, 1),
+        "np.moveaxis(array, -1, 0)[np.newaxis]": (1, *shape[-1:], *shape[:-1]),
+        "np.moveaxis(array, 0, -1)[np.newaxis]": (1, *shape[1:], *shape[:1]),
     }
     found = [way for way, made in ways.items() if fits(made, info, axis)]
     return f": {found[0]}" if found else ""
