@@ -300,8 +300,8 @@ PUBLIC_NAMES = {
     """,
     "bytenorm.torch": """
         BNReLU1d BNReLU2d BNReLU3d BatchNorm1d BatchNorm2d BatchNorm3d BatchNormQuantizer LoweringWarning
-        Outcome batch_norm fold_forward from_legacy load_legacy lower lower_with_report migrate
-        quantized_batch_norm recalibrate to_integers to_legacy to_onnx
+        Outcome QuantizationReport batch_norm fold_forward from_legacy load_legacy lower lower_with_report migrate
+        quantize quantize_with_report quantized_batch_norm recalibrate to_integers to_legacy to_onnx
     """,
 }
 PUBLIC_MODULES = {"calibration", "cli", "dask", "onnx", "reference", "report", "torch"}

@@ -35,6 +35,8 @@ from .recalibration.recalibrate import recalibrate
 if _TYPE_CHECKING:
     from .pt2e.quantizer import BatchNormQuantizer
     from .pt2e.to_onnx import to_onnx
+    from .quantization.quantize import quantize, quantize_with_report
+    from .quantization.report import QuantizationReport
 
 __all__ = [
     "BNReLU1d",
@@ -46,6 +48,7 @@ __all__ = [
     "BatchNormQuantizer",
     "LoweringWarning",
     "Outcome",
+    "QuantizationReport",
     "batch_norm",
     "fold_forward",
     "from_legacy",
@@ -53,6 +56,8 @@ __all__ = [
     "lower",
     "lower_with_report",
     "migrate",
+    "quantize",
+    "quantize_with_report",
     "quantized_batch_norm",
     "recalibrate",
     "to_integers",
@@ -61,7 +66,13 @@ __all__ = [
 ]
 
 
-_LATER = {"BatchNormQuantizer": ".pt2e.quantizer", "to_onnx": ".pt2e.to_onnx"}  # need torchao, onnx and onnxscript
+_LATER = {  # need torchao, onnx and onnxscript
+    "BatchNormQuantizer": ".pt2e.quantizer",
+    "QuantizationReport": ".quantization.report",
+    "quantize": ".quantization.quantize",
+    "quantize_with_report": ".quantization.quantize",
+    "to_onnx": ".pt2e.to_onnx",
+}
 
 
 def __getattr__(name: str) -> _Any:

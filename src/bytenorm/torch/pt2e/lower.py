@@ -121,7 +121,7 @@ def lower_with_report(program: AnyProgram) -> tuple[AnyProgram, tuple[Outcome, .
         raise bad_value("program", f"must be quantized, got {got} quantize{'s' * prepared})")
     outcomes = []
     for norm in find_norms(copied.graph):
-        name, problem = _name(copied, norm), ""
+        name, problem = norm_name(copied, norm), ""
         try:
             site = surroundings(copied, norm)
         except UnusableError as reason:
@@ -136,7 +136,7 @@ def lower_with_report(program: AnyProgram) -> tuple[AnyProgram, tuple[Outcome, .
     return copied.finish(), tuple(outcomes)
 
 
-def _name(program: Program, norm: Norm) -> str:
+def norm_name(program: Program, norm: Norm) -> str:
     """Return how messages call a norm: by the module that has its statistics, or by where it comes from."""
     path = program.name(norm.mean).rpartition(".")[0] if norm.mean is not None else ""
     return path or label(norm.node)

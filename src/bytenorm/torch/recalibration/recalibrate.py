@@ -129,7 +129,7 @@ def recalibrate(
             "must be given where reestimate and data_statistics are False, got None: there is nothing to do",
         )
     fits_others = method is not None and reference is not None and not fresh
-    tuning = Tuning(program, _batches(data), reference, progress, layers=relative, activations=fits_others)
+    tuning = Tuning(program, batches(data), reference, progress, layers=relative, activations=fits_others)
     if fresh:
         tuning.take_statistics(method)
     else:
@@ -137,7 +137,7 @@ def recalibrate(
     return tuning.program, tuple(tuning.report.values())
 
 
-def _batches(data: Any) -> Any:
+def batches(data: Any) -> Any:
     """Refuse what cannot be gone through more than once."""
     if isinstance(data, torch.Tensor | str | bytes | dict):
         raise bad_type("data", f"must be a list of inputs, got {type(data).__name__}")

@@ -1,0 +1,1 @@
+"""A float network to one in 8 bits, in one call."""

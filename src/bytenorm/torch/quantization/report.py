@@ -1,0 +1,52 @@
+"""What happened on the way to a program in 8 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..._outcomes import Outcome
+    from ..recalibration.sites import RecalibratedNorm
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What happened on the way to a program in 8 bits. It prints as counts, remarks and figures.
+
+    Attributes
+    ----------
+    folded : tuple of str
+        Norms that the convolution before them took up.
+    outcomes : tuple of Outcome
+        The other norms; with a problem where one stays in float.
+    snr_db : tuple of float
+        The signal-to-noise ratio of each float output, in decibels, against the float network, on the data that
+        calibrated.
+    recalibrated : tuple of RecalibratedNorm
+        As `recalibrate` returns them; none with `fast`, and where no norm runs in 8 bits.
+
+    Examples
+    --------
+    >>> import bytenorm.torch as bt
+    >>> print(bt.QuantizationReport(("conv.norm",), (bt.Outcome("norm", ""),), (31.5,)))
+    2 batch norms: 1 folded, 1 in 8 bits, 0 left in float
+    output 0: 31.50 dB on the data that calibrated
+    """
+
+    folded: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    snr_db: tuple[float, ...]
+    recalibrated: tuple[RecalibratedNorm, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the counts, why norms stay in float, and how far the outputs are from the float ones."""
+        in_float = [outcome for outcome in self.outcomes if outcome.problem]
+        count = len(self.folded) + len(self.outcomes)
+        lines = [
+            f"{count} batch norm{'s' * (count != 1)}: {len(self.folded)} folded, "
+            f"{len(self.outcomes) - len(in_float)} in 8 bits, {len(in_float)} left in float"
+        ]
+        lines += [f"{outcome.name} stays in float: {outcome.problem}" for outcome in in_float]
+        lines += [f"output {i}: {snr:.2f} dB on the data that calibrated" for i, snr in enumerate(self.snr_db)]
+        return "\n".join(lines)
