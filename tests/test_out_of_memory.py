@@ -1,5 +1,11 @@
 """Memory that runs out is a MemoryError: nothing is left half done, and the next call is right."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 pytestmark = pytest.mark.thorough
@@ -41,3 +47,22 @@ print("done")
 def test_memory_that_runs_out(run_python, axis):
     done = run_python(f"AXIS = {axis}\n{CODE}")
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_every_call_for_memory_that_fails(tmp_path):
+    """The first, the second, the third ... in every native entry, and in nodes of models."""
+    tests = Path(__file__).parent
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    hook = tmp_path / "failing_new.so"
+    command = [*compiler.split(), "-std=c++17", "-O1", "-shared", "-fPIC", "-o", hook, tests / "failing_new.cpp"]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [sys.executable, tests / "failing_calls.py"],
+        env={**os.environ, "LD_PRELOAD": str(hook)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 500, done.stdout
