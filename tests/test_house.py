@@ -119,7 +119,6 @@ def test_folders_are_small(folder):
 
 # Modules that are longer, and why.
 LONGER = {
-    "_checks": "each check beside its message; a call of the operator goes through many of them",
     "_norms.batch_norm": "two ways to call one operator, and what both say of its arguments",
     "calibration.statistics": "one class, half of it what its methods promise, with examples",
     "onnx.graph.graph": "one class, and what it asks of a node",
