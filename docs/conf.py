@@ -5,13 +5,18 @@ The source folder is the root of the repository, so that links between pages lea
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bytenorm
+from bytenorm.cli import main
+from bytenorm.cli.arguments.program import COMMANDS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -113,7 +118,7 @@ copybutton_prompt_is_regexp = True
 def write_api() -> None:
     """Write a page for each package and for each of its public names."""
     API.mkdir(exist_ok=True)
-    wanted = {"index.rst": _index()}
+    wanted = {"index.rst": _index(), "command.rst": _command()}
     listed: list[Any] = []
     for package, text in PACKAGES.items():
         module = importlib.import_module(package)
@@ -144,8 +149,23 @@ def _directive(name: str, argument: str, options: tuple[str, ...] = (), body: tu
 
 
 def _index() -> str:
-    listed = "\n".join(f"- :doc:`{package}`: {text}" for package, text in PACKAGES.items())
-    return _titled("Reference", listed, _directive("toctree", "", (":hidden:",), tuple(PACKAGES)))
+    listed = [f"- :doc:`{package}`: {text}" for package, text in PACKAGES.items()]
+    listed += ["- :doc:`command`: What each command takes."]
+    below = _directive("toctree", "", (":hidden:",), (*PACKAGES, "command"))
+    return _titled("Reference", "\n".join(listed), below)
+
+
+def _command() -> str:
+    """Return the page of the command: what each says of itself."""
+    parts = ["What ``bytenorm COMMAND --help`` says. How they end: :doc:`/docs/command`."]
+    os.environ["COLUMNS"] = "80"  # whatever the terminal has
+    for name in [command.name for command in COMMANDS]:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            main([name, "--help"])
+        title = f"bytenorm {name}"
+        said_lines = tuple(said.getvalue().splitlines())
+        parts += [f"{title}\n{'-' * len(title)}", _directive("code-block", "text", (), said_lines)]
+    return _titled("The command", *parts)
 
 
 def _package(package: str, text: str, names: list[str]) -> str:

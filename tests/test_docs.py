@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.util
+import inspect
 import re
 import shlex
 import warnings
@@ -155,6 +156,22 @@ def test_the_site_has_every_package():
     }
     text = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
     assert set(re.findall(r'^    "(bytenorm[\w.]*)": ', text, re.MULTILINE)) == {"bytenorm", *public}
+
+
+def test_every_public_name_has_a_page_with_an_example(tmp_path, monkeypatch):
+    """The examples run in tests/test_package.py."""
+    spec = importlib.util.spec_from_file_location("conf", ROOT / "docs" / "conf.py")
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    monkeypatch.setattr(conf, "API", tmp_path)
+    conf.write_api()
+    for package in conf.PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            if name != "__version__":
+                assert (tmp_path / f"{package}.{name}.rst").is_file()
+                assert "\n>>> " in inspect.getdoc(getattr(module, name)), name
+                assert f"   {name} <{package}.{name}>" in (tmp_path / f"{package}.rst").read_text(encoding="utf-8")
 
 
 def test_there_is_something_to_check():
