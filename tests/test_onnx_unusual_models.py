@@ -200,3 +200,49 @@ def test_sequences(inside):
     assert [step.before_db is None for step in report.steps] == [False, False]
     measured = gather(made, DATA, reference=model)
     assert measured.findings.snr_db > 20
+
+
+def with_unknown_rank(rank):
+    """Return a network with a norm behind a Reshape to a shape that nobody can tell: its sizes above 0."""
+    n = Network()
+    x = n.node("Flatten", [n.node("GlobalAveragePool", ["r"], "p")], "f") if rank == 2 else "r"
+    if rank == 3:
+        x = n.node("Reshape", ["r", n.constant("lines", [0, 4, 36], np.int64)], "l")
+    n.node("Greater", [n.node("Shape", [x], "s"), n.constant("k0", 0, np.int64)], "any")
+    n.node("Reshape", [x, n.node("Compress", ["s", "any"], "sizes")], "u")
+    return n, n.node("Relu", [n.norm("u", "b")], "y")
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_a_rank_that_only_a_run_tells(rank):
+    n, y = with_unknown_rank(rank)
+    model = n.finish(y)
+    del model.graph.output[0].type.tensor_type.shape.dim[rank:]
+    for quant_format in FORMATS:
+        made, report = bno.quantize_with_report(model, DATA, quant_format=quant_format)
+        assert [one.problem for one in report.outcomes] == [
+            "the rank of its input is unknown" if rank == 2 else ""
+        ]
+        assert decibels(model, made) > 20
+
+
+def test_a_norm_of_unknown_rank_gets_no_disguise():
+    n, y = with_unknown_rank(3)
+    n.node("Relu", [n.norm("r", "other")], "z")
+    model = n.finish(y, "z")
+    del model.graph.output[0].type.tensor_type.shape.dim[3:]
+    prepared = bno.prepare(model)
+    assert [node.op_type for node in prepared.graph.node].count("BatchNormalization") == 1
+    assert decibels(model, prepared) > 100
+
+
+def test_ranks_that_onnx_runtime_knows():
+    n = Network()
+    n.node("Flatten", [n.node("GlobalAveragePool", ["r"], "p")], "f")
+    weight = n.constant("w", n.rng.normal(size=(4, 4)), np.float32)
+    n.norm(n.node("FusedMatMul", ["f", weight], "u", domain="com.microsoft", transB=1), "y")
+    n.output("y", np.float32, ["N", 4])
+    model = n.finish()
+    prepared = bno.prepare(model)
+    assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}
+    assert decibels(model, prepared) > 100

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 _PREFIX = "bytenorm.norm."
 
 
-def markable(norms: Iterable[Norm], folded: Iterable[Norm]) -> tuple[list[Norm], list[Norm]]:
+def markable(graph: Graph, norms: Iterable[Norm], folded: Iterable[Norm]) -> tuple[list[Norm], list[Norm]]:
     """Return, of norms that are not folded, those that can be marked, and the others, which lowering reports."""
     gone = {id(norm) for norm in folded}
     left = [norm for norm in norms if id(norm) not in gone]
-    odd = [norm for norm in left if norm.parameters is None or not norm.in_float32]
-    return [norm for norm in left if norm.parameters is not None and norm.in_float32], odd
+    # A convolution has as many axes as what it reads.
+    able = [n.parameters is not None and n.in_float32 and graph.type_of(n.input)[1] is not None for n in left]
+    return [n for n, a in zip(left, able, strict=True) if a], [n for n, a in zip(left, able, strict=True) if not a]
 
 
 class Marks:
@@ -66,7 +67,8 @@ class Marks:
         mark = self._free_mark(graph)
         self._norms[mark], self._parameters[mark] = norm, norm.parameters
         shape = graph.type_of(norm.input)[1]
-        rank = len(shape) if shape is not None else 4
+        assert shape is not None
+        rank = len(shape)
         channels, spatial = norm.parameters.channels, [1] * max(rank - 2, 1)
         for node in norm.nodes:
             graph.remove(node)

@@ -23,6 +23,7 @@ from ..norms.find import PREPARED, find_norms, is_prepared
 from ..norms.float_graph import plain
 from ..norms.last_axis import cancel_transposes
 from ..norms.norm import PARAMETER_NAMES, Norm, Parameters, bad_values
+from ..run.runtime_types import note_types
 from ..run.saturation import warn_of_saturation
 from .norms_as_convs import Marks, markable
 
@@ -80,13 +81,14 @@ def prepare_with_report(
     made = opened(model)
     if is_prepared(made):
         raise bad_value("model", ": it is prepared already")
+    note_types(made)
     graph = Graph(made)
     require_float(graph)
     graph = plain(graph)
     norms = find_norms(graph)
     folded = fold(graph, norms)
     cancel_transposes(graph, norms)
-    kept, left = markable(norms, folded)
+    kept, left = markable(graph, norms, folded)
     if not kept:
         raise bad_value("model", f": it has no batch norm to disguise ({len(folded)} fold into layers)")
     marks = Marks()

@@ -15,6 +15,7 @@ from ..norms.find import find_norms
 from ..norms.float_graph import plain
 from ..norms.last_axis import cancel_transposes
 from ..observation.data_scale import unlike_statistics
+from ..observation.ranks import with_ranks
 from ..quantizer.exclusion import with_name
 
 if TYPE_CHECKING:
@@ -65,13 +66,14 @@ def plan_of(
 ) -> Plan:
     """Fold norms of a float graph, and disguise those that get 8 bits; nodes of the names `apart` get none."""
     graph = plain(graph, apart)
+    graph = with_ranks(graph, find_norms(graph, apart), data)
     left_out = [node for node in graph.nodes if label(node) in apart]
     norms = find_norms(graph, apart)
     unlike = unlike_statistics(graph, norms, data)
     excluded, included = _split(norms, left_out)
     folded, stayed = _folded(graph, included, data, per_channel=per_channel, reduce_range=reduce_range)
     cancel_transposes(graph, included)
-    kept, odd = markable(included, folded)
+    kept, odd = markable(graph, included, folded)
     told = {with_name(graph, node) for node in left_out}
     excluded += [norm for norm in kept if not asked.has_norm(norm)]
     kept = [norm for norm in kept if asked.has_norm(norm)]
