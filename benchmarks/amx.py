@@ -87,7 +87,7 @@ def _times(model: onnx.ModelProto, lower: onnx.ModelProto, feeds: dict[str, Any]
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return bno.session(model, options, amx=False)
+    return bno.session(model, options, amx=False, saturate=True)
 
 
 def _convolution(rng: np.random.Generator, channels: int, outputs: int, kernel: int, side: int) -> onnx.ModelProto:

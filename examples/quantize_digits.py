@@ -94,7 +94,7 @@ def classes(session: onnxruntime.InferenceSession, images: Images) -> Labels:
 
 def compare_all(models: dict[str, onnx.ModelProto], images: Images, labels: Labels) -> list[Row]:
     """Judge and time models; all take turns in one process."""
-    sessions = {name: bno.session(model, bno.session_options()) for name, model in models.items()}
+    sessions = {name: bno.session(model, bno.session_options(), saturate=True) for name, model in models.items()}
     timings = bno.measure(sessions, {INPUT: images[:BATCH]})
     rows = []
     for name, model in models.items():
@@ -116,7 +116,7 @@ def same_without_library(model: onnx.ModelProto, images: Images) -> bool:
     """Say whether a model reads the same digits in a stock ONNX Runtime."""
     stock_runtime = onnxruntime.InferenceSession(model.SerializeToString(), bno.session_options())
     return np.array_equal(
-        classes(stock_runtime, images), classes(bno.session(model, bno.session_options()), images)
+        classes(stock_runtime, images), classes(bno.session(model, bno.session_options(), saturate=True), images)
     )
 
 

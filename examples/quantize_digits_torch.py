@@ -179,7 +179,7 @@ def same_in_onnx_runtime(lowered: torch.fx.GraphModule, output: Path | None) -> 
     example = torch.from_numpy(train_images[:2])
     exported = torch.export.export(lowered, (example,), dynamic_shapes=BATCH_IS_FREE)
     model = to_onnx(exported, output, input_names=["image"], output_names=["logits"], force=True)
-    # Without options of ours 8-bit sums are exact on every CPU; ONNX Runtime's defaults cut some off without VNNI.
+    # In these sessions 8-bit sums are exact on every CPU; ONNX Runtime's defaults cut some off without VNNI.
     logits = bno.session(model).run(None, {"image": test_images})[0]
     return bool(np.array_equal(logits.argmax(1), classes(lowered, test_images)))
 

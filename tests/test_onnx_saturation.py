@@ -140,10 +140,11 @@ each_layer = pytest.mark.parametrize("name", list(LAYERS))
 
 
 @each_layer
-def test_sessions_without_options_are_exact(name):
+def test_sessions_are_exact(name):
     """On a CPU that saturates this fails where weights stay int8."""
     layer, _ = LAYERS[name]
     np.testing.assert_array_equal(layer.run(bno.session(layer.model)), layer.want())
+    np.testing.assert_array_equal(layer.run(bno.session(layer.model, ort.SessionOptions())), layer.want())
     np.testing.assert_array_equal(layer.run(exact_session(layer.model)), layer.want())
 
 
@@ -203,7 +204,7 @@ def test_kernels_that_do_not_saturate(monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [False, True])
-def test_only_sessions_without_options_and_on_such_cpus_are_changed(monkeypatch, answer):
+def test_models_are_changed_on_such_cpus_alone_with_options_or_without(monkeypatch, answer):
     monkeypatch.setattr("bytenorm.onnx.run.session.sums_saturate", lambda: answer)
     given = []
     open_session = ort.InferenceSession
@@ -217,10 +218,14 @@ def test_only_sessions_without_options_and_on_such_cpus_are_changed(monkeypatch,
     before = layer.model.SerializeToString()
     bno.session(layer.model)
     bno.session(layer.model, ort.SessionOptions())
+    bno.session(layer.model, saturate=True)
+    bno.session(layer.model, ort.SessionOptions(), saturate=True)
     bno.session(DIGITS)
     assert layer.model.SerializeToString() == before
-    assert [source == before for source in given] == [not answer, True, False]
-    assert given[2] == DIGITS
+    assert [source == before for source in given[:4]] == [not answer, not answer, True, True]
+    assert given[4] == DIGITS
+    with pytest.raises(TypeError, match=r"^saturate must be "):
+        bno.session(DIGITS, saturate=1)
 
 
 @pytest.mark.parametrize("name", ["conv QDQ", "conv QOperator", "int8 Conv QOperator"])

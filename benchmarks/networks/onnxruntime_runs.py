@@ -52,7 +52,7 @@ def _lowered(network: Network, lowering: Lowering) -> Entry:
 
 
 def _entry(network: Network, model: ModelProto) -> Entry:
-    session = bno.session(model, session_options())
+    session = bno.session(model, session_options(), saturate=True)
     (source,) = session.get_inputs()
     feeds = {source.name: np.ascontiguousarray(network.held_out[:1])}
 

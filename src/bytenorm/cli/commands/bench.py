@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
             require_survival(path, feeds, session_options(options.threads))
         turns: dict[tuple[str, str], Turn] = {}
         for label, path in paths.items():
-            made = session(path, session_options(options.threads))
+            made = session(path, session_options(options.threads), saturate=True)  # as it runs elsewhere
             turns[label, ONNXRUNTIME] = in_onnxruntime(made, feeds, f"model {path!r}")
         problems, version = (
             _add_openvino(turns, paths, feeds, options) if options.runtime == OPENVINO else ({}, None)

@@ -152,7 +152,7 @@ def profile(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "profile"))
         try:
-            made = session(named, options)
+            made = session(named, options, saturate=True)  # what is profiled is ONNX Runtime
         except ValueError as error:
             raise with_subject(error, name) from None
         run_session(made, None, feeds, name)

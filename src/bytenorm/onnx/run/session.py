@@ -96,6 +96,7 @@ def session(
     providers: Sequence[str] | None = None,
     *,
     amx: bool | None = None,
+    saturate: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Make an ``InferenceSession`` with the operator registered.
 
@@ -104,15 +105,17 @@ def session(
     model_or_path : onnx.ModelProto or path
         Any model, with bytenorm's operator or without.
     sess_options : onnxruntime.SessionOptions, optional
-        The operator is registered in them, nothing else is changed. Without them 8-bit sums are exact on every
-        CPU: where :func:`sums_saturate`, int8 weights become uint8 on the way, the same numbers, which costs time.
-        Pass options for ONNX Runtime's defaults.
+        The operator is registered in them, nothing else is changed.
     providers : sequence of str, optional
         Execution providers; the CPU's by default. The operator runs on the CPU.
     amx : bool, optional
         Whether the weights of large convolutions are written, in memory, so that ONNX Runtime uses the matrix
         unit AMX: codes and zero points one lower, the same results to the bit. It costs time on a CPU without.
         None: on CPUs with AMX (found on Linux) in sessions without options of the caller's own.
+    saturate : bool, optional
+        Whether sums of 8-bit products may saturate where :func:`sums_saturate`, as ONNX Runtime lets them. Without
+        it they are exact, so that a model computes the same on every CPU: int8 weights become uint8 there, in
+        memory, the same numbers, which costs time. Elsewhere it makes no difference.
 
     Returns
     -------
@@ -141,9 +144,10 @@ def session(
         raise bad_type("providers", "must be a sequence of names, got str")
     if amx is not None:
         _checks.flag(amx, "amx")
+    exact = not _checks.flag(saturate, "saturate")
     options = onnxruntime.SessionOptions() if sess_options is None else sess_options
     register(options)
-    with ready(model_or_path, sess_options, amx=amx) as source:
+    with ready(model_or_path, sess_options, amx=amx, exact=exact) as source:
         try:
             return onnxruntime.InferenceSession(
                 source, options, providers=list(providers) if providers is not None else ["CPUExecutionProvider"]
@@ -179,13 +183,17 @@ def session_for_a_pass(
 
 @contextmanager
 def ready(
-    model_or_path: Model, sess_options: onnxruntime.SessionOptions | None, *, amx: bool | None = None
+    model_or_path: Model,
+    sess_options: onnxruntime.SessionOptions | None,
+    *,
+    amx: bool | None = None,
+    exact: bool = True,
 ) -> Iterator[bytes | str]:
     """Give what ONNX Runtime loads: the bytes of a model or a path, of a model that it can end with."""
     name = _name(model_or_path)
     read = _read(model_or_path, name)
     unnamed = read is not None and has_unnamed_outputs(read)  # loaded, they have names
-    changes = [unsigned_weights] if sess_options is None and sums_saturate() else []
+    changes = [unsigned_weights] if exact and sums_saturate() else []
     if amx or (amx is None and sess_options is None and has_amx()):
         changes.append(weights_for_amx)
     if not changes and not unnamed:
