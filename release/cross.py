@@ -28,6 +28,7 @@ LINUX_ARM64 = Target(
     "linux-aarch64",
     ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64"),
 )
+LINUX_X86 = ("manylinux_2_35_x86_64", "manylinux_2_28_x86_64", "manylinux_2_27_x86_64")  # platforms of wheels
 MACOS_ARM64 = Target("aarch64-macos", "Darwin", "arm64", "macosx-11.0-arm64", ("macosx_14_0_arm64",))
 WINDOWS_X86 = Target("x86_64-windows-gnu", "Windows", "AMD64", "win-amd64", ("win_amd64",))
 

@@ -165,8 +165,7 @@ def main() -> None:
                 wanted = tuple(v for v in pythons.VERSIONS[1:] if v not in machine)
                 unpacked = pythons.of_debian(wanted, "amd64", ROOT / "build/pythons")
                 for version, python in unpacked.items():
-                    platforms = ("manylinux_2_35_x86_64", "manylinux_2_28_x86_64", "manylinux_2_27_x86_64")
-                    try_unpacked(wheel, version, python, work / f"try-{version}", platforms)
+                    try_unpacked(wheel, version, python, work / f"try-{version}", cross.LINUX_X86)
             tell(wheel)
             wheels.append(wheel)
         if stable is not None and not options.quick:
