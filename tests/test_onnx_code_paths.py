@@ -48,6 +48,14 @@ READ = {
     " k = Concat<axis = 2>(i, i) m = Add(j, k)": "add",
     "i = Add(a, b) j = Flatten(i) m = Reshape(j, shape)": "add",
     "i = Add(a, b) j = Transpose<perm = [0, 2, 3, 1]>(i) m = Transpose<perm = [0, 3, 1, 2]>(j)": "add",
+    "i = Add(a, b) m = Add(i, e)": "add",
+    "m = Sum(a, b, e, f)": "add",
+    "m = Sum(a)": "add",
+    "i = Add(a, b) j = Add(e, f) k = Relu(a) l = Sum(k, i, j) m = Relu(l)": "add",
+    "i = Add(a, b) m = Relu(i)": "add",
+    "i = Add(a, b) j = Clip(i, low, high) k = Flatten(j) l = Relu(k) m = Reshape(l, shape)": "add",
+    "i = Sum(a, b, f) j = Transpose<perm = [0, 2, 3, 1]>(i) k = Clip(j, , high)"
+    " m = Transpose<perm = [0, 3, 1, 2]>(k)": "add",
 }
 
 
@@ -211,10 +219,11 @@ REFUSED = {
         "m = Concat<axis = 2>(a, b)"
     ),
     "the limits of the Clip m are not constant, or in no order": "m = Clip(a, high, low)",
-    "the Add i is in float": "i = Add(a, b) m = Relu(i)",
-    "the Sum m is of one tensor, or of more than two that are not rounded in between": "m = Sum(a)",
-    "the Add m is of one tensor, or of more than two that are not rounded in between": (
-        "i = Add(a, b) m = Add(i, e)"
+    "the Add i is in float": "i = Add(a, b) m = Concat<axis = 1>(i, a)",
+    "the Sigmoid j is in float": "i = Add(a, b) j = Sigmoid(e) m = Add(i, j)",
+    "the Sum m is of more than 100 tensors": "m = Sum(" + ", ".join(["a"] * 101) + ")",
+    "the limits of the Clip j are not constant, or in no order": (
+        "i = Add(a, b) j = Clip(i, high, low) m = Relu(j)"
     ),
     "the Add m reads tensors of different shapes": "i = MaxPool<kernel_shape = [6, 6]>(b) m = Add(a, i)",
     "too many nodes are between it and its codes": "r0 = Relu(a)" + "".join(

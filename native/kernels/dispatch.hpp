@@ -25,13 +25,14 @@ struct KernelsOf {
 };
 
 // The best kernels for one instruction set. Each has these: Strided in tables, Planes in fp32, Sum in tables,
-// ExactSum in fp64, Average, Quantize, Dequantize, PlaneSums, RowSums.
+// ExactSum and ExactSums in fp64, Average, Quantize, Dequantize, PlaneSums, RowSums.
 class KernelTable : KernelsOf<Planes>,
                     KernelsOf<Rows>,
                     KernelsOf<Joined>,
                     KernelsOf<Strided>,
                     KernelsOf<Sum>,
                     KernelsOf<ExactSum>,
+                    KernelsOf<ExactSums>,
                     KernelsOf<Average>,
                     KernelsOf<Quantize>,
                     KernelsOf<Dequantize>,

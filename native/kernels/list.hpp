@@ -15,6 +15,7 @@
     X(Planes, fp32, scalar, own)         \
     X(Sum, table, scalar, own)           \
     X(ExactSum, fp64, scalar, own)       \
+    X(ExactSums, fp64, scalar, own)      \
     X(Average, bytes, scalar, own)       \
     X(Quantize, fp32, scalar, own)       \
     X(Dequantize, fp32, scalar, own)     \
@@ -32,6 +33,7 @@
     X(Joined, words16, avx2, shared)     \
     X(Sum, integer32, avx2, shared)      \
     X(ExactSum, integer32, avx2, shared) \
+    X(ExactSums, fp64, avx2, own)        \
     X(Average, bytes, avx2, shared)      \
     X(Quantize, fp32, avx2, shared)      \
     X(Dequantize, fp32, avx2, shared)    \

@@ -100,6 +100,22 @@ struct ExactSum {
     Conversion conversion;
 };
 
+// The norm of a sum of any number of tensors that is not rounded, in double, where each product is exact: to the
+// intercept the summands are added from the last to the first, each slope * (x - zero_point), and the total is cut
+// off between two limits. `count` runs of `length` elements, one behind the other from element `from` of each
+// array on. y lies apart.
+struct ExactSums {
+    const uint8_t* const* x;  // of each summand
+    uint8_t* y;
+    int64_t summands, from, count, length;
+    int64_t channel, channel_stride, channel_step;  // the first run's; to the next run, inside a run: 0 or 1
+    const float* const* slopes;                     // of each summand, one entry a channel
+    const float* intercept;
+    const double *lowest, *highest;  // one entry a channel
+    const int32_t* zero_points;      // of each summand
+    Conversion conversion;
+};
+
 // Channels last: `pixels` averages of 2x2 codes, half to even, each of two neighbours in two rows. `y` lies apart.
 struct Average {
     const uint8_t *top, *bottom;  // 2 * pixels * channels bytes each

@@ -21,8 +21,8 @@ constexpr int first_that_checks_outputs = 28;  // of 1.x
 OrtCustomOpDomain* make_domain(const OrtApi* api, bool checks_outputs) {
     OrtCustomOpDomain* domain = nullptr;
     check<CreateCustomOpDomain>(api, domain_name, &domain);
-    for (const auto& operators :
-         {qlinear_batch_norms(api), qlinear_concat_batch_norms(api), qlinear_add_batch_norms(api, checks_outputs)})
+    for (const auto& operators : {qlinear_batch_norms(api), qlinear_concat_batch_norms(api),
+                                  qlinear_add_batch_norms(api, checks_outputs), qlinear_sum_batch_norms(api)})
         for (const CustomOp* op : operators)
             check<CustomOpDomain_Add>(api, domain, static_cast<const OrtCustomOp*>(op));
     return domain;

@@ -10,14 +10,14 @@ OPERATORS = (
     "ConvTranspose", "DequantizeLinear", "Div", "Expand", "Flatten", "Gather", "Gemm", "Identity", "If", "Loop",
     "MatMul", "MaxPool", "Mul", "Neg", "Pad", "QGemm", "QLinearAdd", "QLinearAddBatchNormalization",
     "QLinearAveragePool", "QLinearBatchNormalization", "QLinearConcat", "QLinearConcatBatchNormalization",
-    "QLinearConv", "QLinearMatMul", "QLinearMul", "QuantizeLinear", "Relu", "Reshape", "Scan", "Shape", "Slice",
-    "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "QLinearConv", "QLinearMatMul", "QLinearMul", "QLinearSumBatchNormalization", "QuantizeLinear", "Relu",
+    "Reshape", "Scan", "Shape", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
 ATTRIBUTES = (
-    "alpha", "auto_pad", "axes", "axis", "beta", "block_size", "ceil_mode", "channels_last", "dilations",
-    "epsilon", "exact_sum", "group", "kernel_shape", "keepdims", "max", "min", "mode", "output_dtype", "pads",
-    "perm", "pool", "precision", "relu", "spatial", "strides", "to", "training_mode", "transA", "transB", "value",
-    "with_sum",
+    "alpha", "auto_pad", "axes", "axis", "beta", "block_size", "ceil_mode", "ceiling", "channels_last",
+    "dilations", "epsilon", "exact_sum", "floor", "group", "kernel_shape", "keepdims", "max", "min", "mode",
+    "output_dtype", "pads", "perm", "pool", "precision", "relu", "spatial", "strides", "to", "training_mode",
+    "transA", "transB", "value", "with_sum",
 )  # fmt: skip
 NUMBERS = (-(2**63), -(2**31), -129, -1, 0, 1, 2, 3, 7, 31, 255, 2**31, 2**40, 2**63 - 1)
 DOMAINS = ("", "ai.onnx", "com.microsoft", "bytenorm", "my")

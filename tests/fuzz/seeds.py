@@ -235,4 +235,10 @@ SEEDS = {
         "relu: int = 0, with_sum: int = 1, exact_sum: int = 0> "
         "(a, s, z, b, t, u, scale, bias, mean, var, s, z, t, u)",
     ),
+    "lowered-sums": _seed(
+        "(uint8[N, 2, 4] a, uint8[N, 2, 4] b) => (uint8[N, 2, 4] y)",
+        "y = bytenorm.QLinearSumBatchNormalization <epsilon: float = 0.001, channels_last: int = 0, "
+        "relu: int = 0, floor: float = 0.0, ceiling: float = 6.0> (scale, bias, mean, var, t, u, ss, zz, a, b, a)",
+        numbers="float[3] ss = {0.1, 0.2, 0.1}, uint8[3] zz = {3, 128, 3}",
+    ),
 }  # fmt: skip

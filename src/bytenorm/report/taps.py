@@ -13,7 +13,7 @@ from ..onnx.norms.norm import PARAMETER_NAMES, Norm, Parameters
 from ..onnx.norms.qparams import QParams, qparams
 from ..onnx.norms.surroundings import activation_limits
 from ..onnx.operators.add_batch_norm import add_sum_functions
-from ..onnx.operators.schema import ADD, CONCAT, NORMS, PARAMETERS, SINGLE
+from ..onnx.operators.schema import ADD, CONCAT, NORMS, PARAMETERS, SINGLE, SUM
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -111,6 +111,8 @@ def _lowered(graph: Graph, norm: Norm) -> Spot:
     relu = bool(attribute(node, "relu", 0))
     axis = -1 if attribute(node, "channels_last", 0) else 1
     schema = NORMS[node.op_type]
+    if schema is SUM:
+        raise NotMeasured("it reads a sum that nobody rounds to codes")
     if attribute(node, "pool", 0):
         raise NotMeasured("it averages what it makes before anyone sees it: report before lowering")
     if schema is CONCAT:

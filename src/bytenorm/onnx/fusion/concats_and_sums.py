@@ -54,17 +54,24 @@ class Concatenation:
 
 @dataclass(frozen=True)
 class Sum:
-    """A norm of a sum of two tensors, quantized or, if `total` has no codes, not.
+    """A norm of a sum of two tensors, quantized or, if `total` has no codes, not: then of any number of them.
 
-    The norm reads axis `perm[i]` of the summands as its axis i. It can take the sum unrounded if `exact`.
+    The norm reads axis `perm[i]` of the summands as its axis i. It can take the sum unrounded if `exact`. What is
+    not quantized may be cut off at two numbers.
     """
 
     name: ClassVar[str] = "add"
     reason: ClassVar[str] = ""
-    summands: tuple[QParams, QParams]
+    summands: tuple[QParams, ...]
     total: QParams
     perm: tuple[int, ...]
     exact: bool = False
+    limits: tuple[float, float] = (-np.inf, np.inf)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is of two tensors, and nothing is cut off."""
+        return len(self.summands) == 2 and not np.isfinite(self.limits).any()
 
 
 Pattern = Single | Concatenation | Sum
@@ -105,8 +112,7 @@ def _pattern(graph: Graph, site: QuantizedNorm) -> Pattern:
     rank = site.rank(graph)
     path = site.source.path
     if path is not None and path.is_sum:
-        a, b = path.parts
-        return Sum((a, b), site.source, tuple(range(rank or 0)), exact=True)
+        return Sum(path.parts, site.source, tuple(range(rank or 0)), exact=True, limits=path.numbers)
     source, perm = _behind_path(site.source, rank)
     if source.path is not None:
         if not is_op(source.path.node, "Concat"):

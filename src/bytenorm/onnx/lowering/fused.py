@@ -15,10 +15,13 @@ from ..graph.transposes import read_in_order, to_last, write_in_order
 from ..norms.qparams import qparams
 from ..operators.add_batch_norm import add_node, add_sum_functions
 from ..operators.concat_batch_norm import add_concat_functions, concat_node
-from ..operators.schema import ADD, CONCAT
+from ..operators.schema import ADD, CONCAT, SUM
+from ..operators.sum_batch_norm import add_summing_functions, sum_node
 from . import exact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..fusion.concats_and_sums import Pattern, Sum
     from ..norms.norm import QuantizedNorm
     from ..norms.qparams import QParams
@@ -32,8 +35,10 @@ def replace(graph: Graph, site: QuantizedNorm, pattern: Pattern) -> QParams:
         return exact.replace(graph, site)
     if isinstance(pattern, Concatenation):
         _replace_concatenation(graph, site, pattern)
-    else:
+    elif pattern.plain:
         _replace_sum(graph, site, pattern)
+    else:
+        _replace_sums(graph, site, pattern)
     return site.target
 
 
@@ -41,21 +46,14 @@ def finish(graph: Graph) -> None:
     """Give a finished graph the functions of its operators."""
     add_concat_functions(graph.model)
     add_sum_functions(graph.model)
+    add_summing_functions(graph.model)
 
 
 def _replace_concatenation(graph: Graph, site: QuantizedNorm, found: Concatenation) -> None:
     relu, made = exact.activate(graph, site)
     order = _order(len(found.perm))
     read = [found.perm[axis] for axis in order]
-    inputs = [
-        *exact.parameters(graph, site),
-        *exact.output_quantization(graph, site),
-        graph.add_constant(f"{site.name}/x_scales", np.array([p.scale.ravel()[0] for p in found.pieces])),
-        graph.add_constant(
-            f"{site.name}/x_zero_points", np.array([p.zero_point.ravel()[0] for p in found.pieces])
-        ),
-        *(read_in_order(graph, piece.codes, read, piece.codes) for piece in found.pieces),
-    ]
+    inputs = _of_many(graph, site, found.pieces, read)
     output = write_in_order(graph, made, order, site.name)
     if found.pool is not None:
         _swap(graph, site, found)
@@ -67,6 +65,34 @@ def _replace_concatenation(graph: Graph, site: QuantizedNorm, found: Concatenati
         channels_last=len(order) > 2,
         relu=relu,
         pool=2 if found.pool is not None else 0,
+    )
+    graph.add(node)
+
+
+def _of_many(graph: Graph, site: QuantizedNorm, parts: Sequence[QParams], read: list[int]) -> list[str]:
+    """Return the inputs of an operator that takes any number of tensors."""
+    return [
+        *exact.parameters(graph, site),
+        *exact.output_quantization(graph, site),
+        graph.add_constant(f"{site.name}/x_scales", np.array([part.scale.ravel()[0] for part in parts])),
+        graph.add_constant(f"{site.name}/x_zero_points", np.array([part.zero_point.ravel()[0] for part in parts])),
+        *(read_in_order(graph, part.codes, read, part.codes) for part in parts),
+    ]
+
+
+def _replace_sums(graph: Graph, site: QuantizedNorm, found: Sum) -> None:
+    """Write the norm of a sum of any number of tensors, which nobody rounds."""
+    relu, made = exact.activate(graph, site)
+    order = _order(len(found.perm))
+    output = write_in_order(graph, made, order, site.name)
+    node = sum_node(
+        _of_many(graph, site, found.summands, [found.perm[axis] for axis in order]),
+        output,
+        graph.new_node_name(f"{site.name}/{SUM.operator}"),
+        epsilon=site.parameters.epsilon,
+        channels_last=len(order) > 2,
+        relu=relu,
+        limits=found.limits,
     )
     graph.add(node)
 

@@ -265,8 +265,7 @@ def _fuse(graph: Graph, norms: list[Norm], excluded: Container[str]) -> list[Out
         if isinstance(pattern, Concatenation):
             pattern = replace(pattern, pieces=tuple(byte_nodes.write(piece) for piece in pattern.pieces))
         elif isinstance(pattern, Sum):
-            a, b = pattern.summands
-            pattern = replace(pattern, summands=(byte_nodes.write(a), byte_nodes.write(b)))
+            pattern = replace(pattern, summands=tuple(byte_nodes.write(of) for of in pattern.summands))
         else:
             site = replace(site, source=byte_nodes.write(site.source))
         fused.replace(graph, site, pattern)

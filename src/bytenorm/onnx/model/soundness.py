@@ -71,6 +71,7 @@ _LEAST_INPUTS = {
     ("bytenorm", "QLinearBatchNormalization"): 9,
     ("bytenorm", "QLinearConcatBatchNormalization"): 9,
     ("bytenorm", "QLinearAddBatchNormalization"): 14,
+    ("bytenorm", "QLinearSumBatchNormalization"): 9,
 }
 
 

@@ -1,7 +1,7 @@
 """Codes that say what a tensor in float says, where quantizers leave out conversions between them and a norm.
 
 What moves numbers, takes the largest of some, cuts them off or joins them does the same to their codes. So a norm
-behind such nodes reads codes all the same, and behind a sum of two tensors the codes of both. Here is found how;
+behind such nodes reads codes all the same, and behind a sum the codes of all that is summed. Here is found how;
 the nodes on bytes are written where a norm is lowered, and not before: one that stays in float stays as it is.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CUTS = ("Relu", "Clip")
 _OLDEST_ON_BYTES = 12  # opset, of MaxPool and Clip
-_MOST_PIECES, _MOST_CHANNELS = 1000, 2**20
+_MOST_PIECES, _MOST_CHANNELS, _MOST_SUMMANDS = 1000, 2**20, 100
 _DEEPEST = 100  # nodes behind one another; each is a call within a call
 
 
@@ -173,31 +173,53 @@ class CodePaths:
     # Sums
 
     def _sum(self, tensor: str) -> QParams | None:
-        """Return the sum that a tensor is, moved perhaps; None if it is none."""
+        """Return the sum that a tensor is, moved and cut off perhaps; None if it is none."""
         moves: list[NodeProto] = []
+        numbers, deep = (-np.inf, np.inf), 0
         node = self._graph.maker(tensor)
-        while node is not None and is_op(node, *MOVES):
-            moves.append(node)
-            node = self._graph.maker(node.input[0])
+        while node is not None and is_op(node, *MOVES, *_CUTS) and deep < _DEEPEST:
+            if is_op(node, *_CUTS):
+                limits = activation_limits(self._graph, node)
+                if limits is None or limits[0] > limits[1]:
+                    return None  # which the way to codes says
+                numbers = (_within(limits[0], numbers), _within(limits[1], numbers))
+            else:
+                moves.append(node)
+            node, deep = self._graph.maker(node.input[0]), deep + 1
         if node is None or not is_op(node, *SUMS):
             return None
         what = f"the {node.op_type} {label(node)}"
-        if len(node.input) != 2 or any(is_op(self._graph.maker(part), *SUMS) for part in node.input):
-            raise _NoCodes(f"{what} is of one tensor, or of more than two that are not rounded in between")
-        parts = [self._codes(part, None, len(moves)) for part in node.input]
-        shapes = [self._graph.type_of(part)[1] for part in node.input]
-        problem = unlike_shapes(*shapes)
-        if problem:
-            raise _NoCodes(f"{what} reads {problem}")
+        summands = self._summands(node)
+        parts = [self._codes(part, None, deep) for part in summands]
+        shapes = [self._graph.type_of(part)[1] for part in summands]
+        for shape in shapes[1:]:
+            problem = unlike_shapes(shapes[0], shape)
+            if problem:
+                raise _NoCodes(f"{what} reads {problem}")
         if len({part.signed for part in parts}) > 1:
             self.mixes = True
             self.mixed[id(node)] = node
             raise _NoCodes(f"{what} mixes uint8 and int8")
         for move in reversed(moves):
             parts = [_moved_by(move, part, (move.output[0], str(i))) for i, part in enumerate(parts)]
-        path = Path(node, (tensor,), tuple(parts), off=sum(map(_off, parts)))
+        path = Path(node, (tensor,), tuple(parts), off=sum(map(_off, parts)), numbers=numbers)
         scale = np.asarray([sum(part.scalars[0] for part in parts)], np.float32)
         return QParams("", "", "", scale, parts[0].zero_point.ravel()[:1], path)
+
+    def _summands(self, node: NodeProto) -> list[str]:
+        """Return what a sum is of, and the sums that it is of, which are not rounded in between."""
+        found: list[str] = []
+        waiting = list(reversed(node.input))
+        while waiting:
+            tensor = waiting.pop()
+            maker = self._graph.maker(tensor)
+            if maker is not None and is_op(maker, *SUMS):
+                waiting += reversed(maker.input)
+            else:
+                found.append(tensor)
+            if len(found) + len(waiting) > _MOST_SUMMANDS:
+                raise _NoCodes(f"the {node.op_type} {label(node)} is of more than {_MOST_SUMMANDS} tensors")
+        return found
 
 
 def _of_each(
@@ -212,6 +234,10 @@ def _of_each(
         return make(q, real)
     parts = tuple(_of_each(part, (*real, str(i)), make, may_part) for i, part in enumerate(path.parts))
     return replace(q, path=replace(path, real=real, parts=parts, off=max(map(_off, parts))))
+
+
+def _within(number: float, limits: tuple[float, float]) -> float:
+    return min(max(number, limits[0]), limits[1])
 
 
 def _moved_by(node: NodeProto, part: QParams, real: tuple[str, ...]) -> QParams:

@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from ..graph.graph import attribute, is_op, label, subgraphs, type_name
 from ..graph.qlinear_conv import codes_conv, is_norm
-from ..operators.schema import ADD, CONCAT, SINGLE, norm_schema
+from ..operators.schema import ADD, CONCAT, SINGLE, SUM, norm_schema
 from .norm import Norm
 from .qparams import BYTES
 from .spellings import standard, written_out
@@ -92,7 +92,7 @@ def _has_lowered_norms(model: ModelProto) -> bool:
     return any(entry.key == LOWERED for entry in model.metadata_props)
 
 
-_PATTERNS = {SINGLE: "single", CONCAT: "concat", ADD: "add"}
+_PATTERNS = {SINGLE: "single", CONCAT: "concat", ADD: "add", SUM: "add"}
 
 
 def tensors_read(norm: Norm) -> list[str]:

@@ -75,7 +75,7 @@ class Path:
 
     `node` makes the tensor `real` in float, or a piece of it, and `parts` are the codes of what it reads. `limits`
     are the codes that a Relu or Clip leaves, and `off` is how far a limit lies from the number of its code, at
-    most. A sum has no codes of its own: it is not rounded.
+    most. A sum has no codes of its own: it is not rounded, and a Relu or Clip behind it leaves `numbers`.
     """
 
     node: NodeProto
@@ -83,6 +83,7 @@ class Path:
     parts: tuple[QParams, ...]
     limits: tuple[int | None, int | None] = (None, None)
     off: float = 0.0
+    numbers: tuple[float, float] = (-np.inf, np.inf)
     pieces: int = 1  # that concatenations join
 
     @property

@@ -36,6 +36,7 @@ CONSTANTS = {
     "code_0": "int32 {0}",
     "code_1": "int32 {1}",
     "code_256": "int32 {256}",
+    "float_0": "float {0.0}",
     "float_1": "float {1.0}",
     "float_quarter": "float {0.25}",
     "float_below": "float {-512.0}",  # all codes

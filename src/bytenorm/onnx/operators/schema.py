@@ -61,7 +61,13 @@ ADD = Schema(
     ("a", "b"),
     ("epsilon", "channels_last", "relu", "with_sum", "exact_sum"),
 )
-NORMS = {schema.operator: schema for schema in (SINGLE, CONCAT, ADD)}
+SUM = Schema(
+    "QLinearSumBatchNormalization",
+    CONCAT.inputs,  # and the summands
+    (),
+    ("epsilon", "channels_last", "relu", "floor", "ceiling"),
+)
+NORMS = {schema.operator: schema for schema in (SINGLE, CONCAT, ADD, SUM)}
 
 _OTHERS = (
     Schema("QLinearConv", (*_quantized("x", "w"), *_Y, "bias"), ("x", "w")),
