@@ -193,7 +193,7 @@ def _problem(graph: Graph, mark: str, norm: Norm) -> str:
     assert norm.parameters is not None
     node = next((node for node in graph.nodes if node.name.removesuffix(NODE) == mark), None)
     if node is None:
-        return f"the quantizer took its convolution {mark} out or merged it with another node"
+        return f"the quantizer took its convolution {mark} out, merged it with another node or renamed it"
     if not is_op(node, "Conv", "QLinearConv"):
         return f"the quantizer made a {node.op_type} of its convolution {mark}"
     if attribute(node, "group", 1) != norm.parameters.channels:
