@@ -153,7 +153,10 @@ def change(model, what):
 @pytest.mark.parametrize(
     ("what", "problem"),
     [
-        ("gone", "the quantizer took its convolution bytenorm.norm.4 out, merged it with another node or renamed it"),
+        (
+            "gone",
+            "the quantizer took its convolution bytenorm.norm.4 out, merged it with another node or renamed it",
+        ),
         ("other", "the quantizer made a FusedConv of its convolution bytenorm.norm.4"),
         ("channels", "the quantizer changed the channels of its convolution bytenorm.norm.4"),
         ("scales", "the quantizer changed the weights of its convolution bytenorm.norm.4"),

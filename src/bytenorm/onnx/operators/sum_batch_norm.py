@@ -126,8 +126,9 @@ def summing_function(opset: int, summands: int, limits: Sequence[str] = ()) -> F
     totals = "".join(_added(i, names[i]) for i in reversed(range(summands)))
     cut = f"""{FOLD}{slopes}{fitting("x_0")}
     intercepts = Reshape (intercept, fitting){totals}{_cut_off("total_0", limits) if limits else ""}"""
+    attributes = (name for name in SUM.attributes if name in limits or name not in _LIMITS)
     text = write(
-        SUM,
+        SUM._replace(attributes=tuple(attributes)),  # ONNX's evaluator wants each that a function names
         [f"x_{i}" for i in range(summands)],
         ["y"],
         f"""{cut}
