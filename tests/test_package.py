@@ -252,8 +252,8 @@ def test_show_config():
 
 
 LAYOUTS = {
-    *("planes", "rows", "joined", "strided"), *("sum", "exactsum", "average"), *("quantize", "dequantize"),
-    *("planesums", "rowsums"),
+    *("planes", "rows", "joined", "strided"), *("sum", "exactsum", "exactsums", "average"),
+    *("quantize", "dequantize", "planesums", "rowsums"),
 }  # fmt: skip
 
 

@@ -9,11 +9,12 @@ namespace {
 
 // Every unit is a row of all channels.
 void run_rows(const ExactSums& whole, int64_t rows, int64_t channels, const Threads& threads) {
+    const auto compute = kernel<ExactSums>(Arithmetic::fp64);  // the same for all parts
     auto body = [&](int64_t begin, int64_t end) {
         ExactSums run = whole;
         run.from = begin * channels, run.count = end - begin, run.length = channels;
         run.channel_step = 1;
-        kernel<ExactSums>(Arithmetic::fp64)(run);
+        compute(run);
     };
     threads.run(rows, 4 * whole.summands * rows * channels, body);
 }
@@ -21,6 +22,7 @@ void run_rows(const ExactSums& whole, int64_t rows, int64_t channels, const Thre
 // Every unit is a piece of a plane: a whole one, where there are enough.
 void run_planes(const ExactSums& whole, int64_t planes, int64_t channels, int64_t inner, const Threads& threads) {
     const int64_t pieces = pieces_of(planes, inner, threads.most());
+    const auto compute = kernel<ExactSums>(Arithmetic::fp64);  // the same for all parts
     auto body = [&](int64_t begin, int64_t end) {
         ExactSums run = whole;
         run.channel_stride = 1;
@@ -31,7 +33,7 @@ void run_planes(const ExactSums& whole, int64_t planes, int64_t channels, int64_
             run.count = pieces == 1 ? std::min(channels - run.channel, end - unit) : 1;
             const int64_t start = inner * piece / pieces;
             run.from = plane * inner + start, run.length = inner * (piece + 1) / pieces - start;
-            kernel<ExactSums>(Arithmetic::fp64)(run);
+            compute(run);
             unit += run.count;
         }
     };
