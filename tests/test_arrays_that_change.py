@@ -208,3 +208,44 @@ def test_odd_classes(norm, rng, make):
         with pytest.raises((TypeError, ValueError), match=f"^{name.strip()} "):
             call()
     assert (out == 7).all()
+
+
+RAISED = (RuntimeError, OSError, StopIteration, RecursionError, MemoryError, KeyboardInterrupt, SystemExit)
+ASKED = (
+    ("__len__", "__getitem__"), ("__iter__",), ("__eq__", "__hash__"), ("__index__", "__int__", "__float__"),
+    ("__array__",), ("__array_interface__",), ("__buffer__",), ("__dlpack__", "__dlpack_device__"),
+    ("__repr__", "__str__"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: error.__name__)
+def test_what_objects_raise_when_they_are_asked(norm, rng, error):
+    """It is no array, no number and no list then; what ends a program or wants memory may get out."""
+
+    def method(self, *_, **__):
+        raise error("on purpose")
+
+    q = bn.QuantizedTensor(rng.integers(0, 256, (2, C), np.uint8), 0.1, 3)
+    plain = {name: getattr(norm, name) for name in ("weight", "bias", "mean", "var")}
+    out = error if error in RAISED[3:] else ValueError
+    for names in ASKED:
+        odd = type("Raises", (), dict.fromkeys(names, method))()
+        for call in (
+            lambda odd=odd: bn.BatchNorm(**(plain | {"mean": odd}), output_scale=0.1, output_zero_point=3),
+            lambda odd=odd: bn.BatchNorm(**plain, eps=odd, output_scale=0.1, output_zero_point=3),
+            lambda odd=odd: bn.QuantizedTensor(odd, 0.1, 3),
+            lambda odd=odd: bn.QuantizedTensor(q.data, odd, 3),
+            lambda odd=odd: bn.QuantizedTensor(q.data, 0.1, odd),
+            lambda odd=odd: bn.QuantizedTensor(q.data, [0.1] * C, [3] * C, odd),
+            lambda odd=odd: bn.quantize_per_tensor(odd, 0.1, 3, bn.quint8),
+            lambda odd=odd: bn.quantize_per_channel(np.zeros(1), odd, [3], 0, bn.quint8),
+            lambda odd=odd: bn.concat_batch_norm(odd, norm),
+            lambda odd=odd: bn.add_batch_norm(q, odd, norm),
+            lambda odd=odd: norm(odd),
+            lambda odd=odd: norm(q, out=odd),
+            lambda odd=odd: q[odd],
+            lambda odd=odd: ChannelStatistics(odd),
+            lambda odd=odd: bn.set_num_threads(odd),
+        ):
+            with pytest.raises((TypeError, ValueError, out)):
+                call()
