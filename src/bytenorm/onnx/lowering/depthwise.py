@@ -63,7 +63,7 @@ class _Begun(NamedTuple):
 
 
 def _begun(site: QuantizedNorm) -> _Begun:
-    source, y_scale = site.source, site.target.scale.ravel()[0]
+    source, (y_scale, _) = site.source, site.target.scalars
     gain, shift = site.parameters.gain_and_shift()
     x_scale = source.scale.max()
     if not source.per_tensor:  # scales go into the gains, zero points into the shifts
@@ -76,9 +76,9 @@ def _begun(site: QuantizedNorm) -> _Begun:
     # A channel that makes one code of all inputs, as with a slope of 0, has this code as its bias.
     x, wanted = every_code(site)
     if source.per_tensor:
-        x = x - int(source.zero_point.ravel()[0])
+        x = x - source.scalars[1]
     with np.errstate(over="ignore"):
-        step = np.float32(float(y_scale) / float(x_scale))
+        step = np.float32(y_scale / float(x_scale))
     constant = np.all(wanted == wanted[:, :1], axis=1) & (step > 0)
     weight = np.where(constant, 0, weight)
     weight_scale = np.where(constant, step, weight_scale)
@@ -102,8 +102,9 @@ def depthwise(site: QuantizedNorm) -> Depthwise | None:
     gain, shift, weight, weight_scale, bias, x, wanted = _begun(site)
     if not np.all(np.isfinite(weight_scale)):
         return None
-    x_scale, y_scale = site.source.scale.max(), site.target.scale.ravel()[0]
-    lowest = (-128 if site.target.signed else 0) - int(site.target.zero_point.ravel()[0])
+    x_scale, (step, zero_point) = site.source.scale.max(), site.target.scalars
+    y_scale = np.float32(step)
+    lowest = (-128 if site.target.signed else 0) - zero_point
     ends = lowest, lowest + 255
     with np.errstate(over="ignore", invalid="ignore"):
         factor = x_scale * weight_scale / y_scale  # in float32, as ONNX Runtime does it

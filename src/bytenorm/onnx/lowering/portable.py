@@ -72,7 +72,7 @@ class Portable:
         # A norm between uint8 and int8 makes the type that it reads; who reads the codes is told.
         moved = 128 * (int(target.signed) - int(source.signed))
         byte = source.zero_point.dtype
-        zero_point = np.asarray(int(target.zero_point.ravel()[0]) + moved, byte)
+        zero_point = np.asarray(target.scalars[1] + moved, byte)
         y_zero_point = constant("y_zero_point", zero_point)
         if moved:
             data_type = TensorProto.INT8 if source.signed else TensorProto.UINT8

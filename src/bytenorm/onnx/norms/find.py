@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from ..graph.graph import attribute, is_op, label, subgraphs, type_name
+from ..graph.graph import all_graphs, attribute, is_op, label, subgraphs, type_name
 from ..graph.qlinear_conv import codes_conv, is_norm
 from ..operators.schema import ADD, CONCAT, SINGLE, SUM, norm_schema
 from .norm import Norm
@@ -65,16 +65,10 @@ def _require_floats(graph: Graph, norm: Norm) -> None:
 def find_hidden(graph: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:
     """Yield batch norms inside subgraphs (of If, Loop, Scan), each with the node of the main graph it is in."""
     for node in graph.nodes:
-        for inner in _inner_nodes(node):
-            if is_op(inner, "BatchNormalization"):
-                yield inner, node
-
-
-def _inner_nodes(node: NodeProto) -> Iterator[NodeProto]:
-    for subgraph in subgraphs(node):
-        for inner in subgraph.node:
-            yield inner
-            yield from _inner_nodes(inner)
+        for subgraph in subgraphs(node):
+            for inner in (inner for part in all_graphs(subgraph) for inner in part.node):
+                if is_op(inner, "BatchNormalization"):
+                    yield inner, node
 
 
 # Norms that are lowered already

@@ -117,7 +117,8 @@ class QuantizedNorm:
 
     def limits(self) -> tuple[int | None, int | None]:
         """Return the lowest and highest code that the activation leaves; None for those of the type itself."""
-        zero_point, scale = int(self.target.zero_point.ravel()[0]), np.float32(self.target.scale.ravel()[0])
+        step, zero_point = self.target.scalars
+        scale = np.float32(step)
         smallest, largest = (-128, 127) if self.target.signed else (0, 255)
         codes = []
         for real in (self.floor, self.ceiling):
@@ -129,7 +130,7 @@ class QuantizedNorm:
     def relu_and_limits(self) -> tuple[bool, tuple[int | None, int | None]]:
         """Return whether bytenorm's operators do the activation's floor, and what of :meth:`limits` is left."""
         lowest, highest = self.limits()
-        relu = lowest is not None and lowest == int(self.target.zero_point.ravel()[0])
+        relu = lowest is not None and lowest == self.target.scalars[1]
         return relu, (None if relu else lowest, highest)
 
 

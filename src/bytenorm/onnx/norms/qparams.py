@@ -21,6 +21,11 @@ BYTES = (TensorProto.UINT8, TensorProto.INT8)
 SUMS = ("Add", "Sum")
 
 
+def scalars(scale: npt.NDArray[np.generic], zero_point: npt.NDArray[np.generic]) -> tuple[float, int]:
+    """Return a scale and a zero point of one number each, whatever their shapes."""
+    return float(scale.ravel()[0]), int(zero_point.ravel()[0])
+
+
 def range_of_codes(scale: float, zero_point: int, *, signed: bool) -> tuple[float, float]:
     """Return the numbers of the lowest and the highest code."""
     lowest = -128 if signed else 0
@@ -54,7 +59,7 @@ class QParams:
     @property
     def scalars(self) -> tuple[float, int]:
         """The scale and the zero point, quantized per tensor."""
-        return float(self.scale.ravel()[0]), int(self.zero_point.ravel()[0])
+        return scalars(self.scale, self.zero_point)
 
     def range(self) -> tuple[float, float]:
         """Return the numbers of the lowest and the highest code, quantized per tensor."""

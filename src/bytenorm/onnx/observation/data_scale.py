@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..graph.graph import is_op
+from ..norms.qparams import range_of_codes, scalars
 from .moments import measure
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def unlike_codes(graph: Graph, data: Dataset) -> str:
     scale, zero_point = (graph.constant(name) for name in first.input[1:3])
     if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1 or zero_point.itemsize != 1:
         return ""
-    step, zero, name = float(scale.ravel()[0]), int(zero_point.ravel()[0]), first.input[0]
-    low, high = ((end - zero) * step for end in ((-128, 127) if zero_point.dtype == np.int8 else (0, 255)))
+    (step, zero), name = scalars(scale, zero_point), first.input[0]
+    low, high = range_of_codes(step, zero, signed=zero_point.dtype == np.int8)
     try:
         found = measure(graph, {name: 1}, [name], data.first(_SAMPLES))[name].pooled()
         mean, deviation = float(found[0][0]), float(np.sqrt(found[1][0]))

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from ..._errors import bad_value
 from ..graph.graph import all_graphs, is_op, label
 from ..graph.quantizer_names import OUTPUT
-from ..norms.qparams import range_of_codes
+from ..norms.qparams import range_of_codes, scalars
 from ..norms.surroundings import activation_limits
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ def _stands_for(limits: tuple[float, float], scale: onnx.TensorProto, zero_point
     steps, zeros = numpy_helper.to_array(scale), numpy_helper.to_array(zero_point)
     if steps.size != 1 or zeros.dtype not in (np.uint8, np.int8):
         return True
-    step = float(steps.ravel()[0])
-    low, high = range_of_codes(step, int(zeros.ravel()[0]), signed=zeros.dtype == np.int8)
+    step, zero = scalars(steps, zeros)
+    low, high = range_of_codes(step, zero, signed=zeros.dtype == np.int8)
     return low > limits[0] - step and high < limits[1] + step
 
 

@@ -9,6 +9,7 @@ import onnx
 
 from ...onnx.graph.graph import attribute, is_op
 from ...onnx.graph.moves import KEEPING
+from ...onnx.norms.qparams import scalars
 from ...onnx.operators.schema import ADD, CONCAT, NORMS, ON_CODES, PARAMETERS, SINGLE
 from .matching import Codes
 
@@ -196,7 +197,7 @@ def _concatenated(graph: Graph, node: NodeProto, tensor: str, numbers: str) -> s
         elif scale is None or zero_point is None or np.size(scale) != 1 or np.size(zero_point) != 1:
             raise NotPossible(f"the scales of {node.op_type} are not constant")
         else:
-            inputs.append(_dequantized(graph, name, float(np.ravel(scale)[0]), int(np.ravel(zero_point)[0])))
+            inputs.append(_dequantized(graph, name, *scalars(np.asarray(scale), np.asarray(zero_point))))
     made = graph.new_name(f"{node.output[0]}/in float")
     graph.make("Concat", inputs, made, f"{node.name}/in float", axis=axis)
     return made

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...onnx.graph.graph import is_op
 from ...onnx.graph.quantizer_names import CODES, MADE, OUTPUT
+from ...onnx.norms.qparams import scalars
 from ...onnx.operators.schema import ON_CODES
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def match(graph: Graph, reference: Graph) -> tuple[dict[str, Codes], Unmatched]:
                     is_op(r, "Relu", "Clip") for tensor in (codes, *behind) for r in graph.readers(tensor)
                 )
                 partner = _past_dropped(reference, name, behind, there, active=active)
-                found.setdefault(partner, Codes(codes, float(scale.ravel()[0]), int(zero_point.ravel()[0])))
+                found.setdefault(partner, Codes(codes, *scalars(scale, zero_point)))
             else:
                 alone[name] = "the float network has no tensor of this name"
     unmatched = {name: why for name, why in alone.items() if name not in found}
