@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from quantize_oracle import TORCH
+from quantize_oracle import RULE, TORCH
 from test_quantize import both
 
 import bytenorm as bn
@@ -30,7 +30,7 @@ def dynamic_inputs(rng, count):
 
 def check_dynamic(x, dtype, reduce_range):
     want = torch.quantize_per_tensor_dynamic(torch.from_numpy(x), TORCH[dtype], reduce_range)
-    got = bn.quantize_per_tensor_dynamic(x, dtype, reduce_range)
+    got = bn.quantize_per_tensor_dynamic(x, dtype, reduce_range, rounding=RULE)
     assert (got.scale, got.zero_point) == (want.q_scale(), want.q_zero_point()), x
     np.testing.assert_array_equal(got.data, want.int_repr().numpy())
     assert got.dtype is dtype

@@ -6,6 +6,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+from quantize_oracle import RULE, codes_of_torch
 from test_quantize import SIZES, SPECIAL, both, isa, near_ties  # noqa: F401 - a fixture
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers the operators
 
@@ -44,6 +45,22 @@ def by_onnx(x, scale, zero_point, dtype, axis=None):
     feeds = dict(zip(names, feeds, strict=True))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return ReferenceEvaluator(model).run(None, feeds)[0], session.run(None, feeds)[0]
+
+
+@both
+def test_the_torch_at_hand(dtype, isa):  # noqa: F811
+    """Its own rounding is the rule of its name, whichever version it is."""
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        scale, zero_point = float(np.exp(rng.uniform(-9, 9))), int(rng.integers(dtype.qmin, dtype.qmax + 1))
+        x = near_ties(rng, 999, scale, zero_point, dtype)
+        ours = bn.quantize_per_tensor(x, scale, zero_point, dtype, rounding=RULE)
+        np.testing.assert_array_equal(ours.data, codes_of_torch(x, scale, zero_point, dtype))
+        scales = np.exp(rng.uniform(-9, 9, 3)).astype(np.float32).astype(float)
+        zero_points = rng.integers(dtype.qmin, dtype.qmax + 1, 3)
+        x = near_ties(rng, (333, 3), scales, zero_points, dtype)
+        ours = bn.quantize_per_channel(x, scales, zero_points, 1, dtype, rounding=RULE)
+        np.testing.assert_array_equal(ours.data, codes_of_torch(x, scales, zero_points, dtype, 1))
 
 
 @both
