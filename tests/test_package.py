@@ -290,7 +290,7 @@ PUBLIC_NAMES = {
         batch_norm statistics
     """,
     "bytenorm.onnx": """
-        BatchNormInfo Comparison ImageInput Inspection LoweringWarning Outcome OutputComparison Profile
+        BatchNormInfo Comparison Dataset ImageInput Inspection LoweringWarning Outcome OutputComparison Profile
         QuantizationReport QuantizationWarning SaturationWarning Timing compare custom_op_library
         digits_model inspect load_model lower lower_with_report measure open_data prepare profile quantize
         quantize_with_report random_feeds register restore save_model session session_options sums_saturate

@@ -624,3 +624,13 @@ def test_page_does_without_matplotlib_and_stays_small(monkeypatch):
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     report = gather(model, [{"x": rng.integers(0, 256, (300, channels), np.uint8)}])
     assert len(page(report, model="m", data="d")) - len(page(Report((), (), 1), model="m", data="d")) < 20_000
+
+
+def test_a_report_prints_as_lines():
+    report = gather(small(), [{"x": codes()}])
+    (norm,) = report.norms
+    first, second = str(report).splitlines()
+    assert first == f"1 batch norm measured on {report.samples} sample{'s' * (report.samples != 1)}"
+    assert second.startswith(f"{norm.name}: {norm.snr_db:.2f} dB, ")
+    told = str(Report((), (("stem", "it is odd"),), 2, unlike="the data is wide"))
+    assert told == "0 batch norms measured on 2 samples\nstem was not measured: it is odd\nthe data is wide"

@@ -257,7 +257,7 @@ def test_networks_that_do_not_belong_together(images, text, wanted):
         assert re.search(wanted, f"{report.drift[1].name!r} {report.drift[1].problem}")
         return
     with pytest.raises(
-        ValueError, match=f"^reference: {wanted}.*is it the float model that the model was made of"
+        ValueError, match=f"^reference: {wanted}.*is it the float model that the quantized one was made of"
     ):
         gather(made, [{"image": images[:8]}], reference=other(text))
 

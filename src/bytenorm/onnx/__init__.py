@@ -14,7 +14,7 @@ except ImportError as error:
     raise ImportError(f'bytenorm.onnx needs {error.name}: pip install "bytenorm[onnx]"', name=error.name) from None
 
 from .._outcomes import LoweringWarning, Outcome
-from .data.dataset import open_data
+from .data.dataset import Dataset, open_data
 from .data.digits import digits_model
 from .data.images import ImageInput
 from .disguise.prepare_and_restore import prepare, restore
@@ -37,6 +37,7 @@ if _TYPE_CHECKING:
 __all__ = [
     "BatchNormInfo",
     "Comparison",
+    "Dataset",
     "ImageInput",
     "Inspection",
     "LoweringWarning",

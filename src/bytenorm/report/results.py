@@ -181,7 +181,7 @@ class NormReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What the norms of a model made of the data.
+    """What the norms of a model made of the data. It prints as a line a norm, the most damaged first.
 
     Attributes
     ----------
@@ -214,6 +214,8 @@ class Report:
     >>> report = gather(small, images)
     >>> len(report.norms), report.left_out, report.samples
     (9, (), 8)
+    >>> print(str(report).splitlines()[0])
+    9 batch norms measured on 8 samples
     """
 
     norms: tuple[NormReport, ...]
@@ -224,6 +226,22 @@ class Report:
     correction: Correction | None = None
     findings: Findings | None = None
     unlike: str = ""
+
+    def __str__(self) -> str:
+        """Return what the norms lose, what could not be measured, and what the outputs have, a line each."""
+        count = len(self.norms)
+        lines = [
+            f"{count} batch norm{'s' * (count != 1)} measured on {self.samples} sample{'s' * (self.samples != 1)}"
+        ]
+        lines += [
+            f"{norm.name}: {norm.snr_db:.2f} dB, {100 * norm.clipped:.3g} % clipped, the best scale brings "
+            f"{norm.gain_db:.2f} dB"
+            for norm in self.norms
+        ]
+        lines += [f"{name} was not measured: {why}" for name, why in self.left_out]
+        if self.findings is not None:
+            lines.append(f"outputs: {self.findings.snr_db:.2f} dB against the float model's")
+        return "\n".join([*lines, *filter(None, [self.unlike])])
 
 
 def db(signal: float, noise: float) -> float:

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from ..model.files import load_model
 from ..model.inputs import input_infos
 from . import passes
 from .batch_axes import part_of, samples_in
+from .dicts import Dicts
 from .files import ARRAYS, IMAGES, items_of_files
 from .images import ImageInput, lost_colours
 from .input_checks import InputChecks, layouts_of
@@ -38,6 +38,11 @@ class Dataset:
     Iterating gives dicts of arrays by input name, C-contiguous, with the dtypes and fixed dimensions that the
     model wants and without NaN and infinities. Files are read in each pass, one at a time. ``len`` is the number
     of batches.
+
+    Parameters
+    ----------
+    items, plan, checks
+        What `open_data` found in the data.
 
     Attributes
     ----------
@@ -98,11 +103,45 @@ class Dataset:
                 yield batch
 
     def count(self, batch: Mapping[str, np.ndarray]) -> int:
-        """Return the number of samples in a batch."""
+        """Return the number of samples in a batch.
+
+        Parameters
+        ----------
+        batch : mapping of str to numpy.ndarray
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> data = bno.open_data([{"image": np.zeros((40, 1, 28, 28), np.float32)}], bno.digits_model())
+        >>> [data.count(batch) for batch in data]
+        [32, 8]
+        """
         return samples_in(batch, self.batch_axes)
 
     def first(self, most: int) -> Dataset:
-        """Return the first samples, at most so many, but one batch where the model fixes its size."""
+        """Return the first samples, at most so many, but one batch where the model fixes its size.
+
+        Parameters
+        ----------
+        most : int
+
+        Returns
+        -------
+        Dataset
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> data = bno.open_data([{"image": np.zeros((40, 1, 28, 28), np.float32)}], bno.digits_model())
+        >>> data.first(5).samples
+        5
+        """
         return self._limited(max(most, self._checks.fixed or 1))
 
     @property
@@ -111,7 +150,20 @@ class Dataset:
         return self._checks.fixed is None and any(axis is not None for axis in self.batch_axes.values())
 
     def one_by_one(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the samples, each as a batch."""
+        """Yield the samples, each as a batch.
+
+        Returns
+        -------
+        iterator of dict of str to numpy.ndarray
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> data = bno.open_data([{"image": np.zeros((40, 1, 28, 28), np.float32)}], bno.digits_model())
+        >>> next(data.one_by_one())["image"].shape
+        (1, 1, 28, 28)
+        """
         for batch in self:
             for i in range(self.count(batch)):
                 yield {name: part_of(array, self.batch_axes[name], i, i + 1) for name, array in batch.items()}
@@ -120,6 +172,22 @@ class Dataset:
         """Yield so many samples at most, each as a batch, spread evenly over all.
 
         Batches, where the model fixes how many samples one has: one at least.
+
+        Parameters
+        ----------
+        most : int
+
+        Returns
+        -------
+        iterator of dict of str to numpy.ndarray
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from bytenorm import onnx as bno
+        >>> data = bno.open_data([{"image": np.zeros((40, 1, 28, 28), np.float32)}], bno.digits_model())
+        >>> len(list(data.spread(10)))
+        10
         """
         alone = self.takes_any_number
         count = self.samples if alone else len(self)
@@ -243,8 +311,8 @@ def open_data(
     if isinstance(data, (bytes, bytearray, memoryview)) or not isinstance(data, Iterable):
         raise bad_type(argument, f"{wanted}, got {type(data).__name__}")
     if isinstance(data, Iterator):
-        return _dataset(_Dicts(data, checks), checks, limit, keep=True, once=passes.Kept())
-    return _dataset(_Dicts(data, checks), checks, limit, keep=isinstance(data, (list, tuple)))
+        return _dataset(Dicts(data, checks), checks, limit, keep=True, once=passes.Kept())
+    return _dataset(Dicts(data, checks), checks, limit, keep=isinstance(data, (list, tuple)))
 
 
 def _are_paths(data: object) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
@@ -279,20 +347,3 @@ def _up_to(limit: int | None, things: Iterable[T], rows: Callable[[T], int]) -> 
             limit -= used
             if limit == 0:
                 return
-
-
-class _Dicts:
-    """The items of an iterable of dicts."""
-
-    def __init__(self, data: Iterable[object], checks: InputChecks) -> None:
-        self._data = data
-        self._checks = checks
-
-    def __iter__(self) -> Iterator[Item]:
-        for number, entry in enumerate(self._data):
-            label = f"{self._checks.argument}[{number}]"
-            if not isinstance(entry, Mapping):
-                wanted = ", ".join(map(str, self._checks.inputs))
-                raise bad_type(label, f"must be a dict of arrays for {wanted}, got {type(entry).__name__}")
-            arrays = {name: _checks.as_array(value, f"{label}: input {name!r}") for name, value in entry.items()}
-            yield self._checks.item(label, layouts_of(arrays), partial(dict, arrays))
