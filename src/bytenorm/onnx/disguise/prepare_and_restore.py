@@ -13,6 +13,7 @@ from ..._errors import bad_value
 from ..._outcomes import Outcome, warn_of
 from ..folding.backward import fold
 from ..graph.graph import Graph, attribute, is_op
+from ..graph.qlinear_conv import moves
 from ..graph.quantized import is_quantized
 from ..graph.quantizer_names import NODE
 from ..lowering.given import opened, require_float
@@ -198,6 +199,8 @@ def _problem(graph: Graph, mark: str, norm: Norm) -> str:
         return f"the quantizer made a {node.op_type} of its convolution {mark}"
     if attribute(node, "group", 1) != norm.parameters.channels:
         return f"the quantizer changed the channels of its convolution {mark}"
+    if moves(node):
+        return f"the quantizer merged its convolution {mark} with a Pad before it"
     if not _has_weights_of(graph, node, norm.parameters):
         return (
             f"the quantizer changed the weights of its convolution {mark}, and so what comes before or behind it"

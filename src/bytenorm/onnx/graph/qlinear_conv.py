@@ -52,5 +52,9 @@ def is_norm(graph: Graph, node: NodeProto, conv: CodesConv) -> bool:
     weight = graph.constant(conv.weight.codes)
     if weight is None or weight.ndim < 3 or weight.shape[1:] != (1,) * (weight.ndim - 1):
         return False
-    moves = [*(n - 1 for n in int_list(node, "strides") or []), *(int_list(node, "pads") or [])]
-    return attribute(node, "group", 1) == weight.shape[0] and not any(moves)
+    return attribute(node, "group", 1) == weight.shape[0] and not moves(node)
+
+
+def moves(node: NodeProto) -> bool:
+    """Say whether a convolution of single pixels pads what it reads, or leaves some of it out."""
+    return any([*(n - 1 for n in int_list(node, "strides") or []), *(int_list(node, "pads") or [])])
