@@ -13,7 +13,7 @@ INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile
 PIP = $(BIN)/python $(INSTALL)
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css' -o -name '*.html')
 
-.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 faults light oldest tools fuzz benchmark format wheels versions elsewhere clean
+.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 freethreaded faults light oldest tools fuzz benchmark format wheels versions elsewhere clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -92,6 +92,10 @@ tools:
 	$(MAKE) $(VENV)/.docs
 	$(MAKE) $(VENV)/.build
 	$(MAKE) $(VENV)/.oldest
+
+# A Python without its lock, compiled from Debian's sources the first time, and the tests of the core there.
+freethreaded: $(VENV)/.test $(VENV)/.build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python release/freethreaded.py
 
 # Commands that are killed, interrupted, out of memory and so on, at random moments.
 faults: $(VENV)/.test

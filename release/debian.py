@@ -41,6 +41,18 @@ def unpack(packages: list[str], folder: Path, architecture: str, release: str, *
     return ""
 
 
+def source(package: str, folder: Path, release: str) -> str:
+    """Unpack what the sources of a package are before Debian's changes; return what went wrong, "" if nothing."""
+    environment = _lists(folder, "amd64", release, kind="deb-src")
+    command = ["apt-get", "source", "--download-only", "-qq", package]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return done.stderr.strip()
+    for archive in folder.glob("*.orig.tar.*[!c]"):  # and not its signature
+        subprocess.run(["tar", "-xf", archive.name], cwd=folder, check=True)
+    return ""
+
+
 def program(name: str, package: str, folder: Path) -> Path:
     """Return a program of the machine, or that of a package, unpacked unless it is; end where there is none."""
     at_hand = shutil.which(name)
@@ -58,7 +70,7 @@ def program(name: str, package: str, folder: Path) -> Path:
     return unpacked
 
 
-def _lists(folder: Path, architecture: str, release: str) -> dict[str, str]:
+def _lists(folder: Path, architecture: str, release: str, kind: str = "deb") -> dict[str, str]:
     """Return the environment of an apt of its own."""
     for name in ("state/lists/partial", "cache/archives/partial", "parts", "root"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -67,7 +79,7 @@ def _lists(folder: Path, architecture: str, release: str) -> dict[str, str]:
     usual += Path("/etc/apt/sources.list").read_text() if Path("/etc/apt/sources.list").exists() else ""
     mirror = re.search(r"\bhttps?://\S+/debian/?(?=\s)", usual)
     address = mirror[0] if mirror else "http://deb.debian.org/debian"
-    (folder / "sources.list").write_text(f"deb {address} {release} main\n", encoding="utf-8")
+    (folder / "sources.list").write_text(f"{kind} {address} {release} main\n", encoding="utf-8")
     settings = {
         "Dir::State": "state", "Dir::State::status": "status", "Dir::Cache": "cache",
         "Dir::Etc::sourcelist": "sources.list", "Dir::Etc::sourceparts": "parts",
