@@ -20,6 +20,8 @@ from lowered_norms import (
 from norm_models import Nodes, qdq_model, qoperator_model, random_norm
 from onnx import TensorProto, helper
 
+from bytenorm import onnx as bno
+
 # --- both lowerings, on everything that a norm can be -----------------------------------------------------------
 
 
@@ -245,3 +247,31 @@ def test_portable_on_many_channels():
         missed += int(np.count_nonzero(wrong))
     assert beyond <= 4
     assert missed <= 8
+
+
+@pytest.mark.parametrize("lowering", ["portable", "exact", "fused", "qdq"])
+def test_norms_that_are_to_stay(lowering):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (uint8[N, 2, 4] x) => (uint8[N, 2, 4] y)
+        <float s = {0.1}, uint8 z = {128}, float[2] w = {1.0, 0.5}, float[2] b = {0.0, 1.0}> {
+            a = DequantizeLinear (x, s, z)
+            first = BatchNormalization (a, w, b, b, w)
+            c = QuantizeLinear (first, s, z)
+            d = DequantizeLinear (c, s, z)
+            second = BatchNormalization (d, w, b, b, w)
+            y = QuantizeLinear (second, s, z)
+        }"""
+    model = onnx.parser.parse_model(text)
+    made, outcomes = bno.lower_with_report(model, lowering=lowering, nodes_to_exclude=["second"])
+    assert [(one.name, one.problem) for one in outcomes] == [("first", ""), ("second", "it is excluded")]
+    assert [norm.name for norm in bno.inspect(made).norms if norm.written == "BatchNormalization"][-1] == "second"
+    with pytest.warns(bno.LoweringWarning, match="^second stays in float: it is excluded$"):
+        bno.lower(model, lowering=lowering, nodes_to_exclude=("second",))
+    for wrong, kind, words in (
+        (["secnd"], ValueError, "nodes_to_exclude: the model has no batch norm 'secnd': did you mean 'second'"),
+        (["a"], ValueError, "nodes_to_exclude: the model has no batch norm 'a'"),
+        ("second", TypeError, "nodes_to_exclude must be names of nodes, got str"),
+    ):
+        with pytest.raises(kind, match=f"^{words}"):
+            bno.lower(model, lowering=lowering, nodes_to_exclude=wrong)

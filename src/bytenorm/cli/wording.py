@@ -28,6 +28,7 @@ OPTIONS: Names = {
     "images": "--mean, --std or --rescale",
     "lowering": "--lowering",
     "keep_int8": "--keep-int8",
+    "nodes_to_exclude": "--exclude",
     "model_or_path": "model",
     "path": "output",
     "output": "output",

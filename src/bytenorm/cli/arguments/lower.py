@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an ONNX file, quantized")
     add_output(parser)
     add_lowering(parser)
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NORM",
+        help="name of a norm that stays in float; may be given again",
+    )
     add_json(parser)
 
 

@@ -29,7 +29,9 @@ def run(options: argparse.Namespace, screen: Screen) -> None:
             raise bad_value("model", "is in float: bytenorm quantize takes those")
         refuse_lowered(model, "model")
         norms = inspect(model).norms
-        made, outcomes = lower_with_report(model, lowering=options.lowering, keep_int8=options.keep_int8)
+        made, outcomes = lower_with_report(
+            model, lowering=options.lowering, keep_int8=options.keep_int8, nodes_to_exclude=options.exclude
+        )
         return made, fates(norms, outcomes)
 
     lowered = rewrite(options, screen, "lowering", lower)

@@ -13,6 +13,7 @@ from ..._outcomes import Outcome, warn_of, warn_of_none
 from ..fusion.concats_and_sums import Concatenation, Sum, find_patterns
 from ..graph.captured import guard_captured
 from ..graph.graph import Graph, label
+from ..graph.named_nodes import check_names, meant
 from ..graph.quantized import is_quantized
 from ..model.weightless import weightless
 from ..norms.code_maps import every_code
@@ -29,7 +30,7 @@ from .uint8_activations import convert_mixed, make_unsigned
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Container
+    from collections.abc import Collection, Container
 
     from ..norms.norm import Norm, QuantizedNorm
     from ..norms.qparams import QParams
@@ -48,7 +49,11 @@ class _Way(Protocol):
 
 
 def lower(
-    model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
+    model: onnx.ModelProto | str | os.PathLike[str],
+    *,
+    lowering: Lowering = "portable",
+    keep_int8: bool = False,
+    nodes_to_exclude: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Let the batch norms of an already quantized model run in 8 bits.
 
@@ -73,6 +78,9 @@ def lower(
         Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
         128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.
 
+    nodes_to_exclude : sequence of str, optional
+        Names of norms that stay as they are, as `inspect` has them.
+
     Returns
     -------
     onnx.ModelProto
@@ -92,7 +100,7 @@ def lower(
     TypeError
         If the model is neither a ``ModelProto`` nor a path.
     ValueError
-        If it is no valid model, not quantized or lowered already.
+        If it is no valid model, not quantized or lowered already, or `nodes_to_exclude` names what is no norm.
 
     Examples
     --------
@@ -111,7 +119,9 @@ def lower(
     >>> [node.op_type for node in bno.lower(model, lowering="exact").graph.node]
     ['Transpose', 'QLinearBatchNormalization', 'Transpose']
     """
-    made, outcomes = lower_with_report(model, lowering=lowering, keep_int8=keep_int8)
+    made, outcomes = lower_with_report(
+        model, lowering=lowering, keep_int8=keep_int8, nodes_to_exclude=nodes_to_exclude
+    )
     warn_of(outcomes)
     if not outcomes:
         warn_of_none("model")
@@ -120,13 +130,17 @@ def lower(
 
 
 def lower_with_report(
-    model: onnx.ModelProto | str | os.PathLike[str], *, lowering: Lowering = "portable", keep_int8: bool = False
+    model: onnx.ModelProto | str | os.PathLike[str],
+    *,
+    lowering: Lowering = "portable",
+    keep_int8: bool = False,
+    nodes_to_exclude: Collection[str] = (),
 ) -> tuple[onnx.ModelProto, tuple[Outcome, ...]]:
     """Do as :func:`lower`, and say what became of each norm instead of warning.
 
     Parameters
     ----------
-    model, lowering, keep_int8 : as for :func:`lower`
+    model, lowering, keep_int8, nodes_to_exclude : as for :func:`lower`
 
     Returns
     -------
@@ -156,6 +170,7 @@ def lower_with_report(
     """
     check_lowering(lowering)
     _checks.flag(keep_int8, "keep_int8")
+    check_names(nodes_to_exclude)
     loaded = opened(model)
     graph = Graph(loaded)
     if not is_quantized(graph):
@@ -164,7 +179,11 @@ def lower_with_report(
         raise bad_value("model", ": its norms are in disguise: restore() brings them back and lowers them")
     if all(norm.lowered for norm in find_norms(graph)):
         refuse_lowered(loaded, "model")
-    return loaded, tuple(lower_graph(graph, lowering, keep_int8=keep_int8))
+    norms = [norm.name for norm in find_norms(graph) if not norm.lowered]
+    for name in nodes_to_exclude:
+        if name not in norms:
+            raise bad_value("nodes_to_exclude", f": the model has no batch norm {name!r}{meant(name, norms)}")
+    return loaded, tuple(lower_graph(graph, lowering, nodes_to_exclude, keep_int8=keep_int8))
 
 
 def lower_graph(

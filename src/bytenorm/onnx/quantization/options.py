@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Literal, get_args
 
 import onnxruntime
 from onnxruntime import quantization as ort_quantization
 
 from ... import _checks
-from ..._errors import Argument, bad_type, bad_value
+from ..._errors import Argument, bad_value
 
 QuantFormat = Literal["QDQ", "QOperator"]
 ByteType = Literal["uint8", "int8"]
@@ -57,10 +56,3 @@ def check_types(activation_type: str, weight_type: str) -> None:
             Argument("activation_type", "int8"),
             " is nothing the quantizer can do",
         )
-
-
-def check_names(nodes_to_exclude: object) -> None:
-    """Require that these can be names of nodes."""
-    if isinstance(nodes_to_exclude, str) or not isinstance(nodes_to_exclude, Collection):
-        came = type(nodes_to_exclude).__name__
-        raise bad_type("nodes_to_exclude", f"must be names of nodes, got {came}")

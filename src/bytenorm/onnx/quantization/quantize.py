@@ -14,6 +14,7 @@ from ...calibration.qparams.output_qparams import Method
 from ..data.dataset import open_data
 from ..data.samples import Samples, pick
 from ..graph.graph import Graph, label, tell_nodes_apart
+from ..graph.named_nodes import check_names, named_nodes
 from ..lowering.given import require_float, warn_of_constants
 from ..lowering.lower import IR_VERSION, lower_graph
 from ..lowering.names import check_lowering
@@ -25,7 +26,6 @@ from ..operators.schema import DOMAIN
 from ..quantizer.alone import quantize_alone
 from ..quantizer.calls import METHODS
 from ..quantizer.chosen_nodes import ChosenNodes
-from ..quantizer.exclusion import named_nodes
 from ..quantizer.extra_options import check_extra_options
 from ..quantizer.reader import stage
 from ..quantizer.static_quantizer import StaticQuantizer
@@ -37,7 +37,6 @@ from .options import (
     QuantFormat,
     check_choice,
     check_flags,
-    check_names,
     check_types,
     is_reestimated,
     require_quantizer,

@@ -10,7 +10,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from ..._errors import Argument, bad_type, bad_value
 from ..graph.graph import label
-from .exclusion import meant, named_nodes
+from ..graph.named_nodes import meant, named_nodes
 
 if TYPE_CHECKING:
     import onnx

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import numpy_helper
 
-from ..._errors import bad_value
-from ..graph.graph import all_graphs, is_op, label
+from ..graph.graph import is_op, label
 from ..graph.quantizer_names import OUTPUT
 from ..norms.qparams import range_of_codes, scalars
 from ..norms.surroundings import activation_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     import onnx
     from onnx import NodeProto
@@ -25,30 +23,6 @@ if TYPE_CHECKING:
 
 # What has a range of its own behind it when it is quantized.
 _OWN_RANGE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
-
-
-def named_nodes(
-    model: onnx.ModelProto, names: Collection[str], argument: str = "nodes_to_exclude"
-) -> list[NodeProto]:
-    """Return the nodes of a model's main graph that messages call by one of these names.
-
-    Raises
-    ------
-    ValueError
-        If there is no such node, in subgraphs neither.
-    """
-    known = {label(node) for part in all_graphs(model.graph) for node in part.node}
-    for name in names:
-        if name not in known:
-            raise bad_value(argument, f": the model has no node {name!r}{meant(name, known)}")
-    return [node for node in model.graph.node if label(node) in names]
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error's text: the known name that is most alike, in any case; empty if none is."""
-    spelt = {one.lower(): one for one in known}
-    found = get_close_matches(name.lower(), spelt, n=1)
-    return f": did you mean {spelt[found[0]]!r}?" if found else ""
 
 
 def needed_activations(
