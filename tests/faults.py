@@ -35,6 +35,7 @@ MOUNTED = ("read-only folder", "no temporary folder")
 KINDS = (*SIGNALS, "closed pipe", "full disk", "no memory", *MOUNTED)
 COMMANDS = ("inspect", "quantize", "prepare", "restore", "lower", "compare", "bench", "report", "statistics")
 OLD = b"old"
+LONGEST = 120  # seconds, after which a command hangs
 NORMS = """<ir_version: 9, opset_import: ["": 17]>
 g (uint8[N, 2, 4, 4] x) => (uint8[N, 2, 4, 4] y)
 <float s = {0.1}, uint8 z = {128}, float[2] w = {1.0, 0.5}, float[2] b = {0.0, 1.0}> {
@@ -195,7 +196,12 @@ def inflict(place: Place, name: str, kind: str, rng: random.Random) -> tuple[str
         elif kind == "closed pipe":
             child.stdout.close()
             child.stdout = None
-        _, err = child.communicate(timeout=300)
+        try:
+            _, err = child.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return "hung", f"{kind}, {name}, after {moment:.3f} s of {seconds:.3f}: it hangs"
     code = child.returncode
     wrong = [place.halves(name)]
     for _ in range(100):  # of a process that was killed, what removes its temporary files does so soon
