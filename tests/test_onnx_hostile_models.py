@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from bytenorm import onnx as bno
 from bytenorm.cli import main
@@ -273,3 +273,37 @@ def test_data_that_do_not_fit_their_shape(raw, dims, kind, words, constant):
         made.graph.initializer.remove(tensor)
     with pytest.raises(ValueError, match=words):
         bno.inspect(made)
+
+
+NEGATIVE = {  # lengths below 0, stated and computed
+    "input": ("float[-5] b", "", ""),
+    "type": ("float[3] a", "float[-5] b", "b = Foo(a)"),
+    "pad": ("float[4] a", "int64[2] s = {-8, 0}", "b = Pad(a, s)"),
+    "pool": ("float[1, 1, 2, 2] a", "", "c = MaxPool<kernel_shape = [5, 5]>(a) b = Squeeze(c)"),
+    "expand": ("float[1] a", "int64[1] s = {-5}", "b = Expand(a, s)"),
+}
+
+
+@pytest.mark.parametrize("kind", NEGATIVE)
+def test_slices_of_negative_lengths(kind, run_python):
+    """onnx's type inference ends the process at one."""
+    given, more, nodes = NEGATIVE[kind]
+    text = (
+        f'<ir_version: 8, opset_import: ["": 17]> g ({given}) => (float[2] y) '
+        f"<int64[1] f = {{0}}, int64[1] t = {{2}}{', ' + more if more else ''}> {{ {nodes} y = Slice(b, f, t) }}"
+    )
+    done = run_python(
+        "from onnx import parser\n"
+        "from bytenorm.onnx.model.weightless import inferred_types\n"
+        f"print(inferred_types(parser.parse_model({text!r}))['y'])"
+    )
+    assert (done.returncode, done.stdout) == (0, "(1, (2,))\n"), done.stderr[-500:]
+
+
+def test_tensors_of_negative_lengths():
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) <float[-5] b = {1}>'
+        "{ y = Add(x, b) }"
+    )
+    with pytest.raises(ValueError, match=r"model has a tensor 'b' of the impossible shape \(-5,\)"):
+        load_model(made)

@@ -283,6 +283,8 @@ def _check(model: onnx.ModelProto, label: str) -> None:
     for tensor in all_tensors(model):
         if tensor.data_type not in _KNOWN_TYPES:
             raise bad_value(label, f"has a tensor {tensor.name!r} of the unknown element type {tensor.data_type}")
+        if any(n < 0 for n in tensor.dims):
+            raise bad_value(label, f"has a tensor {tensor.name!r} of the impossible shape {tuple(tensor.dims)}")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

@@ -6,8 +6,11 @@ ONNX's inference and its checker take models as bytes, of which protobuf allows 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+
+from .soundness import parts
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
 LONGEST_VECTOR = 2**20  # elements whose values inference may follow; shapes have a few
@@ -84,7 +87,28 @@ _SAME_SHAPE: dict[str, tuple[str, slice]] = {
 
 
 def inferred_model(model: ModelProto) -> ModelProto:
-    """Return a model with the types that can be inferred; where onnx fails, those that it states are all."""
+    """Return a model with the types that can be inferred; where onnx fails, those that it states are all.
+
+    `model` is a copy, as `weightless` makes it.
+    """
+    _forget_negative_lengths(model)
+    if not _slices(model):
+        return _inferred(model)
+    for node in _slices(model):  # of a length below 0, as Pad makes, onnx's rule for them ends the process
+        node.op_type = "NotSlice"
+    without = _inferred(model)
+    for made in (model, without):
+        for node in _slices(made, "NotSlice"):
+            node.op_type = "Slice"
+    return without if _has_negative_length(without.graph) else _inferred(model)
+
+
+def _slices(model: ModelProto, op_type: str = "Slice") -> list[NodeProto]:
+    roots = (model.graph, *model.functions)
+    return [node for root in roots for part in parts(root) for node in part.node if node.op_type == op_type]
+
+
+def _inferred(model: ModelProto) -> ModelProto:
     found = model
     for data_prop in (False, True):
         if data_prop and _has_long_vector(found.graph):
@@ -94,6 +118,24 @@ def inferred_model(model: ModelProto) -> ModelProto:
         except Exception:  # the model is wrong, or onnx: ONNX Runtime runs some that onnx cannot infer
             continue
     return found
+
+
+def _values(graph: GraphProto) -> Iterator[ValueInfoProto]:
+    for part in parts(graph):
+        assert isinstance(part, GraphProto)
+        yield from (*part.input, *part.value_info, *part.output)
+
+
+def _forget_negative_lengths(model: ModelProto) -> None:
+    """Make lengths below 0, as some exporters write those that are not known, unknown ones."""
+    for value in _values(model.graph):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+
+
+def _has_negative_length(graph: GraphProto) -> bool:
+    return any(dim.dim_value < 0 for value in _values(graph) for dim in value.type.tensor_type.shape.dim)
 
 
 def _has_long_vector(graph: GraphProto) -> bool:
