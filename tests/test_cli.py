@@ -198,6 +198,8 @@ def test_version(output):
     [
         ("frobnicate", "invalid choice: 'frobnicate': inspect, quantize, "),
         ("quantise m --data d -o o", "invalid choice: 'quantise': did you mean quantize? (see bytenorm --help)"),
+        ("help", "invalid choice: 'help': did you mean --help? (see bytenorm --help)"),
+        ("lower m -o o --lowering exct", "argument --lowering: invalid choice: 'exct': did you mean exact?"),
         ("--frob inspect m", "unrecognized arguments: --frob (see bytenorm --help)"),
         ("--json inspect m", "--json goes behind the command, as in bytenorm inspect ... --json"),
         ("inspect m --version", "--version goes in front of the command (see bytenorm inspect --help)"),
@@ -224,7 +226,7 @@ def test_version(output):
         ("quantize m -o o", "required: --data"),
         ("quantize m --data d", "required: -o/--output"),
         ("quantize m --data d -o o --lowering fast", "argument --lowering: invalid choice: 'fast'"),
-        ("quantize m --data d -o o --format qdq", "argument --format: invalid choice: 'qdq'"),
+        ("quantize m --data d -o o --format qdq", "argument --format: invalid choice: 'qdq': did you mean QDQ?"),
         ("quantize m --data d -o o --activations int4", "argument --activations: invalid choice: 'int4'"),
         ("quantize m --data d -o o --weights float", "argument --weights: invalid choice: 'float'"),
         (
@@ -712,7 +714,7 @@ Q = "quantize {digits} -o out.onnx --data "
         (Q + "none.npz", "--data 'none.npz': input 'image' is empty"),
         (Q + "damaged.npz", "--data 'damaged.npz' cannot be read as a .npz file"),
         (Q + "{data} --limit 0", "--limit must be at least 1, got 0"),
-        (Q + "{data} --mean 1", "--mean, --std or --rescale is for files of images, --data '{data}' has none"),
+        (Q + "{data} --mean 1", "--mean, --std or --rescale are for files of images, --data '{data}' has none"),
         (Q + "{data} --mean 1 2", "--mean must have 1 or 3 numbers, got 2"),
         (Q + "{data} --std 0", "--std must be positive and finite in float32, got 0.0"),
         (Q + "{data} --rescale nan", "--rescale must be positive and finite in float32, got nan"),

@@ -72,8 +72,8 @@ def test_batch_axes_that_are_none():
     for axes, error, text in [
         ([1], TypeError, "batch_axes must be a dict of axes by input name, got list"),
         ({"k": 0}, ValueError, "batch_axes: the model has no input 'k', its inputs are 'x', 'h'"),
-        ({"h": 3}, ValueError, "batch_axes['h'] must be an axis of 3, got 3"),
-        ({"x": -3}, ValueError, "batch_axes['x'] must be an axis of 2, got -3"),
+        ({"h": 3}, ValueError, "batch_axes['h'] must be an axis of 3 dimensions, got 3"),
+        ({"x": -3}, ValueError, "batch_axes['x'] must be an axis of 2 dimensions, got -3"),
         ({"h": 1.0}, TypeError, "batch_axes['h'] must be an integer or None, got float"),
         ({"h": True}, TypeError, "batch_axes['h'] must be an integer or None, got bool"),
         ({"h": 2, "x": 0}, ValueError, "batch_axes: the model's inputs differ in the sizes of their batches: "),

@@ -309,15 +309,15 @@ def test_numbers_that_overflow(tmp_path):
 def test_images_are_for_images(tmp_path):
     np.save(tmp_path / "a.npy", rows(3))
     text = message_of(lambda: open_data(tmp_path / "a.npy", OPEN, images=ImageInput()))
-    assert text == f"images is for files of images, calibration_data {str(tmp_path / 'a.npy')!r} has none"
+    assert text == f"images are for files of images, calibration_data {str(tmp_path / 'a.npy')!r} has none"
     text = message_of(lambda: open_data(items(), OPEN, images=ImageInput()))
-    assert text == "images is for files of images, calibration_data is list"
+    assert text == "images are for files of images, calibration_data is list"
     text = message_of(lambda: open_data(items(), OPEN, images={"mean": 0}), TypeError)
     assert text == "images must be a bytenorm.onnx.ImageInput, got dict"
     for name, value in (("mean", (0.0, 0.0, 0.0)), ("std", (1.0, 1.0, 1.0))):
         images = ImageInput(**{name: value})
         text = message_of(lambda images=images: open_data(save(tmp_path / "a.png"), GREY, images=images))
-        assert text.startswith(f"images has 3 numbers as {name}, the model wants 'x'")
+        assert text.startswith(f"images have 3 numbers as {name}, the model wants 'x'")
 
 
 def test_without_pillow(tmp_path, monkeypatch):

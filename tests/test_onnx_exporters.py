@@ -181,7 +181,7 @@ def test_batch_axes_are_told(tmp_path, capsys):
     assert main(["bench", model_, out, *told[2:], "--batch", "3", "--repeats", "1"]) == 0
     capsys.readouterr()
     assert main(["compare", model_, out, *told, "--batch-axis", "x=3"]) == 2
-    assert capsys.readouterr().err == "bytenorm: error: batch_axes['x'] must be an axis of 3, got 3\n"
+    assert capsys.readouterr().err == "bytenorm: error: --batch-axis 'x' must be an axis of 3 dimensions, got 3\n"
     for text in ("x", "=1", "x=a", "x="):
         assert main(["compare", model_, out, "--data", given, "--batch-axis", text]) == 2
         assert "INPUT=AXIS is wanted, such as state=1 or size=none" in capsys.readouterr().err

@@ -25,7 +25,8 @@ E = TypeVar("E", bound=Exception)
 class Argument:
     """An argument inside of a message, with the value that is spoken of, or with what belongs to its name.
 
-    ``Argument("force", True)`` is "force=True", and ``Argument("pieces", detail="[3]")`` is "pieces[3]".
+    ``Argument("force", True)`` is "force=True", ``Argument("pieces", detail="[3]")`` is "pieces[3]", and
+    ``Argument("lower", detail="()")``, of a function that is named, "lower()".
     """
 
     name: str

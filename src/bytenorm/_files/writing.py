@@ -8,10 +8,13 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from .._errors import Argument, bad, bad_type, bad_value
+
+ALIKE = 0.8  # from 0 to 1: "digit.onnx" and "digits.onnx" have 0.95, "old.onnx" and "new.onnx" 0.75
 
 
 def as_path(value: object, argument: str, wanted: str) -> Path:
@@ -39,9 +42,19 @@ def require_file(path: Path, label: str) -> None:
     """Refuse a path that is no plain file: what is missing, folders, pipes, devices."""
     kind = kind_of(path, label)
     if kind == "nothing":
-        raise bad(FileNotFoundError, label, "does not exist")
+        raise bad(FileNotFoundError, label, f"does not exist{_meant(path)}")
     if kind != "file":
         raise bad_value(label, f"is {a_kind(kind)}: a file is wanted")
+
+
+def _meant(path: Path) -> str:
+    """Return the end of a message: the file beside it whose name is most alike; empty if none is."""
+    try:
+        names = [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return ""
+    found = get_close_matches(path.name, names, n=1, cutoff=ALIKE)
+    return f": did you mean {str(path.with_name(found[0]))!r}?" if found else ""
 
 
 def a_kind(kind: str) -> str:

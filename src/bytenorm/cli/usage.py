@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ALIKE = 0.6  # from 0 to 1: "quantise" and "quantize" have 0.88, "--out" and "--output" 0.67
 
@@ -20,6 +20,14 @@ class Parser(argparse.ArgumentParser):
         sys.stderr.write(f"bytenorm: error: {text} (see {self.prog} --help)\n")
         raise SystemExit(2)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Say which of the choices was meant, or all."""
+        if action.choices is not None and value not in action.choices:
+            there = [str(one) for one in action.choices]
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}{_meant(str(value), there, ', '.join(there))}"
+            )
+
 
 def parse_known(program: Parser, commands: Mapping[str, Parser], argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a call; raises SystemExit after help, version or an error.
@@ -32,7 +40,8 @@ def parse_known(program: Parser, commands: Mapping[str, Parser], argv: Sequence[
     if at == len(words):
         return program.parse_args(words)  # help, version, or the error that the command is missing
     if words[at] not in commands:
-        program.error(f"invalid choice: {words[at]!r}{_meant(words[at], commands, ', '.join(commands))}")
+        there = [*commands, *program._option_string_actions]
+        program.error(f"invalid choice: {words[at]!r}{_meant(words[at], there, ', '.join(commands))}")
     command = commands[words[at]]
     _refuse_unknown(command, words[at + 1 :], [program], {})
     options, rest = program.parse_known_args(_models_first(words))
@@ -84,7 +93,7 @@ def _refuse_unknown(
 
 
 def _meant(word: str, known: Iterable[str], wanted: str = "") -> str:
-    by_name = {name.lstrip("-"): name for name in known if len(name.lstrip("-")) > 1}
+    by_name = {name.lstrip("-").lower(): name for name in known if len(name.lstrip("-")) > 1}
     text = word.lstrip("-").lower()
     found = [name for name in by_name if name.startswith(text)]
     found = found or get_close_matches(text, by_name, n=1, cutoff=ALIKE)

@@ -33,6 +33,7 @@ OPTIONS: Names = {
     "path": "output",
     "output": "output",
     "force": "--force",
+    **{f"{name}()": f"bytenorm {name}" for name in ("quantize", "lower", "prepare", "restore")},
 }  # of several commands
 
 # Nothing that a valid model leads to: what raises one has a fault.
@@ -75,16 +76,13 @@ def naming(model: str | None = None, **names: str | File) -> Iterator[None]:
 
 def _spelled(argument: Argument, names: Names) -> str:
     """Return an argument as the command calls it: "--calibrate-method mse" for "calibrate_method='mse'"."""
-    name = f"{argument.name}={argument.value!r}"
-    if name in names:
-        return str(names[name])
-    ours = names.get(argument.name)
+    ours = names.get(str(argument), names.get(argument.name))
     if ours is None:
         return str(argument)
     if isinstance(ours, File):  # "model 'a.onnx'" tells its file itself
         return f"{ours.word if argument.detail.startswith(' ') else ours}{argument.detail}"
-    if argument.value in (None, True):
-        return f"{ours}{_of_key(argument.detail)}"
+    if str(argument) in names or argument.value in (None, True):
+        return f"{ours}{'' if str(argument) in names else _of_key(argument.detail)}"
     return f"{ours} {argument.value}"
 
 

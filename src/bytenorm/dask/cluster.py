@@ -11,6 +11,7 @@ from functools import partial
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed.comm.addressing import get_address_host_port, parse_address
 
 from .. import __version__
 from .._errors import bad_value
@@ -66,6 +67,11 @@ def connected(address: str) -> Iterator[Client]:
     ValueError
         If there is no scheduler, it has no workers, or these lack bytenorm or have another version of it.
     """
+    try:  # a client of an address that is none would be told so, and wait for 20 seconds at its end
+        if parse_address(address)[0] in ("tcp", "tls"):
+            get_address_host_port(address)
+    except ValueError as error:
+        raise bad_value(f"scheduler {address!r}", f"must be an address such as tcp://host:8786: {error}") from None
     try:
         # Not Dask's default, in which a client that fails to connect stays, and with it the scheduler that is set.
         client = Client(address, timeout=CONNECT, set_as_default=False)

@@ -46,7 +46,6 @@ NAMES = {
     "reestimate": "--reestimate",
     "data_statistics": "--data-statistics",
     "fast": "--fast",
-    "nodes_to_exclude": "--exclude",
     "nodes_to_quantize": "--only",
     "op_types_to_quantize": "--only-type",
     "extra_options": "--extra-option",
@@ -174,7 +173,8 @@ def _with_types(extra: dict[str, object]) -> dict[str, object]:
                 if name not in QuantType.__members__:
                     known = ", ".join(QuantType.__members__)
                     raise bad_value(
-                        "--extra-option", f": TensorQuantOverrides: quant_type: there are {known}, got {name!r}"
+                        "--extra-option",
+                        f": TensorQuantOverrides: quant_type must be one of {known}, got {name!r}",
                     )
                 said["quant_type"] = QuantType[name]
     return extra

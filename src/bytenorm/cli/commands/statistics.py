@@ -37,6 +37,7 @@ NAMES = {
     "axis": "--axis",
     "dtype": "--dtype",
     "memory_limit": "--memory-limit",
+    "scheduler": "--scheduler",
 }
 
 T = TypeVar("T")

@@ -115,7 +115,7 @@ def _checked(inputs: Sequence[InputInfo], given: BatchAxes | None) -> dict[str, 
         if number is None or isinstance(axis, bool):
             raise bad_type(f"batch_axes[{name!r}]", f"must be an integer or None, got {type(axis).__name__}")
         if not -ranks[name] <= number < ranks[name]:
-            raise bad_value(f"batch_axes[{name!r}]", f"must be an axis of {ranks[name]}, got {number}")
+            raise bad_value(f"batch_axes[{name!r}]", f"must be an axis of {ranks[name]} dimensions, got {number}")
         checked[name] = number % ranks[name]
     return checked
 

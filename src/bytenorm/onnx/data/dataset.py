@@ -299,7 +299,7 @@ def open_data(
             warnings.warn(f"{argument}: {told_of_skipped(made.skipped)}", stacklevel=2)
         return made
     if images is not None:
-        raise bad_value("images", f"is for files of images, {argument} is {type(data).__name__}")
+        raise bad_value("images", f"are for files of images, {argument} is {type(data).__name__}")
     if isinstance(data, Dataset) and (data.inputs, data.batch_axes) == (checks.inputs, checks.axes):
         return data._limited(limit)
     if passes.is_reader(data):

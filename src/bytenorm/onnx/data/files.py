@@ -34,7 +34,7 @@ def items_of_files(
 ) -> Iterator[Item]:
     """Return the items of files."""
     if images is not None and not any(_is_image(found) for found in files.paths):
-        raise bad_value("images", f"is for files of images, {label} has none")
+        raise bad_value("images", f"are for files of images, {label} has none")
     reader = ImageReader(checks, images or ImageInput()) if any(map(_is_image, files.paths)) else None
     return _file_items(files.paths, checks, reader)
 

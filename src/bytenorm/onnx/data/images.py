@@ -110,7 +110,7 @@ class ImageReader:
         for name in ("mean", "std"):
             n = len(getattr(images, name))
             if n not in (1, self._channels):
-                raise bad_value("images", f"has {n} numbers as {name}, the model wants {wanted}")
+                raise bad_value("images", f"have {n} numbers as {name}, the model wants {wanted}")
         self._height, self._width = info.shape[2:] if self._first else info.shape[1:3]
         self._argument = checks.argument
         self._name = info.name

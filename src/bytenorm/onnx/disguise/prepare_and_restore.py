@@ -18,7 +18,7 @@ from ..graph.quantized import is_quantized
 from ..graph.quantizer_names import NODE
 from ..lowering.given import opened, require_float
 from ..lowering.lower import IR_VERSION, lower_graph
-from ..lowering.names import Lowering, check_lowering
+from ..lowering.names import PREPARE, Lowering, check_lowering
 from ..norms.conversions import make_standard
 from ..norms.find import PREPARED, find_norms, is_prepared
 from ..norms.float_graph import plain
@@ -163,7 +163,7 @@ def restore_with_report(
     norms = disguised(made)
     graph = Graph(made)
     if not is_quantized(graph):
-        raise bad_value("model", "must be quantized, got a model in float: quantize what prepare() made")
+        raise bad_value("model", "must be quantized, got a model in float: quantize what ", PREPARE, " made")
     if make_standard(graph):
         graph = graph.finished()
     taken_apart = {mark: problem for mark in norms if (problem := _problem(graph, mark, norms[mark]))}
@@ -184,7 +184,10 @@ def _entry(model: onnx.ModelProto) -> onnx.StringStringEntryProto:
     entries: list[onnx.StringStringEntryProto] = [e for e in model.metadata_props if e.key == PREPARED]
     if not entries:
         raise bad_value(
-            "model", ": it has no norm in disguise: wanted a quantized model of prepare(), with its metadata"
+            "model",
+            ": it has no norm in disguise: wanted a quantized model of ",
+            PREPARE,
+            ", with its metadata",
         )
     return entries[0]
 

@@ -13,6 +13,7 @@ from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
 from ..norms.find import LOWERED
 from ..operators.schema import DOMAIN
+from .names import LOWER
 
 if TYPE_CHECKING:
     import os
@@ -48,4 +49,4 @@ def require_float(graph: Graph) -> None:
     """Refuse a model that is lowered or quantized already."""
     refuse_lowered(graph.model, "model")
     if is_quantized(graph):
-        raise bad_value("model", "must be in float, got a quantized model (lower() takes those)")
+        raise bad_value("model", "must be in float, got a quantized model (", LOWER, " takes those)")

@@ -24,7 +24,7 @@ from ..run.saturation import warn_of_saturation
 from . import exact, fused, qdq
 from .byte_nodes import ByteNodes
 from .given import opened, refuse_lowered
-from .names import check_lowering
+from .names import QUANTIZE, RESTORE, check_lowering
 from .portable import Portable
 from .uint8_activations import convert_mixed, make_unsigned
 
@@ -174,9 +174,9 @@ def lower_with_report(
     loaded = opened(model)
     graph = Graph(loaded)
     if not is_quantized(graph):
-        raise bad_value("model", "must be quantized, got a model in float (quantize() takes those)")
+        raise bad_value("model", "must be quantized, got a model in float (", QUANTIZE, " takes those)")
     if is_prepared(loaded):
-        raise bad_value("model", ": its norms are in disguise: restore() brings them back and lowers them")
+        raise bad_value("model", ": its norms are in disguise: ", RESTORE, " brings them back and lowers them")
     if all(norm.lowered for norm in find_norms(graph)):
         refuse_lowered(loaded, "model")
     norms = [norm.name for norm in find_norms(graph) if not norm.lowered]

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from ... import _checks
+from ..._errors import Argument
 
+QUANTIZE, LOWER, PREPARE, RESTORE = (
+    Argument(name, detail="()") for name in ("quantize", "lower", "prepare", "restore")
+)  # functions that messages name
 Lowering = Literal["portable", "exact", "fused", "qdq"]
 
 

@@ -19,6 +19,7 @@ from onnxruntime.quantization import QuantType, quant_utils
 from ... import _checks
 from ..._errors import Argument, bad_type, bad_value
 from ..graph.conversion_pairs import contribute, dedicate
+from ..graph.named_nodes import meant
 from . import extra_values
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ def check_extra_options(
             continue
         option = _OPTIONS.get(name)
         if option is None:
-            raise bad_value(_ARGUMENT, f": {name!r} is unknown; there are {', '.join(sorted(_OPTIONS))}")
+            there = meant(str(name), _OPTIONS) or f"; there are {', '.join(sorted(_OPTIONS))}"
+            raise bad_value(_ARGUMENT, f": {name!r} is unknown{there}")
         if value is None and option.default is None:
             continue
         checked = option.check(value, f"{_ARGUMENT}: {name}")
