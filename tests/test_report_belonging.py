@@ -102,7 +102,7 @@ def test_gains_of_channels_do_not_count():
     assert gather(made, samples(4), reference=equal).drift
 
 
-def test_the_command_names_both_files(tmp_path, monkeypatch, capsys):
+def test_the_command_names_the_float_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     onnx.save(bno.quantize(network(), samples(), fast=True), "small.onnx")
     onnx.save(network(seed=9), "other.onnx")
@@ -111,7 +111,7 @@ def test_the_command_names_both_files(tmp_path, monkeypatch, capsys):
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("bytenorm: error: --float 'other.onnx': its weights are not those of the model in ")
-    assert said.endswith("is it the float model that 'small.onnx' was made of?\n")
+    assert said.endswith("is it the float model that the quantized one was made of?\n")
 
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
