@@ -16,7 +16,7 @@ import bytenorm as bn
 from bytenorm import onnx as bno
 from bytenorm.calibration import ChannelStatistics
 from bytenorm.onnx.data.dataset import open_data
-from bytenorm.onnx.disguise.norms_as_convs import Marks
+from bytenorm.onnx.disguise.norms_as_convs import Marks, markable
 from bytenorm.onnx.folding.backward import fold
 from bytenorm.onnx.graph.graph import Graph
 from bytenorm.onnx.graph.quantized import is_quantized
@@ -132,11 +132,10 @@ def _prepare(model):
     if is_quantized(made):
         return
     norms = find_norms(made)
-    gone = [id(norm) for norm in fold(made, norms)]
     marks = Marks()
-    for norm in norms:
-        if norm.parameters is not None and norm.in_float32 and id(norm) not in gone:
-            marks.set(made, norm)
+    kept, _ = markable(made, norms, fold(made, norms))
+    for norm in kept:
+        marks.set(made, norm)
     made.finish()
     made = Graph(made.model)
     make_layers_plain(made, (), split_groups=True)
