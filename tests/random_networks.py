@@ -20,6 +20,7 @@ from norm_models import Nodes
 from onnx import TensorProto, helper
 
 from bytenorm import onnx as bno
+from bytenorm.onnx.norms.float_graph import write_out_sparse
 from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 BATCH = 4
@@ -377,6 +378,7 @@ def named_apart(model):
     """Return a model with names that ONNX Runtime takes, and with an opset that its quantizer takes."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    write_out_sparse(copy)
     for i, node in enumerate(copy.graph.node):
         node.name = f"node{i}"
         node.output[:] = [name or f"node{i}/{at}" for at, name in enumerate(node.output)]

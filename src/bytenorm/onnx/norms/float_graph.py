@@ -37,7 +37,7 @@ def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
     Graph
         Of the same model.
     """
-    if _write_out_sparse(graph.model):
+    if write_out_sparse(graph.model):
         graph = Graph(graph.model)
     changed = len(graph.needed()) < sum(1 for _ in graph.nodes)
     for node in graph.nodes:
@@ -57,7 +57,7 @@ def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
     return float_to_axis_1(graph, apart)
 
 
-def _write_out_sparse(model: ModelProto) -> bool:
+def write_out_sparse(model: ModelProto) -> bool:
     """Write sparse initializers as others are, where that is not too large; say if there were any."""
     found = False
     for part in all_graphs(model.graph):

@@ -6,6 +6,7 @@ import onnx
 
 from ..._errors import bad_value
 from ..graph.graph import all_graphs, opset_of
+from ..norms.float_graph import write_out_sparse
 
 _OLDEST_OPSET = 13  # scales per channel
 
@@ -18,7 +19,10 @@ def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         copy.CopyFrom(model)
         return copy
     try:
-        return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        write_out_sparse(copy)  # which the converter does not know
+        return onnx.version_converter.convert_version(copy, _OLDEST_OPSET)
     except Exception as error:
         why = " ".join(str(error).split())
         raise bad_value(
