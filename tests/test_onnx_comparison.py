@@ -241,7 +241,7 @@ def test_by_position():
 
 def test_neither_by_name_nor_by_position():
     text = message_of(lambda: compare(two("a", "b"), two("b", "c"), items()))
-    assert text == "candidate's outputs ['b', 'c'] belong to ['a', 'b'] neither by name nor by position"
+    assert text == "candidate must have the reference's outputs ['a', 'b'] by name or by position, got ['b', 'c']"
 
 
 def test_another_number_of_outputs():
