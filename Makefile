@@ -8,8 +8,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 
 BIN = $(VENV)/bin
-# Nothing is compiled before it is imported: most of what is installed never is.
-INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile
+INSTALL = -m pip --disable-pip-version-check --quiet install
 PIP = $(BIN)/python $(INSTALL)
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css' -o -name '*.html')
 
