@@ -60,11 +60,11 @@ format: $(VENV)/.lint
 
 # The kernels and everything that reaches them, under the address and undefined-behaviour sanitizers.
 sanitize: $(VENV)/.test $(VENV)/.build
-	sh tests/sanitize.sh $(BIN)/python
+	MAKEFLAGS= sh tests/sanitize.sh $(BIN)/python
 
 # Without any kernel of an instruction set, as on other processors.
 portable: $(VENV)/.test $(VENV)/.build
-	sh tests/variant.sh $(BIN)/python portable -DBYTENORM_SIMD=OFF
+	MAKEFLAGS= sh tests/variant.sh $(BIN)/python portable -DBYTENORM_SIMD=OFF
 	PYTHONPATH=build/portable/package $(BIN)/python -m pytest -n 2 tests/test_kernels.py tests/test_layouts.py
 
 # Fast tests of what runs the best instruction set, with AVX2 in its place: most machines have no better one. Where
@@ -79,11 +79,11 @@ avx2: $(VENV)/.test
 
 # The ONNX Runtime operators as a library without Python, for hosts in other languages.
 library: $(VENV)/.test $(VENV)/.build
-	sh tests/library.sh $(BIN)/python
+	MAKEFLAGS= sh tests/library.sh $(BIN)/python
 
 # Cross-built for aarch64, and the tests of all kernels under emulation; the compiler and the rest are unpacked in build.
 arm64: $(VENV)/.test $(VENV)/.build
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python release/arm64.py
+	MAKEFLAGS= PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python release/arm64.py
 
 # What the checks install, one after another, so that they can run side by side afterwards.
 tools:

@@ -396,8 +396,8 @@ def test_bad_input(bad, complaint, line, wanted):
         ("--workers 0", "--workers must be at least 1, got 0"),
         ("--memory-limit 100MB", "--memory-limit must be at least 256000000 bytes, got 100000000"),
         ("--memory-limit much", "--memory-limit must be a size such as 1GB, got 'much'"),
-        ("--scheduler nowhere://x", "scheduler 'nowhere://x' cannot be reached: "),
-        ("--scheduler tcp://127.0.0.1:1", "scheduler 'tcp://127.0.0.1:1' cannot be reached: "),
+        ("--scheduler nowhere://x", "--scheduler 'nowhere://x' cannot be reached: "),
+        ("--scheduler tcp://127.0.0.1:1", "--scheduler 'tcp://127.0.0.1:1' cannot be reached: "),
     ],
 )
 def test_clusters_that_cannot_be(bad, complaint, monkeypatch, line, wanted):

@@ -151,7 +151,7 @@ def test_the_site_has_every_package():
     """What has public names has pages of them: docs/conf.py writes one for each name of these."""
     public = {
         f"bytenorm.{path.parent.name}"
-        for path in (ROOT / "src" / "bytenorm").glob("*/__init__.py")
+        for path in (ROOT / "src" / "bytenorm").glob("[!_]*/__init__.py")
         if re.search(r"^__all__ = ", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     text = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")

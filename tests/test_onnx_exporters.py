@@ -407,7 +407,7 @@ def test_weights_that_are_only_stored_in_8_bits(folds, rounded):
         assert bno.compare(model, made, data).outputs[0].snr_db > 30
     if not folds:
         assert any(node.op_type == "Conv" and node.attribute for node in bno.prepare(model).graph.node)
-    with pytest.raises(ValueError, match="got one in float"):
+    with pytest.raises(ValueError, match="got a model in float"):
         bno.lower(model)
 
 

@@ -232,7 +232,7 @@ def test_options_do_what_they_do_without_bytenorm(tmp_path):
         ({"SmoothQuant": True}, {}, "SmoothQuant is not handed through: it would move scales through norms"),
         ({"EnableSubgraph": True}, {}, "EnableSubgraph is not handed through: the static quantizer leaves"),
         ({"BlockSize": 32}, {}, "BlockSize is not handed through: the quantizer takes blocks of weights with tw"),
-        ({"ActivationSymmetrical": True}, {}, "'ActivationSymmetrical' is unknown; there are ActivationRestr"),
+        ({"ActivationSymmetrical": True}, {}, "'ActivationSymmetrical' is unknown: did you mean 'Activation"),
         ({"DedicatedQDQPair": True}, {"quant_format": "QOperator"}, "DedicatedQDQPair is for the format QDQ, no"),
         ({"MatMulConstBOnly": True}, {}, "MatMulConstBOnly is for the format QOperator, not QDQ"),
         ({"CalibPercentile": 99.9}, {}, "CalibPercentile must come with calibrate_method='percentile', got None"),
@@ -527,7 +527,7 @@ def test_from_the_command_line(tmp_path, capsys):
         ("--extra-option=DedicatedQDQPair=yes", "wanted NAME=VALUE with a value in JSON"),
         ("--extra-option=Dedicated=true", "--extra-option: 'Dedicated' is unknown"),
         ("--extra-option=DedicatedQDQPair=1", "--extra-option: DedicatedQDQPair"),
-        ('--extra-option=TensorQuantOverrides={"x": [{"quant_type": "Int8"}]}', "quant_type: there are QInt8"),
+        ('--extra-option=TensorQuantOverrides={"x": [{"quant_type": "Int8"}]}', "quant_type must be one of QInt8"),
         ("--only=nothing", "--only: the model has no node 'nothing'"),
         ("--only-type=Convolution", "--only-type: the quantizer knows no 'Convolution'"),
     ):

@@ -168,5 +168,5 @@ def test_a_norm_in_a_subgraph():
     where = "in a subgraph of the If y"
     assert bno.inspect(made).norms == tuple(
         bno.BatchNormInfo(name, None, "BatchNormalization", where, "", "float", "", where, False, where)
-        for name in ("j", "q")
+        for name in ("q", "j")
     )

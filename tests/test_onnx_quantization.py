@@ -656,5 +656,5 @@ def test_batches_of_different_sizes(method):
 
 
 def test_types_that_the_quantizer_does_not_mix():
-    with pytest.raises(ValueError, match="weight_type: 'uint8' with activation_type 'int8'"):
+    with pytest.raises(ValueError, match="weight_type: 'uint8' with activation_type='int8'"):
         bno.quantize(Network().norm().conv().finish(), batches(), activation_type="int8", weight_type="uint8")
