@@ -41,7 +41,7 @@ class Words16 {
 
     // Of a vector over planes of `length` bytes that touch: it begins `inside` the plane of `channel`, the first
     // of `channels`, and is in eight planes at most.
-    static constexpr bool spreads = V::width == 64;  // below, it is slower: docs/kernels-measured.md
+    static constexpr bool spreads = V::width == 64;  // below, it is slower: docs/kernels-layouts.md
     static Params spread(const ChannelParams& of, int64_t channel, int64_t channels, int64_t inside,
                          int64_t length) {
         Bytes which = V::broadcast8(0);  // channel of each byte, counted from the first

@@ -65,7 +65,7 @@ def quantize(
 
     The network is exported (``torch.export``), prepared, calibrated and converted by torchao's export flow, with
     `BatchNormQuantizer` beside `quantizer`; then its norms are lowered (`lower`) and it is brought nearer to the
-    float network (`recalibrate`), as far as that helps. docs/torch.md has the steps one by one.
+    float network (`recalibrate`), as far as that helps. docs/torch-export.md has the steps one by one.
 
     Parameters
     ----------
