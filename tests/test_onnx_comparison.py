@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantization_noice_ratio
 
+from bytenorm._decibels import snr_db
 from bytenorm.onnx.data.dataset import open_data
 from bytenorm.onnx.measurement.compare import compare
 from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison
@@ -496,3 +497,8 @@ def test_what_comes_out_has_plain_types():
         comparison.samples = 3
     with pytest.raises(AttributeError):
         only(comparison).snr_db = 3
+
+
+def test_noise_alone_is_as_far_off_as_can_be():
+    assert [snr_db(0.0, 1.0), snr_db(0.0, 0.0), snr_db(1.0, 0.0)] == [-np.inf, np.inf, np.inf]
+    assert snr_db(100.0, 1.0) == 20

@@ -14,8 +14,9 @@ from onnx.reference import ReferenceEvaluator
 import bytenorm as bn
 from bytenorm import _core, reference
 from bytenorm import onnx as bno
-from bytenorm.onnx.operators.add_batch_norm import add_node, add_sum_functions, sum_function
-from bytenorm.onnx.operators.concat_batch_norm import add_concat_functions, concat_function, concat_node
+from bytenorm.onnx.operators.add_batch_norm import add_node, sum_function
+from bytenorm.onnx.operators.concat_batch_norm import concat_function, concat_node
+from bytenorm.onnx.operators.functions import add_functions
 from bytenorm.onnx.operators.schema import ADD, NORMS, ON_CODES
 
 CODES = (np.uint8, np.int8)
@@ -81,8 +82,7 @@ def model(nodes, feed, values, outputs, *, shapes=None, inputs=(), ir=9, opset=1
     constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in values.items() if n not in inputs]
     graph = helper.make_graph(nodes, "fused", declared, made, constants)
     whole = helper.make_model(graph, ir_version=ir, opset_imports=[helper.make_opsetid("", opset)])
-    add_concat_functions(whole)
-    add_sum_functions(whole)
+    add_functions(whole)
     return whole
 
 
@@ -321,7 +321,7 @@ def test_one_kind_needs_no_overload(rng):
     made, _ = concat_model(pieces, concat_values(rng, (3, 3)), ir=8)
     assert (made.ir_version, [f.overload for f in made.functions]) == (8, ["", ""])
     before = made.SerializeToString()
-    add_concat_functions(made)
+    add_functions(made)
     assert made.SerializeToString() == before
 
 

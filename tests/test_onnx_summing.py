@@ -14,8 +14,9 @@ from onnx.reference import ReferenceEvaluator
 import bytenorm as bn
 from bytenorm import _core
 from bytenorm import onnx as bno
+from bytenorm.onnx.operators.functions import add_functions
 from bytenorm.onnx.operators.schema import SUM
-from bytenorm.onnx.operators.sum_batch_norm import add_summing_functions, sum_node
+from bytenorm.onnx.operators.sum_batch_norm import sum_node
 
 CODES = (np.uint8, np.int8)
 INFINITE = (-np.inf, np.inf)
@@ -54,7 +55,7 @@ def summing(x, values, *, channels_last=0, relu=0, limits=INFINITE, given=(), sh
     constants = [numpy_helper.from_array(v, n) for n, v in values.items() if n not in given]
     graph = helper.make_graph([node], "summing", inputs, [y], constants)
     model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", opset)])
-    add_summing_functions(model)
+    add_functions(model)
     if changed:
         del model.functions[:]
         kept = [a for a in node.attribute if a.name not in changed]

@@ -21,7 +21,7 @@ from bytenorm.calibration import ChannelStatistics, choose_output_qparams
 from bytenorm.cli import main
 from bytenorm.onnx.graph.graph import Graph
 from bytenorm.onnx.norms.find import find_norms
-from bytenorm.onnx.operators.add_batch_norm import add_sum_functions
+from bytenorm.onnx.operators.functions import add_functions
 from bytenorm.report import Report, gather, page
 from bytenorm.report.taps import NotMeasured, spot_of
 
@@ -180,7 +180,7 @@ def reading_codes(model):
                 changed += given.i
                 given.i = 0
     assert changed
-    add_sum_functions(made)
+    add_functions(made)
     return made
 
 

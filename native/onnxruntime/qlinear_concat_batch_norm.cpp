@@ -4,6 +4,7 @@
 #include <string>
 
 #include "attributes.hpp"
+#include "many_inputs.hpp"
 #include "norm_node.hpp"
 #include "operators.hpp"
 #include "passes/average_pool.hpp"
@@ -13,21 +14,6 @@
 
 namespace bytenorm::ort {
 namespace {
-
-enum : size_t { scale, B, input_mean, input_var, y_scale, y_zero_point, x_scales, x_zero_points, first_piece };
-
-// Made once for a node: a run that made them again would spend a tenth of its time on it.
-std::vector<std::string> piece_names(size_t count) {
-    std::vector<std::string> names;
-    for (size_t i = 0; i < count; ++i) names.push_back("x_" + std::to_string(i));
-    return names;
-}
-
-size_t piece_count(const OrtApi* api, const OrtKernelInfo* info) {
-    const size_t count = input_count(api, info);
-    if (count <= first_piece) throw Refusal("one piece at least is wanted, x_0, got none");
-    return count - first_piece;
-}
 
 struct ConcatAttributes : NormAttributes {
     bool pool;
@@ -94,23 +80,11 @@ class Pieces {
 };
 
 // All inputs but the pieces.
-struct Parameters {
-    NormInputs norm;
-    Tensor scales, zero_points;
-
-    explicit Parameters(const Inputs& inputs)
-        : norm(inputs, scale, y_scale),
-          scales(inputs(x_scales, "x_scales")),
-          zero_points(inputs(x_zero_points, "x_zero_points")) {}
-
-    bool complete() const { return norm.complete() && scales.known && zero_points.known; }
+struct Parameters : ManyParameters {
+    using ManyParameters::ManyParameters;
 
     // `channels` of each piece; empty if not known.
     void check(const ConcatAttributes& attributes, const std::vector<int64_t>& channels, size_t pieces) const {
-        for (const Tensor* t : {&scales, &zero_points})
-            if (t->known && (t->shape.ndim != 1 || t->size() != static_cast<int64_t>(pieces)))
-                throw Refusal(std::string(t->name) + " must have one value for each of the " +
-                              std::to_string(pieces) + " pieces, got shape " + t->shape.text());
         Channels wanted;
         if (!channels.empty()) {
             int64_t sum = 0;
@@ -124,8 +98,7 @@ struct Parameters {
                                          : "x_0 to x_" + std::to_string(pieces - 1) + " have " +
                                                std::to_string(sum) + " channels together");
         }
-        norm.check(attributes, wanted);
-        if (scales.known) check_scales(scales);
+        ManyParameters::check(attributes, wanted, pieces, "pieces");
     }
 
     std::unique_ptr<Folded> fold(const ConcatAttributes& attributes, const std::vector<int64_t>& channels,
@@ -146,11 +119,11 @@ class ConcatNode final : public NormNode<ConcatAttributes> {
   public:
     ConcatNode(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
         : NormNode(api, info, input_signed, output_signed),
-          pieces_(piece_count(api, info)),
-          names_(piece_names(pieces_)) {
+          names_(many_names(api, info, "piece")),
+          pieces_(names_.size()) {
         std::vector<Shape> shapes;
         for (size_t i = 0; i < pieces_; ++i)
-            shapes.push_back(input_shape(api, info, first_piece + i, names_[i].c_str()));
+            shapes.push_back(input_shape(api, info, Many::first + i, names_[i].c_str()));
         Pieces pieces(std::move(shapes), names_);
         pieces.check(attributes_);
         channels_ = pieces.channels(attributes_);
@@ -166,7 +139,7 @@ class ConcatNode final : public NormNode<ConcatAttributes> {
         std::vector<Shape> shapes;
         tensors.reserve(pieces_), shapes.reserve(pieces_);
         for (size_t i = 0; i < pieces_; ++i) {
-            tensors.push_back(input(api, context, first_piece + i, names_[i].c_str()));
+            tensors.push_back(input(api, context, Many::first + i, names_[i].c_str()));
             shapes.push_back(tensors.back().shape);
             channel_axis(names_[i], shapes.back(), attributes_);  // there must be one
         }
@@ -236,35 +209,29 @@ class ConcatNode final : public NormNode<ConcatAttributes> {
         apply_average_pool(plan, folded, arrays, SessionThreads(api, context));
     }
 
-    const size_t pieces_;
     const std::vector<std::string> names_;
+    const size_t pieces_;
     bool constant_;                  // all parameters are
     std::vector<int64_t> channels_;  // of each piece, that `folded_` is for
     std::shared_ptr<Folded> folded_;
 };
 
-class QLinearConcatBatchNormalization final : public CustomOp {
+class QLinearConcatBatchNormalization final : public ManyOp<ConcatNode> {
   public:
     QLinearConcatBatchNormalization(const OrtApi* api, ElementType input, ElementType output)
-        : CustomOp(api, "QLinearConcatBatchNormalization",
-                   {float32, float32, float32, float32, float32, output, float32, input, input}, {output},
-                   {variadic, required}) {}
-
-    std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
-        return std::make_unique<ConcatNode>(api, info, inputs[first_piece] == int8, outputs[0] == int8);
-    }
+        : ManyOp(api, "QLinearConcatBatchNormalization", input, output) {}
 
     // The shape of the first piece, with all channels, pooled if the attribute says so.
     void infer_shapes(OrtShapeInferContext* context) const override {
-        KnownShape y = known_input(api, context, first_piece);
+        KnownShape y = known_input(api, context, Many::first);
         if (y.shape.ndim < 2) return;
         const bool last = integer_attribute_of(api, context, "channels_last") == 1;
         const int axis = last ? y.shape.ndim - 1 : 1;
-        const Shape parameter = known_input(api, context, scale).shape;
+        const Shape parameter = known_input(api, context, Many::scale).shape;
         y.set(axis, parameter.ndim == 1 ? parameter.dims[0] : -1);
         if (integer_attribute_of(api, context, "pool") == 2 && y.shape.ndim == 4)
             for (int d : {last ? 1 : 2, last ? 2 : 3}) y.set(d, y.shape.dims[d] < 0 ? -1 : y.shape.dims[d] / 2);
-        infer_output(api, context, 0, y, y_zero_point);
+        infer_output(api, context, 0, y, Many::y_zero_point);
     }
 };
 

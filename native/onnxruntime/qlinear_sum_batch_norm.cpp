@@ -4,6 +4,7 @@
 #include <string>
 
 #include "attributes.hpp"
+#include "many_inputs.hpp"
 #include "norm_node.hpp"
 #include "operators.hpp"
 #include "passes/exact_sums.hpp"
@@ -12,8 +13,6 @@
 
 namespace bytenorm::ort {
 namespace {
-
-enum : size_t { scale, B, input_mean, input_var, y_scale, y_zero_point, x_scales, x_zero_points, first_summand };
 
 struct SumAttributes : NormAttributes {
     Limits limits;
@@ -28,41 +27,15 @@ struct SumAttributes : NormAttributes {
     }
 };
 
-// Made once for a node.
-std::vector<std::string> summand_names(size_t count) {
-    std::vector<std::string> names;
-    for (size_t i = 0; i < count; ++i) names.push_back("x_" + std::to_string(i));
-    return names;
-}
-
-size_t summand_count(const OrtApi* api, const OrtKernelInfo* info) {
-    const size_t count = input_count(api, info);
-    if (count <= first_summand) throw Refusal("one summand at least is wanted, x_0, got none");
-    return count - first_summand;
-}
-
 // All inputs but the summands.
-struct Parameters {
-    NormInputs norm;
-    Tensor scales, zero_points;
-
-    explicit Parameters(const Inputs& inputs)
-        : norm(inputs, scale, y_scale),
-          scales(inputs(x_scales, "x_scales")),
-          zero_points(inputs(x_zero_points, "x_zero_points")) {}
-
-    bool complete() const { return norm.complete() && scales.known && zero_points.known; }
+struct Parameters : ManyParameters {
+    using ManyParameters::ManyParameters;
 
     void check(const SumAttributes& attributes, const std::string& name, const Shape& shape,
                size_t summands) const {
-        for (const Tensor* t : {&scales, &zero_points})
-            if (t->known && (t->shape.ndim != 1 || t->size() != static_cast<int64_t>(summands)))
-                throw Refusal(std::string(t->name) + " must have one value for each of the " +
-                              std::to_string(summands) + " summands, got shape " + t->shape.text());
         Channels channels;
         channels.from(name, shape, attributes);
-        norm.check(attributes, channels);
-        if (scales.known) check_scales(scales);
+        ManyParameters::check(attributes, channels, summands, "summands");
     }
 
     std::unique_ptr<ExactSumsFold> fold(const SumAttributes& attributes, bool input_signed,
@@ -85,12 +58,12 @@ class SumNode final : public NormNode<SumAttributes> {
   public:
     SumNode(const OrtApi* api, const OrtKernelInfo* info, bool input_signed, bool output_signed)
         : NormNode(api, info, input_signed, output_signed),
-          summands_(summand_count(api, info)),
-          names_(summand_names(summands_)) {
+          names_(many_names(api, info, "summand")),
+          summands_(names_.size()) {
         size_t known = 0;
         Shape said{};
         for (size_t i = 0; i < summands_; ++i) {
-            const Shape shape = input_shape(api, info, first_summand + i, names_[i].c_str());
+            const Shape shape = input_shape(api, info, Many::first + i, names_[i].c_str());
             if (shape.ndim == 0) continue;
             if (said.ndim == 0) known = i, said = shape;
             check_shape(known, said, i, shape);
@@ -105,7 +78,7 @@ class SumNode final : public NormNode<SumAttributes> {
         Shape shape{};
         int axis = 0;
         for (size_t i = 0; i < summands_; ++i) {
-            const Tensor tensor = input(api, context, first_summand + i, names_[i].c_str());
+            const Tensor tensor = input(api, context, Many::first + i, names_[i].c_str());
             if (i == 0) {
                 shape = tensor.shape;
                 axis = channel_axis(names_[0], shape, attributes_);
@@ -139,28 +112,21 @@ class SumNode final : public NormNode<SumAttributes> {
                           ", got " + shape.text());
     }
 
-    const size_t summands_;
     const std::vector<std::string> names_;
+    const size_t summands_;
     std::unique_ptr<ExactSumsFold> constant_;  // of constant parameters, made with the session
 };
 
-class QLinearSumBatchNormalization final : public CustomOp {
+class QLinearSumBatchNormalization final : public ManyOp<SumNode> {
   public:
     QLinearSumBatchNormalization(const OrtApi* api, ElementType input, ElementType output)
-        : CustomOp(api, "QLinearSumBatchNormalization",
-                   {float32, float32, float32, float32, float32, output, float32, input, input}, {output},
-                   {variadic, required}) {}
-
-    std::unique_ptr<Kernel> kernel(const OrtKernelInfo* info) const override {
-        return std::make_unique<SumNode>(api, info, inputs[first_summand] == int8, outputs[0] == int8);
-    }
+        : ManyOp(api, "QLinearSumBatchNormalization", input, output) {}
 
     void infer_shapes(OrtShapeInferContext* context) const override {
         const size_t count = input_count(api, context);
         KnownShape known{};
-        for (size_t i = first_summand; i < count && known.shape.ndim == 0; ++i)
-            known = known_input(api, context, i);
-        infer_output(api, context, 0, known, y_zero_point);
+        for (size_t i = Many::first; i < count && known.shape.ndim == 0; ++i) known = known_input(api, context, i);
+        infer_output(api, context, 0, known, Many::y_zero_point);
     }
 };
 

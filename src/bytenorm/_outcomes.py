@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -56,6 +56,17 @@ class Outcome:
     problem: str
     pattern: str = ""
     unfused: str = ""
+
+
+def counted(folded: Collection[str], outcomes: Collection[Outcome]) -> list[str]:
+    """Return lines that say how many norms became what, and why some stay in float."""
+    in_float = [outcome for outcome in outcomes if outcome.problem]
+    count = len(folded) + len(outcomes)
+    return [
+        f"{count} batch norm{'s' * (count != 1)}: {len(folded)} folded, "
+        f"{len(outcomes) - len(in_float)} in 8 bits, {len(in_float)} left in float",
+        *(f"{outcome.name} stays in float: {outcome.problem}" for outcome in in_float),
+    ]
 
 
 def warn_of(outcomes: Iterable[Outcome]) -> None:

@@ -8,10 +8,10 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from .._alike import most_alike
 from .._errors import Argument, bad, bad_type, bad_value
 
 ALIKE = 0.8  # from 0 to 1: "digit.onnx" and "digits.onnx" have 0.95, "old.onnx" and "new.onnx" 0.75
@@ -53,8 +53,8 @@ def _meant(path: Path) -> str:
         names = [file.name for file in path.parent.iterdir()]
     except OSError:
         return ""
-    found = get_close_matches(path.name, names, n=1, cutoff=ALIKE)
-    return f": did you mean {str(path.with_name(found[0]))!r}?" if found else ""
+    found = most_alike(path.name, names, alike=ALIKE)
+    return f": did you mean {str(path.with_name(found))!r}?" if found else ""
 
 
 def a_kind(kind: str) -> str:

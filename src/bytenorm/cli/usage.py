@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
-ALIKE = 0.6  # from 0 to 1: "quantise" and "quantize" have 0.88, "--out" and "--output" 0.67
+from .._alike import most_alike
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,10 +94,9 @@ def _refuse_unknown(
 def _meant(word: str, known: Iterable[str], wanted: str = "") -> str:
     by_name = {name.lstrip("-").lower(): name for name in known if len(name.lstrip("-")) > 1}
     text = word.lstrip("-").lower()
-    found = [name for name in by_name if name.startswith(text)]
-    found = found or get_close_matches(text, by_name, n=1, cutoff=ALIKE)
+    found = next((name for name in by_name if name.startswith(text)), "") or most_alike(text, by_name)
     if len(text) > 1 and found:
-        return f": did you mean {by_name[found[0]]}?"
+        return f": did you mean {by_name[found]}?"
     return f": {wanted} are there" if wanted else ""
 
 

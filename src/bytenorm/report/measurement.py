@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 import bytenorm as bn
 
+from .._decibels import snr_db
 from .._errors import bad_value
 from ..calibration import ChannelStatistics
 from ..calibration.qparams.distribution import CODES, Distribution
@@ -31,7 +32,7 @@ from ..onnx.run.apart import run_session, runner_for_a_pass
 from .accuracy.accumulation import Accumulation
 from .accuracy.correction import read_correction, with_after
 from .accuracy.findings import find
-from .results import NormReport, Report, db
+from .results import NormReport, Report
 from .taps import NotMeasured, spot_of
 
 if TYPE_CHECKING:
@@ -282,8 +283,8 @@ class _Gathered:
             zero_point=zero_point,
             clipped=output.error(scale, low, low + SPAN)[1],
             mse=float(noise.sum() / counts.sum()),
-            snr_db=db(signal.sum(), noise.sum()),
-            channel_snr_db=np.array([db(s, n) for s, n in zip(signal, noise, strict=True)]),
+            snr_db=snr_db(signal.sum(), noise.sum()),
+            channel_snr_db=np.array([snr_db(s, n) for s, n in zip(signal, noise, strict=True)]),
             best_scale=best_scale,
             best_zero_point=dtype.qmin - best_low,
             best_mse=best_mse,

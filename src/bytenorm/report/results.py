@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import bytenorm as bn
+
+from .._decibels import snr_db
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -104,7 +105,7 @@ class NormReport:
     @property
     def gain_db(self) -> float:
         """What the best scale would add to the SNR; inf if it leaves no error, 0 if there is none now."""
-        return db(self.mse, self.best_mse) if self.mse > 0 else 0.0
+        return snr_db(self.mse, self.best_mse) if self.mse > 0 else 0.0
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -242,10 +243,3 @@ class Report:
         if self.findings is not None:
             lines.append(f"outputs: {self.findings.snr_db:.2f} dB against the float model's")
         return "\n".join([*lines, *filter(None, [self.unlike])])
-
-
-def db(signal: float, noise: float) -> float:
-    """Return a ratio of energies in decibels."""
-    if noise == 0:
-        return math.inf
-    return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf

@@ -12,7 +12,7 @@ from ..onnx.graph.qlinear_conv import codes_conv
 from ..onnx.norms.norm import PARAMETER_NAMES, Norm, Parameters
 from ..onnx.norms.qparams import QParams, qparams
 from ..onnx.norms.surroundings import activation_limits
-from ..onnx.operators.add_batch_norm import add_sum_functions
+from ..onnx.operators.functions import add_functions
 from ..onnx.operators.schema import ADD, CONCAT, NORMS, PARAMETERS, SINGLE, SUM
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _sum(graph: Graph, node: NodeProto) -> QParams:
     for given in node.attribute:
         if given.name in ("with_sum", "exact_sum"):
             given.i = int(given.name == "with_sum")
-    add_sum_functions(graph.model)
+    add_functions(graph.model)
     return _known(graph, node, ADD.place("s_scale"), node.output[1], "its sum")
 
 

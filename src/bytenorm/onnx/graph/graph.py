@@ -18,6 +18,7 @@ from ..model.constants import (
     is_computed,
     outputs_of,
 )
+from ..model.free_names import free_name
 from ..model.weightless import inferred_types
 
 if TYPE_CHECKING:
@@ -239,11 +240,11 @@ class Graph:
 
     def new_name(self, wanted: str) -> str:
         """Return a name that no tensor of the graph has, `wanted` itself if possible."""
-        return _free_name(wanted, self._names)
+        return free_name(wanted, self._names)
 
     def new_node_name(self, wanted: str) -> str:
         """Return a name that no node of the graph has, `wanted` itself if possible."""
-        return _free_name(wanted, self._node_names)
+        return free_name(wanted, self._node_names)
 
     def add_constant(self, wanted: str, value: npt.ArrayLike) -> str:
         """Add an initializer and return its name; the type is that of the array."""
@@ -421,17 +422,8 @@ def tell_nodes_apart(graph: GraphProto) -> None:
         seen: set[str] = set()
         for node in sorted(part.node, key=lambda node: not node.name):  # what has a name keeps it, if it can
             if label(node) in seen:
-                node.name = _free_name(label(node), names)
+                node.name = free_name(label(node), names)
             seen.add(label(node))
-
-
-def _free_name(wanted: str, names: set[str]) -> str:
-    name, n = wanted, 1
-    while name in names:
-        n += 1
-        name = f"{wanted}_{n}"
-    names.add(name)
-    return name
 
 
 def _captured(graph: GraphProto) -> Iterable[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from ..._alike import most_alike
 from ..._errors import bad_type, bad_value
 from .graph import all_graphs, label
 
@@ -39,7 +39,6 @@ def named_nodes(
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error's text: the known name that is most alike, in any case; empty if none is."""
-    spelt = {one.lower(): one for one in known}
-    found = get_close_matches(name.lower(), spelt, n=1)
-    return f": did you mean {spelt[found[0]]!r}?" if found else ""
+    """Return the end of an error's text: the known name that is most alike; empty if none is."""
+    found = most_alike(name, known)
+    return f": did you mean {found!r}?" if found else ""

@@ -13,10 +13,11 @@ from ..fusion.concats_and_sums import Concatenation, Single
 from ..graph.graph import Graph
 from ..graph.transposes import read_in_order, to_last, write_in_order
 from ..norms.qparams import qparams
-from ..operators.add_batch_norm import add_node, add_sum_functions
-from ..operators.concat_batch_norm import add_concat_functions, concat_node
+from ..operators.add_batch_norm import add_node
+from ..operators.concat_batch_norm import concat_node
+from ..operators.functions import add_functions
 from ..operators.schema import ADD, CONCAT, SUM
-from ..operators.sum_batch_norm import add_summing_functions, sum_node
+from ..operators.sum_batch_norm import sum_node
 from . import exact
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def replace(graph: Graph, site: QuantizedNorm, pattern: Pattern) -> QParams:
 
 def finish(graph: Graph) -> None:
     """Give a finished graph the functions of its operators."""
-    add_concat_functions(graph.model)
-    add_sum_functions(graph.model)
-    add_summing_functions(graph.model)
+    add_functions(graph.model)
 
 
 def _replace_concatenation(graph: Graph, site: QuantizedNorm, found: Concatenation) -> None:

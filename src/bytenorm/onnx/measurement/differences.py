@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._decibels import snr_db
 from .comparison import Comparison, OutputComparison, uncomparable
 
 if TYPE_CHECKING:
@@ -136,13 +137,6 @@ class _Difference:
             return 1.0
         length = math.sqrt(self._reference) * math.sqrt(self._candidate)
         return max(-1.0, min(1.0, self._product / length)) if length else 0.0
-
-
-def snr_db(signal: float, noise: float) -> float:
-    """Return the ratio of two energies in dB: inf without noise, -inf where there is nothing else."""
-    if noise == 0:
-        return math.inf
-    return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf
 
 
 def lowest_snr_db(outputs: Iterable[tuple[float, float]], *, default: float) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from .free_names import free_name
 from .soundness import parts
 
 if TYPE_CHECKING:
@@ -37,11 +38,7 @@ def name_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
                 del node.output[1:]
                 continue
             for i in unnamed:
-                name = f"{node.name or node.op_type}/unnamed_{i}"
-                while name in used:
-                    name += "_"
-                used.add(name)
-                node.output[i] = name
+                node.output[i] = free_name(f"{node.name or node.op_type}/unnamed_{i}", used)
     return model
 
 

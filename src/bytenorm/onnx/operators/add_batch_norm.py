@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import helper, parser
+from onnx import parser
 
-from .function_text import FLOOR, FOLD, PASSED_ON, codes, fitting, rounded, slope, two_sum, write
-from .schema import ADD, DOMAIN, SINGLE
-from .variants import add_variants
+from .function_text import FOLD, PASSED_ON, coded, codes, fitting, normed, rounded, slope, two_sum, write
+from .schema import ADD, DOMAIN, SINGLE, norm_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnx import FunctionProto, ModelProto, NodeProto
+    from onnx import FunctionProto, NodeProto
 
 
 def add_node(
@@ -32,7 +31,7 @@ def add_node(
     relu: bool,
     exact_sum: bool = False,
 ) -> NodeProto:
-    """Return a node of the operator with every attribute written: some evaluators ignore defaults.
+    """Return a node of the operator with every attribute written.
 
     Parameters
     ----------
@@ -48,17 +47,15 @@ def add_node(
     Returns
     -------
     onnx.NodeProto
-        `add_sum_functions` makes its function once it is in a model.
     """
-    return helper.make_node(
-        ADD.operator,
-        list(inputs),
+    return norm_node(
+        ADD,
+        inputs,
         [output, sum_output] if sum_output else [output],
-        name=name,
-        domain=DOMAIN,
+        name,
         epsilon=epsilon,
-        channels_last=int(channels_last),
-        relu=int(relu),
+        channels_last=channels_last,
+        relu=relu,
         with_sum=int(bool(sum_output)),
         exact_sum=int(exact_sum),
     )
@@ -81,12 +78,9 @@ def _products(of: str, shape: str) -> str:
 def _normed(of: str) -> str:
     """Write the product of a or b and its slope."""
     return f"""
-    {of}_zero_point_scalar = Reshape ({of}_zero_point, scalar)
-    {of}_zero_point_double = Cast <to = 11> ({of}_zero_point_scalar)
-    {of}_double = Cast <to = 11> ({of})
-    {of}_centred = Sub ({of}_double, {of}_zero_point_double)
-    {of}_slopes = Reshape ({of}_slope, fitting)
-    {of}_normed = Mul ({of}_slopes, {of}_centred)"""
+    {of}_zero_point_scalar = Reshape ({of}_zero_point, scalar){
+        normed(of, f"{of}_zero_point_scalar", slope=f"{of}_slope")
+    }"""
 
 
 # The codes of the sum are looked up in a table of all pairs; a runtime that folds constants makes it once.
@@ -128,12 +122,7 @@ _NORM_OF_SUM_CODES = f"""
 _NORM_OF_EXACT_SUM = f"""{FOLD}{slope("a_slope", "a_scale")}{slope("b_slope", "b_scale")}{fitting("a")}
     intercepts = Reshape (intercept, fitting){_normed("a")}{_normed("b")}
     b_normed_moved = Add (b_normed, intercepts)
-    normed = Add (a_normed, b_normed_moved)
-    normed_rounded = Round (normed){FLOOR}
-    y_double = Clip (normed_rounded, floor, beyond)
-    y_steps = Cast <to = 1> (y_double)
-    y_zero = Reshape (y_zero_point, scalar)
-    y = QuantizeLinear (y_steps, float_1, y_zero)"""
+    normed = Add (a_normed, b_normed_moved){coded("normed")}"""
 
 
 def sum_function(opset: int, *, with_sum: bool, exact_sum: bool) -> FunctionProto:
@@ -169,22 +158,11 @@ def _flags(node: NodeProto) -> dict[str, bool]:
     return {name: attributes.get(name, False) for name in ("with_sum", "exact_sum")}
 
 
-def add_sum_functions(model: ModelProto) -> None:
-    """Give a model the functions of its adding nodes, once they are all in it.
+def kind(node: NodeProto) -> str:
+    """Name the kind of a node, which has a function of its own."""
+    return "_".join(name for name, is_set in _flags(node).items() if is_set) or "plain"
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Changed in place: functions, the nodes' `overload`, imports, and the IR version if it has to rise.
 
-    Raises
-    ------
-    ValueError
-        If the model's standard operators are older than the functions can use.
-    """
-    add_variants(
-        model,
-        ADD.operator,
-        lambda node: "_".join(name for name, is_set in _flags(node).items() if is_set) or "plain",
-        lambda opset, node: sum_function(opset, **_flags(node)),
-    )
+def function_of(opset: int, node: NodeProto) -> FunctionProto:
+    """Return the function of a node's kind."""
+    return sum_function(opset, **_flags(node))

@@ -19,7 +19,7 @@ from onnx import helper, parser
 from ..._errors import Argument, bad_value
 from ..graph.graph import opset_of
 from .function_text import FLOOR, FOLD, codes, fitting, rounded, slope, two_sum, write
-from .schema import DOMAIN, OPERATOR_VERSION, SINGLE
+from .schema import DOMAIN, OPERATOR_VERSION, SINGLE, norm_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,14 +160,5 @@ def add_function(model: ModelProto) -> None:
 def operator_node(
     inputs: Sequence[str], output: str, name: str, *, epsilon: float, channels_last: bool, relu: bool
 ) -> NodeProto:
-    """Return a node of the operator with every attribute written: some evaluators ignore defaults."""
-    return helper.make_node(
-        SINGLE.operator,
-        list(inputs),
-        [output],
-        name=name,
-        domain=DOMAIN,
-        epsilon=epsilon,
-        channels_last=int(channels_last),
-        relu=int(relu),
-    )
+    """Return a node of the operator with every attribute written."""
+    return norm_node(SINGLE, inputs, [output], name, epsilon=epsilon, channels_last=channels_last, relu=relu)

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import helper, parser
+from onnx import parser
 
 from .function_text import PASSED_ON, write
-from .schema import CONCAT, DOMAIN, SINGLE
-from .variants import add_variants
+from .schema import CONCAT, DOMAIN, SINGLE, norm_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnx import FunctionProto, ModelProto, NodeProto
+    from onnx import FunctionProto, NodeProto
 
 
 def concat_node(
@@ -33,7 +32,7 @@ def concat_node(
     relu: bool,
     pool: int = 0,
 ) -> NodeProto:
-    """Return a node of the operator with every attribute written: some evaluators ignore defaults.
+    """Return a node of the operator with every attribute written.
 
     Parameters
     ----------
@@ -49,17 +48,15 @@ def concat_node(
     Returns
     -------
     onnx.NodeProto
-        `add_concat_functions` makes its function once it is in a model.
     """
-    return helper.make_node(
-        CONCAT.operator,
-        list(inputs),
+    return norm_node(
+        CONCAT,
+        inputs,
         [output],
-        name=name,
-        domain=DOMAIN,
+        name,
         epsilon=epsilon,
-        channels_last=int(channels_last),
-        relu=int(relu),
+        channels_last=channels_last,
+        relu=relu,
         pool=int(pool),
     )
 
@@ -153,27 +150,13 @@ def _pieces(node: NodeProto) -> int:
     return len(CONCAT.read(node))
 
 
-def _kind(node: NodeProto) -> str:
+def kind(node: NodeProto) -> str:
+    """Name the kind of a node, which has a function of its own."""
     channels_last, pool = _layout_and_pool(node)
     return f"{_pieces(node)}{'_channels_last' if channels_last else ''}{f'_pool{pool}' if pool else ''}"
 
 
-def _function_of(opset: int, node: NodeProto) -> FunctionProto:
+def function_of(opset: int, node: NodeProto) -> FunctionProto:
+    """Return the function of a node's kind."""
     channels_last, pool = _layout_and_pool(node)
     return concat_function(opset, _pieces(node), channels_last=channels_last, pool=pool)
-
-
-def add_concat_functions(model: ModelProto) -> None:
-    """Give a model the functions of its concatenating nodes, once they are all in it.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Changed in place: functions, the nodes' `overload`, imports, and the IR version if it has to rise.
-
-    Raises
-    ------
-    ValueError
-        If the model's standard operators are older than the functions can use.
-    """
-    add_variants(model, CONCAT.operator, _kind, _function_of)

@@ -134,6 +134,26 @@ FLOOR = """
     floor = Sub (relu_beyond, beyond)"""
 
 
+def normed(of: str, zero_point: str, *, slope: str) -> str:
+    """Write the product of a tensor and its slope behind `fitting`: `{of}_normed`, exact in double."""
+    return f"""
+    {zero_point}_double = Cast <to = 11> ({zero_point})
+    {of}_double = Cast <to = 11> ({of})
+    {of}_centred = Sub ({of}_double, {zero_point}_double)
+    {of}_slopes = Reshape ({slope}, fitting)
+    {of}_normed = Mul ({of}_slopes, {of}_centred)"""
+
+
+def coded(total: str) -> str:
+    """Write `y`, the codes of a total in double. Clipped before the conversions, so that none overflows."""
+    return f"""
+    total_rounded = Round ({total}){FLOOR}
+    y_double = Clip (total_rounded, floor, beyond)
+    y_steps = Cast <to = 1> (y_double)
+    y_zero = Reshape (y_zero_point, scalar)
+    y = QuantizeLinear (y_steps, float_1, y_zero)"""
+
+
 def write(
     schema: Schema,
     pieces: Sequence[str],

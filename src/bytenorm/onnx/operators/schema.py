@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from onnx import helper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnx import NodeProto
 
 DOMAIN = "bytenorm"
@@ -87,3 +91,31 @@ ON_CODES = {**{schema.operator: schema for schema in _OTHERS}, **NORMS}
 def norm_schema(node: NodeProto | None) -> Schema | None:
     """Return the schema of a node that is one of bytenorm's operators; None if it is not."""
     return NORMS.get(node.op_type) if node is not None and node.domain == DOMAIN else None
+
+
+def norm_node(
+    schema: Schema,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    name: str,
+    *,
+    epsilon: float,
+    channels_last: bool,
+    relu: bool,
+    **others: Any,
+) -> NodeProto:
+    """Return a node of one of bytenorm's operators. It says every attribute: some evaluators ignore defaults.
+
+    Its function comes into the model by `functions.add_functions`.
+    """
+    return helper.make_node(
+        schema.operator,
+        list(inputs),
+        list(outputs),
+        name=name,
+        domain=DOMAIN,
+        epsilon=epsilon,
+        channels_last=int(channels_last),
+        relu=int(relu),
+        **others,
+    )

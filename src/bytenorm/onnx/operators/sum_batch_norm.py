@@ -10,16 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import helper, parser
+from onnx import parser
 
-from .function_text import FLOOR, FOLD, fitting, slope, write
-from .schema import DOMAIN, SUM
-from .variants import add_variants
+from .function_text import FOLD, coded, fitting, normed, slope, write
+from .schema import SUM, norm_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnx import FunctionProto, ModelProto, NodeProto
+    from onnx import FunctionProto, NodeProto
 
 _LIMITS = ("floor", "ceiling")
 
@@ -50,33 +49,27 @@ def sum_node(
     Returns
     -------
     onnx.NodeProto
-        `add_summing_functions` makes its function once it is in a model.
     """
-    node = helper.make_node(
-        SUM.operator,
-        list(inputs),
-        [output],
-        name=name,
-        domain=DOMAIN,
-        epsilon=epsilon,
-        channels_last=int(channels_last),
-        relu=int(relu),
-    )
     given = zip(_LIMITS, limits, strict=True)
-    node.attribute.extend(helper.make_attribute(what, limit) for what, limit in given if np.isfinite(limit))
-    return node
+    return norm_node(
+        SUM,
+        inputs,
+        [output],
+        name,
+        epsilon=epsilon,
+        channels_last=channels_last,
+        relu=relu,
+        **{what: limit for what, limit in given if np.isfinite(limit)},
+    )
 
 
 def _added(i: int, total: str) -> str:
-    """Write the sum of one product, exact in double, and of all that is behind it."""
+    """Write the sum of one product and of all that is behind it."""
     return f"""
-    zero_point_{i} = Gather <axis = 0> (x_zero_points, place_{i})
-    zero_point_{i}_double = Cast <to = 11> (zero_point_{i})
-    x_{i}_double = Cast <to = 11> (x_{i})
-    x_{i}_centred = Sub (x_{i}_double, zero_point_{i}_double)
-    slopes_{i} = Reshape (slope_{i}, fitting)
-    normed_{i} = Mul (slopes_{i}, x_{i}_centred)
-    total_{i} = Add (normed_{i}, {total})"""
+    zero_point_{i} = Gather <axis = 0> (x_zero_points, place_{i}){
+        normed(f"x_{i}", f"zero_point_{i}", slope=f"slope_{i}")
+    }
+    total_{i} = Add (x_{i}_normed, {total})"""
 
 
 def _bound(limit: str) -> str:
@@ -124,19 +117,14 @@ def summing_function(opset: int, summands: int, limits: Sequence[str] = ()) -> F
     # What is added last is the first summand, as the kernels have it.
     names = [*(f"total_{i}" for i in range(1, summands)), "intercepts"]
     totals = "".join(_added(i, names[i]) for i in reversed(range(summands)))
-    cut = f"""{FOLD}{slopes}{fitting("x_0")}
-    intercepts = Reshape (intercept, fitting){totals}{_cut_off("total_0", limits) if limits else ""}"""
+    cut = _cut_off("total_0", limits) if limits else ""
     attributes = (name for name in SUM.attributes if name in limits or name not in _LIMITS)
     text = write(
         SUM._replace(attributes=tuple(attributes)),  # ONNX's evaluator wants each that a function names
         [f"x_{i}" for i in range(summands)],
         ["y"],
-        f"""{cut}
-    total_rounded = Round ({"cut" if limits else "total_0"}){FLOOR}
-    y_double = Clip (total_rounded, floor, beyond)
-    y_steps = Cast <to = 1> (y_double)
-    y_zero = Reshape (y_zero_point, scalar)
-    y = QuantizeLinear (y_steps, float_1, y_zero)""",
+        f"""{FOLD}{slopes}{fitting("x_0")}
+    intercepts = Reshape (intercept, fitting){totals}{cut}{coded("cut" if limits else "total_0")}""",
         opset=opset,
         calls=False,
         description="8-bit batch normalization of a sum that is not rounded.",
@@ -153,22 +141,11 @@ def _summands(node: NodeProto) -> int:
     return len(SUM.read(node))
 
 
-def add_summing_functions(model: ModelProto) -> None:
-    """Give a model the functions of its summing nodes, once they are all in it.
+def kind(node: NodeProto) -> str:
+    """Name the kind of a node, which has a function of its own."""
+    return "_".join([str(_summands(node)), *_limits_of(node)])
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Changed in place: functions, the nodes' `overload`, imports, and the IR version if it has to rise.
 
-    Raises
-    ------
-    ValueError
-        If the model's standard operators are older than the functions can use.
-    """
-    add_variants(
-        model,
-        SUM.operator,
-        lambda node: "_".join([str(_summands(node)), *_limits_of(node)]),
-        lambda opset, node: summing_function(opset, _summands(node), _limits_of(node)),
-    )
+def function_of(opset: int, node: NodeProto) -> FunctionProto:
+    """Return the function of a node's kind."""
+    return summing_function(opset, _summands(node), _limits_of(node))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..._outcomes import counted
+
 if TYPE_CHECKING:
     from ..._outcomes import Outcome
     from ..measurement.comparison import Comparison
@@ -75,13 +77,7 @@ class QuantizationReport:
 
     def __str__(self) -> str:
         """Return the counts, what is not as one would expect, and the comparison."""
-        in_float = [outcome for outcome in self.outcomes if outcome.problem]
-        count = len(self.folded) + len(self.outcomes)
-        lines = [
-            f"{count} batch norm{'s' * (count != 1)}: {len(self.folded)} folded, "
-            f"{len(self.outcomes) - len(in_float)} in 8 bits, {len(in_float)} left in float"
-        ]
-        lines += [f"{outcome.name} stays in float: {outcome.problem}" for outcome in in_float]
+        lines = counted(self.folded, self.outcomes)
         lines += [f"not folded: {name}, whose gains 8-bit weights cannot hold" for name in self.stayed]
         lines += [f"in float: {name}, which only loses in 8 bits" for name in self.weak]
         lines += [f"not excluded: {name}, which ONNX Runtime's preparation left out" for name in self.gone]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from ..._decibels import snr_db
 from ..._errors import bad_value
 from ...onnx.data.batch_axes import part_of
 from ...onnx.graph.cutting import cut
 from ...onnx.graph.graph import LAYERS, Graph, captured_by, is_op, label
-from ...onnx.measurement.differences import snr_db
 from .belonging import ASKED, require_same_ends
 from .matching import Codes, match
 from .parts import Parts

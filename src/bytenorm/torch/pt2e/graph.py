@@ -154,7 +154,7 @@ class _Module:
         pass
 
     def add_tensor(self, name: str, value: Tensor, user: Node) -> Node:
-        name = _free_name(name, lambda n: hasattr(self._module, n))
+        name = free_name(name, lambda n: hasattr(self._module, n))
         self._module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
         with self.graph.inserting_before(user):
             node = self.graph.get_attr(name)
@@ -208,7 +208,7 @@ class _Exported:
         self._signature.replace_all_uses(old.name, new.name)
 
     def add_tensor(self, name: str, value: Tensor, user: Node) -> Node:
-        name = _free_name(name, lambda n: n in self._state or n in self._program.constants)
+        name = free_name(name, lambda n: n in self._state or n in self._program.constants)
         with self.graph.inserting_before(next(iter(self.graph.nodes))):
             node = self.graph.placeholder(f"p_{name}")
         node.meta["val"] = _as_fake(value, user)
@@ -258,7 +258,8 @@ def open_program(program: GraphModule | ExportedProgram) -> Program:
     )
 
 
-def _free_name(name: str, is_taken: Callable[[str], bool]) -> str:
+def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
+    """Return a name that is not taken, `name` itself if possible."""
     free, n = name, 0
     while is_taken(free):
         n += 1

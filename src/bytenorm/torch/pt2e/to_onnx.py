@@ -21,9 +21,7 @@ from ..._files.writing import as_path, require_place
 from ...onnx.graph.graph import all_graphs, opset_of
 from ...onnx.lowering.lower import IR_VERSION
 from ...onnx.model.files import save_model
-from ...onnx.operators.add_batch_norm import add_sum_functions
-from ...onnx.operators.batch_norm import add_function
-from ...onnx.operators.concat_batch_norm import add_concat_functions
+from ...onnx.operators.functions import add_functions
 from ...onnx.operators.schema import ADD, CONCAT, DOMAIN, SINGLE, norm_schema
 from ..operators import batch_norm as _operator  # noqa: F401 - registers it
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
@@ -281,10 +279,7 @@ def _finish(model: onnx.ModelProto) -> None:
     if opset_of(model) <= _NEWEST_OPSET_OF_OLD_IR and not _has_4_bit_tensors(model):
         model.ir_version = IR_VERSION
     nodes = [node for graph in graphs for node in graph.node]
-    if any(norm_schema(node) is SINGLE for node in nodes):
-        add_function(model)
-    add_concat_functions(model)
-    add_sum_functions(model)
+    add_functions(model)
     taken = {node.name for node in nodes}
     for node in nodes:
         schema = norm_schema(node)

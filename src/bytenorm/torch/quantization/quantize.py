@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ... import _checks
+from ..._decibels import snr_db
 from ..._errors import bad_type, bad_value
 from ..._outcomes import warn_of
 from ...calibration import checks as calibration_arguments
@@ -291,7 +291,7 @@ def _snr_db(network: GraphModule, program: GraphModule, items: Sequence[tuple[An
                     sums.append([0.0, 0.0])
                 sums[i][0] += float(wanted.double().square().sum())
                 sums[i][1] += float((wanted.double() - made.double()).square().sum())
-    return tuple(10 * math.log10(signal / noise) if signal * noise else math.inf for signal, noise in sums)
+    return tuple(snr_db(signal, noise) for signal, noise in sums)
 
 
 def _outputs(given: Any) -> Iterator[Tensor]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..._outcomes import counted
+
 if TYPE_CHECKING:
     from ..._outcomes import Outcome
     from ..recalibration.sites import RecalibratedNorm
@@ -41,12 +43,6 @@ class QuantizationReport:
 
     def __str__(self) -> str:
         """Return the counts, why norms stay in float, and how far the outputs are from the float ones."""
-        in_float = [outcome for outcome in self.outcomes if outcome.problem]
-        count = len(self.folded) + len(self.outcomes)
-        lines = [
-            f"{count} batch norm{'s' * (count != 1)}: {len(self.folded)} folded, "
-            f"{len(self.outcomes) - len(in_float)} in 8 bits, {len(in_float)} left in float"
-        ]
-        lines += [f"{outcome.name} stays in float: {outcome.problem}" for outcome in in_float]
+        lines = counted(self.folded, self.outcomes)
         lines += [f"output {i}: {snr:.2f} dB on the data that calibrated" for i, snr in enumerate(self.snr_db)]
         return "\n".join(lines)

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from ..._norms.batch_norm import BatchNorm
 from ..operators import tensor_checks as tensors
-from ..pt2e.graph import arguments, label, operator_name, original
+from ..pt2e.graph import arguments, free_name, label, operator_name, original
 from ..pt2e.norms import BATCH_NORM
 from ..pt2e.qparams import UnusableError
 
@@ -244,7 +244,7 @@ def give(module: GraphModule, program: Program, norm: Node, which: str, value: t
     shared = program.tensor(source)
     names = [str(node.target) for node in graph.nodes if node.op == "get_attr" and program.tensor(node) is shared]
     alone = len(names) == 1 and len(source.users) == 1 and len(old.users) == 1
-    name = str(source.target) if alone else _free_name(module, f"{norm.name}_{which}")
+    name = str(source.target) if alone else free_name(f"{norm.name}_{which}", lambda n: hasattr(module, n))
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     parameter = isinstance(shared, torch.nn.Parameter)
@@ -264,14 +264,6 @@ def give(module: GraphModule, program: Program, norm: Node, which: str, value: t
         if not before:
             break
         old = before[0]
-
-
-def _free_name(module: GraphModule, name: str) -> str:
-    free, number = name, 0
-    while hasattr(module, free):
-        number += 1
-        free = f"{name}_{number}"
-    return free
 
 
 def put(node: Node, name: str, value: Any) -> None:
