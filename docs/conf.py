@@ -115,14 +115,18 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
+def public_names(package: str) -> list[str]:
+    """Return the names that a package lists."""
+    return [name for name in importlib.import_module(package).__all__ if name != "__version__"]
+
+
 def write_api() -> None:
     """Write a page for each package and for each of its public names."""
     API.mkdir(exist_ok=True)
     wanted = {"index.rst": _index(), "command.rst": _command()}
     listed: list[Any] = []
     for package, text in PACKAGES.items():
-        module = importlib.import_module(package)
-        names = [name for name in module.__all__ if name != "__version__"]
+        module, names = importlib.import_module(package), public_names(package)
         wanted[f"{package}.rst"] = _package(package, text, names)
         for name in names:
             value = getattr(module, name)
@@ -149,10 +153,11 @@ def _directive(name: str, argument: str, options: tuple[str, ...] = (), body: tu
 
 
 def _index() -> str:
-    listed = [f"- :doc:`{package}`: {text}" for package, text in PACKAGES.items()]
-    listed += ["- :doc:`command`: What each command takes."]
-    below = _directive("toctree", "", (":hidden:",), (*PACKAGES, "command"))
-    return _titled("Reference", "\n".join(listed), below)
+    parts = [":doc:`The command <command>`: what each of its commands takes. Words: :doc:`/docs/glossary`."]
+    for package, text in PACKAGES.items():
+        names = public_names(package)
+        parts += [f":doc:`{package}`\n{'-' * (len(package) + 7)}", text, _list_of(package, names)]
+    return _titled("Reference", *parts, _directive("toctree", "", (":hidden:",), (*PACKAGES, "command")))
 
 
 def _command() -> str:
@@ -172,10 +177,15 @@ def _package(package: str, text: str, names: list[str]) -> str:
     return _titled(
         package,
         text,
-        f".. currentmodule:: {package}",
-        _directive("autosummary", "", (":nosignatures:",), tuple(names)),
+        _list_of(package, names),
         _directive("toctree", "", (":hidden:",), tuple(f"{name} <{package}.{name}>" for name in names)),
     )
+
+
+def _list_of(package: str, names: list[str]) -> str:
+    """Return a table of names, each with the first line of what it says of itself."""
+    listed = _directive("autosummary", "", (":nosignatures:",), tuple(names))
+    return f".. currentmodule:: {package}\n\n{listed}"
 
 
 def _name(package: str, name: str, value: Any, *, again: bool) -> str:

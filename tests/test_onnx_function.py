@@ -474,5 +474,5 @@ def test_an_old_opset_is_refused():
 
 
 def test_the_page_shows_its_text():
-    page = Path(__file__).parents[1] / "docs" / "operator.md"
+    page = Path(__file__).parents[1] / "docs" / "operator-function.md"
     assert f"```text\n{batch_norm_text(17)}```" in page.read_text("utf-8")

@@ -38,7 +38,7 @@ def custom_op_library() -> str:
     str
         For ``SessionOptions.register_custom_ops_library``, in this process or another one, in Python or any
         other language that runs inside a Python interpreter. Hosts without Python build their own library from
-        the same source: see docs/operator.md.
+        the same source: see docs/operator-library.md.
 
     Examples
     --------
