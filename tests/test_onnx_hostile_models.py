@@ -1,6 +1,8 @@
 """Models that come back to themselves, grow without end, or are malformed: each is refused in words."""
 
 import itertools
+import random
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +13,7 @@ from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.onnx.model import soundness
 from bytenorm.onnx.model.files import load_model
+from bytenorm.onnx.model.weightless import inferred_types
 
 FLOAT = TensorProto.FLOAT
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
@@ -275,29 +278,103 @@ def test_data_that_do_not_fit_their_shape(raw, dims, kind, words, constant):
         bno.inspect(made)
 
 
-NEGATIVE = {  # lengths below 0, stated and computed
-    "input": ("float[-5] b", "", ""),
-    "type": ("float[3] a", "float[-5] b", "b = Foo(a)"),
-    "pad": ("float[4] a", "int64[2] s = {-8, 0}", "b = Pad(a, s)"),
-    "pool": ("float[1, 1, 2, 2] a", "", "c = MaxPool<kernel_shape = [5, 5]>(a) b = Squeeze(c)"),
-    "expand": ("float[1] a", "int64[1] s = {-5}", "b = Expand(a, s)"),
+STATED = {  # lengths below 0, stated: not believed
+    "input": ("float[-5] b", ""),
+    "type": ("float[3] a", "b = my.Foo(a)"),
+}
+COMPUTED = {  # and computed, at once or behind another Slice: nothing runs such a model
+    "pad": "b = Pad(a, s)",
+    "pool": "u = Unsqueeze(a, f) v = Unsqueeze(u, f) c = MaxPool<kernel_shape = [7]>(v) b = Squeeze(c)",
+    "expand": "b = Expand(w, o)",
+    "split": "c = Slice(a, f, w) d, e, b = Split<num_outputs = 3>(c)",
+    "behind a Slice": "c = Slice(a, f, t) b = Pad(c, s)",
+    "behind two": "c = Slice(a, f, t) d = Pad(c, p) e = Slice(d, f, t) b = Pad(e, s)",
+    "through other nodes": "c = Slice(a, f, t) d = Pad(c, s) e = Relu(d) h = Neg(e) b = Add(h, h)",
+    "in a branch": "b = If<then_branch = g () => (k) { u = Constant<value_ints = [-8, 0]>() "
+    "v = Constant<value_ints = [0]>() c = Constant<value_ints = [1, 2]>() d = Pad(c, u) k = Slice(d, v, v) }, "
+    "else_branch = g () => (j) { j = Identity(f) }>(q)",
 }
 
 
-@pytest.mark.parametrize("kind", NEGATIVE)
-def test_slices_of_negative_lengths(kind, run_python):
-    """onnx's type inference ends the process at one."""
-    given, more, nodes = NEGATIVE[kind]
-    text = (
-        f'<ir_version: 8, opset_import: ["": 17]> g ({given}) => (float[2] y) '
-        f"<int64[1] f = {{0}}, int64[1] t = {{2}}{', ' + more if more else ''}> {{ {nodes} y = Slice(b, f, t) }}"
+def sliced(nodes, given="float[4] a", stated=""):
+    """Return a model whose last node is a Slice of what others make."""
+    constants = "int64[1] f = {0}, int64[1] t = {2}, int64[1] w = {1}, int64[1] o = {-5}"
+    constants += ", int64[2] s = {-8, 0}, int64[2] p = {-1, 0}, bool q = {1}"
+    return parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18, "my": 1]> g ({given}) => (y) <{constants}{stated}> '
+        f"{{ {nodes} y = Slice(b, f, t) }}"
     )
-    done = run_python(
-        "from onnx import parser\n"
+
+
+def run_apart(run_python, made, code):
+    return run_python(
+        "import onnx\nfrom bytenorm import onnx as bno\n"
         "from bytenorm.onnx.model.weightless import inferred_types\n"
-        f"print(inferred_types(parser.parse_model({text!r}))['y'])"
+        f"model = onnx.load_model_from_string({made.SerializeToString()!r})\n{code}"
     )
-    assert (done.returncode, done.stdout) == (0, "(1, (2,))\n"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("kind", STATED)
+def test_slices_of_a_length_that_is_stated_below_0(kind, run_python):
+    """onnx's type inference ends the process at one."""
+    given, nodes = STATED[kind]
+    made = sliced(nodes, given, ", float[-5] b" if kind == "type" else "")
+    done = run_apart(run_python, made, "print(inferred_types(model)['f'])")
+    assert (done.returncode, done.stdout) == (0, "(7, (1,))\n"), done.stderr[-500:]
+
+
+def test_slices_of_a_length_that_is_below_0(run_python):
+    """onnx and ONNX Runtime end the process at one."""
+    code = "import onnx\nfrom bytenorm import onnx as bno\n"
+    code += "from bytenorm.onnx.model.weightless import inferred_types\nmodels = ["
+    code += ", ".join(repr(sliced(nodes).SerializeToString()) for nodes in COMPUTED.values())
+    done = run_python(
+        f"{code}]\nfor model in map(onnx.load_model_from_string, models):\n"
+        "    for read in (inferred_types, bno.session):\n"
+        "        try:\n            read(model)\n"
+        "        except ValueError as error:\n            print(error)\n"
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    said = done.stdout.splitlines()
+    assert len(said) == 2 * len(COMPUTED)
+    assert all("has a Slice of its tensor" in line and "of the impossible shape (-" in line for line in said), said
+
+
+def test_slices_that_can_be():
+    made = sliced("c = Slice(a, f, t) d = Pad(c, p) e = Slice(d, f, t) b = Relu(e)")
+    assert inferred_types(made)["b"] == (FLOAT, (1,))
+    assert bno.session(made).run(None, {"a": np.ones(4, np.float32)})[0].shape == (1,)
+
+
+@pytest.mark.parametrize("outputs", [["p", "q", "y"], ["y"]])
+def test_splits_that_tell_another_number(outputs):
+    """Of too many onnx's type inference and ONNX Runtime end the process."""
+    made = model([node("Split", ["x"], outputs, num_outputs=2, axis=1)])
+    made.opset_import[0].version = 18
+    words = f"has a node Split '' with {len(outputs)} outputs: its num_outputs is 2"
+    for read in (load_model, bno.session):
+        with pytest.raises(ValueError, match=words):
+            read(made)
+
+
+@pytest.mark.parametrize("op", ["EyeLike", "RegexFullMatch"])
+def test_inputs_of_unknown_types(op, run_python):
+    """onnx's type inference ends the process at one."""
+    attributes = {"dtype": FLOAT} if op == "EyeLike" else {"pattern": "a"}
+    made = model(
+        [node("Foo", ["x"], ["t"], domain="my"), node(op, ["t"], ["y"], **attributes), norm("x", "n")],
+        outputs=("y", "n"),
+    )
+    made.opset_import[0].version = 20
+    done = run_apart(
+        run_python,
+        made,
+        "print(len(bno.inspect(model).norms))\nimport numpy\n"
+        "try:\n    bno.quantize(model, [{'x': numpy.ones((1, 2), 'f4')}])\n"
+        "except ValueError as error:\n    print(error)",
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout == f"1\nmodel has a node {op} '' that reads 't', whose type is not known\n"
 
 
 def test_tensors_of_negative_lengths():
@@ -307,3 +384,41 @@ def test_tensors_of_negative_lengths():
     )
     with pytest.raises(ValueError, match=r"model has a tensor 'b' of the impossible shape \(-5,\)"):
         load_model(made)
+
+
+def chain(seed):
+    """Return a model of a few nodes that change a length, Slices among them."""
+    draw = random.Random(seed)
+    nodes = [
+        "Slice(a, zero, two)", "Slice(a, one, far, zero, back)", "Pad(a, less)", "Pad(a, more)", "Relu(a)",
+        "Split<num_outputs = 3>(a)", "Concat<axis = 0>(a, a)", "Expand(one, below)", "Tile(a, below)",
+        "Reshape(a, below)", "ConstantOfShape(below)", "Slice(a, zero, far)", "Range(first, last, first)",
+    ]  # fmt: skip
+    body, name = "", "x"
+    for i in range(draw.randrange(2, 7)):
+        drawn = draw.choice(nodes)
+        text = drawn.replace("(a", f"({name}").replace(", a)", f", {name})")
+        made = f"t{i}, u{i}, v{i}" if "Split" in text else f"v{i}"
+        body, name = f"{body} {made} = {text}", f"v{i}"
+    constants = "int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] far = {99}"
+    constants += ", int64[1] back = {-1}, int64[1] below = {-2}, int64[2] less = {-3, 0}, int64[2] more = {1, 1}"
+    constants += ", int64 first = {1}, int64 last = {-4}"
+    return parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 18]> g (int64[{draw.choice("0124")}] x) => (y) <{constants}> '
+        f"{{ {body} y = Slice({name}, zero, two) }}"
+    )
+
+
+def test_random_chains_of_slices(run_python):
+    """Of 300 such models onnx's type inference ends the process at some."""
+    done = run_python(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_onnx_hostile_models import chain, inferred_types\n"
+        "refused = 0\n"
+        "for seed in range(300):\n"
+        "    try:\n        inferred_types(chain(seed))\n"
+        "    except ValueError:\n        refused += 1\n"
+        "print(refused)"
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert 20 < int(done.stdout) < 280

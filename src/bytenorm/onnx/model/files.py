@@ -15,6 +15,7 @@ from ... import _checks
 from ..._errors import bad_type, bad_value
 from ..._files.writing import as_path, replacing, require_file, require_place
 from .external_tensors import all_tensors, bring_in, moved_out
+from .fatal_rules import unsure_slices
 from .serialization import pieces
 from .soundness import require_sound
 from .unnamed_outputs import name_outputs
@@ -140,6 +141,15 @@ def _written_out(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:
     made = onnx.inliner.inline_local_functions(typed, convert_version=True)
     made.functions.extend(staying)
     return made
+
+
+def require_lengths(model: onnx.ModelProto, label: str) -> None:
+    """Raise ValueError if a model has a Slice of a length below 0, of which ONNX Runtime dies."""
+    if any(node.op_type == "Slice" for function in model.functions for node in function.node):
+        with suppress(ValueError):  # what cannot be written out ONNX Runtime refuses
+            model = without_functions(model, "bytenorm")
+    if unsure_slices(model.graph):
+        inferred_graph(model, label)
 
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: bool = False) -> None:

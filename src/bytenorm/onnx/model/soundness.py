@@ -86,6 +86,11 @@ def _require_ends(node: onnx.NodeProto, versions: dict[str, int], label: str) ->
         if not low <= n <= high:
             wanted = f"{low}" if low == high else f"at least {low}" if n < low else f"at most {high}"
             raise bad_value(label, f"has a node {node.op_type} {node.name!r} with {n} {what}: {wanted} are wanted")
+    told = [a.i for a in node.attribute if a.name == "num_outputs"]
+    if node.op_type == "Split" and not domain and told not in ([], [len(node.output)]):
+        # Of more outputs than it tells onnx's inference dies; other numbers ONNX Runtime refuses.
+        n = len(node.output)
+        raise bad_value(label, f"has a node Split {node.name!r} with {n} outputs: its num_outputs is {told[0]}")
 
 
 @functools.cache
@@ -111,10 +116,11 @@ def parts(root: Part, label: str = "the model") -> Iterator[Part]:
         if depth > DEEPEST:
             raise bad_value(label, f"has graphs within graphs, more than {DEEPEST} deep")
         yield part
-        waiting += [(graph, depth + 1) for node in part.node for graph in _graphs(node)]
+        waiting += [(graph, depth + 1) for node in part.node for graph in graphs_in(node)]
 
 
-def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs in a node's attributes."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -151,7 +157,7 @@ def _require_order(part: Part, label: str) -> None:
 def _names_read(node: onnx.NodeProto, label: str) -> Iterator[str]:
     """Yield the inputs of a node, and the names that its graphs do not make themselves."""
     yield from node.input
-    for graph in _graphs(node):
+    for graph in graphs_in(node):
         inner = list(parts(graph, label))
         own = {output for part in inner for n in part.node for output in n.output}
         for part in inner:

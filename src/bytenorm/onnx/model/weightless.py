@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
+from ..._errors import bad_value
+from .fatal_rules import all_hidden, blind_nodes, has_length_below_0, hide, is_blind, show, unsure_slices
 from .soundness import parts
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
@@ -86,26 +88,37 @@ _SAME_SHAPE: dict[str, tuple[str, slice]] = {
 }
 
 
-def inferred_model(model: ModelProto) -> ModelProto:
+def inferred_model(model: ModelProto, label: str = "model") -> ModelProto:
     """Return a model with the types that can be inferred; where onnx fails, those that it states are all.
 
-    `model` is a copy, as `weightless` makes it.
+    `model` is a copy, as `weightless` makes it, `label` what a ValueError calls it: of a Slice of a length below 0
+    both onnx and ONNX Runtime die.
     """
     _forget_negative_lengths(model)
-    if not _slices(model):
-        return _inferred(model)
-    for node in _slices(model):  # of a length below 0, as Pad makes, onnx's rule for them ends the process
-        node.op_type = "NotSlice"
-    without = _inferred(model)
-    for made in (model, without):
-        for node in _slices(made, "NotSlice"):
-            node.op_type = "Slice"
-    return without if _has_negative_length(without.graph) else _inferred(model)
+    slices = unsure_slices(model.graph)
+    waiting = [node for nodes in slices for node in nodes]
+    hidden = [*waiting, *blind_nodes(model)]
+    hide(hidden)
+    made = _inferred(model)
+    for nodes in slices:
+        if has_length_below_0(made.graph):
+            _refuse(made.graph, nodes, label)
+            break
+        show(nodes)
+        made = _inferred(model)
+    show(all_hidden(made))
+    return made
 
 
-def _slices(model: ModelProto, op_type: str = "Slice") -> list[NodeProto]:
-    roots = (model.graph, *model.functions)
-    return [node for root in roots for part in parts(root) for node in part.node if node.op_type == op_type]
+def _refuse(graph: GraphProto, slices: list[NodeProto], label: str) -> None:
+    """Raise a ValueError if one of these, which may be in graphs within the graph, reads a length below 0."""
+    read = {node.input[0] for node in slices if node.input}
+    for value in _values(graph):
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if value.name in read and min(shape, default=0) < 0:
+            raise bad_value(
+                label, f"has a Slice of its tensor {value.name!r}, of the impossible shape {tuple(shape)}"
+            )
 
 
 def _inferred(model: ModelProto) -> ModelProto:
@@ -134,10 +147,6 @@ def _forget_negative_lengths(model: ModelProto) -> None:
                 dim.ClearField("dim_value")
 
 
-def _has_negative_length(graph: GraphProto) -> bool:
-    return any(dim.dim_value < 0 for value in _values(graph) for dim in value.type.tensor_type.shape.dim)
-
-
 def _has_long_vector(graph: GraphProto) -> bool:
     """Say whether onnx would follow the elements of some vector one by one: of 2^40, it fills all memory."""
     values = (*graph.input, *graph.value_info, *graph.output)
@@ -145,8 +154,14 @@ def _has_long_vector(graph: GraphProto) -> bool:
     return any(len(shape) == 1 and shape[0].dim_value > LONGEST_VECTOR for shape in shapes)
 
 
-def inferred_graph(model: ModelProto) -> GraphProto:
-    """Return a model's graph without weights, with the types that can be inferred."""
+def inferred_graph(model: ModelProto, label: str = "model") -> GraphProto:
+    """Return a model's graph without weights, with the types that can be inferred.
+
+    Raises
+    ------
+    ValueError
+        If it has a Slice of a length below 0, of which ONNX Runtime dies; `label` is what it calls the model.
+    """
     light = weightless(model)
     for node in light.graph.node:
         if node.domain == "com.microsoft" and node.op_type in _SAME_SHAPE:
@@ -155,7 +170,17 @@ def inferred_graph(model: ModelProto) -> GraphProto:
             inputs = list(node.input[wanted])
             del node.input[:]
             node.input.extend(inputs)
-    return inferred_model(light).graph
+    return inferred_model(light, label).graph
+
+
+def require_told(model: ModelProto, label: str) -> None:
+    """Raise ValueError if onnx's inference would die of a node because it has no type for what the node reads."""
+    blind = [node for node in model.graph.node if is_blind(node)]
+    types = inferred_types(model) if blind else {}
+    for node in blind:
+        if types.get(node.input[0], (0, None))[0] == 0:
+            told = f"a node {node.op_type} {node.name!r} that reads {node.input[0]!r}, whose type is not known"
+            raise bad_value(label, f"has {told}")
 
 
 def inferred_types(model: ModelProto) -> Types:

@@ -22,6 +22,7 @@ from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, 
 from ..measurement.compare import compare as compare_models
 from ..measurement.comparison import Comparison, uncomparable
 from ..model.files import load_model, without_functions
+from ..model.weightless import require_told
 from ..operators.schema import DOMAIN
 from ..quantizer.alone import quantize_alone
 from ..quantizer.calls import METHODS
@@ -460,4 +461,5 @@ def _opened(original: onnx.ModelProto) -> onnx.ModelProto:
     prepared = with_opset(without_functions(original, DOMAIN))
     warn_of_constants(prepared, 5)
     note_types(prepared)
+    require_told(prepared, "model")
     return prepared

@@ -14,7 +14,7 @@ import onnxruntime
 
 from ... import _checks, _core
 from ..._errors import bad_type, bad_value
-from ..model.files import fits_one_file, load_model, save_model
+from ..model.files import fits_one_file, load_model, require_lengths, save_model
 from ..model.soundness import require_sound
 from ..model.unnamed_outputs import has_unnamed_outputs
 from .amx import has_amx, weights_for_amx
@@ -225,7 +225,7 @@ def handed_over(model: Model) -> Iterator[bytes | str]:
 
 
 def _read(model_or_path: Model, name: str) -> onnx.ModelProto | None:
-    """Return a model, perhaps without weights, or refuse it where ONNX Runtime would work on it without end.
+    """Return a model, perhaps without weights, or refuse one that ONNX Runtime works on without end or dies of.
 
     None for what onnx cannot read, which is left to ONNX Runtime.
     """
@@ -237,6 +237,7 @@ def _read(model_or_path: Model, name: str) -> onnx.ModelProto | None:
     except Exception:  # no model, or in a format that only ONNX Runtime knows
         return None
     require_sound(model, name)
+    require_lengths(model, name)
     return model
 
 
