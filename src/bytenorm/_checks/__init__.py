@@ -1,8 +1,8 @@
 """Every check of an argument and every message of the core.
 
 Each function takes what a caller passed and returns it in the one form that the rest of the package works
-with, or raises an error as `_errors` has them: a ValueError (values, shapes) or TypeError (types). The usual call
-never comes here: the native code checks it and asks for words only when it refuses.
+with, or raises an error. That is one as `_errors` has them: a ValueError (values, shapes) or TypeError (types).
+The usual call never comes here: the native code checks it and asks for words only when it refuses.
 """
 
 from .arrays import as_array, frozen, real_input

@@ -75,8 +75,8 @@ def quantized_batch_norm(
     """Normalize the channels of an 8-bit tensor.
 
     Computes ``(x - mean) / sqrt(var + eps) * weight + bias`` for each channel and quantizes it, bit for bit as
-    ``torch.quantized_batch_norm`` of torch 2.13 does: folded to a slope and an intercept in float32, one fused
-    multiply-add an element, rounded half to even. docs/numerics.md gives every rounding.
+    ``torch.quantized_batch_norm`` of torch 2.13 does. The parameters are folded to a slope and an intercept in
+    float32; an element is one fused multiply-add, rounded half to even. docs/numerics.md gives every rounding.
 
     Parameters
     ----------

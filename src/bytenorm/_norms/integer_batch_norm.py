@@ -18,7 +18,7 @@ class IntegerBatchNorm:
     """A batch norm of one input quantization as a multiplier, an addend and a shift a channel.
 
     ``clip((x * multiplier[c] + addend[c]) >> shift[c], lowest, highest)`` in int32, with a shift that rounds down,
-    is the code that the norm gives for the code `x` in channel `c`: shown by trying all 256 inputs. Made by
+    is the code that the norm gives for the code `x` in channel `c`. All 256 inputs were tried. Made by
     `BatchNorm.to_integers`.
 
     Attributes

@@ -71,8 +71,8 @@ def reestimate(
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If the channels differ in number, a channel has fewer than 2 elements, `momentum` is out of range,
-        `reference` holds other than finite numbers or a negative variance, or a measured value overflows float32
+        If the channels differ in number, a channel has fewer than 2 elements or `momentum` is out of range. If
+        `reference` holds other than finite numbers or a negative variance. If a measured value overflows float32,
         or leaves a variance of 0 without eps.
 
     Examples

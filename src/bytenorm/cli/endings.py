@@ -79,8 +79,8 @@ def came() -> int | None:
 def _handle(number: int, frame: FrameType | None) -> None:
     """Raise the first signal that comes, now or when it can be; what comes after it changes nothing.
 
-    An exception in a module that is being imported becomes an ImportError, or ends the process (onnx's, 1 in 200);
-    one in a finalizer is lost; one in what the first has set going would keep that from cleaning up.
+    An exception in a module that is being imported becomes an ImportError, or ends the process (onnx's, 1 in 200).
+    One in a finalizer is lost. One in what the first has set going would keep that from cleaning up.
     """
     if _Waiting.number is None:
         if number == _Waiting.alarm.number:

@@ -20,8 +20,8 @@ def statistics(x: da.Array, scale: Any, zero_point: Any, axis: int = 1, *, histo
     """Gather the statistics of each channel of a Dask array of codes; nothing is computed yet.
 
     Each block is counted where it lies, in one native thread; what is counted is merged eight at a time. All of it
-    is integers, so the result is the same bits for any chunks, any order, any number of workers, and whether or
-    not a worker was lost on the way and its blocks were counted again.
+    is integers, so the result is the same bits for any chunks, any order and any number of workers. Nor does it
+    matter whether a worker was lost on the way and its blocks were counted again.
 
     Parameters
     ----------

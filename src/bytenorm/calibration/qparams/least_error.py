@@ -1,10 +1,10 @@
 """The scale and zero point with the least mean squared error over a distribution of outputs.
 
-The error has many local minima in the scale: a narrow one wherever many values come close to codes. So all
-scales from the coarsest that can be best down to where clipping alone costs more than the best so far are tried
-1 % apart, those near the best again 0.05 % apart, and the best of these are improved by least squares. For each
-scale all zero points are weighed at once. The values are sorted once and their moments cumulated; a scale then
-costs 512 look-ups, however many values there are.
+The error has many local minima in the scale: a narrow one wherever many values come close to codes. So many scales
+are tried, 1 % apart: from the coarsest that can be best down to where clipping alone costs more than the best so
+far. Those near the best are tried again, 0.05 % apart, and the best of these are improved by least squares. For
+each scale all zero points are weighed at once. The values are sorted once and their moments cumulated; a scale
+then costs 512 look-ups, however many values there are.
 """
 
 from __future__ import annotations

@@ -128,8 +128,8 @@ def choose_output_qparams(
 
     With the statistics of the input, the distribution of the float output is known exactly: a channel has 256
     inputs, and their histogram says how often each came. Without, each channel's output is taken for normal with
-    mean `bias` and spread ``abs(weight) * sqrt(var / (var + eps))``, which is what batch norm makes of data that
-    its mean and variance describe; all channels count alike.
+    mean `bias` and spread ``abs(weight) * sqrt(var / (var + eps))``. That is what batch norm makes of data that
+    its mean and variance describe. All channels count alike.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def entropy(output: Distribution) -> tuple[float, float]:
 
     S. Migacz, "8-bit Inference with TensorRT", GPU Technology Conference 2017 (session S7310): count the
     magnitudes in 2048 bins of equal width. For i from 128 to 2048, P is the first i bins, with all that lies
-    beyond counted in the last of them; Q is the first i bins, merged into 128 levels and each level spread evenly
+    beyond counted in the last of them. Q is the first i bins, merged into 128 levels; each level is spread evenly
     over those of its bins that P does not leave empty. The threshold is the upper edge of the bins for which the
     Kullback-Leibler divergence of Q from P is least, the largest among equals. Level j merges the bins from
     floor(j i / 128) on.

@@ -24,7 +24,7 @@ def batch_axes_of(inputs: Sequence[InputInfo], given: BatchAxes | None = None) -
     It is the first axis, with these exceptions. An input without axes has none. Where the first axis of some input
     has a name, as in ``x[N, 3]``, another input that has the name at another axis, as a recurrent state
     ``h[2, N, 64]``, has its batch there. Where first axes are fixed, the first such input with two axes or more
-    tells the batch; an input whose first axis has another size, as ``size[2]`` of an image, has no batch axis and
+    tells the batch. An input whose first axis has another size, as ``size[2]`` of an image, has no batch axis: it
     goes to every batch as it is.
 
     Parameters

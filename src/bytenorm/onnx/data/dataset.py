@@ -231,13 +231,13 @@ def open_data(
     data : iterable of dict, CalibrationDataReader, path, list of paths, or Dataset
         Dicts of arrays by input name. One that can be gone through only once (a generator) is copied as far as
         `limit` wants it: 256 MiB stay in memory, the rest goes to a temporary file. Or a reader as ONNX Runtime's
-        quantizer takes it, with `get_next`: with a method `rewind`, too, each pass begins with that and nothing is
-        kept; without, it is read once, from where it is, and copied.
-        Or a file: `.npz` with arrays by input name, `.npy` or an `.npz` with one array
-        for a model with one input, an image (bmp, jpeg, jpg, png, tif, tiff, webp) for a model with one input of
-        images, NCHW or NHWC with 1 or 3 channels, float32 or uint8. Or a folder of such files and folders, which
-        take turns: sorted by name, hidden ones left out. Or a pattern, such as ``photos/*/*.png``. Files of no
-        known kind are skipped in folders and patterns, with a UserWarning; `Dataset.skipped` names them.
+        quantizer takes it, with `get_next`. If it has a method `rewind`, too, each pass begins with that and
+        nothing is kept. If not, it is read once, from where it is, and copied. Or a file: `.npz` with arrays by
+        input name; `.npy`, or an `.npz` with one array, for a model with one input; an image (bmp, jpeg, jpg, png,
+        tif, tiff, webp) for a model with one input of images. These are NCHW or NHWC, with 1 or 3 channels,
+        float32 or uint8. Or a folder of such files and folders, which take turns: sorted by name, hidden ones left
+        out. Or a pattern, such as ``photos/*/*.png``. Files of no known kind are skipped in folders and patterns,
+        with a UserWarning; `Dataset.skipped` names them.
     model : onnx.ModelProto or path
         The model that is fed.
     limit : int, optional
@@ -245,8 +245,8 @@ def open_data(
     images : ImageInput, optional
         How pixels become numbers; without it they are divided by 255.
     batch_axes : dict of str to int or None, optional
-        The batch axes of inputs by name, where others are wanted than those above; None for an input that goes to
-        every batch as it is.
+        The batch axes of inputs by name, where others are wanted than those above. None: the input goes to every
+        batch as it is.
     argument : str, optional
         What messages call the data.
 

@@ -30,8 +30,8 @@ class ImageInput:
     """How the pixels of an image become numbers: ``(pixel * rescale - mean) / std`` in float32.
 
     An image is converted to RGB, or to grey for a model with one channel, and scaled (bilinear) so that it just
-    covers the model's height and width, of which the centre is taken: the shorter side decides, the proportions
-    stay. Where the model leaves height and width open the image keeps its own. Transparency is dropped, and an
+    covers the model's height and width. The shorter side decides, the proportions stay, and the centre is taken.
+    Where the model leaves height and width open the image keeps its own. Transparency is dropped, and an
     orientation that a camera has noted is not followed. A model with a uint8 input gets the pixels themselves.
 
     Parameters

@@ -75,8 +75,9 @@ def _fits(layer: NodeProto, bias: npt.NDArray[np.generic], channels: int) -> boo
 class _Way:
     """From a norm back to the layer that feeds it.
 
-    `tensor` is what the layer makes, `axis` that of its channels, `between` the nodes on the way, the nearest to
-    the norm first: they move axes, add or drop those of size 1, or add a bias; `added` is the sum of these.
+    `tensor` is what the layer makes, `axis` that of its channels. `between` are the nodes on the way, the nearest
+    to the norm first: they move axes, add or drop those of size 1, or add a bias. `added` is the sum of these
+    biases.
     """
 
     tensor: str

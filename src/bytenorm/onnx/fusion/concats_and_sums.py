@@ -299,8 +299,8 @@ def _is_cut(graph: Graph, part: QParams, joined: QParams) -> bool:
     """Say whether numbers of a piece lie outside the range of the concatenation.
 
     A quantizer drops a Relu or Clip in front of a conversion that saturates where the activation does. The piece
-    alone would not. Two tensors calibrated alone are a step apart at most; more may be only what a pool or another
-    operator passes on, which has the range of what it reads: then a cut at 0 is the one that tells.
+    alone would not. Two tensors calibrated alone are a step apart at most. More may be only what a pool or another
+    operator passes on, which has the range of what it reads. Then a cut at 0 is the one that tells.
     """
     (low, high), (lowest, highest) = part.range(), joined.range()
     steps = part.scalars[0] + joined.scalars[0]

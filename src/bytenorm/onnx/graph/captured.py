@@ -1,7 +1,7 @@
 """Tensors that a branch or the body of a loop reads from the graph around it, behind codes.
 
 ONNX Runtime (1.32) moves conversions past nodes that only move numbers. Where such a node's result is read within
-another node, it ends the process while it makes a session: the smallest such model is a DequantizeLinear, then a
+another node, it ends the process while it makes a session. The smallest such model is a DequantizeLinear, then a
 Reshape, then an If whose branch reads that. Of some twenty operators tried it did so with the six below. A pair of
 conversions behind the node keeps it from moving any, and changes no number: the node makes numbers of that scale.
 """

@@ -62,14 +62,14 @@ def lower(
     model : onnx.ModelProto or path
         In QDQ or QOperator format. Not changed.
     lowering : {"portable", "exact", "fused", "qdq"}
-        ``"portable"`` writes a norm as a depthwise 1x1 convolution, within one step of the exact result: standard
-        ONNX, in QDQ format a ``Conv`` between conversions, of which ONNX Runtime makes the ``QLinearConv`` that it
-        is in QOperator format. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
-        :func:`bytenorm.quantized_batch_norm`, fastest where :func:`register` was called, and slower, with the
-        same bits, where it was not. ``"fused"`` does so too, and where a norm reads a concatenation or a sum,
-        writes one operator for both: fastest of all with :func:`register`. Pieces of a concatenation keep their
-        own scales, and a sum is normalized before it is rounded, so results may differ by a step, and are closer
-        to those in float. A model with several numbers of pieces, or with sums that are read elsewhere and others
+        ``"portable"`` writes a norm as a depthwise 1x1 convolution in standard ONNX, within one step of the exact
+        result. In QOperator format that is a ``QLinearConv``; in QDQ format a ``Conv`` between conversions, of
+        which ONNX Runtime makes the same. ``"exact"`` writes ``bytenorm::QLinearBatchNormalization``: the bits of
+        :func:`bytenorm.quantized_batch_norm`, fastest where :func:`register` was called, and slower, with the same
+        bits, where it was not. ``"fused"`` does so too, and where a norm reads a concatenation or a sum, writes
+        one operator for both: fastest of all with :func:`register`. Pieces of a concatenation keep their own
+        scales, and a sum is normalized before it is rounded, so results may differ by a step, and are closer to
+        those in float. A model with several numbers of pieces, or with sums that are read elsewhere and others
         that are not, needs IR version 10, and so ONNX Runtime 1.18. ``"qdq"`` lets a norm be one, whatever it was
         written as: a ``BatchNormalization`` in float between 8-bit conversions, for runtimes that make these 8-bit
         themselves, as OpenVINO does. A concatenation that it reads joins codes then, and a sum that nothing else

@@ -1,7 +1,7 @@
 """The portable lowering: a norm as a depthwise 1x1 convolution, in standard operators and the model's own format.
 
-Among operators on bytes it is a QLinearConv; among float operators between conversions it is one of these, a Conv,
-with the constants of the same QLinearConv: ONNX Runtime makes that of it, and what reads conversions alone, as
+Among operators on bytes it is a QLinearConv. Among float operators between conversions it is one of these, a Conv,
+with the constants of the same QLinearConv. ONNX Runtime makes that of it, and what reads conversions alone, as
 OpenVINO does, can read it. The result is within one step of the exact one and, but for a few channels of ten
 thousand, the same.
 """

@@ -1,7 +1,7 @@
 """Writes int8 activations as uint8: codes and zero points 128 higher, the same numbers.
 
-On x86 ONNX Runtime runs 8-bit layers on uint8 and turns pairs of QuantizeLinear and DequantizeLinear from int8 to
-uint8 by itself, but not next to operators that name int8 bytes themselves, as a lowered norm does: the layers
+On x86 ONNX Runtime runs 8-bit layers on uint8. It turns pairs of QuantizeLinear and DequantizeLinear from int8 to
+uint8 by itself, but not next to operators that name int8 bytes themselves, as a lowered norm does. The layers
 around it would fall back to float, three times as slow as the whole network was before.
 """
 

@@ -25,7 +25,7 @@ class OutputComparison:
     cosine : float
         Of the angle between all samples of the one and of the other; 0 when only one is 0 everywhere.
     top1_agreement : float or None
-        The share of the samples with the largest value in the same place, the first of equals; None when the
+        The share of the samples with the largest value in the same place, the first of equals. None when the
         output is no floating-point array of shape (samples, at least 2).
     max_abs_error : float
     worst_sample : int

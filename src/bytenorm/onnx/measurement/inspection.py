@@ -57,9 +57,9 @@ class BatchNormInfo:
     problem : str
         Why not, if not.
     pattern : str
-        What the fused lowering computes in one operator, or has, in a quantized model: ``concat`` with the
-        concatenation that the norm reads, ``concat + pool`` with the averages behind its convolution too,
-        ``add`` with the sum that it reads, ``single`` the norm for itself. Empty in a float model, and if the norm
+        What the fused lowering computes in one operator, or has, in a quantized model. ``concat``: the norm and
+        the concatenation that it reads; ``concat + pool``: the averages behind its convolution, too; ``add``: the
+        norm and the sum that it reads; ``single``: the norm for itself. Empty in a float model, and if the norm
         cannot be lowered.
     unfused : str
         Why it is single, where it is not lowered yet.

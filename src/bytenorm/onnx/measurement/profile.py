@@ -239,8 +239,8 @@ def norm_groups(
 
     A norm in float is a BatchNormalization, or a Mul and Add; where its input or output is quantized, with the
     DequantizeLinear before it and the QuantizeLinear behind it, and the Relu or Clip between. A norm in 8 bits is
-    bytenorm's operator or, as is one in float in ONNX Runtime's blocked layout, a 1 x 1 convolution with a group
-    for each channel; with the Relu or Clip behind it. The convolution that the blocked layout makes of a Mul is no
+    bytenorm's operator or a 1 x 1 convolution with a group for each channel, as is one in float in ONNX Runtime's
+    blocked layout; with the Relu or Clip behind it. The convolution that the blocked layout makes of a Mul is no
     norm of its own.
 
     Parameters

@@ -87,8 +87,8 @@ def measure(
 ) -> dict[str, Timing]:
     """Time sessions in turns, so that a slow moment of the machine hits all of them.
 
-    In each round every session has its turn, in an order that is shuffled anew: one run that does not count, which
-    brings its data back into the caches that the others have filled, then one that does.
+    In each round every session has its turn, in an order that is shuffled anew. A turn is one run that does not
+    count, then one that does: the first brings the session's data back into caches that the others have filled.
 
     Parameters
     ----------

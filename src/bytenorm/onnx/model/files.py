@@ -55,8 +55,8 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
     FileNotFoundError
         If there is no such file, or a file with its tensors is missing.
     ValueError
-        If the file is no ONNX model or a damaged one, leaves the folder of the model for its tensors, or holds a
-        model without nodes or with an opset below 7 or above the newest that is known.
+        If the file is no ONNX model or a damaged one, or leaves the folder of the model for its tensors. If it
+        holds a model without nodes, or with an opset below 7 or above the newest that is known.
 
     Examples
     --------

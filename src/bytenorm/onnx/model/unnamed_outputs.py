@@ -1,7 +1,7 @@
 """Outputs of nodes that have no name, since nobody reads them: ONNX Runtime does not ask whether they have one.
 
-It (1.32) ends its process where it writes to an output without: any of Split, as of other operators whose outputs
-are not optional, and the statistics of a BatchNormalization, in opsets 8 to 13 also outside of training.
+It (1.32) ends its process where it writes to an output without. That is any of Split, as of other operators whose
+outputs are not optional, and the statistics of a BatchNormalization, in opsets 8 to 13 also outside of training.
 """
 
 from __future__ import annotations

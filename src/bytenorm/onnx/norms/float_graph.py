@@ -21,8 +21,8 @@ _FIRST_INFERRING = 7  # opset, of Dropout
 def plain(graph: Graph, apart: Container[str] = ()) -> Graph:
     """Bring a float graph to the spelling in which norms are found; it computes the same.
 
-    Weights that are only stored in 8 bits, behind a DequantizeLinear, become constants; sparse ones are written
-    out, since quantizers know none; Identity and the like go, and what no output needs; norms of the last axis get
+    Weights that are only stored in 8 bits, behind a DequantizeLinear, become constants. Sparse ones are written
+    out, since quantizers know none. Identity and the like go, and what no output needs. Norms of the last axis get
     Transposes around them.
 
     Parameters

@@ -1,7 +1,8 @@
 """Codes between the steps of a norm: what they cut off.
 
-One norm made of the steps does not round between them, which is as good, nor saturate, which is another function:
-with a gain of 2, inputs up to 1 and codes up to 1 between, all above 0.5 are 1 before the shift is added.
+One norm made of the steps does not round between them, which is as good. Nor does it saturate, which is another
+function: with a gain of 2, inputs up to 1 and codes up to 1 between, all above 0.5 are 1 before the shift is
+added.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The smallest and the largest value of each tensor of a float network on data, for ONNX Runtime's quantizer.
 
-Its own calibrator finds the same numbers. It looks through all nodes for the place of each that it adds, and runs
-the convolutions that stand for norms as such, which takes as long as half of all others: here they are a Mul and
+Its own calibrator finds the same numbers. It looks through all nodes for the place of each that it adds. It runs
+the convolutions that stand for norms as such, which takes as long as half of all others; here they are a Mul and
 an Add, rounded as these are.
 """
 

@@ -92,9 +92,9 @@ def quantize(
 ) -> onnx.ModelProto:
     """Make an 8-bit model of a float one, its batch norms included.
 
-    Norms that can be folded, back or forward, are folded; ONNX Runtime's static quantizer does the rest of the
-    network; the other norms, with the Relu or Clip behind them, get 8-bit inputs and outputs and are lowered as by
-    :func:`lower`.
+    Norms that can be folded, back or forward, are folded. The other norms, with the Relu or Clip behind them, get
+    8-bit inputs and outputs and are lowered as by :func:`lower`. ONNX Runtime's static quantizer does the rest of
+    the network.
 
     Parameters
     ----------
@@ -123,15 +123,15 @@ def quantize(
         does so with one percentile, 99.999, and with none if `fast`.
     method : {"mse", "minmax", "percentile", "entropy"}, optional
         How the scale and the zero point of each norm's output are chosen, by
-        :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution that the norm's 8-bit input
-        gives; `calibrate_method` is for the ranges of all other tensors. The scales are taken if they bring the
-        outputs on the samples kept aside (see `reestimate`) nearer to the float network's, and wherever nothing
-        can be judged, as with fewer than 8 samples. None leaves the norms to `calibrate_method` too.
+        :func:`bytenorm.calibration.choose_output_qparams` from the exact distribution of the norm's 8-bit input.
+        `calibrate_method` is for the ranges of all other tensors. The scales are taken if they bring the outputs
+        on the samples kept aside (see `reestimate`) nearer to the float network's, and wherever nothing can be
+        judged, as with fewer than 8 samples. None leaves the norms to `calibrate_method` too.
     reestimate : bool, optional
-        Whether norms, and the biases of layers, are corrected relative to the float network: what quantization
-        moved of the mean and the variance of what a norm reads, and of the mean of what a layer makes, is put
-        right. None: without `fast`. A quarter of the samples is kept aside, and the correction is taken if it
-        brings the outputs on these nearer to the float network's; with fewer than 8 samples it is not tried.
+        Whether norms, and the biases of layers, are corrected relative to the float network. Quantization moves
+        the mean and the variance of what a norm reads, and the mean of what a layer makes; both are put right.
+        None: without `fast`. A quarter of the samples is kept aside, and the correction is taken if it brings the
+        outputs on these nearer to the float network's; with fewer than 8 samples it is not tried.
     data_statistics : bool
         Whether each norm gets the mean and the variance that its input has on the data, in place of those of the
         training: for data unlike that of the training alone. It takes the network away from the float one; folded
@@ -155,8 +155,8 @@ def quantize(
     images : ImageInput, optional
         How image files become inputs.
     batch_axes : dict of str to int or None, optional
-        By input name, the axis that counts samples, where it is neither the first nor named as another input's;
-        None for an input that goes to every batch as it is.
+        By input name, the axis that counts samples, where it is neither the first nor named as another input's.
+        None: the input goes to every batch as it is.
     compare : bool
         Whether the result is compared with the float model on all calibration data, which takes about half as
         long as all the rest; else on a few. What it warns of is below; :func:`quantize_with_report` returns
@@ -174,19 +174,19 @@ def quantize(
         If the model has inputs with values of their own, which a caller may replace: they become constants.
     QuantizationWarning
         For each output that has less than 10 dB of the float model's, or that is NaN or infinite where the float
-        model's is a number; for each node to be excluded that ONNX Runtime's preparation left out; for what an
-        argument asks for and cannot be tried, as with fewer than 8 samples; and if the data is more than 20 times
-        as wide, or as narrow, as the statistics of the network's first norm say. With `compare` also for each
-        output that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it, which is run, and takes
-        about as long again, only if an output has less than 20 dB.
+        model's is a number. For each node to be excluded that ONNX Runtime's preparation left out. For what an
+        argument asks for and cannot be tried, as with fewer than 8 samples. If the data is more than 20 times as
+        wide, or as narrow, as the statistics of the network's first norm say. With `compare` also for each output
+        that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it. That one is run only if an
+        output has less than 20 dB, and takes about as long again.
     SaturationWarning
         If the model computes wrong numbers on this CPU in a session with ONNX Runtime's defaults.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, options contradict each other, the model or the data cannot be used, or
-        the data tells `data_statistics` no variance of a norm's input; names what is wrong.
+        If an argument is not as described, options contradict each other, or the model or the data cannot be used.
+        If the data tells `data_statistics` no variance of a norm's input. The message names what is wrong.
 
     Examples
     --------

@@ -39,11 +39,12 @@ class QuantizationReport:
     stayed : tuple of str
         Norms that layers behind them could have taken up, and 8-bit weights could not: see docs/onnx-quantize.md.
     weak : tuple of str
-        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output; a
-        mask that hides numbers behind very large ones, and the Softmax that reads it; and around infinite values.
+        Nodes that stay in float because they only lose in 8 bits: a Softmax, a Sigmoid or the like at an output;
+        those around infinite values; a mask that hides numbers behind very large ones, and the Softmax that reads
+        it.
     unlike : str
         How far the data is from what the network's first norm was trained on, with the means and deviations of
-        both, if one is more than 20 times as wide as the other; else empty.
+        both. Empty, unless one is more than 20 times as wide as the other.
     ranges : str
         How the ranges of activations were found: ``"minmax"``, ``"percentile"`` or ``"entropy"`` by ONNX Runtime,
         or the way of the step that is taken, such as ``"percentile 99.999"``.

@@ -31,9 +31,10 @@ def needed_activations(
     """Return the Relu and Clip nodes that have to run as they are.
 
     ONNX Runtime's quantizer drops each behind a quantized tensor, and lets the range of its codes do the work.
-    That fails where 0 is not within the limits, since every range has a code for 0; where limits are computed,
-    since a range is not; and where a subgraph or an output of the model has what comes before the limits. In
-    QOperator format it fails, too, where the tensor has other readers or takes its range from what is before it.
+    That fails where 0 is not within the limits, since every range has a code for 0. It fails where limits are
+    computed, since a range is not, and where a subgraph or an output of the model has what comes before the
+    limits. In QOperator format it fails, too, where the tensor has other readers or takes its range from what is
+    before it.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def needed_activations(
         The names of the nodes that stand for norms.
     quant_format : {"QDQ", "QOperator"}
     chosen : bool
-        Whether the ranges behind norms are chosen for the least error: such a one begins at 0 behind a Relu, but
+        Whether the ranges behind norms are chosen for the least error. Such a range begins at 0 behind a Relu, but
         may reach beyond the limits of a Clip.
     """
     needed = []

@@ -1,10 +1,9 @@
 """Models that ONNX Runtime may die of run in a process of their own, so that this one gets an error instead.
 
 ONNX Runtime 1.32 with two threads or more ends its process in an 8-bit Add or Mul (QLinearAdd, QLinearMul) of an
-empty tensor; no other of its operators did, 8-bit or float, of some thirty that were tried with empty tensors of
-every axis. A model that has such a node, whose result may be empty as far as can be told, runs apart; so does one
-with what :mod:`bytenorm.onnx.graph.captured` is about. All others run here: a process takes half a second to
-start.
+empty tensor. No other of its operators did, 8-bit or float: some thirty were tried with empty tensors of every
+axis. A model that has such a node, whose result may be empty as far as can be told, runs apart; so does one with
+what :mod:`bytenorm.onnx.graph.captured` is about. All others run here: a process takes half a second to start.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sums of products that saturate: whether ONNX Runtime's do on this CPU, and in which layers of a model.
 
 On x86 CPUs with AVX2 or AVX-512 but without VNNI, ONNX Runtime's kernels for uint8 activations and int8 weights
-add two products in 16 bits, and the sum is cut off at 32,767: 255 * 127 + 255 * 127 is 64,770. Which CPUs do so
-is measured, not looked up: it depends on the kernels that ONNX Runtime chooses as much as on the CPU.
+add two products in 16 bits. The sum is cut off at 32,767: 255 * 127 + 255 * 127 is 64,770. Which CPUs do so is
+measured, not looked up: it depends on the kernels that ONNX Runtime chooses as much as on the CPU.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Writes int8 weights as uint8 where sums would saturate: codes and zero points 128 higher, the same numbers.
 
-For uint8 activations and uint8 weights ONNX Runtime has exact kernels everywhere, slower ones. Its own way to
-them, the session option ``session.x64quantprecision``, refuses models in which two layers share a weight or a zero
-point, as PyTorch exports them, and int8 activations in QOperator format, for which it then has no kernels.
+For uint8 activations and uint8 weights ONNX Runtime has exact kernels everywhere, slower ones. Its own way to them
+is the session option ``session.x64quantprecision``. It refuses models in which two layers share a weight or a zero
+point, as PyTorch exports them. It has no kernels for int8 activations in QOperator format then, and refuses these,
+too.
 """
 
 from __future__ import annotations

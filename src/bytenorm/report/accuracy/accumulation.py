@@ -61,7 +61,8 @@ class Drift:
         The same of the step alone: both networks' steps read the 8-bit tensors; nan if it cannot be measured.
     clipped, rounded, moved, computed : float
         What the own error is made of, shares from 0 to 1: numbers beyond the range of the codes, rounding to the
-        codes, means of channels that are moved, and the rest: the step's own 8-bit weights and arithmetic.
+        codes, means of channels that are moved, and the rest. The rest is the step's own 8-bit weights and
+        arithmetic.
     problem : str
         Why something cannot be compared; empty if all can.
     """

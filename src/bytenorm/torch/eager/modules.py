@@ -35,10 +35,11 @@ class BatchNorm1d(QuantizedNorm):
 class BatchNorm2d(QuantizedNorm):
     """Batch norm of 8-bit tensors of shape (N, C, H, W), in the place of `torch.ao.nn.quantized.BatchNorm2d`.
 
-    What comes in goes out: a plain tensor of uint8 or int8, if the module was told the input's scale and zero
-    point; a `QuantizedTensor` or one of torch's legacy quantized tensors, which carry their own. A state dict of
-    the legacy module loads unchanged. Parameters are buffers: there is nothing to train. The values are those of
-    `batch_norm`, and its memory layouts; everything that traces sees ``torch.ops.bytenorm.batch_norm``.
+    What comes in goes out. It is a plain tensor of uint8 or int8, if the module was told the input's scale and
+    zero point. It may be a `QuantizedTensor` or one of torch's legacy quantized tensors, which carry their own. A
+    state dict of the legacy module loads unchanged. Parameters are buffers: there is nothing to train. The values
+    are those of `batch_norm`, and its memory layouts; everything that traces sees
+    ``torch.ops.bytenorm.batch_norm``.
 
     Parameters
     ----------

@@ -34,8 +34,8 @@ def fold_forward(program: P) -> P:
     """Fold batch norms into the linear layers and convolutions behind them, before a float program is quantized.
 
     A norm folds where no activation is behind it and all that reads it are ``linear``, ``conv1d`` to ``conv3d``
-    without padding, or what hands on to them: ``flatten``, dropout, average pools, and ``max_pool`` where all
-    gains are positive. ``prepare_pt2e`` folds norms into the convolution before them; those are left to it.
+    without padding, or what hands on to them. That is ``flatten``, dropout, average pools, and ``max_pool`` where
+    all gains are positive. ``prepare_pt2e`` folds norms into the convolution before them; those are left to it.
     Nothing is judged by samples here: where a channel's variance is next to 0, its gain may leave the other
     weights few 8-bit steps.
 

@@ -297,7 +297,7 @@ def _own_attributes(module: GraphModule) -> Iterator[Any]:
 def _restore(module: torch.nn.Module, copied: torch.nn.Module) -> None:
     """Give the copy of a module what a copy of a GraphModule leaves out.
 
-    It makes every tensor a buffer and every buffer one of the state dict, and drops hooks and what was set on the
+    It makes every tensor a buffer and every buffer one of the state dict. It drops hooks and what was set on the
     module itself: its flags, and its own `train` and `eval`, with which torchao refuses or replaces the usual.
     """
     own, made = vars(module), vars(copied)

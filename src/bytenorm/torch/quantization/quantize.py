@@ -64,7 +64,7 @@ def quantize(
     """Make a program in 8 bits of a float network, its batch norms included.
 
     The network is exported (``torch.export``), prepared, calibrated and converted by torchao's export flow, with
-    `BatchNormQuantizer` beside `quantizer`; then its norms are lowered (`lower`) and it is brought nearer to the
+    `BatchNormQuantizer` beside `quantizer`. Then its norms are lowered (`lower`), and it is brought nearer to the
     float network (`recalibrate`), as far as that helps. docs/torch-export.md has the steps one by one.
 
     Parameters

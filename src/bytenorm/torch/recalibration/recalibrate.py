@@ -51,9 +51,9 @@ def recalibrate(
         program: see `bytenorm.calibration.choose_output_qparams`. With `reference` those of the other activations
         are, too, by the numbers that come there. None keeps them.
     reestimate : bool, optional
-        Whether what quantization moved is put right, relative to `reference`: norms get the mean and the variance
-        with which their outputs have the moments of the float program's (`bytenorm.calibration.reestimate`),
-        convolutions and linear layers, those with folded norms too, a bias with which their outputs have its
+        Whether what quantization moved is put right, relative to `reference`. Norms get the mean and the variance
+        with which their outputs have the moments of the float program's (`bytenorm.calibration.reestimate`).
+        Convolutions and linear layers, those with folded norms too, get a bias with which their outputs have its
         means. Nothing is with fewer than 8 samples.
     reference : GraphModule, ExportedProgram or torch.nn.Module, optional
         The float program, from before `prepare_pt2e`, in evaluation. Norms and layers are found in it by the
@@ -68,8 +68,8 @@ def recalibrate(
     -------
     program : torch.fx.GraphModule
     recalibrated : tuple of RecalibratedNorm
-        One for each norm that runs in 8 bits, in the order of the program, with `reestimate` then one for each
-        layer, with `method` and `reference` then one for each other activation. What stays as it is, since its
+        One for each norm that runs in 8 bits, in the order of the program. With `reestimate` then one for each
+        layer; with `method` and `reference` then one for each other activation. What stays as it is, since its
         codes are clamped or since nothing was gained, has a `problem`.
 
     Warns
@@ -82,9 +82,9 @@ def recalibrate(
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If no norm of the program runs in 8 bits, there is no data or the program cannot run it, `method` is
-        unknown, nothing is to be done, `reference` is none of this program, or the data tells `data_statistics` no
-        variance of a norm's input.
+        If no norm of the program runs in 8 bits, or nothing is to be done. If there is no data, or the program
+        cannot run it. If `method` is unknown, `reference` is none of this program, or the data tells
+        `data_statistics` no variance of a norm's input.
 
     Examples
     --------

@@ -1,16 +1,16 @@
 """Norms and layers of an 8-bit network corrected relative to the float network.
 
 Quantization moves the mean and the spread of what comes to a norm, and the mean of what a layer makes; what is
-behind it sees other numbers than it was trained for. The same samples go through both networks, and each norm gets
-the mean and the variance with which its output has the moments of the float network's; each layer's bias takes
-the difference of the means of its output, before its activation. Level by level from the inputs on: a correction
+behind it sees other numbers than it was trained for. The same samples go through both networks. Each norm gets the
+mean and the variance with which its output has the moments of the float network's. Each layer's bias takes the
+difference of the means of its output, before its activation. Level by level from the inputs on: a correction
 changes all that follows.
 
 Corrected biases are known from post-training quantization (Nagel et al., "Data-Free Quantization Through Weight
 Equalization and Bias Correction", 2019), and so are norms re-estimated on the quantized network (Sun et al.,
-"Hybrid 8-bit Floating Point Training and Inference for Deep Neural Networks", 2019). What is corrected here are
-both moments of norms that stay in the network, relative to the float network: statistics of the data alone would
-take a norm away from what it was trained to do.
+"Hybrid 8-bit Floating Point Training and Inference for Deep Neural Networks", 2019). Here both moments of norms
+that stay in the network are corrected, relative to the float network. Statistics of the data alone would take a
+norm away from what it was trained to do.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Correction:
     kind : str
         ``"norm"``, or the operator of a layer.
     moved : float
-        How far quantization had moved the mean of what it reads (a norm) or makes (a layer): the root of the mean
-        square over channels, in standard deviations (a norm) or real units (a layer).
+        How far quantization had moved the mean of what a norm reads, in standard deviations, or a layer makes, in
+        real units: the root of the mean square over channels.
     stretched : float or None
         A norm's factor of the standard deviation that is farthest from 1; None for a layer.
     """

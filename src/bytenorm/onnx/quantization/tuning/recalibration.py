@@ -98,7 +98,7 @@ def recalibrate(
     Raises
     ------
     ValueError
-        If the data does not tell a variance of a norm's input, names the norm; or if ONNX Runtime cannot quantize
+        If the data does not tell a variance of a norm's input; it names the norm. If ONNX Runtime cannot quantize
         or run the network, or takes another quantization than the chosen one.
     """
     wanted: dict[str, RecalibratedNorm] = {}

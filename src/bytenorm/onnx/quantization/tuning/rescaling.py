@@ -112,8 +112,8 @@ def set_qparams(graph: Graph, qparams: Mapping[str, tuple[float, int]], constant
     Raises
     ------
     ValueError
-        If a tensor has no quantization of its own, if a scale or a zero point is none, or if a bias or a weight
-        that has to be made again is not known in float.
+        If a tensor has no quantization of its own, or a scale or a zero point is none. If a bias or a weight that
+        has to be made again is not known in float.
     """
     fixed = _fixed(graph)
     values: dict[str, Array] = {}
