@@ -104,6 +104,17 @@ class RandomGraph(Paths):
                           slope=slope, norm=True, arithmetic=n.arithmetic)  # fmt: skip
             first = made.name
             self.add(made)
+        if self.one_in(8) and real.shape[0]:  # and another one picks of it first
+            name, shape, function = self.picked(n.real, real.shape)
+            steps_picked = [*n.steps, ("picked", function)]
+
+            def picked(relaxed, *arrays):
+                return [
+                    y for x in real.make(relaxed, *arrays) for y in stepwise(x, steps_picked, n.inner, relaxed)
+                ]
+
+            self.add(Tensor(self.quantize(name, out), out, shape, real.parents, picked, slope=slope, norm=True,
+                            arithmetic=n.arithmetic))  # fmt: skip
         if self.one_in(6):  # and another one moves it first
             pools = may_pool and self.one_in(2)
             window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]} if pools else {}

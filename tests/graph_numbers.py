@@ -119,6 +119,8 @@ def _applied(step, y):
         return y * step[1] + step[2]
     if step[0] == "clip":
         return np.clip(y, step[1], step[2])
+    if step[0] == "picked":
+        return step[1](y)
     return maximum_of_windows(y)
 
 

@@ -123,6 +123,10 @@ class Paths(Drawing):
 
     def moved(self, real):
         """Add a pool, moves that cancel one another, or a Flatten of what has no extent behind the channels."""
+        if self.one_in(3) and real.shape[0]:
+            name, shape, function = self.picked(real.name, real.shape)
+            low, high = min(real.low, 0.0), max(real.high, 0.0)  # a Pad adds zeros
+            return self.of_one(real, name, shape, lambda _, x: [function(x)], low, high)
         way = self.pick("MaxPool", "Identity", "Transpose", "Squeeze", "Reshape")
         if way == "MaxPool":
             if len(real.shape) != 4 or not real.shape[0]:
@@ -146,6 +150,61 @@ class Paths(Drawing):
             name = self.node("Identity", [name], self.fresh("k"))
         return self.of_one(real, name, real.shape, lambda _, x: [x], real.low, real.high)
 
+    def picked(self, name, shape):
+        """Add a node that picks numbers; return what it makes, of which shape, and the same for arrays."""
+        rank = len(shape)
+        axis = int(self.rng.integers(1, rank))
+        written = self.constant(np.int64([axis - rank if self.one_in(2) else axis]))
+        way = self.pick("Slice", "Slice", "Split", "Pad", "Pad", "Resize", "Gather", "Tile", "ReduceMax")
+        if way == "Slice":
+            step = self.pick(1, 2, -1)
+            bounds = [shape[axis] - 1, -(2**31)] if step < 0 else [0, max(1, shape[axis] - 1)]
+            inputs = [*(self.constant(np.int64([n])) for n in bounds), written, self.constant(np.int64([step]))]
+            function = lambda x: np.moveaxis(np.moveaxis(x, axis, 0)[slice(None if step < 0 else 0,  # noqa: E731
+                                             None if step < 0 else bounds[1], step)], 0, axis)  # fmt: skip
+            name = self.node("Slice", [name, *inputs], self.fresh("k"))
+        elif way == "Split" and shape[axis] > 1:
+            sizes, outputs = [1, shape[axis] - 1], [self.fresh("k"), self.fresh("k")]
+            sized = {"split": sizes} if self.opset < 13 else {}
+            inputs = [name, *([] if sized else [self.constant(np.int64(sizes))])]
+            self.node("Split", inputs, outputs[0], axis=axis, **sized)
+            self.nodes[-1].output.append(outputs[1])
+            at = int(self.rng.integers(2))
+            name, function = outputs[at], lambda x: np.split(x, [1], axis)[at]
+        elif way == "Pad":
+            ends = [(0, 0)] * rank
+            ends[axis] = self.pick((1, 0), (1, 2), (0, 1))
+            pads = np.int64([n for i in (0, 1) for n in (end[i] for end in ends)])
+            mode = self.pick("constant", "constant", "edge")
+            zero = [self.constant(np.float32(0))] if mode == "constant" and self.one_in(2) else []
+            name = self.node("Pad", [name, self.constant(pads), *zero], self.fresh("k"), mode=mode)
+            function = lambda x: np.pad(x, ends, mode)  # noqa: E731
+        elif way == "Resize" and rank == 4:
+            repeats = self.pick((2, 2), (1, 2))
+            named = self.one_in(2)
+            sizes = np.int64([*shape[:2], *(n * k for n, k in zip(shape[2:], repeats, strict=True))])
+            inputs = ["", self.constant(sizes)] if named else [self.constant(np.float32([1, 1, *repeats]))]
+            none = [self.constant(np.float32([]))] * 2 if self.opset < 13 else ["", ""]
+            inputs = [none[0], *(none[1:] if named else []), inputs[-1]]
+            name = self.node("Resize", [name, *inputs], self.fresh("k"), mode="nearest", nearest_mode="floor",
+                             coordinate_transformation_mode="asymmetric")  # fmt: skip
+            function = lambda x: x.repeat(repeats[0], 2).repeat(repeats[1], 3)  # noqa: E731
+        elif way == "Gather":
+            order = np.int64(self.rng.integers(0, shape[axis], int(self.rng.integers(1, 4))))
+            name = self.node("Gather", [name, self.constant(order)], self.fresh("k"), axis=axis)
+            function = lambda x: x.take(order, axis)  # noqa: E731
+        elif way == "ReduceMax" and axis > 1 and self.opset >= 12:
+            if self.opset < 18:
+                name = self.node("ReduceMax", [name], self.fresh("k"), axes=[axis])
+            else:
+                name = self.node("ReduceMax", [name, written], self.fresh("k"))
+            function = lambda x: x.max(axis, keepdims=True)  # noqa: E731
+        else:
+            repeats = [2 if i == axis else 1 for i in range(rank)]
+            name = self.node("Tile", [name, self.constant(np.int64(repeats))], self.fresh("k"))
+            function = lambda x: np.tile(x, repeats)  # noqa: E731
+        return name, function(np.empty(shape)).shape, function
+
     def joined(self, real):
         axis = 1 if self.rank == 2 or not self.one_in(6) else 2
         other = self.like(real, axis)
@@ -162,6 +221,10 @@ class Paths(Drawing):
         other = self.like(real)
         if other is None:
             return None
+        if self.one_in(6) and self.opset >= 12:  # the larger ones, of one scale perhaps
+            name = self.node("Max", [real.name, other.name], self.fresh("k"))
+            ends = max(real.low, other.low), max(real.high, other.high)
+            return self.of_two(real, other, name, real.shape, np.maximum, ends)
         name = self.node(self.pick("Add", "Add", "Sum"), [real.name, other.name], self.fresh("k"))
         ends = real.low + other.low, real.high + other.high
         return self.of_two(real, other, name, real.shape, np.add, ends)

@@ -56,6 +56,21 @@ READ = {
     "i = Add(a, b) j = Clip(i, low, high) k = Flatten(j) l = Relu(k) m = Reshape(l, shape)": "add",
     "i = Sum(a, b, f) j = Transpose<perm = [0, 2, 3, 1]>(i) k = Clip(j, , high)"
     " m = Transpose<perm = [0, 3, 1, 2]>(k)": "add",
+    "m = Slice(a, one, five, two)": "single",
+    "i, j = Split<axis = 1>(a, halves) m = Relu(j)": "single",
+    "i = Concat<axis = 1>(a, b) j = Slice(i, one, five, two) m, k = Split<axis = -1>(j, threes)": "concat",
+    "m = Pad(a, pads)": "single",
+    'i = Concat<axis = 1>(a, b) j = Pad(i, pads, nothing) m = Pad<mode = "reflect">(j, pads)': "concat",
+    "i = Resize(a, , scales) j = Resize(b, , , sizes) m = Concat<axis = 1>(i, j)": "concat",
+    "i = Concat<axis = 1>(a, b) j = Resize(i, , scales) m = Expand(j, twos)": "single",
+    "i = Concat<axis = 1>(a, b) j = Gather<axis = 2>(i, backwards) m = Tile(j, twos)": "concat",
+    "i = SpaceToDepth<blocksize = 2>(a) j = Gather(i, zeros) m = DepthToSpace<blocksize = 2>(j)": "single",
+    "i = Concat<axis = 1>(a, b) m = GlobalMaxPool(i)": "concat",
+    "i = ReduceMax<axes = [2], keepdims = 0>(a) j = Unsqueeze(i, two) m = ReduceMin<axes = [3]>(j)": "single",
+    "i = Relu(a) m = Max(i, f)": "single",
+    "m = Min(a, f)": "single",
+    "i = Add(a, b) j = Pad(i, pads) k = Slice(j, one, five, two) m = Relu(k)": "add",
+    "i = Sum(a, b, e) j = Resize(i, , scales) k, m = Split<axis = 2>(j, sixes)": "add",
 }
 
 
@@ -78,7 +93,11 @@ def model_of(text, byte=np.uint8, opset=17, outputs=(), behind="", out="A,B,C,D"
     """Return a model of a norm `n` of what a text makes: `m` of the numbers a, b, e and f."""
     arrays = quantization(byte) | {
         "low": np.float32(-0.06), "high": np.float32(2.4), "shape": np.int64([0, 4, 6, 6]),
-        "four": np.int64([4]),
+        "four": np.int64([4]), "one": np.int64([1]), "two": np.int64([2]), "five": np.int64([5]),
+        "halves": np.int64([2, 2]), "threes": np.int64([3, 3]), "sixes": np.int64([6, 6]), "zeros": np.int64([0]),
+        "pads": np.int64([0, 0, 0, 1, 0, 0, 2, 0]), "nothing": np.float32(0),
+        "scales": np.float32([1, 1, 2, 2]), "sizes": np.int64([2, 4, 12, 12]), "twos": np.int64([1, 1, 1, 1]),
+        "backwards": np.int64([3, 2, 1, 0]), "crop": np.float32([0, 0, 0.1, 0, 1, 1, 0.9, 1]),
     } | more  # fmt: skip
     kind = "uint8" if byte == np.uint8 else "int8"
     dims = f"{kind}[N,4,6,6]"
@@ -226,6 +245,12 @@ REFUSED = {
         "i = Add(a, b) j = Clip(i, high, low) m = Relu(j)"
     ),
     "the Add m reads tensors of different shapes": "i = MaxPool<kernel_shape = [6, 6]>(b) m = Add(a, i)",
+    "the Resize m makes other numbers than it reads": 'm = Resize<mode = "linear">(a, , scales)',
+    "the Resize i makes other numbers than it reads": (
+        'i = Resize<coordinate_transformation_mode = "tf_crop_and_resize">(a, crop, scales) m = Relu(i)'
+    ),
+    "the Pad m adds numbers that are not 0": "m = Pad(a, pads, high)",
+    "the Max m reads codes of several scales": "m = Max(a, b)",
     "too many nodes are between it and its codes": "r0 = Relu(a)" + "".join(
         f" r{i + 1} = Relu(r{i})" for i in range(150)
     ) + " m = Relu(r150)",
@@ -242,6 +267,43 @@ def test_what_is_in_between(why):
             made = bno.lower(model, lowering=lowering)
         assert norms_in_float(made) == 1
         assert np.array_equal(run(model, stock=True)[0], run(made)[0])
+
+
+def test_zeros_of_several_codes():
+    """A padding by zeros: of codes of several zero points there is no such number."""
+    scales = np.float32([0.03, 0.02, 0.04, 0.03])
+    for zeros, problem in (([120, 120, 120, 120], ""), ([120, 90, 60, 120], "zeros of several codes")):
+        model = model_of("m = Pad(a, pads)", sa=scales, za=np.uint8(zeros))
+        (norm,) = bno.inspect(model).norms
+        assert norm.problem.endswith(problem)
+        assert norm.lowerable == (not problem)
+        if not problem:
+            for lowering in LOWERINGS:
+                check(model, lowering, "single")
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_the_largest_of_all_since_axes_are_an_input(lowering):
+    check(model_of("i = Concat<axis = 1>(a, b) m = GlobalMaxPool(i)", opset=18), lowering, "concat")
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("byte", [np.uint8, np.int8])
+def test_what_a_norm_makes_is_picked_and_quantized(byte, lowering):
+    """Behind it as before it: one conversion is enough, and zeros are its zero point, 128 higher in uint8."""
+    ways = """i, j = Split<axis = 1>(n, halves) k = Pad(i, pads) y = QuantizeLinear(k, sy, zy)
+        l = Resize(j, , scales) v = QuantizeLinear(l, sy, zy)
+        p = DequantizeLinear(y, sy, zy) q = DequantizeLinear(v, sy, zy)"""
+    model = model_of("m = Identity(a)", byte, behind=ways)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, [None] * 4) for n in "pq")
+    for keep in (False, True):
+        made, (outcome,) = lower_with_report(model, lowering=lowering, keep_int8=keep)
+        assert outcome.problem == ""
+        assert [node.op_type for node in made.graph.node].count("QuantizeLinear") == (lowering == "portable")
+        for want, got in zip(run(model, stock=True), run(made), strict=True):
+            assert want.shape == got.shape
+            assert np.abs(want - got).max() < 1.01 * STEP
 
 
 def test_uint8_and_int8_meet_as_uint8():

@@ -65,6 +65,23 @@ SEEDS = {
         "h = Unsqueeze (o, axes) g = Squeeze (h, axes) f = Reshape (g, shape) y = QuantizeLinear (f, t, u)",
         numbers="float low = {0.0}, int64[1] axes = {0}, int64[3] shape = {1, 2, 16}",
     ),
+    "picks": _seed(
+        "(uint8[1, 2, 4, 4] x, uint8[1, 2, 4, 4] b) => (uint8[1, 2, 4, 14] y, uint8[1, 2, 1, 1] F)",
+        "d = DequantizeLinear (x, s, z) e = DequantizeLinear (b, t, u) j = Concat <axis: int = 2> (d, d) "
+        "f = Slice (j, one, nine, two, two) g = Pad <mode: string = \"constant\"> (f, pads, nothing) "
+        "h, o = Split <axis: int = -1> (e, halves) k = Tile (h, repeats) l = Gather <axis: int = 2> (k, places) "
+        'm = Resize <mode: string = "nearest", coordinate_transformation_mode: string = "asymmetric", '
+        'nearest_mode: string = "floor"> (l, , scales) c = Slice (m, one, nine, two) '
+        "G = ReduceMax <axes: ints = [2], keepdims: int = 1> (g) p = ReduceMin <axes: ints = [3]> (c) "
+        "w = Expand (G, shape) a = SpaceToDepth <blocksize: int = 1> (w) v = Concat <axis: int = 3> (a, a) "
+        "A = DepthToSpace <blocksize: int = 1, mode: string = \"DCR\"> (v) r = Max (A, A) "
+        f"{_NORM} B = Pad (n, pads) C = QuantizeLinear (B, t, u) y = Slice (C, nothing1, four, two) "
+        f"D = GlobalMaxPool (p) {_NORM.replace('n =', 'E =').replace('(r,', '(D,')} F = QuantizeLinear (E, t, u)",
+        numbers="int64[1] one = {1}, int64[1] nine = {9}, int64[1] two = {2}, int64[8] pads = "
+        "{0, 0, 1, 1, 0, 0, 0, 1}, float nothing = {0.0}, int64[2] halves = {1, 3}, int64[4] repeats = "
+        "{1, 1, 2, 1}, int64[3] places = {1, 0, 1}, float[4] scales = {1.0, 1.0, 2.0, 2.0}, int64[4] shape = "
+        "{1, 2, 4, 1}, int64[1] nothing1 = {0}, int64[1] four = {4}",
+    ),
     "flat": _seed(
         "(uint8[1, 1, 2, 1] x) => (uint8[1, 2] y)",
         f"d = DequantizeLinear (x, s, z) r = Flatten <axis: int = 1> (d) {_NORM} y = QuantizeLinear (n, t, u)",

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import NodeProto
 
 from ..graph.graph import Graph, is_op, label
+from ..graph.picks import PICKS, pick_codes
 
 if TYPE_CHECKING:
     from ..norms.qparams import Path, QParams
@@ -57,7 +58,7 @@ class ByteNodes:
                 graph.add_constant(f"{name}/scales", q.scale),
                 graph.add_constant(f"{name}/zero_points", q.zero_point),
             )
-        elif not is_op(node, "Concat") and path.off == 0 and path.real == (node.output[0],):
+        elif not is_op(node, "Concat") and path.off == 0 and path.real == tuple(filter(None, node.output)):
             self._exact[name] = node
         if is_op(node, "Relu", "Clip"):
             byte = q.zero_point.dtype
@@ -66,6 +67,8 @@ class ByteNodes:
                 for what, code in zip(("lowest", "highest"), path.limits, strict=True)
             ]
             graph.make("Clip", [parts[0].codes, *bounds], codes, label(node))
+        elif is_op(node, *PICKS):
+            pick_codes(graph, node, path.real[0], (parts[0].codes, codes), q.zero_point.ravel()[0])
         else:
             inputs = [*(part.codes for part in parts), *node.input[len(parts) :]]
             graph.make_like(node, inputs, codes, label(node))

@@ -16,6 +16,7 @@ from onnx import TensorProto
 from ..graph.conversion_pairs import add_pair
 from ..graph.graph import Graph, is_op
 from ..graph.moves import KEEPING
+from ..graph.picks import PICKS, pads_with_zero, pick_problem
 from ..norms.qparams import qparams
 from ..operators.formats import has_operators_on_bytes
 
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reached:
-    """Where codes go: conversions that undo theirs, Clips of codes by constants, and what only moves them.
+    """Where codes go: conversions that undo theirs, what only moves or picks them, and `bounded`, by constants.
 
     `stubborn` is the first node that reads them in another way, `leaves` whether they leave the graph.
     """
 
     tensors: list[str] = field(default_factory=list)
     undo: list[NodeProto] = field(default_factory=list)
-    clips: list[NodeProto] = field(default_factory=list)
+    bounded: list[NodeProto] = field(default_factory=list)
     stubborn: NodeProto | None = None
     leaves: bool = False
 
@@ -45,13 +46,12 @@ class Reached:
         byte = np.uint8 if data_type == TensorProto.UINT8 else np.int8
         for node in self.undo:
             graph.set_input(node, 2, zero_point)
-        for node in self.clips:
-            for at, limit in enumerate(node.input[1:3], 1):
-                if limit:
-                    value = graph.constant(limit)
-                    assert value is not None  # it was looked at
-                    moved = np.asarray(value.astype(np.int16) + by, byte)
-                    graph.set_input(node, at, graph.add_constant(f"{limit}/moved", moved))
+        for node in self.bounded:
+            for at, bound in _bounds(node).items():
+                value = graph.constant(bound)
+                assert value is not None  # it was looked at
+                moved = np.asarray(value.astype(np.int16) + by, byte)
+                graph.set_input(node, at, graph.add_constant(f"{bound}/moved", moved))
         for tensor in self.tensors:
             graph.change_type(tensor, data_type)
 
@@ -75,15 +75,10 @@ def reached(graph: Graph, q: QParams) -> Reached:
         for node in graph.readers(tensor):
             if is_op(node, "DequantizeLinear") and _undoes(graph, node, q, tensor):
                 found.undo.append(node)
-            elif (
-                is_op(node, "Clip")
-                and node.input[0] == tensor
-                and all(graph.constant(limit) is not None for limit in node.input[1:3] if limit)
-            ):
-                found.clips.append(node)
-                waiting.append(node.output[0])
-            elif is_op(node, *KEEPING) and node.input[0] == tensor and not any(node.output[1:]):
-                waiting.append(node.output[0])
+            elif node.input[0] == tensor and _can_shift(graph, node):
+                if _bounds(node):
+                    found.bounded.append(node)
+                waiting += filter(None, node.output)
             else:
                 found.stubborn = found.stubborn or node
     return found
@@ -157,6 +152,25 @@ def convert_mixed(graph: Graph, nodes: Iterable[NodeProto]) -> bool:
             graph.set_input(node, at, real)
             changed = True
     return changed
+
+
+def _bounds(node: NodeProto) -> dict[int, str]:
+    """Return the constants of a Clip or Pad that are codes, by their places."""
+    places = (1, 2) if is_op(node, "Clip") else (2,) if is_op(node, "Pad") else ()
+    return {at: node.input[at] for at in places if len(node.input) > at and node.input[at]}
+
+
+def _can_shift(graph: Graph, node: NodeProto) -> bool:
+    """Say whether a node does with codes what it does with the same ones so many higher."""
+    if is_op(node, "Pad"):
+        if pads_with_zero(node) and not _bounds(node):  # with the code 0
+            return False
+    elif is_op(node, *PICKS):
+        if pick_problem(graph, node):
+            return False
+    elif not is_op(node, "Clip") and (not is_op(node, *KEEPING) or any(node.output[1:])):
+        return False
+    return all(graph.constant(bound) is not None for bound in _bounds(node).values())
 
 
 def _undoes(graph: Graph, reader: NodeProto, q: QParams, codes: str) -> bool:

@@ -1,6 +1,6 @@
 """Codes that say what a tensor in float says, where quantizers leave out conversions between them and a norm.
 
-What moves numbers, takes the largest of some, cuts them off or joins them does the same to their codes. So a norm
+What moves or picks numbers, takes the largest, cuts them off or joins them does the same to their codes. So a norm
 behind such nodes reads codes all the same, and behind a sum the codes of all that is summed. Here is found how;
 the nodes on bytes are written where a norm is lowered, and not before: one that stays in float stays as it is.
 """
@@ -15,19 +15,22 @@ import numpy as np
 
 from ..graph.graph import Graph, is_op, label, opset_of
 from ..graph.moves import KEEPING, MOVES, axis_before, axis_named
+from ..graph.picks import PICKS, axis_before_pick, pads_with_zero, pick_problem
 from .norm import CHANNELS
 from .qparams import SUMS, Path, QParams, qparams
 from .surroundings import activation_limits, quantized_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from onnx import NodeProto
 
     from .norm import Norm
 
 _CUTS = ("Relu", "Clip")
-_OLDEST_ON_BYTES = 12  # opset, of MaxPool and Clip
+_MEETING = ("Max", "Min")
+_ADDITIVE = tuple(op for op, pick in PICKS.items() if pick.additive)
+_OLDEST_ON_BYTES = 12  # opset, of MaxPool, Clip, Max and Min
 _MOST_PIECES, _MOST_CHANNELS, _MOST_SUMMANDS = 1000, 2**20, 100
 _DEEPEST = 100  # nodes behind one another; each is a call within a call
 
@@ -54,7 +57,7 @@ class CodePaths:
     def source(self, norm: Norm) -> tuple[QParams | None, str]:
         """Return the codes that a norm reads, by a path or as they are, or why there are none."""
         graph, maker = self._graph, self._graph.maker(norm.input)
-        if not is_op(maker, *KEEPING, *_CUTS, *SUMS, "Concat"):
+        if not is_op(maker, *KEEPING, *PICKS, *_CUTS, *_MEETING, *SUMS, "Concat"):
             return quantized_input(graph, norm)
         try:
             found = self._sum(norm.input) or self._codes(norm.input, CHANNELS, 0)
@@ -97,6 +100,10 @@ class CodePaths:
             return self._joined(node, axis, depth)
         if is_op(node, *_CUTS):
             return self._cut(node, axis, depth)
+        if is_op(node, *PICKS):
+            return self._picked(node, tensor, axis, depth)
+        if is_op(node, *_MEETING):
+            return self._met(node, depth)
         if is_op(node, *KEEPING) and tensor == node.output[0]:
             return self._moved(node, axis, depth)
         raise _NoCodes(f"the {node.op_type} {label(node)} is in float")
@@ -125,6 +132,36 @@ class CodePaths:
         before = None if axis is None else axis_before(self._graph, node, axis)
         return _moved_by(node, self._codes(node.input[0], before, depth), (node.output[0],))
 
+    def _picked(self, node: NodeProto, tensor: str, axis: int | None, depth: int) -> QParams:
+        problem = pick_problem(self._graph, node)
+        if problem:
+            raise _NoCodes(problem)
+        before = None if axis is None else axis_before_pick(self._graph, node, axis)
+        part = self._codes(node.input[0], before, depth)
+
+        def joins_what_stays(joint: NodeProto) -> bool:
+            along = self._along(joint)
+            stays = along is not None and axis_before_pick(self._graph, node, along) is not None
+            return stays and PICKS[node.op_type].of_each
+
+        return _of_each(part, (tensor,), partial(_moved_by, node), joins_what_stays)
+
+    def _met(self, node: NodeProto, depth: int) -> QParams:
+        """Return the codes of the largest or smallest of several tensors, whose codes mean the same."""
+        what = f"the {node.op_type} {label(node)}"
+        self._require_bytes(node)
+        parts = tuple(self._codes(part, None, depth) for part in node.input)
+        self._refuse_mixed(node, parts, f"{what} reads")
+        if not all(part.equals(parts[0]) for part in parts):
+            raise _NoCodes(f"{what} reads codes of several scales")
+        return replace(parts[0], codes="", path=Path(node, (node.output[0],), parts, off=max(map(_off, parts))))
+
+    def _refuse_mixed(self, node: NodeProto, parts: Iterable[QParams], what: str) -> None:
+        if len({part.signed for part in parts}) > 1:
+            self.mixes = True
+            self.mixed[id(node)] = node
+            raise _NoCodes(f"{what} uint8 and int8")
+
     def _cut(self, node: NodeProto, axis: int | None, depth: int) -> QParams:
         limits = activation_limits(self._graph, node)
         if limits is None or limits[0] > limits[1]:
@@ -145,10 +182,7 @@ class CodePaths:
         parts = tuple(self._codes(part, axis, depth) for part in node.input)
         if len(parts) == 1:
             return parts[0]
-        if len({part.signed for part in parts}) > 1:
-            self.mixes = True
-            self.mixed[id(node)] = node
-            raise _NoCodes(f"{what} joins uint8 and int8")
+        self._refuse_mixed(node, parts, f"{what} joins")
         pieces = sum(1 if part.path is None else part.path.pieces for part in parts)
         path = Path(node, (node.output[0],), parts, off=max(map(_off, parts)), pieces=pieces)
         if all(part.per_tensor and part.equals(parts[0]) for part in parts):
@@ -174,18 +208,21 @@ class CodePaths:
 
     def _sum(self, tensor: str) -> QParams | None:
         """Return the sum that a tensor is, moved and cut off perhaps; None if it is none."""
-        moves: list[NodeProto] = []
-        numbers, deep = (-np.inf, np.inf), 0
-        node = self._graph.maker(tensor)
-        while node is not None and is_op(node, *MOVES, *_CUTS) and deep < _DEEPEST:
+        moves: list[tuple[NodeProto, str]] = []
+        made, numbers, deep = tensor, (-np.inf, np.inf), 0
+        node = self._graph.maker(made)
+        while node is not None and is_op(node, *MOVES, *_ADDITIVE, *_CUTS) and deep < _DEEPEST:
             if is_op(node, *_CUTS):
                 limits = activation_limits(self._graph, node)
                 if limits is None or limits[0] > limits[1]:
                     return None  # which the way to codes says
                 numbers = (_within(limits[0], numbers), _within(limits[1], numbers))
+            elif is_op(node, *PICKS) and pick_problem(self._graph, node):
+                return None
             else:
-                moves.append(node)
-            node, deep = self._graph.maker(node.input[0]), deep + 1
+                moves.append((node, made))
+            made, deep = node.input[0], deep + 1
+            node = self._graph.maker(made)
         if node is None or not is_op(node, *SUMS):
             return None
         what = f"the {node.op_type} {label(node)}"
@@ -196,12 +233,9 @@ class CodePaths:
             problem = unlike_shapes(shapes[0], shape)
             if problem:
                 raise _NoCodes(f"{what} reads {problem}")
-        if len({part.signed for part in parts}) > 1:
-            self.mixes = True
-            self.mixed[id(node)] = node
-            raise _NoCodes(f"{what} mixes uint8 and int8")
-        for move in reversed(moves):
-            parts = [_moved_by(move, part, (move.output[0], str(i))) for i, part in enumerate(parts)]
+        self._refuse_mixed(node, parts, f"{what} mixes")
+        for move, moved in reversed(moves):
+            parts = [_moved_by(move, part, (moved, str(i))) for i, part in enumerate(parts)]
         path = Path(node, (tensor,), tuple(parts), off=sum(map(_off, parts)), numbers=numbers)
         scale = np.asarray([sum(part.scalars[0] for part in parts)], np.float32)
         return QParams("", "", "", scale, parts[0].zero_point.ravel()[:1], path)
@@ -241,6 +275,8 @@ def _within(number: float, limits: tuple[float, float]) -> float:
 
 
 def _moved_by(node: NodeProto, part: QParams, real: tuple[str, ...]) -> QParams:
+    if pads_with_zero(node) and np.any(part.zero_point != part.zero_point.ravel()[0]):
+        raise _NoCodes(f"the Pad {label(node)} adds zeros of several codes")
     return replace(part, codes="", path=Path(node, real, (part,), off=_off(part)))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..graph.graph import CONTRIBUTED, Graph, attribute, is_op, label, opset_of
 from ..graph.moves import KEEPING
+from ..graph.picks import PICKS, pads_with_zero, pick_problem
 from .find import find_norms
 from .last_axis import to_axis_1
 from .norm import Norm
@@ -116,7 +117,7 @@ def _convert_before_moving(graph: Graph, norm: Norm) -> bool:
     tensor = norm.output
     node = graph.only_reader(tensor)
     while node is not None and node.input[0] == tensor:
-        if _moves_bytes(graph, node):
+        if _moves_bytes(graph, node) and len(node.output) == 1:
             moves.append(node)
         elif activation is None and activation_limits(graph, node) is not None:
             activation = node
@@ -152,7 +153,10 @@ def _convert_before_moving(graph: Graph, norm: Norm) -> bool:
     quantizers[0].input[0], quantizers[0].output[0] = last, codes_of(norm.output)
     graph.add(quantizers[0])
     for one in moves:
-        one.input[0], one.output[0] = codes_of(one.input[0]), codes_of(one.output[0])
+        if pads_with_zero(one):
+            one.input.extend([""] * (3 - len(one.input)))
+            one.input[2] = graph.add_constant(f"{one.output[0]}/zero_point", q.zero_point.reshape(()))
+        one.input[0], one.output[:] = codes_of(one.input[0]), [made and codes_of(made) for made in one.output]
         graph.add(one)
     return True
 
@@ -175,14 +179,16 @@ def _ways_to_codes(graph: Graph, tensor: str, moves: list[NodeProto]) -> list[No
                 quantizers.append(node)
             elif _moves_bytes(graph, node):
                 moves.append(node)
-                waiting.append(node.output[0])
+                waiting += filter(None, node.output)
             else:
                 return []
     return quantizers
 
 
 def _moves_bytes(graph: Graph, node: NodeProto) -> bool:
-    """Say whether a node only moves numbers, bytes too."""
+    """Say whether a node only moves or picks numbers, bytes too."""
+    if is_op(node, *PICKS):
+        return not is_op(node, "GlobalMaxPool") and not pick_problem(graph, node)  # which takes floats alone
     if not is_op(node, *KEEPING):
         return False
     if node.op_type != "MaxPool":

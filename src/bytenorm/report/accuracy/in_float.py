@@ -9,6 +9,7 @@ import onnx
 
 from ...onnx.graph.graph import attribute, is_op
 from ...onnx.graph.moves import KEEPING
+from ...onnx.graph.picks import PICKS
 from ...onnx.norms.qparams import scalars
 from ...onnx.operators.schema import ADD, CONCAT, NORMS, ON_CODES, PARAMETERS, SINGLE
 from .matching import Codes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ...onnx.graph.graph import Graph
     from ...onnx.operators.schema import Schema
 
-_MOVES = (*KEEPING, "Slice", "Relu")
+_MOVES = (*KEEPING, *PICKS, "Relu")
 # Operators on codes, and the one in float; of bytenorm's the norm comes behind that.
 _IN_FLOAT = {
     "QLinearConv": "Conv",
@@ -93,6 +94,8 @@ def _move(graph: Graph, node: NodeProto, tensor: str, numbers: str, moved: str, 
             if limit is not None:
                 real = (limit.astype(np.float64) - codes.zero_point) * codes.scale
                 inputs[i] = graph.add_constant(f"{node.name}/limit", real.astype(np.float32).reshape(()))
+    elif is_op(node, "Pad"):
+        raise NotPossible("a Pad reads its codes")
     elif is_op(node, "Relu") and codes.zero_point:
         raise NotPossible("a Relu reads its codes")
     made = graph.make(node.op_type, inputs, moved, f"{node.name}/in float")
