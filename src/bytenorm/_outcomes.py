@@ -47,9 +47,14 @@ class Outcome:
 
     Examples
     --------
-    >>> from bytenorm.onnx import Outcome
-    >>> Outcome("norm", "its output is not quantized").problem
-    'its output is not quantized'
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> images = [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}]
+    >>> _, report = bno.quantize_with_report(
+    ...     bno.digits_model(), images, fast=True, nodes_to_exclude=["head/norm"]
+    ... )
+    >>> [(norm.name, norm.problem) for norm in report.outcomes if norm.problem]
+    [('head/norm', 'it is excluded')]
     """
 
     name: str

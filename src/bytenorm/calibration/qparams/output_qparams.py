@@ -44,10 +44,12 @@ class OutputQParams(tuple[float, int]):
 
     Examples
     --------
-    >>> from bytenorm.calibration import OutputQParams
-    >>> scale, zero_point = OutputQParams(0.5, 128, mse=0.02, clipped=0.001)
-    >>> scale, zero_point
-    (0.5, 128)
+    >>> import bytenorm as bn
+    >>> from bytenorm.calibration import choose_output_qparams
+    >>> found = choose_output_qparams([1.0, 0.5], [0.0, 1.0], [3.0, 4.0], [1.0, 1.0], 1e-5, dtype=bn.quint8)
+    >>> scale, zero_point = found  # two numbers, which know more
+    >>> found.clipped < 0.001, found.mse < scale**2
+    (True, True)
     """
 
     scale: float

@@ -50,9 +50,15 @@ class ImageInput:
 
     Examples
     --------
-    >>> from bytenorm.onnx import ImageInput
-    >>> ImageInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).std
-    (0.229, 0.224, 0.225)
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> from bytenorm import onnx as bno
+    >>> images = bno.ImageInput(mean=(0.5,), std=(0.25,))  # 51 / 255 is 0.2
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (56, 28), 51).save(pathlib.Path(folder, "grey.png"))
+    ...     batch = next(iter(bno.open_data(folder, bno.digits_model(), images=images)))["image"]
+    >>> batch.shape, round(float(batch.mean()), 3)
+    ((1, 1, 28, 28), -1.2)
     """
 
     mean: tuple[float, ...] = (0.0,)

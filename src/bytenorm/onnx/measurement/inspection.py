@@ -246,8 +246,13 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> print(bno.inspect(bno.digits_model()).summary())
+    >>> found = bno.inspect(bno.digits_model())
+    >>> print(found.summary())
     12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded
+    >>> [norm.name for norm in found.norms if norm.folds_into]
+    ['stem/norm', 'residual1/norm2', 'residual2/norm2']
+    >>> found.norms[2].reason
+    'it reads the MaxPool stem/pool'
     """
     model = without_functions(load_model(model_or_path), DOMAIN)
     opset, ir_version = opset_of(model), model.ir_version

@@ -60,9 +60,12 @@ class Profile:
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> found = bno.Profile(2.0, norms_ms=0.5, norms=3, transposes_ms=0.0, transposes=0, by_op={"Conv": 1.5})
-    >>> found.norms_share
-    0.25
+    >>> model = bno.digits_model()
+    >>> found = bno.profile(model, bno.random_feeds(model), runs=3)
+    >>> found.norms, found.transposes, next(iter(found.by_op))
+    (9, 0, 'Conv')
+    >>> 0 < found.norms_share < 1
+    True
     """
 
     total_ms: float

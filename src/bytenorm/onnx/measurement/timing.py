@@ -45,9 +45,10 @@ class Timing:
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> timing = bno.Timing(median_ms=2.0, q1_ms=1.9, q3_ms=2.2, fastest_ms=1.8, runs=50)
-    >>> timing.to_dict()["median_ms"]
-    2.0
+    >>> model = bno.digits_model()
+    >>> timing = bno.measure({"float": bno.session(model)}, bno.random_feeds(model), repeats=5)["float"]
+    >>> timing.runs, timing.q1_ms <= timing.median_ms <= timing.q3_ms
+    (5, True)
     """
 
     median_ms: float

@@ -60,13 +60,10 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
 
     Examples
     --------
-    >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx import load_model
-    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
-    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
-    >>> made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    >>> load_model(made).graph.node[0].op_type
-    'Relu'
+    >>> from bytenorm import onnx as bno
+    >>> model = bno.load_model(bno.digits_model())
+    >>> model.graph.input[0].name, model.graph.node[0].op_type
+    ('image', 'BatchNormalization')
     """
     if isinstance(model, onnx.ModelProto):
         label = argument
@@ -181,14 +178,11 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], *, force: b
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from onnx import TensorProto, helper
-    >>> from bytenorm.onnx import load_model, save_model
-    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy")
-    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
-    >>> made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    >>> from bytenorm import onnx as bno
+    >>> made = bno.prepare(bno.digits_model())
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_model(made, pathlib.Path(folder, "relu.onnx"))
-    ...     load_model(pathlib.Path(folder, "relu.onnx")) == made
+    ...     bno.save_model(made, pathlib.Path(folder, "prepared.onnx"))
+    ...     bno.load_model(pathlib.Path(folder, "prepared.onnx")) == made
     True
     """
     if not isinstance(model, onnx.ModelProto):

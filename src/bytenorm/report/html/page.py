@@ -41,8 +41,13 @@ def page(report: Report, *, model: str, data: str, progress: Callable[[str, int,
 
     Examples
     --------
-    >>> from bytenorm.report import Report, page
-    >>> "<h1>Quantization of a&lt;b.onnx</h1>" in page(Report((), (), 8), model="a<b.onnx", data="samples")
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> from bytenorm.report import gather, page
+    >>> images = [{"image": np.random.default_rng(0).random((8, 1, 28, 28), np.float32)}]
+    >>> small = bno.quantize(bno.digits_model(), images, fast=True)
+    >>> text = page(gather(small, images), model="digits.int8.onnx", data="8 images of noise")
+    >>> "<h1>Batch norms of digits.int8.onnx</h1>" in text
     True
     """
     norms = []
