@@ -1,9 +1,11 @@
 // Random passes of the native code without Python: norms of one array, shared by threads, of a concatenation, of a
-// sum and of averages, sums and histograms, each against a loop over its elements. For the sanitizers, under which
-// Python is slow: random_passes SET CASES SEED [FIRST]. tests/random_passes.sh builds and runs it.
+// sum of two or of many and of averages, sums and histograms, each against a loop over its elements. For the
+// sanitizers, under which Python is slow: random_passes SET CASES SEED [FIRST]. tests/random_passes.sh builds and
+// runs it.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -18,6 +20,7 @@
 #include "../native/passes/add.hpp"
 #include "../native/passes/average_pool.hpp"
 #include "../native/passes/concat.hpp"
+#include "../native/passes/exact_sums.hpp"
 #include "../native/passes/segment.hpp"
 #include "../native/passes/single.hpp"
 #include "../native/statistics/statistics.hpp"
@@ -353,6 +356,42 @@ void add(Random& r, std::vector<std::unique_ptr<SumFold>>& folds) {
                       [&](const int64_t* at, int64_t) { return sum_code(at); });
 }
 
+// The norm of a sum of many, each of its own scale, perhaps cut off between two limits.
+void sums(Random& r) {
+    const int64_t channels = r.pick(lengths);
+    const Shape s{3, 1, {r.pick({0, 1, 2, 3, 5}), channels, r.pick({1, 1, 2, 3, 7, 15, 16, 17, 33, 49, 64, 100})}};
+    const Order plain{{0, 1, 2}, false, false};
+    Parameters p(r, channels);
+    std::vector<Array> arrays;
+    std::vector<TensorQuantization> quantizations;
+    for (int64_t i = 0, n = r.pick({1, 2, 2, 3, 4, 7}); i < n; ++i) {
+        arrays.push_back(random_array(r, s, plain));
+        quantizations.push_back(
+            {p.scale * (0.5 + r.unit()), r.below(256) - (p.conversion.input_signed ? 128 : 0)});
+    }
+    const Array y = random_array(r, s, plain);
+    const float open = std::numeric_limits<float>::infinity();
+    const Limits limits{r.chance(40) ? static_cast<float>(r.unit() * 4 - 3) : -open,
+                        r.chance(40) ? static_cast<float>(r.unit() * 4 + 1) : open};
+    const ExactSumsFold folded(p.norm(), quantizations, limits, p.conversion);
+    SumsArrays given{{}, y.data(), s.n[0], s.n[2]};
+    for (const Array& a : arrays) given.x.push_back(a.data());
+    apply_exact_sums(folded, given, own_threads());
+    ExactSums run{};
+    folded.fill(run);
+    require_holds(y, y.strides, y.first, s, "sum of many", [&](const int64_t* at, int64_t c) {
+        double total = static_cast<double>(run.intercept[c]);
+        for (size_t k = arrays.size(); k-- > 0;) {
+            const uint8_t u = arrays[k].data()[offset(s, at, arrays[k].strides)];
+            const int64_t code = p.conversion.input_signed ? static_cast<int8_t>(u) : u;
+            total +=
+                static_cast<double>(run.slopes[k][c]) * static_cast<double>(code - quantizations[k].zero_point);
+        }
+        total = std::min(std::max(total, run.lowest[c]), run.highest[c]);
+        return exact_element(total, p.conversion);
+    });
+}
+
 void average_pool(Random& r) {
     AveragedArrays arrays{};
     arrays.images = r.pick({1, 2, 3}), arrays.height = r.pick({1, 2, 3, 5}), arrays.width = r.pick({2, 3, 7, 16});
@@ -433,13 +472,14 @@ int64_t run(uint64_t seed, int64_t first, int64_t end, int64_t step,
     for (int64_t number = first; number < end; number += step) {
         Random r(seed, static_cast<uint64_t>(number));
         try {
-            const int64_t kind = r.below(11);
+            const int64_t kind = r.below(12);
             kind < 4    ? norm(r)
             : kind < 6  ? concat(r)
             : kind < 8  ? add(r, folds)
             : kind < 9  ? average_pool(r)
             : kind < 10 ? statistics(r)
-                        : shared(r);
+            : kind < 11 ? shared(r)
+                        : sums(r);
         } catch (const std::exception& error) {
             std::printf("case %lld of seed %llu: %s\n", static_cast<long long>(number),
                         static_cast<unsigned long long>(seed), error.what());
