@@ -464,3 +464,28 @@ def test_the_package_without_dask(run_python):
     done = run_python("import sys; sys.modules['dask'] = None; import bytenorm.dask")
     assert done.returncode == 1
     assert done.stderr.endswith('ImportError: bytenorm.dask needs dask: pip install "bytenorm[dask]"\n')
+
+
+def test_a_thread_that_never_begins(run_python, tmp_path):
+    """As where memory is short: Python waits for it without end, and so does Dask."""
+    np.save(tmp_path / "a.npy", np.zeros((1, 3), np.uint8))
+    arguments = ["statistics", "--data", str(tmp_path / "a.npy"), "--scale", "0.1", "--zero-point", "3"]
+    arguments += ["--workers", "1", "-o", str(tmp_path / "s.npz")]
+    done = run_python(
+        f"""
+import sys, threading
+from bytenorm.cli import command, endings
+begin = threading.Thread._bootstrap
+def failing(thread):
+    if "IO loop" in thread.name:
+        raise MemoryError
+    begin(thread)
+threading.Thread._bootstrap = failing
+endings.UNBORN = 0.1
+sys.argv = ["bytenorm", *{arguments!r}]
+command()
+""",
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (2, "bytenorm: error: not enough memory\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]

@@ -26,20 +26,26 @@ from typing import NoReturn
 from .._errors import argument_of
 from .arguments.program import COMMANDS, parse
 from .console import Screen, one_line
-from .endings import ENDING, Ended, came, ending, held, too_late
+from .endings import ENDING, Ended, came, ending, has_unborn_threads, held, too_late
 
 FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
 USERS = (ValueError, ImportError, OSError, RuntimeError, MemoryError)  # errors of input and surroundings
-# What libraries make of a MemoryError, and of the system's: protobuf a TypeError, ONNX Runtime a RuntimeException.
+# What libraries make of a MemoryError, and of the system's: protobuf a TypeError, ONNX Runtime a RuntimeException,
+# who does not look at what an allocation returns a SystemError.
 _MEMORY = re.compile(
-    r"out of memory|bad[_ ]alloc|cannot allocate|failed to allocate|unable to allocate", re.IGNORECASE
+    r"out of memory|bad[_ ]alloc|cannot allocate|failed to allocate|unable to allocate"
+    r"|returned NULL without setting an exception",
+    re.IGNORECASE,
 )
 
 
 def command() -> NoReturn:
     """Run the command as a process, and end that."""
-    sys.exit(_main(sys.argv[1:], as_process=True))
+    code = _main(sys.argv[1:], as_process=True)
+    if has_unborn_threads():  # what Python and Dask do at an exit would wait for them
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

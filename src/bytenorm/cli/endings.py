@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -16,6 +17,7 @@ from .._system.signals import Alarm, blocked
 _ENDING = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 ENDING = {signal.Signals[name]: said for name, said in _ENDING.items() if hasattr(signal, name)}
 AGAIN = 0.02  # seconds, after which a signal that had to wait is tried again
+UNBORN = 20.0  # seconds, after which a thread that has not begun never will; most take a millisecond
 
 
 class Ended(KeyboardInterrupt):
@@ -31,7 +33,9 @@ class _Waiting:
 
     number: int | None = None
     held = 0
+    late = False
     alarm = Alarm()
+    threads: dict[int, float] | None = None  # started and not begun, and since when; None: nobody looks
 
 
 @contextmanager
@@ -49,12 +53,12 @@ def ending(*, ignored_afterwards: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Waiting.number, _Waiting.held, _Waiting.alarm = None, 0, Alarm()
+    _Waiting.number, _Waiting.held, _Waiting.late, _Waiting.alarm = None, 0, False, Alarm()
     numbers = [n for n in ENDING if ENDING[n] != "hung up" or signal.getsignal(n) is not signal.SIG_IGN]
     if _Waiting.alarm.number is not None:
         numbers.append(_Waiting.alarm.number)
     before = {n: signal.signal(n, _handle) for n in numbers}
-    hook, sys.unraisablehook = sys.unraisablehook, _say_nothing_of_signals
+    hook, sys.unraisablehook = sys.unraisablehook, _say_nothing_of_ends
     try:
         yield
     finally:
@@ -69,6 +73,7 @@ def ending(*, ignored_afterwards: bool = False) -> Iterator[None]:
 def too_late() -> None:
     """Let no signal of the rest of the block raise anything: there is only something left to say."""
     _Waiting.held += 1
+    _Waiting.late = True
 
 
 def came() -> int | None:
@@ -84,11 +89,42 @@ def _handle(number: int, frame: FrameType | None) -> None:
     """
     if _Waiting.number is None:
         if number == _Waiting.alarm.number:
+            if not _Waiting.late and has_unborn_threads():
+                raise MemoryError
             return
         _Waiting.number = number
         _Waiting.alarm.start(number, AGAIN)
     if _Waiting.held == 0 and not _cleaning_up() and not _importing(frame):
         raise Ended(_Waiting.number)
+
+
+@contextmanager
+def noticing_unborn_threads() -> Iterator[None]:
+    """Raise MemoryError in the block if a thread that is started never begins, as where memory is short.
+
+    Python then waits for it without end, and so may what is to clean up: the error is raised again each second.
+    """
+    if _Waiting.alarm.number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _Waiting.threads = {}
+    _Waiting.alarm.start(_Waiting.alarm.number, 1.0)
+    try:
+        yield
+    finally:
+        if _Waiting.number is None and not has_unborn_threads():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _Waiting.threads = None
+
+
+def has_unborn_threads() -> bool:
+    """Say whether a thread was started so long ago that it will never begin."""
+    if _Waiting.threads is None:
+        return False
+    now, known = time.monotonic(), _Waiting.threads
+    limbo = list(threading._limbo)  # type: ignore[attr-defined]
+    _Waiting.threads = {id(thread): known.get(id(thread), now) for thread in limbo}
+    return any(now - since > UNBORN for since in _Waiting.threads.values())
 
 
 def _cleaning_up() -> bool:
@@ -108,8 +144,8 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _say_nothing_of_signals(unraisable: sys.UnraisableHookArgs) -> None:
-    if not isinstance(unraisable.exc_value, Ended):
+def _say_nothing_of_ends(unraisable: sys.UnraisableHookArgs) -> None:
+    if not isinstance(unraisable.exc_value, Ended | MemoryError):
         sys.__unraisablehook__(unraisable)
 
 

@@ -16,7 +16,7 @@ from ..._system.machine import cpus
 from ...calibration.files import Reading, count_here
 from .. import require_extra
 from ..console import as_size
-from ..endings import held
+from ..endings import held, noticing_unborn_threads
 from ..output import require_output
 from ..wording import naming
 
@@ -119,7 +119,7 @@ def _counted_by_workers(
     from ...dask.cluster import count_files  # noqa: PLC0415 (half a second)
 
     progress("starting", 0, 0)
-    with _cluster(options) as client:
+    with noticing_unborn_threads(), _cluster(options) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         return workers, count_files(client, files, how, lambda done, whole: progress("counting", done, whole))
 
