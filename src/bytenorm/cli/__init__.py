@@ -26,7 +26,7 @@ from typing import NoReturn
 from .._errors import argument_of
 from .arguments.program import COMMANDS, parse
 from .console import Screen, one_line
-from .endings import ENDING, Ended, came, ending, has_unborn_threads, held, too_late
+from .endings import ENDING, Ended, came, ending, has_to_end_at_once, held, too_late
 
 FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
@@ -43,7 +43,9 @@ _MEMORY = re.compile(
 def command() -> NoReturn:
     """Run the command as a process, and end that."""
     code = _main(sys.argv[1:], as_process=True)
-    if has_unborn_threads():  # what Python and Dask do at an exit would wait for them
+    if has_to_end_at_once() and code < SIGNALLED:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 

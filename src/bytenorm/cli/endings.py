@@ -34,6 +34,8 @@ class _Waiting:
     number: int | None = None
     held = 0
     late = False
+    at_once = False
+    until = float("inf")  # when to wait no longer
     alarm = Alarm()
     threads: dict[int, float] | None = None  # started and not begun, and since when; None: nobody looks
 
@@ -91,6 +93,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
         if number == _Waiting.alarm.number:
             if not _Waiting.late and has_unborn_threads():
                 raise MemoryError
+            if not _Waiting.late and time.monotonic() > _Waiting.until:
+                raise TimeoutError("what the command waits for does not come: memory may be short")
             return
         _Waiting.number = number
         _Waiting.alarm.start(number, AGAIN)
@@ -109,12 +113,30 @@ def noticing_unborn_threads() -> Iterator[None]:
         return
     _Waiting.threads = {}
     _Waiting.alarm.start(_Waiting.alarm.number, 1.0)
+    sys.warnoptions.append("ignore")  # of Pythons that are started: one remarks what it has to tidy up
     try:
         yield
     finally:
+        sys.warnoptions.remove("ignore")
+        _Waiting.at_once = True
         if _Waiting.number is None and not has_unborn_threads():
             signal.setitimer(signal.ITIMER_REAL, 0)
             _Waiting.threads = None
+
+
+@contextmanager
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer, within one that notices unborn threads."""
+    _Waiting.until = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _Waiting.until = float("inf")
+
+
+def has_to_end_at_once() -> bool:
+    """Say whether other libraries' threads are about, which at an exit may wait for each other without end."""
+    return _Waiting.at_once
 
 
 def has_unborn_threads() -> bool:
