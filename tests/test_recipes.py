@@ -1,4 +1,4 @@
-"""The recipes of docs/kernels.md name the files that they change: those that name another of the kind already."""
+"""The recipes of docs/kernels-adding.md name the files that they change: those that name another of the kind."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/kernels.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/kernels-adding.md").read_text(encoding="utf-8")
 SOURCES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in [ROOT / "CMakeLists.txt", *sorted((ROOT / "native").rglob("*.?pp"))]
@@ -25,7 +25,7 @@ INTRINSICS = re.compile(r"\b_mm\d*_|\b__m(128|256|512)|\bv\w+q?_[usf](8|16|32|64
 
 def recipe(title):
     """Return the paths that a recipe names; what it says is new comes first and is no file."""
-    (text,) = re.findall(rf"^### {re.escape(title)}\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
     return {path for path in re.findall(r"`((?:native/[\w/.]+|CMakeLists\.txt))`", text) if path in SOURCES}
 
 

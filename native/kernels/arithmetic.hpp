@@ -1,8 +1,8 @@
 // How a kernel computes, and what parameters it is given for that: of channels, and of a block of lanes. All ways
 // give the same bits.
 //
-// Where a new arithmetic goes, docs/kernels.md has the recipe: here its enumerator, what is behind it and its
-// parameters; a class in kernels/arithmetic/, of which kernels/vector.cpp knows; lines in kernels/list.hpp;
+// Where a new arithmetic goes, docs/kernels-adding.md has the recipe: here its enumerator, what is behind it and
+// its parameters; a class in kernels/arithmetic/, of which kernels/vector.cpp knows; lines in kernels/list.hpp;
 // fold/fitted.cpp finds its parameters and writes its blocks; passes/plan.cpp says when that is worth it.
 // Everything else asks for a kernel by layout and arithmetic, and for the arithmetic of a channel or a block.
 #pragma once
