@@ -24,6 +24,7 @@ from ..run.saturation import warn_of_saturation
 from . import exact, fused, qdq
 from .byte_nodes import ByteNodes
 from .given import opened, refuse_lowered
+from .into_layers import move_into_layers
 from .names import QUANTIZE, RESTORE, check_lowering
 from .portable import Portable
 from .uint8_activations import convert_mixed, make_unsigned
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from ..norms.norm import Norm, QuantizedNorm
     from ..norms.qparams import QParams
     from .names import Lowering
-
 
 IR_VERSION = 9  # what ONNX Runtime 1.17 reads; a newer model keeps its own
 
@@ -77,7 +77,6 @@ def lower(
     keep_int8 : bool
         Whether int8 activations of a model in QDQ format stay int8. By default they become uint8, with zero points
         128 higher, which is the same numbers: ONNX Runtime on x86 is fast on uint8 only.
-
     nodes_to_exclude : sequence of str, optional
         Names of norms that stay as they are, as `inspect` has them.
 
@@ -180,9 +179,8 @@ def lower_with_report(
     if all(norm.lowered for norm in find_norms(graph)):
         refuse_lowered(loaded, "model")
     norms = [norm.name for norm in find_norms(graph) if not norm.lowered]
-    for name in nodes_to_exclude:
-        if name not in norms:
-            raise bad_value("nodes_to_exclude", f": the model has no batch norm {name!r}{meant(name, norms)}")
+    for name in sorted(set(nodes_to_exclude).difference(norms)):
+        raise bad_value("nodes_to_exclude", f": the model has no batch norm {name!r}{meant(name, norms)}")
     return loaded, tuple(lower_graph(graph, lowering, nodes_to_exclude, keep_int8=keep_int8))
 
 
@@ -202,9 +200,11 @@ def lower_graph(
     # ONNX Runtime takes models that the checker refuses, as with inputs without a shape.
     faulty = bool(_fault(graph.model))
     graph = unify(graph, excluded)
+    order = {norm.name: i for i, norm in enumerate(find_norms(graph))}
+    graph, moved = (graph, set[str]()) if lowering == "qdq" else move_into_layers(graph, excluded)
     paths, norms = _to_lower(graph)
     signed = any(q.signed for n in norms if not n.problem for q in (n.site().source, n.site().target))
-    if not keep_int8 and (signed or paths.mixes):
+    if not keep_int8 and (signed or moved or paths.mixes):
         make_unsigned(graph)
         paths, norms = _to_lower(graph)
         while convert_mixed(graph, paths.mixed.values()):  # a concatenation of concatenations comes next
@@ -215,6 +215,8 @@ def lower_graph(
         outcomes = _keep(graph, norms, excluded)
     else:
         outcomes = _replace(graph, norms, excluded, exact if lowering == "exact" else Portable.of(graph))
+    outcomes += [Outcome(name, "") for name in moved]
+    outcomes.sort(key=lambda o: order.get(o.name, len(order)))
     outcomes += [
         Outcome(label(inner), f"it is in a subgraph of the {outer.op_type} {label(outer)}")
         for inner, outer in find_hidden(graph)

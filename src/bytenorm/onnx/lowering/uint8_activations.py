@@ -155,9 +155,9 @@ def convert_mixed(graph: Graph, nodes: Iterable[NodeProto]) -> bool:
 
 
 def _bounds(node: NodeProto) -> dict[int, str]:
-    """Return the constants of a Clip or Pad that are codes, by their places."""
-    places = (1, 2) if is_op(node, "Clip") else (2,) if is_op(node, "Pad") else ()
-    return {at: node.input[at] for at in places if len(node.input) > at and node.input[at]}
+    """Return what a Clip, Pad, Max or Min reads beside codes that are codes as well, by their places."""
+    places = {"Clip": (1, 2), "Pad": (2,), "Max": range(1, len(node.input)), "Min": range(1, len(node.input))}
+    return {at: node.input[at] for at in places.get(node.op_type, ()) if len(node.input) > at and node.input[at]}
 
 
 def _can_shift(graph: Graph, node: NodeProto) -> bool:
@@ -168,7 +168,7 @@ def _can_shift(graph: Graph, node: NodeProto) -> bool:
     elif is_op(node, *PICKS):
         if pick_problem(graph, node):
             return False
-    elif not is_op(node, "Clip") and (not is_op(node, *KEEPING) or any(node.output[1:])):
+    elif not is_op(node, "Clip", "Max", "Min") and (not is_op(node, *KEEPING) or any(node.output[1:])):
         return False
     return all(graph.constant(bound) is not None for bound in _bounds(node).values())
 

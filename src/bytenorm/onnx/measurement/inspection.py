@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..._text_table import text_table
@@ -11,6 +11,7 @@ from ..folding.forward import WayForward, way_forward
 from ..fusion.concats_and_sums import find_patterns
 from ..graph.graph import Graph, label, opset_of, what_feeds
 from ..graph.quantized import is_quantized
+from ..lowering.into_layers import movable
 from ..lowering.uint8_activations import make_unsigned
 from ..model.constant_inputs import free_initializers
 from ..model.files import load_model, without_functions
@@ -267,6 +268,8 @@ def inspect(model_or_path: onnx.ModelProto | str | os.PathLike[str]) -> Inspecti
         norms = find_norms(graph, source=CodePaths(graph).source)
     patterns = find_patterns(graph, (norm.site() for norm in norms if _is_lowerable(norm)))
     infos = [_info(graph, norm, next(patterns) if _is_lowerable(norm) else None) for norm in norms]
+    taken = movable(graph) if is_quantized(graph) else ()
+    infos = [replace(info, lowerable=True, problem="") if info.name in taken else info for info in infos]
     for inner, outer in find_hidden(graph):
         where = f"in a subgraph of the {outer.op_type} {label(outer)}"
         infos.append(
