@@ -82,6 +82,19 @@ SEEDS = {
         "{1, 1, 2, 1}, int64[3] places = {1, 0, 1}, float[4] scales = {1.0, 1.0, 2.0, 2.0}, int64[4] shape = "
         "{1, 2, 4, 1}, int64[1] nothing1 = {0}, int64[1] four = {4}",
     ),
+    "into-layers": _seed(
+        "(uint8[1, 2, 4, 4] x) => (uint8[1, 2, 4, 4] y, uint8[1, 2] v)",
+        "r = DequantizeLinear (x, s, z) w = DequantizeLinear <axis: int = 0> (w8, ws, wz) "
+        "b = DequantizeLinear <axis: int = 0> (b32, ws) c = Conv <kernel_shape: ints = [1, 1], group: int = 1> (r, w, b) "
+        "d = Clip (c, low, high) n = BatchNormalization (d, scale, bias, mean, var) y = QuantizeLinear (n, t, u) "
+        "e = Flatten (x) f = DequantizeLinear (e, s, z) g = DequantizeLinear <axis: int = 1> (g8, ws, wz) "
+        "h = Gemm <alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0> (f, g, bias) "
+        "k = Relu (h) m = BatchNormalization (k, scale, bias, mean, var) v = QuantizeLinear (m, t, u)",
+        numbers="int8[2, 2, 1, 1] w8 = {90, -3, 4, 50}, float[2] ws = {0.01, 0.02}, int8[2] wz = {0, 0}, "
+        "int32[2] b32 = {7, -9}, float low = {-0.5}, float high = {3.0}, int8[32, 2] g8 = {"
+        + ", ".join(str(i) for i in range(-32, 32))
+        + "}",
+    ),
     "flat": _seed(
         "(uint8[1, 1, 2, 1] x) => (uint8[1, 2] y)",
         f"d = DequantizeLinear (x, s, z) r = Flatten <axis: int = 1> (d) {_NORM} y = QuantizeLinear (n, t, u)",

@@ -250,7 +250,10 @@ def _from_text(text: str) -> dict[str, Norm]:
     """Read what :func:`_to_text` wrote."""
     try:
         norms = {}
-        for mark, entry in json.loads(text).items():
+        said = json.loads(text)
+        if not isinstance(said, dict):
+            raise TypeError("no object with an entry for each norm")
+        for mark, entry in said.items():
             name, vectors = entry["name"], [_decoded(entry[what]) for what in PARAMETER_NAMES]
             parameters = Parameters(vectors[0], vectors[1], vectors[2], vectors[3], float(entry["epsilon"]))
             if len({v.size for v in vectors}) > 1 or not vectors[0].size or not isinstance(name, str):
