@@ -85,7 +85,8 @@ SEEDS = {
     "into-layers": _seed(
         "(uint8[1, 2, 4, 4] x) => (uint8[1, 2, 4, 4] y, uint8[1, 2] v)",
         "r = DequantizeLinear (x, s, z) w = DequantizeLinear <axis: int = 0> (w8, ws, wz) "
-        "b = DequantizeLinear <axis: int = 0> (b32, ws) c = Conv <kernel_shape: ints = [1, 1], group: int = 1> (r, w, b) "
+        "b = DequantizeLinear <axis: int = 0> (b32, ws) "
+        "c = Conv <kernel_shape: ints = [1, 1], group: int = 1> (r, w, b) "
         "d = Clip (c, low, high) n = BatchNormalization (d, scale, bias, mean, var) y = QuantizeLinear (n, t, u) "
         "e = Flatten (x) f = DequantizeLinear (e, s, z) g = DequantizeLinear <axis: int = 1> (g8, ws, wz) "
         "h = Gemm <alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0> (f, g, bias) "
