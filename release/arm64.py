@@ -53,12 +53,12 @@ def python() -> Path:
     sys.exit(f"no Python {version} for aarch64: it is unpacked from packages of Debian's, on a Debian that has it")
 
 
-def build(cxx: Path, name: str, *options: str) -> Path:
-    """Build; return the folder."""
-    folder = PLACE / name
+def build(cxx: Path, *options: str) -> Path:
+    """Build the Python module and the library without Python; return their folder."""
+    folder = PLACE / "module"
     target = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={cxx}")
     run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *target, "-DBYTENORM_WERROR=ON", *options)
-    run("cmake", "--build", folder)
+    run("cmake", "--build", folder, "--target", "all", "bytenorm_onnxruntime")
     return folder
 
 
@@ -85,15 +85,14 @@ def main() -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         cross.install(cross.LINUX_ARM64.numpy, version, site, *NEEDED)
     options = cross.python_options(site / "numpy/_core/include")
-    module = build(cxx, "module", "-DSKBUILD_PROJECT_VERSION_FULL=arm64", *options) / "_core.so"
-    library = build(cxx, "library", "-DBYTENORM_PYTHON=OFF")
-    run_in_onnxruntime(inner, library / "libbytenorm_onnxruntime.so")
+    built = build(cxx, "-DSKBUILD_PROJECT_VERSION_FULL=arm64", *options)
+    run_in_onnxruntime(inner, built / "libbytenorm_onnxruntime.so")
     # What is only measured is compiled at least.
     run(cxx, "-std=c++17", "-fsyntax-only", "-I", ROOT / "native", ROOT / "benchmarks/cycles.cpp")
     package = PLACE / "package"
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    shutil.copy(module, package / "bytenorm")
+    shutil.copy(built / "_core.so", package / "bytenorm")
     chosen = [f"tests/test_{name}.py" for name in TESTS]
     chosen += ["-m", "not thorough", "-k", f"not ({' or '.join(LEFT_OUT)})"]
     arguments = sys.argv[1:] or chosen
