@@ -11,6 +11,7 @@ CHANGES = {
         ("2026-11-29 13:53 UTC", "small planes walked across channels", "avx512"),
         ("2026-11-29 14:25 UTC", "odd channels side by side", ""),
         ("2026-11-29 14:42 UTC", "the norm of an exact sum in integers", ""),
+        ("2026-11-29 22:10 UTC", "rows abreast and images as rows with AVX2", ""),
     ),
     "networks": (
         ("2026-11-29 08:40 UTC", "norms in 16-bit words", ""),

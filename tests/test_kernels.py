@@ -19,6 +19,7 @@ SIZES = [
 FLAGS = [(i, o, relu) for i in (np.uint8, np.int8) for o in (np.uint8, np.int8) for relu in (False, True)]
 # Rows, the gap between them, and what a layout makes of `tile`: pixels, images, the sizes of joined parts.
 GRIDS = [(1, 0, 0), (3, 5, 1), (4, 64, 2), (9, 0, 3), (10, 1, 5)]
+ABREAST = [(7, 0, -4), (15, 64, -8)]  # of rows alone: so many at once
 
 
 def named(*layouts):
@@ -37,7 +38,7 @@ average_kernel = named("Average")
 @pytest.fixture
 def arenas():
     """Three places for rows."""
-    most = max(rows * (max(SIZES) + gap) for rows, gap, _ in GRIDS)
+    most = max(rows * (max(SIZES) + gap) for rows, gap, _ in GRIDS + ABREAST)
     with Arena(most) as a, Arena(most) as b, Arena(most) as y:
         yield a, b, y
 
@@ -73,9 +74,9 @@ class Case:
         self.want = reference.affine(x, *each, self.zero_point, dtype, relu)
 
     def use_channels_in_words(self, rng, *dtypes):
-        """Draw the channels again, one in some thousand, that are not proved in words."""
+        """Draw the channels again, one in some hundred, that are not proved in words."""
         signed = [dtype == np.int8 for dtype in dtypes]
-        for most in (3, 1, 0):
+        for most in (6, 1, 0):
             found = _core.fit_words(*self.parameters, *signed, self.relu, self.zero_point)
             refused = [c for c, fit in enumerate(found) if not fit[-1]]
             assert len(refused) <= most
@@ -104,7 +105,7 @@ def test_sizes_places_and_ways(kernel, arenas, rng):
     """
     flags, places = itertools.cycle(FLAGS), itertools.cycle(Arena.PLACES[1:])
     streamed = 0
-    for n, (rows, gap, tile) in itertools.product(SIZES, GRIDS):
+    for n, (rows, gap, tile) in itertools.product(SIZES, GRIDS + ABREAST * (kernel[0] == "Rows")):
         x_dtype, y_dtype, relu = next(flags)
         codes = rng.integers(0, 256, (rows, n), np.uint8)
         case = Case(kernel, codes.view(x_dtype), y_dtype, rng, relu=relu, tile=tile)

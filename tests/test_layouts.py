@@ -211,7 +211,7 @@ def test_channels_that_have_no_integers_take_another_way(rng):
     norm = bn.BatchNorm(
         case.weight, case.bias, case.mean, case.var, eps=0, output_scale=0.03, output_zero_point=20
     )
-    for shape in ((300, channels), (2, channels, 9, 9), (2, channels, 16, 16)):
+    for shape in ((300, channels), (2, channels, 9, 9), (2, channels, 16, 16), (9, channels, 7, 7)):
         for channels_last in (False, True):
             data = rng.integers(0, 256, shape).astype(np.uint8)
             want = reference.batch_norm(
@@ -231,6 +231,20 @@ def test_few_or_odd_channels_side_by_side(rng, channels):
         case.check(rng.integers(0, 256, (pixels, channels)).astype(np.uint8))
         wide = rng.integers(0, 256, (pixels, channels + 3)).astype(np.uint8)
         case.check(wide[:, :channels])
+
+
+@pytest.mark.parametrize(("images", "channels", "side"), [(4, 37, 5), (13, 64, 7), (9, 129, 3), (31, 128, 4)])
+def test_short_planes_of_several_images(rng, images, channels, side):
+    """Also of other sizes with the same operator, in place, and with gaps between the images."""
+    case = Case(rng, channels)
+    for length in (side, side + 1, side):
+        whole = rng.integers(0, 256, (images, channels + 3, length, length)).astype(np.uint8)
+        case.check(np.ascontiguousarray(whole[:, :channels]))
+        part = whole[:, 1 : channels + 1]
+        want = whole.copy()
+        want[:, 1 : channels + 1] = case.want(part)
+        assert case.norm(case.tensor(part), out=part).data is part
+        np.testing.assert_array_equal(whole, want)
 
 
 @pytest.mark.thorough

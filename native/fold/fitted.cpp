@@ -13,49 +13,57 @@ namespace {
 static_assert(sizeof(ParamBlock<32>) == 3 * 32 * sizeof(int32_t));
 static_assert(sizeof(WordBlock<32>) == 7 * 32);
 
+// Which lanes there are.
+struct Lanes {
+    int width;
+    int64_t lanes, channels, length;
+};
+
 // Calls body(block, lane in it, channel) for all lanes, a block being `size` numbers of type T. In a last block
 // that leaves half empty they are there twice, for two pixels.
 template <class T, class F>
-void for_each_lane(uint8_t* blocks, int size, int width, int64_t lanes, int64_t channels, F&& body) {
+void for_each_lane(uint8_t* blocks, int size, const Lanes& of, F&& body) {
     auto* block = reinterpret_cast<T*>(blocks);
-    int64_t c = 0;
-    for (int64_t start = 0; start < lanes; start += width, block += size) {
+    int64_t c = 0, inside = 0;
+    for (int64_t start = 0; start < of.lanes; start += of.width, block += size) {
         const int64_t first = c;
-        const int n = static_cast<int>(std::min<int64_t>(width, lanes - start));
+        const int n = static_cast<int>(std::min<int64_t>(of.width, of.lanes - start));
         for (int lane = 0; lane < n; ++lane) {
             body(block, lane, c);
-            if (++c == channels) c = 0;
+            if (++inside < of.length) continue;
+            inside = 0;
+            if (++c == of.channels) c = 0;
         }
-        if (2 * n > width) continue;
-        for (int lane = 0; lane < n; ++lane) body(block, n + lane, (first + lane) % channels);
+        if (2 * n > of.width || of.length > 1) continue;
+        for (int lane = 0; lane < n; ++lane) body(block, n + lane, (first + lane) % of.channels);
     }
 }
 
-void pack_real(uint8_t* blocks, int width, int64_t lanes, int64_t channels, const FloatParams& p) {
-    for_each_lane<int32_t>(blocks, 3 * width, width, lanes, channels, [&](int32_t* block, int lane, int64_t c) {
-        int32_t* slot = block + real_slot(width, lane);
+void pack_real(uint8_t* blocks, const Lanes& of, const FloatParams& p) {
+    for_each_lane<int32_t>(blocks, 3 * of.width, of, [&](int32_t* block, int lane, int64_t c) {
+        int32_t* slot = block + real_slot(of.width, lane);
         std::memcpy(slot, p.slope + c, 4);
-        std::memcpy(slot + width, p.intercept + c, 4);
-        std::memcpy(slot + 2 * width, p.zero_point + c, 4);
+        std::memcpy(slot + of.width, p.intercept + c, 4);
+        std::memcpy(slot + 2 * of.width, p.zero_point + c, 4);
     });
 }
 
-void pack_integer(uint8_t* blocks, int width, int64_t lanes, int64_t channels, const IntegerParams& p) {
-    for_each_lane<int32_t>(blocks, 3 * width, width, lanes, channels, [&](int32_t* block, int lane, int64_t c) {
-        int32_t* slot = block + integer_slot(width, lane);
+void pack_integer(uint8_t* blocks, const Lanes& of, const IntegerParams& p) {
+    for_each_lane<int32_t>(blocks, 3 * of.width, of, [&](int32_t* block, int lane, int64_t c) {
+        int32_t* slot = block + integer_slot(of.width, lane);
         slot[0] = integer_factor(lane, p.multiplier[c]);
-        slot[width] = p.addend[c];
-        slot[2 * width] = integer_count(lane, p.shift[c]);
+        slot[of.width] = p.addend[c];
+        slot[2 * of.width] = integer_count(lane, p.shift[c]);
     });
 }
 
-void pack_words(uint8_t* blocks, int width, int64_t lanes, int64_t channels, const WordParams& p) {
-    for_each_lane<uint8_t>(blocks, 7 * width, width, lanes, channels, [&](uint8_t* block, int lane, int64_t c) {
-        int16_t* slot = reinterpret_cast<int16_t*>(block) + word_slot(width, lane);
+void pack_words(uint8_t* blocks, const Lanes& of, const WordParams& p) {
+    for_each_lane<uint8_t>(blocks, 7 * of.width, of, [&](uint8_t* block, int lane, int64_t c) {
+        int16_t* slot = reinterpret_cast<int16_t*>(block) + word_slot(of.width, lane);
         slot[0] = p.multiplier[c];
-        slot[width] = p.addend[c];
-        slot[2 * width] = word_count(width, p.shift[c]);
-        block[6 * width + lane] = p.fine[c];
+        slot[of.width] = p.addend[c];
+        slot[2 * of.width] = word_count(of.width, p.shift[c]);
+        block[6 * of.width + lane] = p.fine[c];
     });
 }
 
@@ -176,14 +184,15 @@ int64_t block_bytes(Arithmetic arithmetic, int width) {
 }
 
 AlignedArray<uint8_t> pack_blocks(Arithmetic arithmetic, int width, int64_t lanes, int64_t channels,
-                                  const ChannelParams& params) {
+                                  const ChannelParams& params, int64_t length) {
     auto blocks = aligned_array<uint8_t>((lanes + width - 1) / width * block_bytes(arithmetic, width));
+    const Lanes of{width, lanes, channels, length};
     if (arithmetic == Arithmetic::words16)
-        pack_words(blocks.get(), width, lanes, channels, params.words);
+        pack_words(blocks.get(), of, params.words);
     else if (arithmetic == Arithmetic::integer32)
-        pack_integer(blocks.get(), width, lanes, channels, params.integer);
+        pack_integer(blocks.get(), of, params.integer);
     else
-        pack_real(blocks.get(), width, lanes, channels, params.real);
+        pack_real(blocks.get(), of, params.real);
     return blocks;
 }
 

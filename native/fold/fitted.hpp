@@ -53,9 +53,9 @@ class Fitted {
     bool all_[arithmetics] = {};
 };
 
-// The blocks of lanes of a row kernel of this width. Lane i belongs to channel i % channels of `params`.
+// The blocks of lanes of a row kernel of this width. Lane i belongs to channel i / length % channels of `params`.
 int64_t block_bytes(Arithmetic arithmetic, int width);
 AlignedArray<uint8_t> pack_blocks(Arithmetic arithmetic, int width, int64_t lanes, int64_t channels,
-                                  const ChannelParams& params);
+                                  const ChannelParams& params, int64_t length = 1);
 
 }  // namespace bytenorm

@@ -59,4 +59,12 @@ void Folded::prepare_rows(const KernelTable& kernels, Arithmetic arithmetic, int
     if (lanes > 0) pack(side_by_side_[static_cast<int>(arithmetic)], lanes);
 }
 
+void Folded::prepare_images(const KernelTable& kernels, Arithmetic arithmetic, int64_t lanes) {
+    prepare(arithmetic);
+    auto& images = images_[static_cast<int>(arithmetic)];
+    if (images) return;
+    images =
+        std::make_unique<PackedRows>(pack_rows(kernels, fitted_, lanes, channels_, arithmetic, lanes / channels_));
+}
+
 }  // namespace bytenorm

@@ -44,6 +44,8 @@ class Folded {
     void prepare(Arithmetic arithmetic) { fitted_.prepare(arithmetic); }
     // And blocks of rows, for these kernels; of so many lanes, too, unless 0.
     void prepare_rows(const KernelTable& kernels, Arithmetic arithmetic, int64_t lanes);
+    // And blocks of all planes of an image, `lanes` bytes in all.
+    void prepare_images(const KernelTable& kernels, Arithmetic arithmetic, int64_t lanes);
 
     // What an arithmetic needs of this channel and those after it.
     ChannelParams from(int64_t channel, Arithmetic arithmetic) const { return fitted_.from(channel, arithmetic); }
@@ -52,6 +54,8 @@ class Folded {
     const PackedRows& side_by_side(Arithmetic arithmetic) const {
         return *side_by_side_[static_cast<int>(arithmetic)];
     }
+    // Those of the first length of planes that was prepared.
+    const PackedRows& images(Arithmetic arithmetic) const { return *images_[static_cast<int>(arithmetic)]; }
 
     // What computes a channel where `wanted` was prepared: that, or what is behind it if it is not proved.
     Arithmetic arithmetic_of(int64_t channel, Arithmetic wanted) const {
@@ -71,7 +75,7 @@ class Folded {
     int64_t channels_;
     Conversion conversion_;
     Fitted fitted_;
-    std::unique_ptr<PackedRows> rows_[arithmetics], side_by_side_[arithmetics];
+    std::unique_ptr<PackedRows> rows_[arithmetics], side_by_side_[arithmetics], images_[arithmetics];
 };
 
 }  // namespace bytenorm

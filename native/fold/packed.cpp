@@ -5,7 +5,7 @@
 namespace bytenorm {
 
 PackedRows pack_rows(const KernelTable& kernels, const Fitted& fitted, int64_t lanes, int64_t channels,
-                     Arithmetic wanted) {
+                     Arithmetic wanted, int64_t length) {
     PackedRows packed{};
     packed.kernels = &kernels;
     packed.lanes = lanes;
@@ -13,7 +13,7 @@ PackedRows pack_rows(const KernelTable& kernels, const Fitted& fitted, int64_t l
     const auto all_proved = [&](Arithmetic arithmetic, int64_t start, int64_t end) {
         if (fitted.proves_all(arithmetic)) return true;
         for (int64_t lane = start; lane < end; ++lane)
-            if (!fitted.proves(arithmetic, lane % channels)) return false;
+            if (!fitted.proves(arithmetic, lane / length % channels)) return false;
         return true;
     };
     for (int64_t start = 0; start < lanes; start += width) {
@@ -28,7 +28,8 @@ PackedRows pack_rows(const KernelTable& kernels, const Fitted& fitted, int64_t l
     for (const RowRun& run : packed.runs) {
         auto& blocks = packed.blocks[static_cast<int>(run.arithmetic)];
         const int of = packed.kernels->get<Rows>(run.arithmetic).width();
-        if (!blocks) blocks = pack_blocks(run.arithmetic, of, lanes, channels, fitted.from(0, run.arithmetic));
+        if (!blocks)
+            blocks = pack_blocks(run.arithmetic, of, lanes, channels, fitted.from(0, run.arithmetic), length);
     }
     return packed;
 }

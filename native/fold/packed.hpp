@@ -29,9 +29,10 @@ struct PackedRows {
     }
 };
 
-// Lane i belongs to channel i % channels: more lanes than channels puts several pixels side by side. A block is
-// computed by the first arithmetic, from `wanted` on, that all of its channels are proved for.
+// Lane i belongs to channel i / length % channels: more lanes than channels puts several pixels side by side, or
+// all planes of an image. A block is computed by the first arithmetic, from `wanted` on, that all of its channels
+// are proved for.
 PackedRows pack_rows(const KernelTable& kernels, const Fitted& fitted, int64_t lanes, int64_t channels,
-                     Arithmetic wanted);
+                     Arithmetic wanted, int64_t length = 1);
 
 }  // namespace bytenorm

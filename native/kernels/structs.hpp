@@ -44,6 +44,7 @@ struct Rows {
     int64_t x_stride, y_stride;  // bytes from one pixel to the next
     const void* blocks;
     int64_t tile;  // pixels walked with one block's parameters in registers; 0: pixel by pixel, all blocks
+    int abreast;   // 4 or 8: so many pixels at once, block by block, in kernels of few registers; 0: by `tile`
     Conversion conversion;
     bool stream;
 };

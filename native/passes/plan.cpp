@@ -43,7 +43,28 @@ int64_t lanes_side_by_side(const Layout& layout, int64_t width) {
     return worth && loop.n * channels >= 8 * group ? group : 0;
 }
 
+// Short planes that touch leave much of their vectors empty, too. Where registers are few for parameters of
+// several channels, and images are many enough to share what is read in their place, an image is walked as a row.
+constexpr int64_t few_for_row = 64;
+constexpr int64_t fewest_images = 4;
+constexpr int64_t longest_image = 131072;  // seven times as many bytes of parameters
+
+int64_t lanes_of_images(const Layout& layout, int64_t channels, int64_t width) {
+    const bool short_planes = layout.inner.n < few_for_row && layout.inner.n % width != 0;
+    if (width != 32 || layout.size == 0 || layout.outers < 2 || !short_planes) return 0;
+    const int64_t lanes = channels * layout.inner.n, images = layout.size / lanes;
+    const bool near = lanes <= longest_image && layout.size < tiles_below && layout.size < stream_from();
+    return near && images >= fewest_images && touch_in_images(layout, channels) ? lanes : 0;
+}
+
 }  // namespace
+
+bool touch_in_images(const Layout& layout, int64_t channels) {
+    const Loop& loop = layout.outer[layout.outers - 1];
+    const int64_t length = layout.inner.n;
+    return layout.outers >= 2 && loop.n == channels && loop.channel_step == 1 && loop.x_stride == length &&
+           loop.y_stride == length;
+}
 
 Plan choose(const Layout& layout, int64_t channels, Use use) {
     const KernelTable& k = kernels();
@@ -54,8 +75,12 @@ Plan choose(const Layout& layout, int64_t channels, Use use) {
     if (layout.kind == Layout::planes) {
         if (k.get<Planes>(Arithmetic::table) && (use == Use::once || layout.inner.n > few_for_table))
             return {Layout::planes, if_worth(once_table, Arithmetic::table), 0, &k};
-        if (k.get<Planes>(Arithmetic::words16))
-            return {Layout::planes, if_worth(once_words, Arithmetic::words16), 0, &k};
+        if (k.get<Planes>(Arithmetic::words16)) {
+            const Arithmetic arithmetic = if_worth(once_words, Arithmetic::words16);
+            const int width = k.get<Planes>(arithmetic).width();
+            return {Layout::planes, arithmetic, use == Use::often ? lanes_of_images(layout, channels, width) : 0,
+                    &k};
+        }
         const Arithmetic arithmetic = if_worth(once_table_scalar, Arithmetic::table);
         return {arithmetic == Arithmetic::table ? Layout::strided : Layout::planes, arithmetic, 0, &k};
     }
@@ -69,6 +94,8 @@ Plan choose(const Layout& layout, int64_t channels, Use use) {
 void prepare(const Plan& plan, Folded& folded) {
     if (plan.loops == Layout::rows)
         folded.prepare_rows(*plan.kernels, plan.arithmetic, plan.lanes);
+    else if (plan.lanes > 0)
+        folded.prepare_images(*plan.kernels, plan.arithmetic, plan.lanes);
     else
         folded.prepare(plan.arithmetic);
 }

@@ -8,9 +8,16 @@ namespace {
 
 // Channels last: a tile of pixels keeps its parameters in registers and asks for the next tile's bytes. Beyond
 // the caches memory wants few streams in order: few pixels, or one after another with parameters from the cache.
-constexpr int64_t tiles_below = int64_t{8} << 20;
 constexpr int64_t tile_bytes = 4096;
 constexpr int64_t far_tile_bytes = 2048;
+
+// Where kernels may walk a few pixels abreast instead of a tile (AVX2): short ones from beyond the second cache,
+// which the CPU follows, and long ones in it, of which few share a set of the first. Measured;
+// docs/kernels-layouts.md.
+constexpr int64_t second_cache = int64_t{1} << 20;
+bool worth_abreast(int64_t lanes, int64_t size) {
+    return lanes <= 256 ? size >= second_cache : lanes >= 1024 && size < second_cache;
+}
 
 std::atomic<int64_t> streamed_from{int64_t{64} << 20};
 
@@ -57,6 +64,10 @@ void RowWalk::operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t f
     r.tile =
         size < tiles_below ? std::max<int64_t>(lanes > 1024 ? 4 : 8, tile_bytes / lanes) : far_tile_bytes / lanes;
     if (r.tile < 4) r.tile = 0;
+    if (images)
+        r.abreast = (x_stride | y_stride) % 2048 == 0 ? 4 : 8;  // those share sets of the first cache
+    else
+        r.abreast = worth_abreast(lanes, size) ? 4 : 0;
     // Runs of several arithmetics alternate over so many pixels that they stay in the cache together.
     const int64_t chunk = whole ? pixels : std::max<int64_t>(8, 16384 / lanes);
     for (int64_t start = 0; start < pixels; start += chunk) {

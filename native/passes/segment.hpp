@@ -5,6 +5,9 @@
 
 namespace bytenorm {
 
+// From so many bytes on memory wants few streams in order.
+constexpr int64_t tiles_below = int64_t{8} << 20;
+
 // Outputs beyond any cache are stored past it; below, whoever reads the result next finds it there.
 int64_t stream_from();
 int64_t set_stream_from(int64_t bytes);  // for tests, whose arrays are small; returns what was before
@@ -22,6 +25,7 @@ struct RowWalk {
     const PackedRows& packed;
     int64_t size;  // of the whole pass: what is larger than the caches is walked in another order
     bool stream;
+    bool images = false;  // a row is an image: far apart, and read as if each were alone
 
     // `lanes` of each pixel, beginning with that of `first_lane`: a multiple of the kernel's width.
     void operator()(const uint8_t* x, uint8_t* y, int64_t pixels, int64_t first_lane, int64_t lanes,

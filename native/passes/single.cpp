@@ -40,6 +40,11 @@ class Pass {
 
   private:
     void run_planes() {
+        // The plan may be of other arrays of this shape, its blocks of planes of another length.
+        if (plan_.lanes > 0 && !stream_ && touch_in_images(layout_, folded_.channels())) {
+            const PackedRows& packed = folded_.images(plan_.arithmetic);
+            if (packed.lanes == folded_.channels() * layout_.inner.n) return run_images(packed);
+        }
         // Images side by side share a channel's parameters: a table of 256 bytes costs more to load than a small
         // plane to look up. So the loop around the channels is walked in groups, the rest of it by itself.
         const Loop last = layout_.outer[layout_.outers - 1];
@@ -113,6 +118,22 @@ class Pass {
             });
         };
         threads_.run(pixels, layout_.size, body);
+    }
+
+    // Short planes: an image is a row. Threads take the same lanes of all images.
+    void run_images(const PackedRows& packed) {
+        Layout images = layout_;
+        const Loop& loop = images.outer[--images.outers - 1];
+        constexpr int64_t step = 64;
+        const RowWalk walk{folded_, packed, layout_.size, false, true};
+        auto body = [&](int64_t begin, int64_t end) {
+            const int64_t first = step * begin, lanes = std::min(step * end, packed.lanes) - first;
+            for_each_run(images, 0, images.outer_size(),
+                         [&](const uint8_t* x, uint8_t* y, int64_t, int64_t count) {
+                             walk(x + first, y + first, count, first, lanes, loop.x_stride, loop.y_stride);
+                         });
+        };
+        threads_.run((packed.lanes + step - 1) / step, layout_.size, body);
     }
 
     void run_strided() {

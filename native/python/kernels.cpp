@@ -20,7 +20,7 @@ namespace {
 
 // What one test of one kernel needs: a two-dimensional x and y, and a channel's parameters for each row
 // (channels first) or each column (channels last). For planes `tile` says how many images the rows are of, all
-// channels of the first one first.
+// channels of the first one first; for rows a negative one how many go abreast.
 struct Case {
     PyArrayObject *x, *y;
     int64_t rows, columns, channels;
@@ -87,7 +87,8 @@ void run_case(const Named<Rows>& named, Case& t) {
         pack_blocks(named.arithmetic, named.kernel.width(), t.columns, t.channels, t.params(named.arithmetic));
     if (t.proved)
         named.kernel({bytes_of(t.x), mutable_bytes_of(t.y), t.rows, t.columns, PyArray_STRIDE(t.x, 0),
-                      PyArray_STRIDE(t.y, 0), blocks.get(), t.tile, t.conversion, t.stream});
+                      PyArray_STRIDE(t.y, 0), blocks.get(), std::max<int64_t>(t.tile, 0),
+                      static_cast<int>(std::max<int64_t>(-t.tile, 0)), t.conversion, t.stream});
 }
 
 // The columns as if they came from arrays of their own: `tile` vectors each, or, where a vector may be put

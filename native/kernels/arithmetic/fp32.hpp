@@ -17,6 +17,7 @@ class Fp32 {
   public:
     using Vector = V;
     using Block = ParamBlock<V::width>;
+    static constexpr bool abreast = false;
     struct Params {
         Floats slope[4], intercept[4], bias[4];
     };

@@ -15,6 +15,7 @@ class Integer32 {
   public:
     using Vector = V;
     using Block = ParamBlock<V::width>;
+    static constexpr bool abreast = V::width == 32;  // several pixels: loops/rows.hpp
     struct Params {
         Dwords factor[4], addend[4], count[4];
     };

@@ -15,6 +15,7 @@ class Words16 {
   public:
     using Vector = V;
     using Block = WordBlock<V::width>;
+    static constexpr bool abreast = V::width == 32;  // several pixels: loops/rows.hpp
     struct Params {
         Words multiplier[2], addend[2], count[2];  // of the bytes in the lower and the upper half of 128 bits
         Bytes fine;
