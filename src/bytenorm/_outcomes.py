@@ -1,10 +1,11 @@
-"""What became of norms that were lowered, and the warning of those that were not: in ONNX and in PyTorch."""
+"""What became of norms, and the warning of those that stay in float: in ONNX and in PyTorch."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 class LoweringWarning(UserWarning):
@@ -61,6 +62,54 @@ class Outcome:
     problem: str
     pattern: str = ""
     unfused: str = ""
+
+
+@dataclass(frozen=True)
+class RecalibratedNorm:
+    """What a norm, a layer or another activation got from the data.
+
+    Attributes
+    ----------
+    name : str
+    method : str or None
+        How the scale and the zero point of its output were chosen; None: by the quantizer.
+    reestimated : bool
+        Whether it has another mean and variance, or bias, now.
+    scale : float or None
+        Of its output, in real units; None for a layer.
+    zero_point : int or None
+        In the type that activations were quantized to.
+    clipped : float or None
+        The share of its outputs on the data that lie more than half a step beyond the last code; None where
+        nothing was chosen.
+    mse : float or None
+        The mean squared error of its quantized output, in real units squared; None where nothing was chosen.
+    problem : str
+        Why its scale, or all of it, stays what it was; empty if nothing does that was to change.
+    kind : str
+        ``"norm"``, the operator of a layer (``"conv2d"``, ``"linear"`` and so on), or ``"activation"``: what else
+        is quantized. In ONNX models always ``"norm"``.
+    """
+
+    name: str
+    method: str | None
+    reestimated: bool
+    scale: float | None
+    zero_point: int | None
+    clipped: float | None = None
+    mse: float | None = None
+    problem: str = ""
+    kind: str = "norm"
+
+    @property
+    def qparams(self) -> tuple[float, int]:
+        """The scale and the zero point of what has codes."""
+        assert self.scale is not None and self.zero_point is not None
+        return self.scale, self.zero_point
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
 
 
 def counted(folded: Collection[str], outcomes: Collection[Outcome]) -> list[str]:

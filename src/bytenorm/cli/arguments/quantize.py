@@ -35,9 +35,10 @@ EPILOG = """\
   "qdq"); steps: what was tried, each with name, taken, problem, before_db,
   after_db and corrections (name, kind, moved, stretched); and, with
   --norm-method or --data-statistics, recalibrated: norms, each with name,
-  method, reestimated, scale, zero_point, clipped (a share), mse; saturates:
-  whether the model computes wrong numbers on this CPU with ONNX Runtime's
-  default options, as full-range weights do without VNNI
+  method, reestimated, scale, zero_point, clipped (a share), mse, problem and
+  kind (always "norm"); saturates: whether the model computes wrong numbers on
+  this CPU with ONNX Runtime's default options, as full-range weights do
+  without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from ..._outcomes import RecalibratedNorm
     from ...onnx.quantization.tuning.notes import Step
-    from ...onnx.quantization.tuning.recalibration import RecalibratedNorm
     from ..console import Screen
 
 
@@ -200,7 +200,7 @@ def _show(norms: Sequence[RecalibratedNorm], screen: Screen) -> None:
         [
             [
                 norm.name,
-                f"{norm.scale:.6g}",
+                f"{norm.qparams[0]:.6g}",
                 str(norm.zero_point),
                 "-" if norm.clipped is None else f"{100 * norm.clipped:.4f}",
                 "-" if norm.mse is None else f"{norm.mse:.4g}",

@@ -198,7 +198,7 @@ class CodePaths:
             zero_points.append(np.broadcast_to(part.zero_point.ravel(), size))
         if not 0 < sum(map(len, scales)) <= _MOST_CHANNELS:
             raise _NoCodes(f"{what} joins {sum(map(len, scales))} channels")
-        return QParams("", "", "", np.concatenate(scales), np.concatenate(zero_points), path)
+        return QParams(np.concatenate(scales), np.concatenate(zero_points), path=path)
 
     def _require_bytes(self, node: NodeProto) -> None:
         if opset_of(self._graph.model) < _OLDEST_ON_BYTES:
@@ -238,7 +238,7 @@ class CodePaths:
             parts = [_moved_by(move, part, (moved, str(i))) for i, part in enumerate(parts)]
         path = Path(node, (tensor,), tuple(parts), off=sum(map(_off, parts)), numbers=numbers)
         scale = np.asarray([sum(part.scalars[0] for part in parts)], np.float32)
-        return QParams("", "", "", scale, parts[0].zero_point.ravel()[:1], path)
+        return QParams(scale, parts[0].zero_point.ravel()[:1], path=path)
 
     def _summands(self, node: NodeProto) -> list[str]:
         """Return what a sum is of, and the sums that it is of, which are not rounded in between."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from ..._tensors.quantization import Quantization, range_of_codes
 from ..graph.graph import attribute, is_op, type_name
 
 if TYPE_CHECKING:
@@ -21,45 +22,22 @@ BYTES = (TensorProto.UINT8, TensorProto.INT8)
 SUMS = ("Add", "Sum")
 
 
-def scalars(scale: npt.NDArray[np.generic], zero_point: npt.NDArray[np.generic]) -> tuple[float, int]:
-    """Return a scale and a zero point of one number each, whatever their shapes."""
-    return float(scale.ravel()[0]), int(zero_point.ravel()[0])
-
-
-def range_of_codes(scale: float, zero_point: int, *, signed: bool) -> tuple[float, float]:
-    """Return the numbers of the lowest and the highest code."""
-    lowest = -128 if signed else 0
-    return (lowest - zero_point) * scale, (lowest + 255 - zero_point) * scale
-
-
 @dataclass(frozen=True)
-class QParams:
+class QParams(Quantization):
     """The quantization of a tensor of bytes, and the tensors that hold it.
 
     Where `path` says how the bytes are made, there is no such tensor yet, and `codes` is empty.
     """
 
-    codes: str
-    scale_name: str
-    zero_point_name: str  # empty: there is none, it is 0
-    scale: npt.NDArray[np.float32]
-    zero_point: npt.NDArray[np.generic]
+    codes: str = ""
+    scale_name: str = ""
+    zero_point_name: str = ""  # empty: there is none, it is 0
     path: Path | None = None
 
     @property
     def signed(self) -> bool:
         """Whether the bytes are int8."""
         return self.zero_point.dtype == np.int8
-
-    @property
-    def per_tensor(self) -> bool:
-        """Whether one scale is for all channels."""
-        return self.scale.size == 1 and self.zero_point.size == 1
-
-    @property
-    def scalars(self) -> tuple[float, int]:
-        """The scale and the zero point, quantized per tensor."""
-        return scalars(self.scale, self.zero_point)
 
     def range(self) -> tuple[float, float]:
         """Return the numbers of the lowest and the highest code, quantized per tensor."""
@@ -137,4 +115,4 @@ def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tu
         usable = np.isfinite(numbers) & (numbers > 0) & np.isfinite(np.float32(1) / numbers)
     if not np.all(usable):
         return None, f"the scale of {what} is {scale.ravel()[np.flatnonzero(~usable.ravel())[0]]!s}"
-    return QParams(codes, scale_name, zero_point_name, numbers, zero_point), ""
+    return QParams(numbers, zero_point, codes, scale_name, zero_point_name), ""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._tensors.quantization import range_of_codes, scalars
 from ..graph.graph import is_op
-from ..norms.qparams import range_of_codes, scalars
 from .moments import measure
 
 if TYPE_CHECKING:

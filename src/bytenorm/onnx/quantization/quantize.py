@@ -51,6 +51,7 @@ from .versions import drop_unused_domains, with_opset
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..._outcomes import RecalibratedNorm
     from ..data.batch_axes import BatchAxes
     from ..data.dataset import Dataset
     from ..data.images import ImageInput
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from ..quantizer.extra_options import ExtraOptions
     from ..quantizer.reader import Progress
     from .options import ByteType
-    from .tuning.recalibration import RecalibratedNorm
     from .tuning.steps import Way
 
 

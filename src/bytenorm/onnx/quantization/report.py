@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from ..._outcomes import counted
 
 if TYPE_CHECKING:
-    from ..._outcomes import Outcome
+    from ..._outcomes import Outcome, RecalibratedNorm
     from ..measurement.comparison import Comparison
     from .tuning.notes import Step
-    from .tuning.recalibration import RecalibratedNorm
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import numpy_helper
 
+from ..._tensors.quantization import range_of_codes, scalars
 from ..graph.graph import is_op, label
 from ..graph.quantizer_names import OUTPUT
-from ..norms.qparams import range_of_codes, scalars
 from ..norms.surroundings import activation_limits
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from ..._tensors.quantization import scalars
 from ...onnx.graph.graph import attribute, is_op
 from ...onnx.graph.moves import KEEPING
 from ...onnx.graph.picks import PICKS
-from ...onnx.norms.qparams import scalars
 from ...onnx.operators.schema import ADD, CONCAT, NORMS, ON_CODES, PARAMETERS, SINGLE
 from .matching import Codes
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._tensors.quantization import scalars
 from ...onnx.graph.graph import is_op
 from ...onnx.graph.quantizer_names import CODES, MADE, OUTPUT
-from ...onnx.norms.qparams import scalars
 from ...onnx.operators.schema import ON_CODES
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .graph import arguments, changes_in_place, operator_name
 from .norms import is_norm
-from .qparams import QParams, UnusableError, is_dequantize, is_quantize, read_qparams
+from .qparams import TracedQParams, UnusableError, is_dequantize, is_quantize, read_qparams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class Piece:
 
     dequantize: Node
     codes: Node
-    qparams: QParams
+    qparams: TracedQParams
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Feed:
         Concatenates or adds.
     quantize : Node
         Gives the codes that the norm read.
-    qparams : QParams
+    qparams : TracedQParams
         What it quantizes to.
     """
 
@@ -54,14 +54,14 @@ class Feed:
     is_sum: bool
     join: Node
     quantize: Node
-    qparams: QParams
+    qparams: TracedQParams
 
     def read_elsewhere(self, norm: Norm) -> bool:
         """Say whether the codes have a reader other than this norm."""
         return list(self.quantize.users) != [norm.input] or list(norm.input.users) != [norm.node]
 
 
-def find_feed(program: Program, norm: Norm, codes: Node, source: QParams) -> Feed | None:
+def find_feed(program: Program, norm: Norm, codes: Node, source: TracedQParams) -> Feed | None:
     """Return what feeds a norm whose input has these codes, if one operator can do it and the norm."""
     if not is_quantize(codes) or not source.per_tensor:
         return None
@@ -113,7 +113,7 @@ def _feed(program: Program, tensors: object, is_sum: bool, join: Node, quantize:
     return None if joined is None else Feed(tuple(pieces), is_sum, join, quantize, joined)
 
 
-def _per_tensor(program: Program, node: Node) -> QParams | None:
+def _per_tensor(program: Program, node: Node) -> TracedQParams | None:
     try:
         qparams = read_qparams(node, program.tensor, "it")
     except UnusableError:
@@ -121,8 +121,8 @@ def _per_tensor(program: Program, node: Node) -> QParams | None:
     return qparams if qparams.per_tensor else None
 
 
-def _numbers(qparams: QParams) -> tuple[torch.dtype, float, int]:
-    return qparams.dtype, qparams.scale.item(), int(qparams.zero_point)
+def _numbers(qparams: TracedQParams) -> tuple[torch.dtype, float, int]:
+    return qparams.dtype, *qparams.scalars
 
 
 def _along_channels(join: Node, axis: int) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
+from ..._tensors.quantization import Quantization
 from .graph import arguments, operator_name
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ class UnusableError(Exception):
 
 
 @dataclass(frozen=True)
-class QParams:
-    """How a tensor is quantized.
+class TracedQParams(Quantization):
+    """The quantization of a traced tensor of bytes, and the nodes that hold it.
 
     Attributes
     ----------
+    scale, zero_point : numpy.ndarray
+        float64 and int64, of one entry, or one for each channel.
     dtype : torch.dtype
         uint8 or int8.
-    scale, zero_point : torch.Tensor
-        float and int64, of one entry, or one for each channel; the zero point on the CPU.
     scale_node, zero_point_node : Node or None
         Where the program has them, if it has tensors.
     lowest, highest : int
@@ -50,22 +51,16 @@ class QParams:
     """
 
     dtype: torch.dtype
-    scale: Tensor
-    zero_point: Tensor
     scale_node: Node | None
     zero_point_node: Node | None
     lowest: int
     highest: int
 
-    @property
-    def per_tensor(self) -> bool:
-        """Whether one scale is for all channels."""
-        return self.scale.numel() == 1
-
     def code(self, number: float) -> int:
         """Return the code that the program makes of a number; infinite ones make the lowest and highest."""
         real = torch.tensor(number, dtype=torch.float32)
-        steps = torch.round(real * (1.0 / self.scale.item())) + self.zero_point.item()
+        scale, zero_point = self.scalars
+        steps = torch.round(real * (1.0 / scale)) + zero_point
         return int(torch.clamp(steps, self.lowest, self.highest))
 
 
@@ -79,7 +74,7 @@ def is_dequantize(node: Any) -> bool:
     return isinstance(node, Node) and operator_name(node) in _DEQUANTIZE
 
 
-def read_qparams(node: Node, tensor: Lookup, what: str) -> QParams:
+def read_qparams(node: Node, tensor: Lookup, what: str) -> TracedQParams:
     """Return how a node quantizes or dequantizes.
 
     Parameters
@@ -125,10 +120,10 @@ def read_qparams(node: Node, tensor: Lookup, what: str) -> QParams:
     for name, default in (("quant_min", smallest), ("quant_max", largest)):
         value = _constant(given[name], tensor, f"the {name} of {what}")
         limits.append(default if value is None else int(value))
-    return QParams(
+    return TracedQParams(
+        scale.double().numpy(),
+        zero_point.numpy(),
         dtype,
-        scale,
-        zero_point,
         scale_given if isinstance(scale_given, Node) else None,
         zero_point_given if isinstance(zero_point_given, Node) else None,
         max(limits[0], smallest),

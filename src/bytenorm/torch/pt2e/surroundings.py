@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .concats_and_sums import Feed
     from .graph import Program
     from .norms import Norm
-    from .qparams import QParams
+    from .qparams import TracedQParams
 
 
 ADD = torch.ops.bytenorm.add_batch_norm.default
@@ -35,7 +35,7 @@ class Exit:
 
     quantize: Node
     activation: Node | None
-    target: QParams
+    target: TracedQParams
     lowest: int
     highest: int
 
@@ -46,7 +46,7 @@ class QuantizedNorm:
 
     norm: Norm
     codes: Node
-    source: QParams
+    source: TracedQParams
     exits: tuple[Exit, ...]
     feed: Feed | None
 
@@ -68,25 +68,32 @@ def surroundings(program: Program, norm: Norm) -> QuantizedNorm:
     for value in (codes, norm.input):
         _refuse_changes(value, "its input")
     source = read_qparams(norm.input, program.tensor, "its input")
-    if not source.per_tensor and source.scale.numel() != len(mean):
-        raise UnusableError(f"its input has {source.scale.numel()} scales, it has {len(mean)} channels")
+    if not source.per_tensor and source.scale.size != len(mean):
+        raise UnusableError(f"its input has {source.scale.size} scales, it has {len(mean)} channels")
 
     exits = tuple(_exits(program, norm))
     if not program.kept.isdisjoint(node.name for node in replaced_nodes(norm, exits)):
         raise UnusableError("the preserved signature of a module refers to it")
     pixel = torch.zeros((1, len(mean)), dtype=source.dtype)
-    x_scale = source.scale.item() if source.per_tensor else source.scale
-    x_zero_point = int(source.zero_point) if source.per_tensor else source.zero_point
+    given = source.scalars if source.per_tensor else _vectors(program, source)
     for way in exits:
-        scale, zero_point, dtype = way.target.scale.item(), int(way.target.zero_point), way.target.dtype
+        wanted = (*way.target.scalars, way.target.dtype)
         try:  # the operator knows best what it refuses
-            batch_norm(pixel, x_scale, x_zero_point, weight, bias, mean, var, norm.eps, scale, zero_point, dtype)
+            batch_norm(pixel, *given, weight, bias, mean, var, norm.eps, *wanted)
         except (TypeError, ValueError) as error:
             raise UnusableError(str(error)) from None
     feed = find_feed(program, norm, codes, source)
     return QuantizedNorm(
         norm, codes, source, exits, feed if feed is not None and _fits(norm, exits, feed) else None
     )
+
+
+def _vectors(program: Program, source: TracedQParams) -> tuple[Tensor, Tensor]:
+    """Return the scales of channels as the program has them, and their zero points."""
+    assert source.scale_node is not None
+    scales = program.tensor(source.scale_node)
+    assert scales is not None, "its values were read before"
+    return scales.detach().cpu().reshape(-1), torch.from_numpy(source.zero_point)
 
 
 def _fits(norm: Norm, exits: tuple[Exit, ...], feed: Feed) -> bool:
@@ -105,22 +112,17 @@ def _fits(norm: Norm, exits: tuple[Exit, ...], feed: Feed) -> bool:
     way = exits[0]
     try:
         ADD(
-            pixel[0], *numbers_of(a.qparams), pixel[1], *numbers_of(b.qparams), *numbers_of(feed.qparams),
-            None, None, one, one, 1.0, *numbers_of(way.target), way.target.dtype, False,
+            pixel[0], *a.qparams.scalars, pixel[1], *b.qparams.scalars, *feed.qparams.scalars,
+            None, None, one, one, 1.0, *way.target.scalars, way.target.dtype, False,
         )  # fmt: skip
     except (TypeError, ValueError):
         return False
     return True
 
 
-def numbers_of(qparams: QParams) -> tuple[float, int]:
-    """Return a scale and a zero point as numbers of Python."""
-    return qparams.scale.item(), int(qparams.zero_point)
-
-
 def result_of(way: Exit) -> tuple[object, ...]:
     """Return what tells one way to quantize a normalized tensor from another."""
-    return (way.activation, *numbers_of(way.target), way.target.dtype, way.lowest, way.highest)
+    return (way.activation, *way.target.scalars, way.target.dtype, way.lowest, way.highest)
 
 
 def replaced_nodes(norm: Norm, exits: tuple[Exit, ...]) -> list[Node]:

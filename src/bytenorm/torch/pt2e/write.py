@@ -9,7 +9,7 @@ import torch
 from torch.fx.node import map_arg
 
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
-from .surroundings import ADD, PARAMETERS, numbers_of, replaced_nodes, result_of
+from .surroundings import ADD, PARAMETERS, replaced_nodes, result_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .concats_and_sums import Feed
     from .graph import Program
     from .norms import Norm
-    from .qparams import QParams
+    from .qparams import TracedQParams
     from .surroundings import Exit, QuantizedNorm
 
 
@@ -70,16 +70,16 @@ def _place(site: QuantizedNorm) -> Node:
 def _operator(program: Program, site: QuantizedNorm, way: Exit) -> Node:
     graph, norm, source, target = program.graph, site.norm, site.source, way.target
     smallest, largest = torch.iinfo(target.dtype).min, torch.iinfo(target.dtype).max
-    zero_point = int(target.zero_point)
+    scale, zero_point = target.scalars
     relu = way.lowest == zero_point and (way.activation is not None or way.lowest > smallest)
     rest = (
         norm.weight, norm.bias, norm.mean, norm.var, norm.eps,
-        target.scale.item(), zero_point, target.dtype, relu,
+        scale, zero_point, target.dtype, relu,
     )  # fmt: skip
     if site.feed is not None:
         made = _with_feed(program, site.feed, norm, rest)
     elif source.per_tensor:
-        made = _call(graph, norm, _OPERATOR.default, site.codes, *numbers_of(source), *rest)
+        made = _call(graph, norm, _OPERATOR.default, site.codes, *source.scalars, *rest)
     else:
         made = _call(graph, norm, _OPERATOR.per_channel, site.codes, *_vectors(program, norm, source), *rest)
     low = None if relu or way.lowest == smallest else way.lowest
@@ -93,11 +93,11 @@ def _with_feed(program: Program, feed: Feed, norm: Norm, rest: tuple[Any, ...]) 
     """Add the operator that concatenates or adds, too; whoever else reads the sum reads it from there."""
     graph, pieces = program.graph, feed.pieces
     if not feed.is_sum:
-        numbers = [numbers_of(piece.qparams) for piece in pieces]
+        numbers = [piece.qparams.scalars for piece in pieces]
         scales, zero_points = [scale for scale, _ in numbers], [zero_point for _, zero_point in numbers]
         return _call(graph, norm, _CONCAT, [piece.codes for piece in pieces], scales, zero_points, *rest)
-    given = [value for piece in pieces for value in (piece.codes, *numbers_of(piece.qparams))]
-    both = _call(graph, norm, ADD, *given, *numbers_of(feed.qparams), *rest)
+    given = [value for piece in pieces for value in (piece.codes, *piece.qparams.scalars)]
+    both = _call(graph, norm, ADD, *given, *feed.qparams.scalars, *rest)
     if feed.read_elsewhere(norm):
         total = _call(graph, norm, operator.getitem, both, 1)
         feed.quantize.replace_all_uses_with(total)
@@ -105,7 +105,7 @@ def _with_feed(program: Program, feed: Feed, norm: Norm, rest: tuple[Any, ...]) 
     return _call(graph, norm, operator.getitem, both, 0)
 
 
-def _vectors(program: Program, norm: Norm, source: QParams) -> tuple[Node, Node]:
+def _vectors(program: Program, norm: Norm, source: TracedQParams) -> tuple[Node, Node]:
     """Return the scales and zero points of channels as the operator takes them: vectors, the latter whole."""
     scale, zero_point = source.scale_node, source.zero_point_node
     assert scale is not None

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ..._outcomes import RecalibratedNorm
     from ...calibration.qparams.output_qparams import Method
     from ..recalibration.fitting import Progress
-    from ..recalibration.sites import RecalibratedNorm
 
 
 def quantize(

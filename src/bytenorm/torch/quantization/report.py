@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from ..._outcomes import counted
 
 if TYPE_CHECKING:
-    from ..._outcomes import Outcome
-    from ..recalibration.sites import RecalibratedNorm
+    from ..._outcomes import Outcome, RecalibratedNorm
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from ..._errors import bad_value
+from ..._outcomes import RecalibratedNorm
 from ...calibration import choose_output_qparams
 from ...calibration.reestimation import reestimate
 from ..pt2e.graph import open_program, operator_name
 from ..pt2e.running import Runner
 from .counting import count
-from .sites import NORMS, Reader, RecalibratedNorm, find_site, give, unchanged
+from .sites import NORMS, Reader, find_site, give, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

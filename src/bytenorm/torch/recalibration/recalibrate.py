@@ -18,9 +18,9 @@ from ...calibration import checks as calibration_arguments
 from .tuning import Tuning
 
 if TYPE_CHECKING:
+    from ..._outcomes import RecalibratedNorm
     from ...calibration.qparams.output_qparams import Method
     from .fitting import Progress
-    from .sites import RecalibratedNorm
 
 
 def recalibrate(

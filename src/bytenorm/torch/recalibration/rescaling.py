@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..._outcomes import RecalibratedNorm
 from ...calibration.qparams.binned import BinnedNumbers
 from ...calibration.qparams.output_qparams import choose_for_numbers
 from ..operators import tensor_checks as tensors
 from ..pt2e.graph import arguments, open_program
 from ..pt2e.running import Runner
 from .activations import find_activations
-from .sites import Reader, RecalibratedNorm
+from .sites import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from ..._norms.batch_norm import BatchNorm
+from ..._outcomes import RecalibratedNorm
 from ..operators import tensor_checks as tensors
 from ..pt2e.graph import arguments, free_name, label, operator_name, original
 from ..pt2e.norms import BATCH_NORM
@@ -41,43 +42,6 @@ MOVERS = {
         "permute", "reshape", "select", "slice", "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view",
     )
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RecalibratedNorm:
-    """What a norm, a layer or another activation got from the data.
-
-    Attributes
-    ----------
-    name : str
-    method : str or None
-        How the scale and the zero point of its output were chosen; None: they are what they were.
-    reestimated : bool
-        Whether it has another mean and variance, or bias, now.
-    scale : float or None
-        Of its output, in real units; None for a layer.
-    zero_point : int or None
-    clipped : float or None
-        The share of its outputs on the data that lie more than half a step beyond the last code; None where
-        nothing was chosen.
-    mse : float or None
-        The mean squared error of its quantized output, in real units squared; None where nothing was chosen.
-    problem : str
-        Why its scale, or all of it, stays what it was; empty if nothing does that was to change.
-    kind : str
-        ``"norm"``, the operator of a layer (``"conv2d"``, ``"linear"`` and so on), or ``"activation"``: what else
-        is quantized.
-    """
-
-    name: str
-    method: str | None
-    reestimated: bool
-    scale: float | None
-    zero_point: int | None
-    clipped: float | None = None
-    mse: float | None = None
-    problem: str = ""
-    kind: str = "norm"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..._errors import bad_value
+from ..._outcomes import RecalibratedNorm
 from ...calibration.judging import is_better
 from ..pt2e.graph import label, open_program, operator_name
 from ..pt2e.running import Part, Runner, keeps_state
@@ -15,7 +16,7 @@ from .fitting import fit_norms, warn_of_moves
 from .judging import Judge, Unrounded, open_inputs, pick
 from .reference import Reference, find_layers, in_8_bits
 from .rescaling import fit_activations, keep
-from .sites import NORMS, QUANTIZE, RecalibratedNorm, find_site, unchanged
+from .sites import NORMS, QUANTIZE, find_site, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

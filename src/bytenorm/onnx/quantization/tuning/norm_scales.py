@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from ...._outcomes import RecalibratedNorm
     from ....calibration.qparams.output_qparams import Method
     from ...graph.graph import Graph
     from ...norms.qparams import QParams
     from ...quantizer.static_quantizer import StaticQuantizer
-    from .recalibration import RecalibratedNorm
 
 
 def choose_norm_scales(
@@ -77,8 +77,7 @@ def choose_norm_scales(
             if codes not in counted:
                 counted[codes] = _count(graph, steps, norm.source, norm.parameters.channels)
             made[mark] = choose(quantizer, mark, operator_of(norm), counted[codes], method)
-            one = made[mark].scale, made[mark].zero_point
-            wanted.update((tensor, one) for tensor in quantizer.outputs(mark) if tensor in known)
+            wanted.update((tensor, made[mark].qparams) for tensor in quantizer.outputs(mark) if tensor in known)
         set_qparams(graph, wanted, quantizer.float_graph.constant)
     if progress is not None:
         progress(len(steps), len(steps))
@@ -108,8 +107,7 @@ def _check(graph: Graph, target: QParams | None, wanted: RecalibratedNorm) -> No
     assert target is not None
     scale = float(_now(graph, target.scale_name, target.scale))
     got = scale, int(_now(graph, target.zero_point_name, target.zero_point))
-    if got != (wanted.scale, wanted.zero_point):
+    if got != wanted.qparams:
         raise ValueError(
-            f"the output of the norm {wanted.name} has the scale and zero point {got}, "
-            f"not {(wanted.scale, wanted.zero_point)}"
+            f"the output of the norm {wanted.name} has the scale and zero point {got}, not {wanted.qparams}"
         )

@@ -7,8 +7,8 @@ it: the network is quantized again after each level.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ import onnx
 import bytenorm as bn
 
 from ...._errors import bad_value
+from ...._outcomes import RecalibratedNorm
 from ....calibration import ChannelStatistics
 from ....calibration.qparams.output_qparams import choose_within
 from ....calibration.reestimation import reestimate as reestimated
@@ -35,41 +36,6 @@ if TYPE_CHECKING:
     from ...data.dataset import Dataset
     from ...quantizer.reader import Progress
     from ...quantizer.static_quantizer import StaticQuantizer
-
-
-@dataclass(frozen=True)
-class RecalibratedNorm:
-    """What a norm got from the data.
-
-    Attributes
-    ----------
-    name : str
-    method : str or None
-        How the scale and the zero point of its output were chosen; None: by ONNX Runtime.
-    reestimated : bool
-        Whether it has the mean and the variance of its input now.
-    scale : float
-        Of its output, in real units.
-    zero_point : int
-        In the type that activations were quantized to.
-    clipped : float or None
-        The share of its outputs on the calibration data that lie more than half a step beyond the last code; None
-        without a method.
-    mse : float or None
-        The mean squared error of its quantized output, in real units squared; None without a method.
-    """
-
-    name: str
-    method: str | None
-    reestimated: bool
-    scale: float
-    zero_point: int
-    clipped: float | None = None
-    mse: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
 
 
 def recalibrate(
@@ -124,7 +90,7 @@ def recalibrate(
                 wanted[mark] = RecalibratedNorm(original.name, None, fresh, scale, zero_point)
                 continue
             wanted[mark] = replace(choose(quantizer, mark, operator, statistics[mark], method), reestimated=fresh)
-            quantizer.set_output(mark, wanted[mark].scale, wanted[mark].zero_point)
+            quantizer.set_output(mark, *wanted[mark].qparams)
         if sites:
             graph, nodes = quantizer.run(name)
     return graph, tuple(_checked(graph, nodes, wanted))
@@ -230,11 +196,12 @@ def _checked(
         if one.method is None:
             made.append(replace(one, scale=got[0], zero_point=got[1]))
             continue
-        if got != (float(np.float32(one.scale)), one.zero_point):
+        scale, zero_point = one.qparams
+        if got != (float(np.float32(scale)), zero_point):
             raise bad_value(
                 "model",
                 f": ONNX Runtime's quantizer gave the norm {one.name} the scale and zero point {got}, "
-                f"not {(one.scale, one.zero_point)}: a newer one may take them",
+                f"not {one.qparams}: a newer one may take them",
             )
         made.append(one)
     return made

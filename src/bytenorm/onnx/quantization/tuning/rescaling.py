@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...._errors import bad_value
+from ...._tensors.quantization import range_of_codes
 from ...graph.quantizer_names import CODES
-from ...norms.qparams import range_of_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping

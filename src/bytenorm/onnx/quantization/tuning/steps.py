@@ -22,13 +22,13 @@ from .rescaling import activations, set_qparams
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...._outcomes import RecalibratedNorm
     from ....calibration.qparams.output_qparams import Method
     from ...data.samples import Samples
     from ...measurement.comparison import Comparison
     from ...quantizer.reader import Progress
     from ...quantizer.static_quantizer import StaticQuantizer
     from .judging import Batch, Judge
-    from .recalibration import RecalibratedNorm
 
 
 _NO_NEARER = "it does not bring the outputs nearer to the float network's"
