@@ -21,7 +21,7 @@ def range_of_codes(scale: float, zero_point: int, *, signed: bool) -> tuple[floa
 
 
 @dataclass(frozen=True)
-class Quantization:
+class ByteQuantization:
     """Scale and zero point of a tensor of bytes: one number each, or one for each channel."""
 
     scale: npt.NDArray[np.floating[Any]]

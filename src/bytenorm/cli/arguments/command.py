@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import argparse
 
 
 @dataclass(frozen=True)
@@ -25,3 +22,13 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     extra: str = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "rich")  # of the extra, before the work begins
+
+    def spellings(self) -> dict[str, str]:
+        """Return the options by where their values lie: "--fast" by "fast"; by "compare=False" what sets that."""
+        parser = argparse.ArgumentParser(add_help=False)
+        self.add_arguments(parser)
+        return {
+            f"{action.dest}=False" if action.const is False else action.dest: action.option_strings[-1]
+            for action in parser._actions
+            if action.option_strings
+        }

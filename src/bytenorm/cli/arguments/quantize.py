@@ -36,7 +36,7 @@ EPILOG = """\
   after_db and corrections (name, kind, moved, stretched); and, with
   --norm-method or --data-statistics, recalibrated: norms, each with name,
   method, reestimated, scale, zero_point, clipped (a share), mse, problem and
-  kind (always "norm"); saturates: whether the model computes wrong numbers on
+  kind (always "norm"); minimum_snr (as asked, or null); saturates: whether the model computes wrong numbers on
   this CPU with ONNX Runtime's default options, as full-range weights do
   without VNNI
 
@@ -52,15 +52,18 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is called with."""
+    """Add what the command is called with; the library's options lie under their names there."""
     parser.add_argument("model", metavar="MODEL", help="an ONNX file, in float")
     add_data(parser, required=True)
     add_output(parser)
     add_lowering(parser)
-    parser.add_argument("--format", choices=["QDQ", "QOperator"], default="QDQ", help="default: QDQ")
+    parser.add_argument(
+        "--format", dest="quant_format", choices=["QDQ", "QOperator"], default="QDQ", help="default: QDQ"
+    )
     bytes_ = ["uint8", "int8"]
-    parser.add_argument("--activations", choices=bytes_, default="uint8", help="their type (default: uint8)")
-    parser.add_argument("--weights", choices=bytes_, default="int8", help="their type (default: int8)")
+    for option, dest, usual in (("activations", "activation_type", "uint8"), ("weights", "weight_type", "int8")):
+        said = f"their type (default: {usual})"
+        parser.add_argument(f"--{option}", dest=dest, choices=bytes_, default=usual, help=said)
     parser.add_argument(
         "--calibrate-method",
         choices=["minmax", "entropy", "percentile", "best"],
@@ -69,13 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--norm-method",
+        dest="method",
         choices=["mse", "minmax", "percentile", "entropy"],
         help="how the output scales of norms are chosen, from exact counts of their inputs; no other ranges are "
         "tried then; taken if that brings the outputs nearer to the float model's on samples "
         "kept aside, or if fewer than 8 samples cannot tell (default: as --calibrate-method)",
     )
     _add_steps(parser)
-    parser.add_argument("--per-tensor", action="store_true", help="one weight scale for all channels of a layer")
+    parser.add_argument(
+        "--per-tensor",
+        dest="per_channel",
+        action="store_false",
+        help="one weight scale for all channels of a layer",
+    )
     parser.add_argument(
         "--reduce-range",
         action="store_true",
@@ -114,6 +123,7 @@ def _add_quantizers_own(parser: argparse.ArgumentParser) -> None:
     """Add which nodes get 8 bits, and what else ONNX Runtime's quantizer knows."""
     parser.add_argument(
         "--exclude",
+        dest="nodes_to_exclude",
         action="append",
         default=[],
         metavar="NODE",
@@ -125,6 +135,7 @@ def _add_quantizers_own(parser: argparse.ArgumentParser) -> None:
     )
     of_quantizer.add_argument(
         "--only-type",
+        dest="op_types_to_quantize",
         action="append",
         metavar="TYPE",
         help="type of nodes that get 8 bits, and no others do; BatchNormalization stands for norms, however they "
@@ -132,12 +143,14 @@ def _add_quantizers_own(parser: argparse.ArgumentParser) -> None:
     )
     of_quantizer.add_argument(
         "--only",
+        dest="nodes_to_quantize",
         action="append",
         metavar="NODE",
         help="name of a node that gets 8 bits, and no others do; may be given again",
     )
     of_quantizer.add_argument(
         "--extra-option",
+        dest="extra_options",
         action="append",
         default=[],
         type=_extra_option,
@@ -157,6 +170,14 @@ def _extra_option(text: str) -> tuple[str, object]:
 def _add_judgement(parser: argparse.ArgumentParser) -> None:
     """Add how the result is held against the float model."""
     parser.add_argument(
+        "--minimum-snr",
+        dest="minimum_snr_db",
+        type=_decibels,
+        metavar="DB",
+        help="leave norms in float, those first that gain the most, until each output has DB decibels of the "
+        "float model's on samples kept aside, or no norm gains any more; the layers beside them run in float too",
+    )
+    parser.add_argument(
         "--fail-below",
         type=_decibels,
         nargs="?",
@@ -167,7 +188,8 @@ def _add_judgement(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-compare",
-        action="store_true",
+        dest="compare",
+        action="store_false",
         help="do not run both models on all samples to compare their outputs; a few tell one that is far off",
     )
 

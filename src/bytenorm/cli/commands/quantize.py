@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from inspect import signature
 from typing import TYPE_CHECKING
 
 from onnxruntime.quantization import QuantType
@@ -17,6 +18,7 @@ from ...onnx.measurement.inspection import inspect
 from ...onnx.model.constant_inputs import free_initializers
 from ...onnx.model.files import load_model
 from ...onnx.quantization.quantize import quantize_with_report
+from ..arguments.quantize import COMMAND
 from ..console import as_size, next_command, one_line
 from ..data import samples
 from ..output import require_output, size_on_disk, write
@@ -34,22 +36,11 @@ if TYPE_CHECKING:
     from ..console import Screen
 
 
-NAMES = {
-    "candidate": "the 8-bit model",
-    "quant_format": "--format",
-    "activation_type": "--activations",
-    "weight_type": "--weights",
-    "per_channel=False": "--per-tensor",
-    "reduce_range": "--reduce-range",
-    "calibrate_method": "--calibrate-method",
-    "method": "--norm-method",
-    "reestimate": "--reestimate",
-    "data_statistics": "--data-statistics",
-    "fast": "--fast",
-    "nodes_to_quantize": "--only",
-    "op_types_to_quantize": "--only-type",
-    "extra_options": "--extra-option",
-}
+_SPELLINGS = COMMAND.spellings()
+_PARAMETERS = [*signature(quantize_with_report).parameters]
+# The options that are handed on as they are, and what an error calls them.
+OPTIONS = [name for name in _PARAMETERS if {name, f"{name}=False"} & set(_SPELLINGS) and name != "limit"]
+NAMES = {key: option for key, option in _SPELLINGS.items() if key.partition("=")[0] in OPTIONS}
 FAR = 3  # exit code: the model is written, and far worse than the float one
 
 
@@ -57,9 +48,12 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     """Make an 8-bit model of a float one."""
     label = File("model", options.model)
     require_output(options.output, options.force, models=[options.model], data=options.data, makes_model=True)
-    if options.no_compare and options.fail_below is not None:
+    if not options.compare and options.fail_below is not None:
         raise bad_value("--fail-below", "wants the comparison that --no-compare leaves out")
-    with naming(options.model, **NAMES, reference=label), screen.progress() as progress:
+    with (
+        naming(options.model, **NAMES, reference=label, candidate="the 8-bit model"),
+        screen.progress() as progress,
+    ):
         model = load_model(options.model)
         before = size_on_disk(options.model, model)
         constants = free_initializers(model)
@@ -68,26 +62,12 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             raise bad_value(str(label), "is quantized: bytenorm lower takes those")
         norms = inspect(model).norms
         data = samples(options, model, options.limit, screen)
+        asked = {name: getattr(options, name) for name in OPTIONS}
+        asked["extra_options"] = _with_types(dict(options.extra_options))
         made, report = quantize_with_report(
             model,
             data,
-            lowering=options.lowering,
-            quant_format=options.format,
-            activation_type=options.activations,
-            weight_type=options.weights,
-            keep_int8=options.keep_int8,
-            per_channel=not options.per_tensor,
-            reduce_range=options.reduce_range,
-            calibrate_method=options.calibrate_method,
-            method=options.norm_method,
-            reestimate=options.reestimate,
-            data_statistics=options.data_statistics,
-            fast=options.fast,
-            nodes_to_exclude=options.exclude,
-            nodes_to_quantize=options.only,
-            op_types_to_quantize=options.only_type,
-            extra_options=_with_types(dict(options.extra_option)),
-            compare=not options.no_compare,
+            **asked,
             progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),
         )
         after = write(made, options.output, options.force)
@@ -106,7 +86,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         screen.line()
         _show(report.recalibrated, screen)
     screen.line()
-    if not options.no_compare:
+    if options.compare:
         screen.line("the 8-bit model against the float one, on the calibration data:")
         compare.show(report.comparison, screen)
         if report.few:
@@ -117,26 +97,27 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         screen.line(f"far from the float model: {text}")
     for name in report.gone:
         screen.line(f"not excluded: ONNX Runtime's preparation left {name} out")
-    how = f"{options.format} format, lowering {options.lowering}: {MEANING[options.lowering]}"
+    how = f"{options.quant_format} format, lowering {options.lowering}: {MEANING[options.lowering]}"
     screen.line(f"written to {options.output} ({how})")
     if constants:
         screen.line(constants)
     remark = note(made, options.output)
     if remark:
-        screen.line(remark if options.no_compare else f"{remark}; the figures above are those of exact sums")
+        screen.line(remark if not options.compare else f"{remark}; the figures above are those of exact sums")
     screen.line(next_command("compare", options.model, options.output, "--data", "HELD-OUT"))
     screen.result(
         model=options.model,
         output=options.output,
         lowering=options.lowering,
-        format=options.format,
-        activations=options.activations,
-        weights=options.weights,
+        format=options.quant_format,
+        activations=options.activation_type,
+        weights=options.weight_type,
         calibrate_method=report.ranges,
-        norm_method=options.norm_method,
+        norm_method=options.method,
         fast=options.fast,
+        minimum_snr=options.minimum_snr_db,
         data_statistics=options.data_statistics,
-        per_channel=not options.per_tensor,
+        per_channel=options.per_channel,
         reduce_range=options.reduce_range,
         samples=data.samples,
         size_before=before,
@@ -144,7 +125,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         folded=counts[Fate.FOLDED],
         in_8_bits=counts[Fate.IN_8_BITS],
         in_float=counts[Fate.IN_FLOAT],
-        comparison=None if options.no_compare else report.comparison.to_dict(),
+        comparison=report.comparison.to_dict() if options.compare else None,
         alone=None if report.alone is None else report.alone.to_dict(),
         far=list(far),
         stayed=list(report.stayed),
@@ -217,5 +198,11 @@ def _stage(stage: str, done: int, whole: int) -> tuple[str, int, int]:
     of, _, what = stage.rpartition(": ")  # "norms 1/7: calibrate"
     if what == "calibrate" and done >= whole:
         return f"quantizing{of and ', '}{of}", 0, 0  # the quantizer does not tell of its work behind that
-    doing = {"calibrate": "calibrating", "run": "counting", "compare": "comparing", "correct": "correcting"}[what]
+    doing = {
+        "calibrate": "calibrating",
+        "run": "counting",
+        "compare": "comparing",
+        "correct": "correcting",
+        "rank": "trying norms in float",
+    }[what]
     return f"{doing}{of and ', '}{of}", done, whole

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from ..._tensors.quantization import Quantization, range_of_codes
+from ..._tensors.quantization import ByteQuantization, range_of_codes
 from ..graph.graph import attribute, is_op, type_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SUMS = ("Add", "Sum")
 
 
 @dataclass(frozen=True)
-class QParams(Quantization):
+class QParams(ByteQuantization):
     """The quantization of a tensor of bytes, and the tensors that hold it.
 
     Where `path` says how the bytes are made, there is no such tensor yet, and `codes` is empty.

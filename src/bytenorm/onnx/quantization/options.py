@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import onnxruntime
@@ -37,6 +38,18 @@ def check_flags(**flags: object) -> None:
     """Require that each of some options is True or False."""
     for name, value in flags.items():
         _checks.flag(value, name)
+
+
+def check_minimum(minimum_snr_db: float | None, quant_format: str) -> float | None:
+    """Return how near to the float model's outputs have to be at least; None if nothing is asked."""
+    if minimum_snr_db is None:
+        return None
+    least = _checks.real(minimum_snr_db, "minimum_snr_db")
+    if not math.isfinite(least):
+        raise bad_value("minimum_snr_db", f"must be a finite number of decibels, got {least}")
+    if quant_format != "QDQ":
+        raise bad_value("minimum_snr_db", "must be None beside ", Argument("quant_format", quant_format))
+    return least
 
 
 def check_choice(name: str, value: object, kind: Any, *, optional: bool = False) -> None:

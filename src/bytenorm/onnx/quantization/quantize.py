@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import onnx
 from onnxruntime import quantization as ort_quantization
 
 from ..._outcomes import warn_of
+from ..._signatures import bound, same_arguments
 from ...calibration.qparams.output_qparams import Method
 from ..data.dataset import open_data
 from ..data.samples import Samples, pick
@@ -38,6 +40,7 @@ from .options import (
     QuantFormat,
     check_choice,
     check_flags,
+    check_minimum,
     check_types,
     is_reestimated,
     require_quantizer,
@@ -45,7 +48,7 @@ from .options import (
 from .plan import plan_of
 from .report import QuantizationReport
 from .tuning.recalibration import recalibrate
-from .tuning.steps import DATA_STATISTICS, NO_RANGES, RANGES, REESTIMATION, Tuning, norm_scales
+from .tuning.steps import DATA_STATISTICS, NO_RANGES, NORMS_IN_FLOAT, RANGES, REESTIMATION, Tuning, norm_scales
 from .versions import drop_unused_domains, with_opset
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ if TYPE_CHECKING:
 JUDGED = 4  # samples that tell an output which is far from the float model's, where no comparison is asked for
 
 
-def quantize(
+def quantize_with_report(
     model: onnx.ModelProto | str | os.PathLike[str],
     calibration_data: object,
     *,
@@ -81,6 +84,7 @@ def quantize(
     reestimate: bool | None = None,
     data_statistics: bool = False,
     fast: bool = False,
+    minimum_snr_db: float | None = None,
     nodes_to_exclude: Sequence[str] = (),
     nodes_to_quantize: Sequence[str] | None = None,
     op_types_to_quantize: Sequence[str] | None = None,
@@ -89,7 +93,134 @@ def quantize(
     images: ImageInput | None = None,
     batch_axes: BatchAxes | None = None,
     compare: bool = False,
-) -> onnx.ModelProto:
+    progress: Progress | None = None,
+) -> tuple[onnx.ModelProto, QuantizationReport]:
+    """Make an 8-bit model as :func:`quantize` does, and return what happened instead of warning of it.
+
+    Parameters
+    ----------
+    model, calibration_data : as for :func:`quantize`
+    lowering, quant_format, activation_type, weight_type, keep_int8, per_channel, reduce_range : as for `quantize`
+    calibrate_method, method, reestimate, data_statistics, fast, minimum_snr_db : as for `quantize`
+    nodes_to_exclude, nodes_to_quantize, op_types_to_quantize, extra_options : as for `quantize`
+    limit, images, batch_axes, compare, progress : as for `quantize`
+
+    Returns
+    -------
+    model : onnx.ModelProto
+    report : QuantizationReport
+        Which norms were folded and which stay, what was tried and taken, and the figures of the comparison.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`quantize`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bytenorm import onnx as bno
+    >>> batch = {"image": np.random.default_rng(0).random((16, 1, 28, 28), dtype=np.float32)}
+    >>> small, report = bno.quantize_with_report(bno.digits_model(), [batch], compare=True)
+    >>> report.comparison.samples, report.comparison.outputs[0].snr_db > 20
+    (16, True)
+    >>> [(step.name, step.taken) for step in report.steps]
+    [('ranges by percentile 99.999', False), ('re-estimation', True)]
+    """
+    check_lowering(lowering)
+    require_quantizer()
+    check_choice("quant_format", quant_format, QuantFormat)
+    check_types(activation_type, weight_type)
+    check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
+    check_choice("method", method, Method, optional=True)
+    check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
+    reestimate = is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
+    least = check_minimum(minimum_snr_db, quant_format)
+    check_names(nodes_to_exclude)
+    extra = check_extra_options(
+        extra_options,
+        quant_format=quant_format,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        per_channel=per_channel,
+        calibrate_method=calibrate_method,
+        method=method,
+    )
+    original = load_model(model)
+    prepared = _opened(original)
+    asked = ChosenNodes.of(prepared, op_types_to_quantize, nodes_to_quantize, nodes_to_exclude)
+    left_out = named_nodes(prepared, nodes_to_exclude)
+    graph = Graph(prepared)
+    apart = {label(node) for node in left_out}
+    tell_nodes_apart(original.graph)
+    require_float(graph)
+    data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
+    plan = plan_of(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
+
+    options = {
+        "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
+        "activation_type": ORT_TYPES[activation_type],
+        "weight_type": ORT_TYPES[weight_type],
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
+    }
+    judged = None if data_statistics else method
+    ranges = _ranges(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
+    samples = pick(data) if ranges or judged or reestimate or least is not None else Samples()
+    quantizer = StaticQuantizer(
+        prepared,
+        plan.borders,
+        plan.marks,
+        plan.left_out,
+        data,
+        options,
+        extra=extra,
+        asked=asked,
+        watched=None if samples.shortage or not reestimate else samples,
+        chosen=method is not None,
+        progress=progress,
+    )
+    graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
+    as_run = partial(_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
+    tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)
+    take_steps = partial(
+        _take_steps, tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None
+    )
+    take_steps()
+    if least is not None:
+        tuning.leave_norms_in_float(least, take_steps)
+    made = tuning.graph.model
+    made.ir_version = max(IR_VERSION, original.ir_version)
+    drop_unused_domains(made)
+    tuning.note()
+    outcomes = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
+    outcomes = [replace(one, problem=tuning.in_float.get(one.name, one.problem)) for one in outcomes]
+    extra.spell(made)
+    few = None if compare else tuning.compare(made, JUDGED)
+    comparison = few or _compared(
+        original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
+    )
+    doubtful = compare and is_doubtful(comparison)
+    alone = _alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
+    return made, QuantizationReport(
+        folded=plan.folded,
+        outcomes=tuple(outcomes),
+        comparison=comparison,
+        recalibrated=chosen or tuning.recalibrated,
+        alone=alone,
+        gone=tuple(name for name in quantizer.gone if name in plan.told),
+        steps=tuning.steps,
+        stayed=plan.stayed,
+        weak=quantizer.weak,
+        unlike=plan.unlike,
+        ranges=tuning.ranges or ("minmax" if calibrate_method in (None, "best") else calibrate_method),
+        few=too_few_to_compare(data.samples),
+    )
+
+
+@same_arguments(quantize_with_report)
+def quantize(*args: Any, **named: Any) -> onnx.ModelProto:
     """Make an 8-bit model of a float one, its batch norms included.
 
     Norms that can be folded, back or forward, are folded. The other norms, with the Relu or Clip behind them, get
@@ -139,6 +270,12 @@ def quantize(
     fast : bool
         Nothing is tried behind ONNX Runtime's quantizer that no other argument asks for: half the time, less
         accuracy.
+    minimum_snr_db : float, optional
+        Norms are left in float, those first that gain the most, until each output has so many decibels of the
+        float model's on the samples kept aside (see `reestimate`), or no norm gains any more. What a norm in
+        float reads and makes is not rounded, so the layers beside it run in float as well. Where all other steps
+        do not reach the number, each norm is tried by itself, on these samples, and the steps are taken anew.
+        In QDQ format.
     nodes_to_exclude : sequence of str
         Names of nodes that stay in float; a node without one is called by its first output.
     nodes_to_quantize : sequence of str, optional
@@ -161,6 +298,8 @@ def quantize(
         Whether the result is compared with the float model on all calibration data, which takes about half as
         long as all the rest; else on a few. What it warns of is below; :func:`quantize_with_report` returns
         the figures.
+    progress : callable, optional
+        Called with the stage, how much of it is done, and how much there is.
 
     Returns
     -------
@@ -196,37 +335,16 @@ def quantize(
     >>> print(bno.inspect(bno.quantize(bno.digits_model(), [batch])).summary())
     9 batch norms: 0 in float, 9 in 8 bits; 0 can be folded
     """
-    made, report = quantize_with_report(
-        model,
-        calibration_data,
-        lowering=lowering,
-        quant_format=quant_format,
-        activation_type=activation_type,
-        weight_type=weight_type,
-        keep_int8=keep_int8,
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        calibrate_method=calibrate_method,
-        method=method,
-        reestimate=reestimate,
-        data_statistics=data_statistics,
-        fast=fast,
-        nodes_to_exclude=nodes_to_exclude,
-        nodes_to_quantize=nodes_to_quantize,
-        op_types_to_quantize=op_types_to_quantize,
-        extra_options=extra_options,
-        limit=limit,
-        images=images,
-        batch_axes=batch_axes,
-        compare=compare,
-    )
+    given = bound(quantize, args, named)
+    made, report = quantize_with_report(**given)
     warn_of(list(report.outcomes))
     warn_of_accuracy([report.unlike] if report.unlike else [])
     asked = {
-        NO_RANGES: calibrate_method == "best",
-        norm_scales(method): method is not None,
-        REESTIMATION: reestimate is True,
-        DATA_STATISTICS: data_statistics,
+        NO_RANGES: given["calibrate_method"] == "best",
+        norm_scales(given["method"]): given["method"] is not None,
+        REESTIMATION: given["reestimate"] is True,
+        DATA_STATISTICS: given["data_statistics"],
+        NORMS_IN_FLOAT: given["minimum_snr_db"] is not None,
     }
     untried = (step for step in report.steps if not step.taken and step.before_db is None)
     warn_of_accuracy(f"{one.name}: not taken: {one.problem}" for one in untried if asked.get(one.name))
@@ -234,153 +352,6 @@ def quantize(
     warn_of_accuracy(f"nodes_to_exclude: ONNX Runtime's preparation left {name!r} out" for name in report.gone)
     warn_of_saturation(made)
     return made
-
-
-def quantize_with_report(
-    model: onnx.ModelProto | str | os.PathLike[str],
-    calibration_data: object,
-    *,
-    lowering: Lowering = "portable",
-    quant_format: QuantFormat = "QDQ",
-    activation_type: ByteType = "uint8",
-    weight_type: ByteType = "int8",
-    keep_int8: bool = False,
-    per_channel: bool = True,
-    reduce_range: bool = False,
-    calibrate_method: CalibrateMethod | None = None,
-    method: Method | None = None,
-    reestimate: bool | None = None,
-    data_statistics: bool = False,
-    fast: bool = False,
-    nodes_to_exclude: Sequence[str] = (),
-    nodes_to_quantize: Sequence[str] | None = None,
-    op_types_to_quantize: Sequence[str] | None = None,
-    extra_options: Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    images: ImageInput | None = None,
-    batch_axes: BatchAxes | None = None,
-    compare: bool = False,
-    progress: Progress | None = None,
-) -> tuple[onnx.ModelProto, QuantizationReport]:
-    """Make an 8-bit model as :func:`quantize` does, and return what happened instead of warning of it.
-
-    Parameters
-    ----------
-    model, calibration_data : as for :func:`quantize`
-    lowering, quant_format, activation_type, weight_type, keep_int8, per_channel, reduce_range : as for `quantize`
-    calibrate_method, method, reestimate, data_statistics, fast : as for `quantize`
-    nodes_to_exclude, nodes_to_quantize, op_types_to_quantize, extra_options : as for `quantize`
-    limit, images, batch_axes : as for `quantize`
-    compare : bool
-        Whether the report's `comparison` is on all calibration data, as for :func:`quantize`; else on a few.
-    progress : callable, optional
-        Called with the stage, how much of it is done, and how much there is.
-
-    Returns
-    -------
-    model : onnx.ModelProto
-    report : QuantizationReport
-        Which norms were folded and which stay, what was tried and taken, and the figures of the comparison.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`quantize`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bytenorm import onnx as bno
-    >>> batch = {"image": np.random.default_rng(0).random((16, 1, 28, 28), dtype=np.float32)}
-    >>> small, report = bno.quantize_with_report(bno.digits_model(), [batch], compare=True)
-    >>> report.comparison.samples, report.comparison.outputs[0].snr_db > 20
-    (16, True)
-    >>> [(step.name, step.taken) for step in report.steps]
-    [('ranges by percentile 99.999', False), ('re-estimation', True)]
-    """
-    check_lowering(lowering)
-    require_quantizer()
-    check_choice("quant_format", quant_format, QuantFormat)
-    check_types(activation_type, weight_type)
-    check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
-    check_choice("method", method, Method, optional=True)
-    check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
-    reestimate = is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
-    check_names(nodes_to_exclude)
-    extra = check_extra_options(
-        extra_options,
-        quant_format=quant_format,
-        activation_type=activation_type,
-        weight_type=weight_type,
-        per_channel=per_channel,
-        calibrate_method=calibrate_method,
-        method=method,
-    )
-    original = load_model(model)
-    prepared = _opened(original)
-    asked = ChosenNodes.of(prepared, op_types_to_quantize, nodes_to_quantize, nodes_to_exclude)
-    left_out = named_nodes(prepared, nodes_to_exclude)
-    graph = Graph(prepared)
-    apart = {label(node) for node in left_out}
-    tell_nodes_apart(original.graph)
-    require_float(graph)
-    data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
-    plan = plan_of(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
-
-    options = {
-        "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
-        "activation_type": ORT_TYPES[activation_type],
-        "weight_type": ORT_TYPES[weight_type],
-        "per_channel": per_channel,
-        "reduce_range": reduce_range,
-        "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
-    }
-    judged = None if data_statistics else method
-    ranges = _ranges(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
-    samples = pick(data) if ranges or judged or reestimate else Samples()
-    quantizer = StaticQuantizer(
-        prepared,
-        plan.borders,
-        plan.marks,
-        plan.left_out,
-        data,
-        options,
-        extra=extra,
-        asked=asked,
-        watched=None if samples.shortage or not reestimate else samples,
-        chosen=method is not None,
-        progress=progress,
-    )
-    graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
-    as_run = partial(_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
-    tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)
-    _take_steps(tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None)
-    made = tuning.graph.model
-    made.ir_version = max(IR_VERSION, original.ir_version)
-    drop_unused_domains(made)
-    tuning.note()
-    outcomes = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
-    extra.spell(made)
-    few = None if compare else tuning.compare(made, JUDGED)
-    comparison = few or _compared(
-        original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
-    )
-    doubtful = compare and is_doubtful(comparison)
-    alone = _alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
-    return made, QuantizationReport(
-        folded=plan.folded,
-        outcomes=tuple(outcomes),
-        comparison=comparison,
-        recalibrated=chosen or tuning.recalibrated,
-        alone=alone,
-        gone=tuple(name for name in quantizer.gone if name in plan.told),
-        steps=tuning.steps,
-        stayed=plan.stayed,
-        weak=quantizer.weak,
-        unlike=plan.unlike,
-        ranges=tuning.ranges or ("minmax" if calibrate_method in (None, "best") else calibrate_method),
-        few=too_few_to_compare(data.samples),
-    )
 
 
 def _fused(graph: Graph, excluded: set[str]) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
-from ..._tensors.quantization import Quantization
+from ..._tensors.quantization import ByteQuantization
 from .graph import arguments, operator_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class UnusableError(Exception):
 
 
 @dataclass(frozen=True)
-class TracedQParams(Quantization):
+class TracedQParams(ByteQuantization):
     """The quantization of a traced tensor of bytes, and the nodes that hold it.
 
     Attributes

@@ -75,11 +75,11 @@ def surroundings(program: Program, norm: Norm) -> QuantizedNorm:
     if not program.kept.isdisjoint(node.name for node in replaced_nodes(norm, exits)):
         raise UnusableError("the preserved signature of a module refers to it")
     pixel = torch.zeros((1, len(mean)), dtype=source.dtype)
-    given = source.scalars if source.per_tensor else _vectors(program, source)
+    x_scale, x_zero_point = source.scalars if source.per_tensor else _vectors(program, source)
     for way in exits:
         wanted = (*way.target.scalars, way.target.dtype)
         try:  # the operator knows best what it refuses
-            batch_norm(pixel, *given, weight, bias, mean, var, norm.eps, *wanted)
+            batch_norm(pixel, x_scale, x_zero_point, weight, bias, mean, var, norm.eps, *wanted)
         except (TypeError, ValueError) as error:
             raise UnusableError(str(error)) from None
     feed = find_feed(program, norm, codes, source)

@@ -21,6 +21,7 @@ from ... import _checks
 from ..._decibels import snr_db
 from ..._errors import bad_type, bad_value
 from ..._outcomes import warn_of
+from ..._signatures import bound, same_arguments
 from ...calibration import checks as calibration_arguments
 from ..pt2e.graph import arguments, open_program, operator_name
 from ..pt2e.lower import lower_with_report, norm_name
@@ -51,85 +52,6 @@ if TYPE_CHECKING:
     from ..recalibration.fitting import Progress
 
 
-def quantize(
-    model: torch.nn.Module | ExportedProgram,
-    data: Iterable[Any],
-    *,
-    quantizer: Any = None,
-    dynamic_shapes: Any = None,
-    method: Method | None = "mse",
-    reestimate: bool = True,
-    fast: bool = False,
-) -> GraphModule:
-    """Make a program in 8 bits of a float network, its batch norms included.
-
-    The network is exported (``torch.export``), prepared, calibrated and converted by torchao's export flow, with
-    `BatchNormQuantizer` beside `quantizer`. Then its norms are lowered (`lower`), and it is brought nearer to the
-    float network (`recalibrate`), as far as that helps. docs/torch-export.md has the steps one by one.
-
-    Parameters
-    ----------
-    model : torch.nn.Module or torch.export.ExportedProgram
-        In float and in evaluation. Not changed.
-    data : list of inputs
-        Some hundred samples of what the network will see. Each item is a tensor, or a tuple or list of what the
-        network is called with. Gone through more than once, so no iterator.
-    quantizer : torchao.quantization.pt2e.quantizer.Quantizer, optional
-        Of the rest of the network; ``X86InductorQuantizer`` with its default configuration if left out.
-    dynamic_shapes : optional
-        As ``torch.export.export`` takes it, which is called with the first item. If left out, the size of axis 0
-        of each tensor is free wherever it is 2 or more there and the network lets it be. Not for a program, which
-        is exported already.
-    method, reestimate : optional
-        As `recalibrate` takes them. None and False keep what quantization made.
-    fast : bool, optional
-        Whether the last step is left out. It takes as long as running the network some dozen times.
-
-    Returns
-    -------
-    torch.fx.GraphModule
-        As `lower` returns it: to be called, compiled, exported again, or given to `to_onnx` once it is.
-
-    Warns
-    -----
-    LoweringWarning
-        For each norm that stays in float.
-
-    Raises
-    ------
-    ImportError
-        If torchao is missing: ``pip install torchao``.
-    TypeError
-        If an argument is of the wrong kind.
-    ValueError
-        If `model` is in training, `data` is empty or the network cannot run it, nothing is quantized, or an
-        argument has a wrong value.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> import bytenorm.torch as bt
-    >>> net = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 8, 3)).eval()
-    >>> small = bt.quantize(net, [torch.randn(16, 3, 8, 8)], fast=True)
-    >>> [str(node.target) for node in small.graph.nodes if "bytenorm" in str(node.target)]
-    ['bytenorm.batch_norm.default']
-    >>> tuple(small(torch.randn(4, 3, 8, 8)).shape)
-    (4, 8, 6, 6)
-    """
-    made, report = quantize_with_report(
-        model,
-        data,
-        quantizer=quantizer,
-        dynamic_shapes=dynamic_shapes,
-        method=method,
-        reestimate=reestimate,
-        fast=fast,
-    )
-    warn_of(report.outcomes)
-    return made
-
-
 def quantize_with_report(
     model: torch.nn.Module | ExportedProgram,
     data: Iterable[Any],
@@ -145,10 +67,8 @@ def quantize_with_report(
 
     Parameters
     ----------
-    model, data, quantizer, dynamic_shapes, method, reestimate, fast
+    model, data, quantizer, dynamic_shapes, method, reestimate, fast, progress
         As `quantize` takes them.
-    progress : callable, optional
-        Called with the stage, how much of it is done, and how much there is.
 
     Returns
     -------
@@ -198,6 +118,71 @@ def quantize_with_report(
             made, items, method=method, reestimate=relative, reference=reference, progress=progress
         )
     return made, QuantizationReport(folded, outcomes, _snr_db(reference, made, items), recalibrated)
+
+
+@same_arguments(quantize_with_report)
+def quantize(*args: Any, **named: Any) -> GraphModule:
+    """Make a program in 8 bits of a float network, its batch norms included.
+
+    The network is exported (``torch.export``), prepared, calibrated and converted by torchao's export flow, with
+    `BatchNormQuantizer` beside `quantizer`. Then its norms are lowered (`lower`), and it is brought nearer to the
+    float network (`recalibrate`), as far as that helps. docs/torch-export.md has the steps one by one.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or torch.export.ExportedProgram
+        In float and in evaluation. Not changed.
+    data : list of inputs
+        Some hundred samples of what the network will see. Each item is a tensor, or a tuple or list of what the
+        network is called with. Gone through more than once, so no iterator.
+    quantizer : torchao.quantization.pt2e.quantizer.Quantizer, optional
+        Of the rest of the network; ``X86InductorQuantizer`` with its default configuration if left out.
+    dynamic_shapes : optional
+        As ``torch.export.export`` takes it, which is called with the first item. If left out, the size of axis 0
+        of each tensor is free wherever it is 2 or more there and the network lets it be. Not for a program, which
+        is exported already.
+    method, reestimate : optional
+        As `recalibrate` takes them. None and False keep what quantization made.
+    fast : bool, optional
+        Whether the last step is left out. It takes as long as running the network some dozen times.
+    progress : callable, optional
+        Called with the stage, how much of it is done, and how much there is.
+
+    Returns
+    -------
+    torch.fx.GraphModule
+        As `lower` returns it: to be called, compiled, exported again, or given to `to_onnx` once it is.
+
+    Warns
+    -----
+    LoweringWarning
+        For each norm that stays in float.
+
+    Raises
+    ------
+    ImportError
+        If torchao is missing: ``pip install torchao``.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If `model` is in training, `data` is empty or the network cannot run it, nothing is quantized, or an
+        argument has a wrong value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> import bytenorm.torch as bt
+    >>> net = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 8, 3)).eval()
+    >>> small = bt.quantize(net, [torch.randn(16, 3, 8, 8)], fast=True)
+    >>> [str(node.target) for node in small.graph.nodes if "bytenorm" in str(node.target)]
+    ['bytenorm.batch_norm.default']
+    >>> tuple(small(torch.randn(4, 3, 8, 8)).shape)
+    (4, 8, 6, 6)
+    """
+    made, report = quantize_with_report(**bound(quantize, args, named))
+    warn_of(report.outcomes)
+    return made
 
 
 def _inputs(item: Any, number: int) -> tuple[Any, ...]:

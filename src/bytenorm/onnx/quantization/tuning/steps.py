@@ -15,6 +15,7 @@ from ...run.apart import may_be_fatal, runner
 from . import judging
 from .clipping import Distribution, chosen_qparams, distributions
 from .correction import Correction, correct
+from .float_norms import Candidate, candidates, leave_in_float
 from .norm_scales import choose_norm_scales
 from .notes import Step, write_note
 from .rescaling import activations, set_qparams
@@ -36,6 +37,7 @@ _BY_CHANCE = "it brings the outputs no nearer to the float network's than chance
 _NO_NORM = "no norm of the network stays: all are folded, or in float"
 REESTIMATION = "re-estimation"
 DATA_STATISTICS = "statistics of the data"
+NORMS_IN_FLOAT = "norms in float"
 NO_RANGES = "ranges"  # where none of the ways to find some can be tried
 _BY = f"{NO_RANGES} by "
 # Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
@@ -85,6 +87,8 @@ class Tuning:
         Those that were tried, in that order.
     recalibrated : tuple of RecalibratedNorm
         The norms that have scales of their own.
+    in_float : dict of str to str
+        By the names of the norms that are left in float, why.
     """
 
     def __init__(
@@ -100,11 +104,13 @@ class Tuning:
         self.graph = self._plain = graph
         self._as_run = as_run or (lambda graph: graph.model)
         self.recalibrated: tuple[RecalibratedNorm, ...] = ()
+        self.in_float: dict[str, str] = {}
         self._tried: list[Step] = []
         self._count = count
         self._quantizer, self._reference, self._samples, self._progress = quantizer, reference, samples, progress
         self._judge: Judge | None = None
         self._errors: np.ndarray | None = None
+        self._plain_errors: np.ndarray | None = None
         self._refusal: str | None = None  # unknown before the first step is tried
 
     @property
@@ -126,7 +132,7 @@ class Tuning:
         self.graph.finish()
         try:
             self._judge = judging.Judge(self._reference, samples.aside, self._count)
-            self._errors = self._judge.errors(self._as_run(self.graph))
+            self._errors = self._plain_errors = self._judge.errors(self._as_run(self.graph))
             _survive(self.graph.model, samples.measured)
         except Exception as error:  # of ONNX Runtime, which has a class for each of its codes
             return f"ONNX Runtime cannot run it: {' '.join(str(error).split())}"
@@ -224,6 +230,65 @@ class Tuning:
                 why = f"{REESTIMATION} without it is better"
                 *before, last = self._tried
                 self._tried = [replace(s, taken=False, problem=why) if s.taken else s for s in before] + [last]
+
+    def leave_norms_in_float(self, least: float, again: Callable[[], None]) -> None:
+        """Leave norms in float, first those that gain the most, until each output has so many decibels.
+
+        Other steps hide what a norm loses: corrections are made for what is rounded. So norms are left out of the
+        network as it was before these, which `again` takes anew then.
+        """
+        if self._is_refused() and self._errors is None:
+            self._tried.append(Step(NORMS_IN_FLOAT, False, self._refusal or ""))
+            return
+        before = self.graph, self._errors, self._tried, self.recalibrated
+        if not self._reaches(least):
+            self.graph, self._errors, self._tried, self.recalibrated = self._plain, self._plain_errors, [], ()
+            for norm in [] if self._reaches(least) else self._by_gain():
+                if self._leave_in_float(norm) and self._reaches(least):
+                    break
+            self._plain, self._refusal = self.graph, None
+            if self.in_float:
+                again()
+            if not is_better(self._errors, before[1]):
+                self.graph, self._errors, self._tried, self.recalibrated = before
+                self.in_float = {}
+        if not self._reaches(least):
+            why = f"the outputs have {self._snr_db():.2f} dB, not {least:g}: no other norm brings them nearer"
+            self._tried.append(Step(NORMS_IN_FLOAT, False, why))
+
+    def _snr_db(self) -> float:
+        assert self._judge is not None
+        found = self._judge.snr_db(self._errors)
+        assert found is not None, "it was looked at"
+        return found
+
+    def _reaches(self, least: float) -> bool:
+        return self._snr_db() >= least
+
+    def _leave_in_float(self, norm: Candidate) -> bool:
+        """Try a network without the conversions around a norm."""
+        before = self._snr_db()
+        taken = self._try(f"{norm.name} in float", lambda graph, _: leave_in_float(graph, norm), self.graph)
+        if taken:
+            self.in_float[norm.name] = f"8 bits cost the outputs {self._snr_db() - before:.1f} dB"
+        return taken
+
+    def _by_gain(self) -> list[Candidate]:
+        """Return the norms that gain something in float, most gain first."""
+        assert self._judge is not None
+        found = candidates(self.graph, self._quantizer)
+        gains: list[tuple[float, Candidate]] = []
+        for done, norm in enumerate(found):
+            if self._progress is not None:
+                self._progress("steps: rank", done, len(found))
+            graph = _copy(self.graph)
+            leave_in_float(graph, norm)
+            graph.finish()
+            errors = self._judge.errors(self._as_run(graph))
+            reached = self._judge.snr_db(errors)
+            if reached is not None and is_better(errors, self._errors):
+                gains.append((reached, norm))
+        return [norm for _, norm in sorted(gains, key=lambda gain: -gain[0])]
 
     def _refuses(self, name: str) -> bool:
         """Say whether nothing can be judged, and put down that a step is not tried then."""
