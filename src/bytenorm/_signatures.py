@@ -1,4 +1,4 @@
-"""Two functions with the same arguments, which are written down once."""
+"""What functions say of their arguments: the same as another one, or not all."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def same_arguments(other: Callable[P, Any]) -> Callable[[Callable[..., R]], Call
         return function
 
     return give
+
+
+def hide(function: Callable[..., Any], name: str) -> None:
+    """Say nothing of an argument that a function takes only to refuse it."""
+    signature = inspect.signature(function)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != name]
+    vars(function)["__signature__"] = signature.replace(parameters=kept)
 
 
 def bound(function: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:

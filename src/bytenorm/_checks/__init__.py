@@ -17,7 +17,7 @@ from .norms import (
     parameter,
     sum_quantization,
 )
-from .numbers import any_axis, axis, choice, dtype, flag, in_storage, instance, integer, missing, real
+from .numbers import any_axis, axis, choice, dtype, flag, in_storage, instance, integer, missing, real, std_given
 from .outputs import add_output, concat_output, output, sum_output
 from .quantization import (
     channel_quantization,
@@ -76,6 +76,7 @@ __all__ = [
     "scale",
     "scales",
     "statistics_input",
+    "std_given",
     "sum_output",
     "sum_quantization",
     "tensor_data",

@@ -17,6 +17,11 @@ def missing(name: str) -> NoReturn:
     raise bad_type(name, "is required and has no default, got None or nothing")
 
 
+def std_given() -> NoReturn:
+    """Refuse a standard deviation, which NumPy's users have at hand."""
+    raise bad_type("std", "is not taken, its square is: var=std**2")
+
+
 def in_storage(value: Any, name: str) -> None:
     """Refuse a tensor of torch whose memory is smaller than its shape says: anybody may shrink a storage.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+from inspect import signature
+from typing import Any, Self, overload
 
 import numpy as np
 
 from .. import _checks, _core
 from .._dtypes import DType, dtype_of, qint8, quint8
 from .._errors import bad_value
+from .._signatures import hide
 from .._tensors.tensor import QuantizedTensor
 from .integer_batch_norm import IntegerBatchNorm, integers_for, refuse_unproved
 
@@ -71,6 +73,7 @@ def quantized_batch_norm(
     output_dtype: DType | None = None,
     relu: bool = False,
     out: Any = None,
+    std: Any = None,
 ) -> QuantizedTensor:
     """Normalize the channels of an 8-bit tensor.
 
@@ -130,6 +133,8 @@ def quantized_batch_norm(
             [ 0.4000,  1.3000]], size=(2, 2), dtype=bytenorm.quint8,
            quantization_scheme=bytenorm.per_tensor_affine, scale=0.1, zero_point=20)
     """
+    if std is not None:
+        _checks.std_given()
     usual = type(axis) is int and abs(axis) <= MOST_DIMENSIONS and type(relu) is bool
     if usual and (output_dtype is None or output_dtype is quint8 or output_dtype is qint8):
         result = _core.batch_norm_once(
@@ -159,6 +164,9 @@ def quantized_batch_norm(
     result = _core.batch_norm_once(q, *parameters, scale, zero_point, at, _SIGNED[kind], relu, out, True)
     assert result is not None, "the checks let something through that the operator refuses"
     return result
+
+
+hide(quantized_batch_norm, "std")
 
 
 class BatchNorm:
@@ -239,6 +247,11 @@ class BatchNorm:
     axis: int
     _operator: _core.Operator
 
+    def __new__(cls, *_: Any, **named: Any) -> Self:
+        if "std" in named:
+            _checks.std_given()
+        return super().__new__(cls)
+
     def __init__(
         self,
         weight: Any,
@@ -283,6 +296,8 @@ class BatchNorm:
             self.axis,
         )
         object.__setattr__(self, "_operator", operator)
+
+    vars(__new__)["__signature__"] = signature(__init__)
 
     def __call__(self, input: QuantizedTensor, out: Any = None) -> QuantizedTensor:
         """Normalize one tensor.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from ..._norms import obstacles
 from ..._tensors.quantization import ByteQuantization, range_of_codes
 from ..graph.graph import attribute, is_op, type_name
 
@@ -86,7 +87,7 @@ def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tu
     zero_point_name = node.input[at + 1] if len(node.input) > at + 1 else ""
     scale = graph.constant(scale_name)
     if scale is None:
-        return None, f"the scale of {what} is not constant"
+        return None, obstacles.of_scale("scale", what)
     if attribute(node, "block_size", 0):
         return None, f"{what} is quantized in blocks"
     precision = attribute(node, "precision", int(TensorProto.FLOAT))
@@ -96,18 +97,18 @@ def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tu
     if zero_point_name:
         zero_point = graph.constant(zero_point_name)
         if zero_point is None:
-            return None, f"the zero point of {what} is not constant"
+            return None, obstacles.of_scale("zero point", what)
     else:
         data_type = graph.type_of(codes)[0] or attribute(node, "output_dtype", 0) or TensorProto.UINT8
         if data_type not in BYTES:
-            return None, f"{what} is quantized to {type_name(data_type)}"
+            return None, obstacles.of_type(what, type_name(data_type))
         zero_point = np.zeros((), np.int8 if data_type == TensorProto.INT8 else np.uint8)
     if zero_point.dtype not in (np.uint8, np.int8):
-        return None, f"{what} is quantized to {zero_point.dtype}"
+        return None, obstacles.of_type(what, str(zero_point.dtype))
     scale = np.asarray(scale)
     sizes = scale.size, zero_point.size
     if 0 in sizes or (sizes[0] != sizes[1] and 1 not in sizes):
-        return None, f"{what} has {sizes[0]} scales and {sizes[1]} zero points"
+        return None, obstacles.of_counts(what, *sizes)
     if scale.dtype != np.float32:
         return None, f"the scale of {what} is {scale.dtype}"
     numbers = scale.astype(np.float32)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._norms import obstacles
 from ..graph.graph import CONTRIBUTED, attribute, is_op, label
 from .inner_codes import Cut
 from .norm import CHANNELS, PARAMETER_NAMES, Norm, Parameters, bad_values
@@ -36,7 +37,7 @@ def standard(graph: Graph, node: NodeProto) -> Norm | None:
     for name, tensor in zip(PARAMETER_NAMES, node.input[1:5], strict=False):
         value = graph.constant(tensor)
         if value is None:
-            norm.problem = f"its {name} ({tensor}) is not constant"
+            norm.problem = obstacles.of_parameter(f"{name} ({tensor})")
             return norm
         with np.errstate(over="ignore"):  # of float64, which makes an infinity here
             values.append(np.asarray(value, np.float32).ravel())

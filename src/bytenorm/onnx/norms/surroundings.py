@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from ..._norms import obstacles
 from ..graph.graph import attribute, is_conversion, is_op, label, type_name
 from .inner_codes import affine
 from .qparams import qparams
@@ -90,7 +91,7 @@ def quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
     """Return how what a norm reads is quantized, or why it is not."""
     maker = graph.maker(norm.input)
     if maker is None or not is_conversion(maker, "DequantizeLinear"):
-        return None, "its input is not quantized"
+        return None, obstacles.INPUT_IN_FLOAT
     return qparams(graph, maker, 1, maker.input[0], "its input")
 
 
@@ -107,13 +108,14 @@ def _quantized_output(graph: Graph, tensor: str) -> _Output:
     readers = graph.readers(tensor)
     quantizers = [r for r in readers if is_conversion(r, "QuantizeLinear") and r.input[0] == tensor]
     others = [r for r in readers if r not in quantizers]
-    if not quantizers:
-        return _Output(None, None, "its output is not quantized")
-    if others or graph.is_read_elsewhere(tensor):
+    reader = ""
+    if graph.is_read_elsewhere(tensor):
         reader = "an output of the model" if tensor in graph.outputs else "a subgraph"
-        if others:
-            reader = f"{others[0].op_type} {label(others[0])}"
-        return _Output(None, None, f"its output is also read in float, by {reader}")
+    if others:
+        reader = f"{others[0].op_type} {label(others[0])}"
+    problem = obstacles.of_readers(len(quantizers), reader)
+    if problem:
+        return _Output(None, None, problem)
     if len(quantizers) > 1:
         return _Output(None, None, "its output is quantized in several ways")
     return _Output(quantizers[0], *qparams(graph, quantizers[0], 1, quantizers[0].output[0], "its output"))
@@ -126,15 +128,13 @@ def _misfit(graph: Graph, norm: Norm) -> str:
             return problem
     elif norm.source is not None and not norm.source.per_tensor:
         for what, p in (("scales", norm.source.scale), ("zero points", norm.source.zero_point)):
-            if p.size not in (1, norm.channels):
-                return f"its input has {p.size} {what}, it has {norm.channels} channels"
+            if norm.channels is not None and (problem := obstacles.of_channels(p.size, norm.channels, what)):
+                return problem
         maker, shape = graph.maker(norm.input), graph.type_of(norm.input)[1]
         axis = 1 if maker is None else attribute(maker, "axis", 1)
         if axis != 1 and (shape is None or axis + len(shape) != 1):
             return "its input is quantized along another axis than that of the channels"
-    if norm.target is not None and not norm.target.per_tensor:
-        return "its output is quantized per channel"
-    return ""
+    return "" if norm.target is None else obstacles.of_target(per_tensor=norm.target.per_tensor)
 
 
 def _off_limits(norm: Norm, path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
+from ..._norms import obstacles
 from ..._tensors.quantization import ByteQuantization
 from .graph import arguments, operator_name
 
@@ -32,6 +33,12 @@ _FLOAT32 = 6  # as schemas write it
 
 class UnusableError(Exception):
     """Why what a program does cannot be left to the operator, in a few words."""
+
+
+def refuse(reason: str) -> None:
+    """Raise a reason, if there is one."""
+    if reason:
+        raise UnusableError(reason)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def read_qparams(node: Node, tensor: Lookup, what: str) -> TracedQParams:
     names = ("input_dtype", "dtype", "output_dtype") if is_dequantize(node) else ("dtype", "output_dtype")
     dtype = next(given[name] for name in names if name in given)
     if dtype not in _CODES:
-        raise UnusableError(f"{what} is quantized to {type_name(dtype)}")
+        raise UnusableError(obstacles.of_type(what, type_name(dtype)))
     if is_dequantize(node):
         real = given["output_dtype"] if "input_dtype" in given else given.get("out_dtype")
         if real not in (None, torch.float32, _FLOAT32):
@@ -104,21 +111,21 @@ def read_qparams(node: Node, tensor: Lookup, what: str) -> TracedQParams:
     scale_given, zero_point_given = (
         given[name if name in given else f"{name}s"] for name in ("scale", "zero_point")
     )
-    scale = _constant(scale_given, tensor, f"the scale of {what}")
-    zero_point = _whole(_constant(zero_point_given, tensor, f"the zero point of {what}"), what)
+    scale = _constant(scale_given, tensor, "scale", what)
+    zero_point = _whole(_constant(zero_point_given, tensor, "zero point", what), what)
     if scale is None:
         raise UnusableError(f"{what} has no scale")
     scale = scale.reshape(-1)
     zero_point = torch.zeros(scale.shape, dtype=torch.int64) if zero_point is None else zero_point.reshape(-1)
     if scale.shape != zero_point.shape:
-        raise UnusableError(f"{what} has {scale.numel()} scales and {zero_point.numel()} zero points")
+        raise UnusableError(obstacles.of_counts(what, scale.numel(), zero_point.numel()))
     if scale.numel() > 1 and not _along_channels(given):
         raise UnusableError(f"{what} is quantized along another axis than that of the channels")
 
     smallest, largest = _CODES[dtype]
     limits = []
     for name, default in (("quant_min", smallest), ("quant_max", largest)):
-        value = _constant(given[name], tensor, f"the {name} of {what}")
+        value = _constant(given[name], tensor, name, what)
         limits.append(default if value is None else int(value))
     return TracedQParams(
         scale.double().numpy(),
@@ -136,12 +143,12 @@ def type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _constant(value: Any, tensor: Lookup, what: str) -> Tensor | None:
+def _constant(value: Any, tensor: Lookup, name: str, what: str) -> Tensor | None:
     """Return a number or a constant tensor as a tensor; None for none."""
     if isinstance(value, Node):
         found = tensor(value)
         if found is None:
-            raise UnusableError(f"{what} is not constant")
+            raise UnusableError(obstacles.of_scale(name, what))
         return found.detach().cpu() if found.numel() else None
     return None if value is None else torch.tensor(value, dtype=torch.float64)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..._norms import obstacles
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
 from ..operators.batch_norm import batch_norm
 from .concats_and_sums import find_feed
 from .graph import arguments, changes_in_place, label
 from .norms import activation_limits
-from .qparams import UnusableError, is_dequantize, is_quantize, read_qparams, type_name
+from .qparams import UnusableError, is_dequantize, is_quantize, read_qparams, refuse, type_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,13 +64,12 @@ def surroundings(program: Program, norm: Norm) -> QuantizedNorm:
     assert mean is not None and var is not None
 
     if not is_dequantize(norm.input):
-        raise UnusableError("its input is not quantized")
+        raise UnusableError(obstacles.INPUT_IN_FLOAT)
     codes = next(iter(arguments(norm.input).values()))
     for value in (codes, norm.input):
         _refuse_changes(value, "its input")
     source = read_qparams(norm.input, program.tensor, "its input")
-    if not source.per_tensor and source.scale.size != len(mean):
-        raise UnusableError(f"its input has {source.scale.size} scales, it has {len(mean)} channels")
+    refuse(obstacles.of_channels(source.scale.size, len(mean)))
 
     exits = tuple(_exits(program, norm))
     if not program.kept.isdisjoint(node.name for node in replaced_nodes(norm, exits)):
@@ -141,7 +141,7 @@ def _parameter(program: Program, node: Node | None, name: str) -> Tensor | None:
         return None
     value = program.tensor(node)
     if value is None:
-        raise UnusableError(f"its {name} is not constant")
+        raise UnusableError(obstacles.of_parameter(name))
     if value.dtype != torch.float32:
         raise UnusableError(f"its {name} is {type_name(value.dtype)}")
     if value.device.type != "cpu":
@@ -160,18 +160,15 @@ def _exits(program: Program, norm: Norm) -> list[Exit]:
         else:
             _refuse_changes(reader, "its output")
             ways += [(behind, reader) for behind in reader.users]
-    if not any(is_quantize(reader) for reader, _ in ways):
-        raise UnusableError("its output is not quantized")
+    others = [reader for reader, _ in ways if not is_quantize(reader)]
+    where = [("an output of the program" if reader.op == "output" else label(reader)) for reader in others]
+    refuse(obstacles.of_readers(len(ways) - len(others), next(iter(where), "")))
     return [_exit(program, reader, activation) for reader, activation in ways]
 
 
 def _exit(program: Program, reader: Node, activation: Node | None) -> Exit:
-    if not is_quantize(reader):
-        where = "an output of the program" if reader.op == "output" else label(reader)
-        raise UnusableError(f"its output is also read in float, by {where}")
     target = read_qparams(reader, program.tensor, "its output")
-    if not target.per_tensor:
-        raise UnusableError("its output is quantized per channel")
+    refuse(obstacles.of_target(per_tensor=target.per_tensor))
     limits = activation_limits(activation) if activation is not None else None
     low, high = limits or (-math.inf, math.inf)
     return Exit(reader, activation, target, target.code(low), target.code(high))

@@ -10,6 +10,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from ..._errors import bad_value
+from ..._norms.obstacles import of_parameter
 from ..._outcomes import LoweringWarning
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
 from ..operators import tensor_checks as checks
@@ -201,7 +202,7 @@ def _norm(program: Program, given: dict[str, Any]) -> BatchNorm:
 def _constant(program: Program, node: Node, name: str) -> torch.Tensor:
     value = program.tensor(node)
     if value is None:
-        raise UnusableError(f"its {name} is not constant")
+        raise UnusableError(of_parameter(name))
     return value.detach().cpu()
 
 

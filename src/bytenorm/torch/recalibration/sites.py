@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from ..._norms.batch_norm import BatchNorm
+from ..._norms.obstacles import of_parameter
 from ..._outcomes import RecalibratedNorm
 from ..operators import tensor_checks as tensors
 from ..pt2e.graph import arguments, free_name, label, operator_name, original
@@ -117,7 +118,7 @@ def _constant(program: Program, node: Node | None, name: str) -> Any:
         return None
     value = program.tensor(node)
     if value is None:
-        raise UnusableError(f"its {name} is not constant")
+        raise UnusableError(of_parameter(name))
     return tensors.array(value, name)
 
 
