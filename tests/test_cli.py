@@ -30,7 +30,7 @@ from bytenorm import onnx as bno
 from bytenorm.cli import main
 from bytenorm.cli.console import as_size, for_json
 from bytenorm.onnx.measurement import inspection
-from bytenorm.onnx.quantization import quantize
+from bytenorm.onnx.quantization import comparing
 
 DIGITS = bno.digits_model()
 COMMANDS = ("inspect", "quantize", "lower", "prepare", "restore", "compare", "bench", "report")
@@ -866,13 +866,13 @@ def test_what_is_read_is_never_replaced(line, wanted, readable, complaint):
 
 
 def test_a_file_that_appears_meanwhile_stays(made, place, complaint, monkeypatch):
-    compare = quantize.compare_models
+    compare = comparing.compare
 
     def slow(*arguments, **options):
         (place / "out.onnx").write_text("somebody else's")
         return compare(*arguments, **options)
 
-    monkeypatch.setattr(quantize, "compare_models", slow)
+    monkeypatch.setattr(comparing, "compare", slow)
     text = complaint("quantize", DIGITS, "--data", made / "data.npz", "-o", "out.onnx")
     assert text == "output 'out.onnx' exists: give --force to replace it"
     assert (place / "out.onnx").read_text() == "somebody else's"
@@ -896,7 +896,7 @@ def test_a_full_disk_leaves_the_old_file(made, bad, complaint, monkeypatch):
     "place_of",
     [
         (ort_quantization, "quantize_static"),
-        (quantize, "compare_models"),
+        (comparing, "compare"),
         (os, "fsync"),
     ],
     ids=["quantizing", "comparing", "writing"],

@@ -12,7 +12,7 @@ from bytenorm.cli import main
 from bytenorm.onnx.measurement.accuracy import complaints
 from bytenorm.onnx.measurement.compare import compare
 from bytenorm.onnx.measurement.comparison import Comparison, OutputComparison
-from bytenorm.onnx.quantization import quantize
+from bytenorm.onnx.quantization import comparing
 from bytenorm.onnx.quantization.quantize import quantize_with_report
 
 
@@ -65,8 +65,8 @@ def test_what_is_far_worse():
 
 def test_the_quantizer_alone_is_asked_only_in_doubt(monkeypatch):
     asked = []
-    real = quantize.quantize_alone
-    monkeypatch.setattr(quantize, "quantize_alone", lambda *args: asked.append(1) or real(*args))
+    real = comparing.quantize_alone
+    monkeypatch.setattr(comparing, "quantize_alone", lambda *args: asked.append(1) or real(*args))
     report = quantize_with_report(PLAIN, batches(), compare=True)[1]
     assert (asked, report.alone) == ([], None)
     monkeypatch.setattr("bytenorm.onnx.measurement.accuracy.DOUBTFUL", 200)
@@ -78,7 +78,7 @@ def test_the_quantizer_alone_is_asked_only_in_doubt(monkeypatch):
     def fails(*_):
         raise ValueError("model: ONNX Runtime's quantizer failed: it is tired")
 
-    monkeypatch.setattr(quantize, "quantize_alone", fails)
+    monkeypatch.setattr(comparing, "quantize_alone", fails)
     assert quantize_with_report(PLAIN, batches(), compare=True)[1].alone is None
 
 
@@ -97,7 +97,7 @@ def test_a_warning_for_each(monkeypatch):
 def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
     asked = []
     monkeypatch.setattr("bytenorm.onnx.measurement.accuracy.DOUBTFUL", 200)
-    monkeypatch.setattr(quantize, "quantize_alone", lambda *args: asked.append(1))
+    monkeypatch.setattr(comparing, "quantize_alone", lambda *args: asked.append(1))
     model = onnx.ModelProto()
     model.CopyFrom(PLAIN)
     if fixed:  # no batch is less than one
@@ -113,9 +113,9 @@ def test_few_samples_tell_what_is_far_off(monkeypatch, fixed):
 @pytest.mark.parametrize(("compare", "samples"), [(False, 4), (True, 24)])
 def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, samples):
     seen = []
-    real = quantize.compare_models
+    real = comparing.compare
     monkeypatch.setattr(
-        quantize, "compare_models", lambda *args, **options: seen.append(real(*args, **options)) or seen[-1]
+        comparing, "compare", lambda *args, **options: seen.append(real(*args, **options)) or seen[-1]
     )
     bno.quantize(PLAIN, batches(12), compare=compare, fast=True)
     assert [comparison.samples for comparison in seen] == [samples]
@@ -123,7 +123,7 @@ def test_a_comparison_is_made_where_it_is_asked_for(monkeypatch, compare, sample
 
 def test_what_was_judged_tells_what_is_far_off(monkeypatch):
     """The float network has run on the samples kept aside, and is not run again."""
-    monkeypatch.setattr(quantize, "compare_models", None)
+    monkeypatch.setattr(comparing, "compare", None)
     made, report = quantize_with_report(PLAIN, batches(12))
     (output,) = report.comparison.outputs
     assert report.comparison.samples == 6  # of 24, in one batch
@@ -154,7 +154,7 @@ def test_a_comparison_that_fails_costs_nothing(monkeypatch, error):
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(quantize, "compare_models", fails)
+    monkeypatch.setattr(comparing, "compare", fails)
     made, report = quantize_with_report(SIZES, batches(), compare=True)
     onnx.checker.check_model(made)
     why = str(error) or "MemoryError"

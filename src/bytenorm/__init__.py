@@ -3,9 +3,10 @@
 from . import _whole_imports  # noqa: F401 (before all others)
 from ._config import __version__, get_num_threads, set_num_threads, show_config
 from ._dtypes import DType, QScheme, per_channel_affine, per_tensor_affine, qint8, quint8
-from ._norms.batch_norm import BatchNorm, quantized_batch_norm
+from ._norms.batch_norm import BatchNorm
 from ._norms.concat_and_add import add_batch_norm, concat_batch_norm
 from ._norms.integer_batch_norm import IntegerBatchNorm
+from ._norms.quantized_batch_norm import quantized_batch_norm
 from ._tensors.quantize import (
     dequantize,
     quantize_per_channel,

@@ -1,4 +1,7 @@
-"""Exact statistics of quantized channels: integers, the same in any order, batch size and number of threads."""
+"""Exact statistics of quantized channels: integers, the same in any order, batch size and number of threads.
+
+Long, for it is one class, half of it what its methods promise, with examples.
+"""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ EPILOG = """\
   after_db and corrections (name, kind, moved, stretched); and, with
   --norm-method or --data-statistics, recalibrated: norms, each with name,
   method, reestimated, scale, zero_point, clipped (a share), mse, problem and
-  kind (always "norm"); minimum_snr (as asked, or null); saturates: whether the model computes wrong numbers on
-  this CPU with ONNX Runtime's default options, as full-range weights do
-  without VNNI
+  kind (always "norm"); minimum_snr (as asked, or null); saturates: whether
+  the model computes wrong numbers on this CPU with ONNX Runtime's default
+  options, as full-range weights do without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx

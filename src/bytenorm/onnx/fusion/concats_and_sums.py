@@ -1,4 +1,7 @@
-"""Finds norms that one operator computes together with the concatenation or the sum that they read."""
+"""Finds norms that one operator computes together with the concatenation or the sum that they read.
+
+Long, for it is concatenations and sums are told apart by the same steps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An ONNX graph as the rewritings see it: who makes a tensor, who reads it, which tensors are constant."""
+"""An ONNX graph as the rewritings see it: who makes a tensor, who reads it, which tensors are constant.
+
+Long, for it is one class, and the few questions to a node that all of its users ask with it.
+"""
 
 from __future__ import annotations
 

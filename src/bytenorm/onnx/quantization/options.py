@@ -10,6 +10,7 @@ from onnxruntime import quantization as ort_quantization
 
 from ... import _checks
 from ..._errors import Argument, bad_value
+from ..quantizer.calls import METHODS
 
 QuantFormat = Literal["QDQ", "QOperator"]
 ByteType = Literal["uint8", "int8"]
@@ -69,3 +70,22 @@ def check_types(activation_type: str, weight_type: str) -> None:
             Argument("activation_type", "int8"),
             " is nothing the quantizer can do",
         )
+
+
+def ort_options(
+    quant_format: QuantFormat,
+    activation_type: ByteType,
+    weight_type: ByteType,
+    per_channel: bool,
+    reduce_range: bool,
+    calibrate_method: CalibrateMethod | None,
+) -> dict[str, Any]:
+    """Return these as ``quantize_static`` takes them."""
+    return {
+        "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
+        "activation_type": ORT_TYPES[activation_type],
+        "weight_type": ORT_TYPES[weight_type],
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
+    }

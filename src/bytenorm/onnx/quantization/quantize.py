@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnxruntime import quantization as ort_quantization
 
 from ..._outcomes import warn_of
 from ..._signatures import bound, same_arguments
@@ -21,21 +20,17 @@ from ..lowering.given import require_float, warn_of_constants
 from ..lowering.lower import IR_VERSION, lower_graph
 from ..lowering.names import check_lowering
 from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
-from ..measurement.compare import compare as compare_models
-from ..measurement.comparison import Comparison, uncomparable
 from ..model.files import load_model, without_functions
 from ..model.weightless import require_told
 from ..operators.schema import DOMAIN
-from ..quantizer.alone import quantize_alone
-from ..quantizer.calls import METHODS
 from ..quantizer.chosen_nodes import ChosenNodes
 from ..quantizer.extra_options import check_extra_options
 from ..quantizer.reader import stage
 from ..quantizer.static_quantizer import StaticQuantizer
 from ..run.runtime_types import note_types
 from ..run.saturation import warn_of_saturation
+from .comparing import compared, quantizer_alone
 from .options import (
-    ORT_TYPES,
     CalibrateMethod,
     QuantFormat,
     check_choice,
@@ -43,26 +38,24 @@ from .options import (
     check_minimum,
     check_types,
     is_reestimated,
+    ort_options,
     require_quantizer,
 )
 from .plan import plan_of
 from .report import QuantizationReport
+from .step_order import as_fused, ranges_to_try, take_steps
 from .tuning.recalibration import recalibrate
-from .tuning.steps import DATA_STATISTICS, NO_RANGES, NORMS_IN_FLOAT, RANGES, REESTIMATION, Tuning, norm_scales
+from .tuning.steps import DATA_STATISTICS, NO_RANGES, NORMS_IN_FLOAT, REESTIMATION, Tuning, norm_scales
 from .versions import drop_unused_domains, with_opset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ..._outcomes import RecalibratedNorm
     from ..data.batch_axes import BatchAxes
-    from ..data.dataset import Dataset
     from ..data.images import ImageInput
     from ..lowering.names import Lowering
-    from ..quantizer.extra_options import ExtraOptions
     from ..quantizer.reader import Progress
     from .options import ByteType
-    from .tuning.steps import Way
 
 
 JUDGED = 4  # samples that tell an output which is far from the float model's, where no comparison is asked for
@@ -157,16 +150,9 @@ def quantize_with_report(
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
     plan = plan_of(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
 
-    options = {
-        "quant_format": getattr(ort_quantization.QuantFormat, quant_format),
-        "activation_type": ORT_TYPES[activation_type],
-        "weight_type": ORT_TYPES[weight_type],
-        "per_channel": per_channel,
-        "reduce_range": reduce_range,
-        "calibrate_method": METHODS["minmax" if calibrate_method in (None, "best") else calibrate_method],
-    }
+    options = ort_options(quant_format, activation_type, weight_type, per_channel, reduce_range, calibrate_method)
     judged = None if data_statistics else method
-    ranges = _ranges(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
+    ranges = ranges_to_try(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
     samples = pick(data) if ranges or judged or reestimate or least is not None else Samples()
     quantizer = StaticQuantizer(
         prepared,
@@ -182,14 +168,14 @@ def quantize_with_report(
         progress=progress,
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
-    as_run = partial(_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
+    as_run = partial(as_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
     tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)
-    take_steps = partial(
-        _take_steps, tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None
+    steps = partial(
+        take_steps, tuning, ranges, method, reestimate=reestimate, given=chosen if data_statistics else None
     )
-    take_steps()
+    steps()
     if least is not None:
-        tuning.leave_norms_in_float(least, take_steps)
+        tuning.leave_norms_in_float(least, steps)
     made = tuning.graph.model
     made.ir_version = max(IR_VERSION, original.ir_version)
     drop_unused_domains(made)
@@ -198,11 +184,11 @@ def quantize_with_report(
     outcomes = [replace(one, problem=tuning.in_float.get(one.name, one.problem)) for one in outcomes]
     extra.spell(made)
     few = None if compare else tuning.compare(made, JUDGED)
-    comparison = few or _compared(
+    comparison = few or compared(
         original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
     )
     doubtful = compare and is_doubtful(comparison)
-    alone = _alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
+    alone = quantizer_alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
     return made, QuantizationReport(
         folded=plan.folded,
         outcomes=tuple(outcomes),
@@ -352,79 +338,6 @@ def quantize(*args: Any, **named: Any) -> onnx.ModelProto:
     warn_of_accuracy(f"nodes_to_exclude: ONNX Runtime's preparation left {name!r} out" for name in report.gone)
     warn_of_saturation(made)
     return made
-
-
-def _fused(graph: Graph, excluded: set[str]) -> onnx.ModelProto:
-    """Return a copy of a model as the fused lowering makes it: norms of unrounded sums and joined pieces."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph.model)
-    copy.ir_version = max(IR_VERSION, copy.ir_version)
-    lower_graph(Graph(copy), "fused", excluded)
-    return copy
-
-
-def _ranges(
-    calibrate_method: CalibrateMethod | None, method: Method | None, *, reestimate: bool
-) -> tuple[Way, ...]:
-    """Return the ways to find ranges that are tried."""
-    if calibrate_method == "best":
-        return RANGES
-    return RANGES[:1] if calibrate_method is None and method is None and reestimate else ()
-
-
-def _take_steps(
-    tuning: Tuning,
-    ranges: Sequence[Way],
-    method: Method | None,
-    *,
-    reestimate: bool,
-    given: Sequence[RecalibratedNorm] | None,
-) -> None:
-    """Try what is asked for, in the order in which one step builds on another.
-
-    `given` is what norms got with statistics of the data, their scales by `method` among it; None without
-    these.
-    """
-    if ranges:
-        tuning.choose_ranges(ranges)
-    if given is not None:
-        if not any(norm.reestimated for norm in given):
-            tuning.leave(DATA_STATISTICS)
-        if method is not None and not given:
-            tuning.leave(norm_scales(method))
-    elif method is not None:
-        tuning.choose_norm_scales(method)
-    if reestimate:
-        tuning.reestimate()
-
-
-def _compared(
-    original: onnx.ModelProto, made: onnx.ModelProto, data: Dataset, progress: Callable[[int, int], None] | None
-) -> Comparison:
-    """Compare, whatever comes: the model is made, and nothing that happens here may take it away again."""
-    try:
-        return compare_models(original, made, data, progress=progress)
-    except Exception as error:
-        # The float model ran when its ranges were measured: it is the other that does not.
-        why = str(error) or type(error).__name__
-        return Comparison(tuple(uncomparable(out.name, why, broken=True) for out in original.graph.output), 0)
-
-
-def _alone(
-    original: onnx.ModelProto,
-    data: Dataset,
-    options: dict[str, Any],
-    extra: ExtraOptions,
-    excluded: list[str],
-    progress: Progress | None,
-) -> Comparison | None:
-    """Compare what ONNX Runtime's quantizer alone makes of a model; None if it makes nothing that can be run."""
-    prepared = with_opset(without_functions(original, DOMAIN))
-    try:
-        made = quantize_alone(prepared, data, {**options, "nodes_to_exclude": excluded}, progress, extra)
-        return compare_models(original, made, data, progress=stage(progress, "alone: compare"))
-    except (ValueError, RuntimeError):
-        return None
 
 
 def _opened(original: onnx.ModelProto) -> onnx.ModelProto:

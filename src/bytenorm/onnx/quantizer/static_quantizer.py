@@ -1,4 +1,7 @@
-"""ONNX Runtime's static quantizer on a float model whose batch norms are marked, as often as it is wanted."""
+"""ONNX Runtime's static quantizer on a float model whose batch norms are marked, as often as it is wanted.
+
+Long, for it is one class, a model on its way through the quantizer, run after run.
+"""
 
 from __future__ import annotations
 

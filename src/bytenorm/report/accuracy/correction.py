@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...onnx.graph.quantizer_names import NODE
+from ...onnx.quantization.tuning.clipping import RANGES
 from ...onnx.quantization.tuning.correction import Correction as OneCorrection
 from ...onnx.quantization.tuning.notes import Step, read_note
-from ...onnx.quantization.tuning.steps import RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...calibration.qparams.output_qparams import covering
-from ...onnx.quantization.tuning.clipping import Distribution
-from ...onnx.quantization.tuning.steps import RANGES, REESTIMATION, norm_scales
+from ...onnx.quantization.tuning.clipping import RANGES, Distribution
+from ...onnx.quantization.tuning.steps import REESTIMATION, norm_scales
 
 if TYPE_CHECKING:
     from .accumulation import Drift

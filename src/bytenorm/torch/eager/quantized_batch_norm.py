@@ -10,8 +10,8 @@ from torch.autograd import forward_ad
 from ... import _checks, _core
 from ..._dtypes import qint8, quint8
 from ..._errors import bad_type, bad_value
-from ..._norms.batch_norm import _REQUIRED
-from ..._norms.batch_norm import quantized_batch_norm as _of_quantized_tensors
+from ..._norms.quantized_batch_norm import REQUIRED
+from ..._norms.quantized_batch_norm import quantized_batch_norm as _of_quantized_tensors
 from ..._tensors.tensor import QuantizedTensor
 from ..operators import tensor_checks
 from ..operators.dispatcher import dispatch_modes, overridden, tracing_state
@@ -27,11 +27,11 @@ def quantized_batch_norm(
     input: torch.Tensor,
     weight: Any = None,
     bias: Any = None,
-    mean: Any = _REQUIRED,
-    var: Any = _REQUIRED,
-    eps: float = _REQUIRED,
-    output_scale: float = _REQUIRED,
-    output_zero_point: int = _REQUIRED,
+    mean: Any = REQUIRED,
+    var: Any = REQUIRED,
+    eps: float = REQUIRED,
+    output_scale: float = REQUIRED,
+    output_zero_point: int = REQUIRED,
     *,
     relu: bool = False,
 ) -> torch.Tensor: ...
@@ -40,11 +40,11 @@ def quantized_batch_norm(
     input: QuantizedTensor,
     weight: Any = None,
     bias: Any = None,
-    mean: Any = _REQUIRED,
-    var: Any = _REQUIRED,
-    eps: float = _REQUIRED,
-    output_scale: float = _REQUIRED,
-    output_zero_point: int = _REQUIRED,
+    mean: Any = REQUIRED,
+    var: Any = REQUIRED,
+    eps: float = REQUIRED,
+    output_scale: float = REQUIRED,
+    output_zero_point: int = REQUIRED,
     *,
     relu: bool = False,
 ) -> QuantizedTensor: ...
@@ -52,11 +52,11 @@ def quantized_batch_norm(
     input: torch.Tensor | QuantizedTensor,
     weight: Any = None,
     bias: Any = None,
-    mean: Any = _REQUIRED,
-    var: Any = _REQUIRED,
-    eps: float = _REQUIRED,
-    output_scale: float = _REQUIRED,
-    output_zero_point: int = _REQUIRED,
+    mean: Any = REQUIRED,
+    var: Any = REQUIRED,
+    eps: float = REQUIRED,
+    output_scale: float = REQUIRED,
+    output_zero_point: int = REQUIRED,
     *,
     relu: bool = False,
 ) -> torch.Tensor | QuantizedTensor:
@@ -117,7 +117,7 @@ def quantized_batch_norm(
         ("output_scale", output_scale),
         ("output_zero_point", output_zero_point),
     ):
-        if value is None or value is _REQUIRED:
+        if value is None or value is REQUIRED:
             _checks.missing(name)
     if legacy_tensors.is_legacy(input):
         return _of_torch(input, (weight, bias, mean, var), eps, output_scale, output_zero_point, relu)

@@ -1,4 +1,7 @@
-"""What all batch norm modules have in common."""
+"""What all batch norm modules have in common.
+
+Long, for it is one class, the base of all modules.
+"""
 
 from __future__ import annotations
 

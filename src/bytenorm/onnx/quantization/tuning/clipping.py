@@ -7,6 +7,7 @@ any, only its outputs tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,12 @@ from ...graph.moves import KEEPING
 from ...run.session import session_for_a_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ...graph.graph import Graph
     from .rescaling import ActivationQParams
 
     Batch = Mapping[str, np.ndarray]
-    Range = tuple[float, float]
 
 _BINS = 2048
 _SMALLEST = float(np.finfo(np.float32).tiny)  # the least scale
@@ -157,3 +157,17 @@ def chosen_qparams(
 def _covering(low: float, high: float, *, signed: bool) -> tuple[float, int]:
     scale, lowest = covering(low, high, _SMALLEST)
     return scale, (-128 if signed else 0) - lowest
+
+
+# Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
+Range = tuple[float, float]
+Way = tuple[str, Callable[[Distribution], Range]]
+RANGES: tuple[Way, ...] = (
+    ("percentile 99.999", lambda found: found.by_percentile(99.999)),
+    ("percentile 99.99", lambda found: found.by_percentile(99.99)),
+    ("least squared error", Distribution.by_least_error),
+)
+# Standard errors that the mean gain by ranges, in decibels, has to have. They cut off what is rare, and
+# that may not be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others
+# lost 1.8 dB.
+SURE_OF_RANGES = 2.0

@@ -13,7 +13,7 @@ from ...graph.graph import Graph
 from ...quantizer.reader import stage
 from ...run.apart import may_be_fatal, runner
 from . import judging
-from .clipping import Distribution, chosen_qparams, distributions
+from .clipping import SURE_OF_RANGES, Distribution, Range, Way, chosen_qparams, distributions
 from .correction import Correction, correct
 from .float_norms import Candidate, candidates, leave_in_float
 from .norm_scales import choose_norm_scales
@@ -40,18 +40,6 @@ DATA_STATISTICS = "statistics of the data"
 NORMS_IN_FLOAT = "norms in float"
 NO_RANGES = "ranges"  # where none of the ways to find some can be tried
 _BY = f"{NO_RANGES} by "
-# Ways to find ranges that leave out what is rare: the first is ONNX Runtime's percentile.
-Range = tuple[float, float]
-Way = tuple[str, Callable[[Distribution], Range]]
-RANGES: tuple[Way, ...] = (
-    ("percentile 99.999", lambda found: found.by_percentile(99.999)),
-    ("percentile 99.99", lambda found: found.by_percentile(99.99)),
-    ("least squared error", Distribution.by_least_error),
-)
-# Standard errors that the mean gain by ranges, in decibels, has to have. They cut off what is rare, and
-# that may not be among the samples kept aside: 8 of 32 sounds gained 1.1 dB, one standard error, and 512 others
-# lost 1.8 dB.
-SURE_OF_RANGES = 2.0
 
 
 def norm_scales(method: Method | None) -> str:
