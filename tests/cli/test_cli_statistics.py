@@ -464,3 +464,41 @@ def test_the_package_without_dask(run_python):
     done = run_python("import sys; sys.modules['dask'] = None; import bytenorm.dask")
     assert done.returncode == 1
     assert done.stderr.endswith('ImportError: bytenorm.dask needs dask: pip install "bytenorm[dask]"\n')
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("thread._bootstrap", "not enough memory"),
+        ("worker", "what the command waits for does not come: memory may be short"),
+    ],
+)
+def test_what_never_begins(lacks, said, run_python, tmp_path):
+    """As where memory is short: Python waits for a thread without end, and Dask for a worker."""
+    np.save(tmp_path / "a.npy", np.zeros((1, 3), np.uint8))
+    arguments = ["statistics", "--data", str(tmp_path / "a.npy"), "--scale", "0.1", "--zero-point", "3"]
+    arguments += ["--workers", "1", "-o", str(tmp_path / "s.npz")]
+    done = run_python(
+        f"""
+import asyncio, sys, threading
+from bytenorm.cli import command, endings
+from bytenorm.cli.commands import statistics
+begin = threading.Thread._bootstrap
+def failing(thread):
+    if "IO loop" in thread.name:
+        raise MemoryError
+    begin(thread)
+if {lacks!r} == "worker":
+    from distributed import Nanny
+    statistics.START = -1.0
+    Nanny.start = lambda nanny: asyncio.sleep(1000)
+else:
+    threading.Thread._bootstrap = failing
+endings.UNBORN = 0.1
+sys.argv = ["bytenorm", *{arguments!r}]
+command()
+""",
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (2, f"bytenorm: error: {said}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
