@@ -11,6 +11,12 @@ SHELLS = ("bash", "zsh", "tcsh")
 FILES = ("MODEL", "A", "B", "FLOAT", "PATH", "OUT")  # what the arguments are called that are files
 
 
+# shtab (1.13) offers files alone, whatever is typed, behind an option that takes files: also "--data photos --ou".
+# In bash's script an option that takes any number of them ends where a word begins with "-".
+_FILES_ONLY = '( -z "$current_action_compgen" || "$current_action_is_positional" = true )'
+_OPTIONS_TOO = _FILES_ONLY.replace(" )", ' || "$current_action_nargs" = "+" )')
+
+
 class Completion(argparse.Action):
     """Print the script, and end."""
 
@@ -30,7 +36,7 @@ class Completion(argparse.Action):
         for action in _all_of(parser):
             if action.metavar in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-        sys.stdout.write(shtab.complete(parser, shell=str(values)))
+        sys.stdout.write(shtab.complete(parser, shell=str(values)).replace(_FILES_ONLY, _OPTIONS_TOO))
         parser.exit()
 
 
