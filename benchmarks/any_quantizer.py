@@ -24,9 +24,8 @@ import onnxruntime.quantization as ort_quantization
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
-from bytenorm._outcomes import Outcome
+from bytenorm.onnx import Outcome, lower_with_report
 from bytenorm.onnx.disguise.prepare_and_restore import restore_with_report
-from bytenorm.onnx.lowering.lower import lower_with_report
 from bytenorm.onnx.lowering.names import Lowering
 
 from . import lone_norms, machine, report

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bytenorm as bn
-from bytenorm._files.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -365,12 +364,12 @@ def prepare_paths(output: Path, results: Path | None) -> None:
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file, all of it or nothing."""
+    """Write a file, or say why that cannot be done."""
     try:
-        with replacing(path, str(path)) as file:
+        with path.open("wb") as file:
             write(file)
     except OSError as error:
-        raise BadInputError(str(error)) from None
+        raise BadInputError(f"{path} cannot be written: {error.strerror}") from None
 
 
 # What it says

@@ -28,7 +28,6 @@ try:
     from rich.progress import Progress
     from torch import Tensor, nn
 
-    from bytenorm._files.writing import replacing
     from digits import CLASSES, Images, Labels, load_digits
 except ModuleNotFoundError as missing:
     print(
@@ -259,12 +258,11 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, all of it or nothing."""
+    """Write a file, or say why that cannot be done."""
     try:
-        with replacing(path, f"--output {path}") as file:
-            file.write(content)
+        path.write_bytes(content)
     except OSError as error:
-        raise BadInputError(str(error)) from None
+        raise BadInputError(f"--output {path} cannot be written: {error.strerror}") from None
 
 
 # The command

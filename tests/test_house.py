@@ -1,6 +1,7 @@
 """The house of the Python code: imports go one way, folders and modules stay small enough to be read."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,3 +125,55 @@ REASON = "\nLong, for it is "  # in the docstring of a module that is longer
 def test_long_modules_say_why(name):
     text = PATHS[name].read_text("utf-8")
     assert (REASON in (ast.get_docstring(ast.parse(text)) or "")) == (len(text.splitlines()) > MOST_LINES)
+
+
+# Modules whose plain errors are no caller's argument's. A file is named where its reader is called;
+# what an object cannot do; what ends a process, or a library beside this one, says.
+PLAIN = {
+    "_files.npy",
+    "_files.npz",
+    "_norms.batch_norm",
+    "_norms.integer_batch_norm",
+    "_signatures",
+    "_tensors.tensor",
+    "calibration.statistics",
+    "onnx.data.images",
+    "onnx.disguise.prepare_and_restore",
+    "onnx.graph.graph",
+    "onnx.measurement.profile",
+    "onnx.quantization.tuning.norm_scales",
+    "onnx.quantization.tuning.notes",
+    "onnx.run.apart",
+    "onnx.run.openvino_runs",
+    "onnx.run.other_process",
+}
+
+
+@pytest.mark.parametrize("name", PATHS, ids=".".join)
+def test_errors_of_arguments_carry_them(name):
+    """Others than these are made by `_errors`, with the argument's name."""
+    tree = ast.parse(PATHS[name].read_text("utf-8"))
+    raised = [
+        node.exc.func for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+    ]
+    plain = [one for one in raised if isinstance(one, ast.Name) and one.id in ("ValueError", "TypeError")]
+    assert bool(plain) == (".".join(name[1:]) in PLAIN)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLIC = {
+    "bytenorm",
+    *(f"bytenorm.{part}" for part in ("calibration", "dask", "onnx", "reference", "report", "torch")),
+}
+SHOWN = [*ROOT.glob("examples/*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_shown_imports_public_names(path):
+    """Who copies it depends on nothing that may move."""
+    text = path.read_text("utf-8")
+    froms = re.findall(r"^ *from (bytenorm[\w.]*) import (?:\(([^)]*)\)|(.*))", text, re.MULTILINE)
+    modules = {module for module, *_ in froms} | set(re.findall(r"^ *import (bytenorm[\w.]*)", text, re.MULTILINE))
+    assert modules <= PUBLIC
+    names = {name for _, *listed in froms for name in re.findall(r"(\w+)(?: as \w+)?(?:,|$)", "".join(listed))}
+    assert not [name for name in names if name.startswith("_") and name != "__version__"]

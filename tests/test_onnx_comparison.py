@@ -242,12 +242,14 @@ def test_by_position():
 
 def test_neither_by_name_nor_by_position():
     text = message_of(lambda: compare(two("a", "b"), two("b", "c"), items()))
-    assert text == "candidate must have the reference's outputs ['a', 'b'] by name or by position, got ['b', 'c']"
+    assert (
+        text == "candidate must have the outputs of reference by name or by position, ['a', 'b'], got ['b', 'c']"
+    )
 
 
 def test_another_number_of_outputs():
     text = message_of(lambda: compare(two("a", "b"), IDENTITY, items()))
-    assert text == "candidate must have as many outputs as the reference, 2, got 1: ['y'] for ['a', 'b']"
+    assert text == "candidate must have as many outputs as reference, 2, got 1: ['y'] for ['a', 'b']"
 
 
 # --- what cannot be compared ------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ def test_a_size_that_depends_on_the_data():
 def test_other_inputs():
     other = model([("Relu", ["z"], ["y"], {})], inputs=[("z", ("N", 4))])
     text = message_of(lambda: compare(IDENTITY, other, items()))
-    assert text == "candidate must have the reference's inputs 'x' tensor(float), got 'z' tensor(float)"
+    assert text == "candidate must have the inputs of reference, 'x' tensor(float), got 'z' tensor(float)"
     graph = helper.make_graph(
         [helper.make_node("Cast", ["x"], ["y"], to=FLOAT)],
         "graph",

@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx import quantize_with_report
 
 from ..quantizers import Reader, quiet
 from .network import Network

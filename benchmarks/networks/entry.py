@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bytenorm.onnx.measurement.profile import Profile
+from bytenorm.onnx import Profile
 
 Array = NDArray[np.float32]
 

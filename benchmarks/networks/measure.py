@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bytenorm.onnx.measurement.profile import Profile
+from bytenorm.onnx import Profile
 
 from ..contestants import reason
 from ..timing import Contestant, Method, Timing, measure

@@ -8,9 +8,8 @@ import numpy as np
 from onnx import ModelProto
 
 from bytenorm import onnx as bno
+from bytenorm.onnx import profile, session_options
 from bytenorm.onnx.lowering.names import Lowering
-from bytenorm.onnx.measurement.feeds import session_options
-from bytenorm.onnx.measurement.profile import profile
 
 from .entry import Array, Entry
 from .network import Network

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from ..._errors import bad_value
+from ..._errors import Argument, bad_value
 from ..data.dataset import open_data
 from ..model.files import load_model
 from ..run.apart import run_session, runner
@@ -101,7 +101,8 @@ def require_same_inputs(reference: Any, candidate: Any) -> None:
     """Refuse sessions that are not fed the same."""
     wanted, got = ({i.name: i.type for i in made.get_inputs()} for made in (reference, candidate))
     if wanted != got:
-        raise bad_value("candidate", f"must have the reference's inputs {_listed(wanted)}, got {_listed(got)}")
+        came = f", {_listed(wanted)}, got {_listed(got)}"
+        raise bad_value("candidate", "must have the inputs of ", Argument("reference"), came)
 
 
 def _listed(inputs: dict[str, str]) -> str:
@@ -113,8 +114,9 @@ def candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
     if len(reference) != len(candidate):
         raise bad_value(
             "candidate",
-            f"must have as many outputs as the reference, {len(reference)}, got {len(candidate)}: "
-            f"{candidate} for {reference}",
+            "must have as many outputs as ",
+            Argument("reference"),
+            f", {len(reference)}, got {len(candidate)}: {candidate} for {reference}",
         )
     if set(reference) == set(candidate):
         return [candidate.index(name) for name in reference]
@@ -122,6 +124,8 @@ def candidate_order(reference: list[str], candidate: list[str]) -> list[int]:
         if name in candidate and candidate[position] != name:
             raise bad_value(
                 "candidate",
-                f"must have the reference's outputs {reference} by name or by position, got {candidate}",
+                "must have the outputs of ",
+                Argument("reference"),
+                f" by name or by position, {reference}, got {candidate}",
             )
     return list(range(len(reference)))

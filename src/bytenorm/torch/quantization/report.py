@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..._outcomes import counted
+from ..._text_table import text_table
 
 if TYPE_CHECKING:
     from ..._outcomes import Outcome, RecalibratedNorm
@@ -32,7 +33,9 @@ class QuantizationReport:
     >>> import bytenorm.torch as bt
     >>> print(bt.QuantizationReport(("conv.norm",), (bt.Outcome("norm", ""),), (31.5,)))
     2 batch norms: 1 folded, 1 in 8 bits, 0 left in float
-    output 0: 31.50 dB on the data that calibrated
+    on the data that calibrated:
+    output  SNR dB
+         0   31.50
     """
 
     folded: tuple[str, ...]
@@ -43,5 +46,5 @@ class QuantizationReport:
     def __str__(self) -> str:
         """Return the counts, why norms stay in float, and how far the outputs are from the float ones."""
         lines = counted(self.folded, self.outcomes)
-        lines += [f"output {i}: {snr:.2f} dB on the data that calibrated" for i, snr in enumerate(self.snr_db)]
-        return "\n".join(lines)
+        rows = [(str(i), f"{snr:.2f}") for i, snr in enumerate(self.snr_db)]
+        return "\n".join([*lines, "on the data that calibrated:", text_table(("output", "SNR dB"), rows)])
