@@ -61,7 +61,7 @@ assert not any(name.startswith((".bytenorm", "bytenorm")) for name in os.listdir
 
 
 def test_an_interrupt_that_has_to_wait_comes_without_a_timer(run_python):
-    """One that comes during an import, as test_cli has it with a timer."""
+    """One that comes during an import, as test_cli_signals has it with a timer."""
     done = run_python(
         WITHOUT_POSIX
         + """
