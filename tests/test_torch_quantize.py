@@ -221,6 +221,9 @@ def test_shapes_of_a_program(data):
 
 def test_it_needs_torchao(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
-    monkeypatch.delitem(sys.modules, "bytenorm.torch.quantization.quantize")
-    with pytest.raises(ImportError, match=r"^bytenorm.torch.quantize needs torchao: pip install torchao$"):
-        importlib.import_module("bytenorm.torch.quantization.quantize")
+    for name in ("quantize", "quantizer", "torchao"):
+        monkeypatch.delitem(sys.modules, f"bytenorm.torch.quantization.{name}", raising=False)
+    needed = "bytenorm.torch.quantize and bytenorm.torch.BatchNormQuantizer need torchao: pip install torchao"
+    for name in ("quantize", "quantizer"):
+        with pytest.raises(ImportError, match=f"^{needed}$"):
+            importlib.import_module(f"bytenorm.torch.quantization.{name}")

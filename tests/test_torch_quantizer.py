@@ -9,7 +9,7 @@ from torch import nn
 from torch.export import Dim, export
 
 from bytenorm.torch.pt2e.lower import lower_with_report
-from bytenorm.torch.pt2e.quantizer import BatchNormQuantizer
+from bytenorm.torch.quantization.quantizer import BatchNormQuantizer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # scripted observers, which torch calls deprecated
@@ -328,12 +328,3 @@ def test_options(options, expected):
 def test_bad_options(options, error, says):
     with pytest.raises(error, match=f"^{says}$"):
         BatchNormQuantizer(**options)
-
-
-@pytest.mark.thorough
-def test_without_torchao_it_says_what_to_install(run_python):
-    done = run_python("import sys; sys.modules['torchao'] = None\nimport bytenorm.torch.pt2e.quantizer")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ImportError: bytenorm.torch.BatchNormQuantizer needs torchao: pip install torchao"
-    )

@@ -33,9 +33,9 @@ from .pt2e.to_integers import to_integers
 from .recalibration.recalibrate import recalibrate
 
 if _TYPE_CHECKING:
-    from .pt2e.quantizer import BatchNormQuantizer
     from .pt2e.to_onnx import to_onnx
     from .quantization.quantize import quantize, quantize_with_report
+    from .quantization.quantizer import BatchNormQuantizer
     from .quantization.report import QuantizationReport
 
 __all__ = [
@@ -67,7 +67,7 @@ __all__ = [
 
 
 _LATER = {  # need torchao, onnx and onnxscript
-    "BatchNormQuantizer": ".pt2e.quantizer",
+    "BatchNormQuantizer": ".quantization.quantizer",
     "QuantizationReport": ".quantization.report",
     "quantize": ".quantization.quantize",
     "quantize_with_report": ".quantization.quantize",

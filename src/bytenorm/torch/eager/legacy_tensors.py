@@ -22,7 +22,7 @@ _LAYOUTS = {  # by the number of dimensions
 def is_legacy(value: object) -> TypeGuard[torch.Tensor]:
     """Whether this is one of torch's quantized tensors."""
     tensor: Any = value
-    return _checks.is_a(value, torch.Tensor) and bool(tensor.is_quantized)
+    return _checks.is_a(value, torch.Tensor) and tensor_checks.is_quantized(tensor)
 
 
 def is_per_tensor(tensor: torch.Tensor) -> bool:
@@ -101,7 +101,7 @@ def from_legacy(tensor: torch.Tensor) -> QuantizedTensor:
     """
     if not isinstance(tensor, torch.Tensor):
         raise bad_type("tensor", f"must be a quantized torch.Tensor, got {type(tensor).__name__}")
-    if not tensor.is_quantized:
+    if not tensor_checks.is_quantized(tensor):
         raise bad_type("tensor", f"must be torch.quint8 or torch.qint8, got {tensor.dtype}")
     check(tensor, "tensor")
     return QuantizedTensor(tensor.int_repr().numpy(), *quantization(tensor))

@@ -25,6 +25,7 @@ _HOOKS = (
 _NORM = ("running_mean", "running_var", "scale", "zero_point")
 _KEPT = ("weight", "bias", *_NORM, "num_batches_tracked")
 _SHOWN = 4  # names in a message
+_OURS = (modules.BatchNorm2d, modules.BatchNorm3d, modules.BNReLU2d, modules.BNReLU3d)
 
 
 def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module:
@@ -57,6 +58,8 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
         If `model` is no module, or a scripted one.
     ValueError
         If a norm holds values that have no right answer, such as a negative variance; torch accepts any.
+    RuntimeError
+        If this version of PyTorch has no such norms any more.
 
     Examples
     --------
@@ -68,7 +71,7 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     """
     if not isinstance(model, torch.nn.Module):
         raise bad_type("model", f"must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
+    if hasattr(torch, "jit") and isinstance(model, torch.jit.ScriptModule):
         raise bad_type(
             "model",
             f"must not be TorchScript, where modules cannot be replaced, got {type(model).__name__}: make "
@@ -77,7 +80,12 @@ def migrate(model: torch.nn.Module, *, inplace: bool = False) -> torch.nn.Module
     ours = _counterparts()
     if type(model) in ours:
         return _replaced(model, ours[type(model)], "model")
-    if not any(type(module) in ours or type(module) in ours.values() for module in model.modules()):
+    if not any(type(module) in ours or type(module) in _OURS for module in model.modules()):
+        if not ours:
+            raise RuntimeError(
+                f"torch {torch.__version__} has no legacy quantized norms any more, which migrate replaces: their "
+                "values are in the model's checkpoint, which bytenorm.torch.load_legacy reads"
+            )
         warnings.warn("model holds no legacy quantized norm: nothing is replaced", stacklevel=2)
     if not inplace:
         model = copy.deepcopy(model)
@@ -100,14 +108,11 @@ def _counterparts() -> dict[type, type[modules.BatchNorm2d | modules.BatchNorm3d
     try:  # parts of torch that will go away
         import torch.ao.nn.intrinsic.quantized as fused  # noqa: PLC0415
         import torch.ao.nn.quantized as plain  # noqa: PLC0415
-    except ImportError:
+
+        theirs = (plain.BatchNorm2d, plain.BatchNorm3d, fused.BNReLU2d, fused.BNReLU3d)
+    except (ImportError, AttributeError):
         return {}
-    return {
-        plain.BatchNorm2d: modules.BatchNorm2d,
-        plain.BatchNorm3d: modules.BatchNorm3d,
-        fused.BNReLU2d: modules.BNReLU2d,
-        fused.BNReLU3d: modules.BNReLU3d,
-    }
+    return dict(zip(theirs, _OURS, strict=True))
 
 
 def _replaced(norm: Any, by: type[modules.BatchNorm2d | modules.BatchNorm3d], path: str) -> torch.nn.Module:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
-from torch.nn.modules.batchnorm import _BatchNorm as _FloatNorm
 
 from ... import _checks, _core
 from ..._errors import bad_type, bad_value
@@ -23,6 +22,8 @@ from .quantized_batch_norm import quantized_batch_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch.nn.modules.batchnorm import _BatchNorm as _FloatNorm
 
 
 class QuantizedNorm(torch.nn.Module):
@@ -157,8 +158,7 @@ class QuantizedNorm(torch.nn.Module):
             raise bad_type(
                 "module", f"must be a torch.nn.{cls._float.__name__}{pair}, got {type(module).__name__}"
             )
-        assert isinstance(norm, _FloatNorm)
-        return norm
+        return cast("_FloatNorm", norm)
 
     @classmethod
     def _copy_of(cls, norm: _FloatNorm, **quantization: Any) -> Self:

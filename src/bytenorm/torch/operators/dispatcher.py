@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.overrides import has_torch_function_variadic
+from torch.overrides import has_torch_function
 
 from ... import _checks, _core
 from .tensor_checks import forward_level, is_hidden
@@ -36,15 +36,19 @@ def _a_mode() -> int:
     return 1
 
 
+def _overridden(*arguments: object) -> bool:
+    return has_torch_function(arguments)
+
+
 def _tracing() -> bool | None:
-    return torch.jit.is_tracing() or None  # type: ignore[attr-defined, no-untyped-call]
+    return (hasattr(torch, "jit") and torch.jit.is_tracing()) or None  # type: ignore[attr-defined, no-untyped-call]
 
 
 _interpreters = _private("_C._functorch.peek_interpreter_stack")
 below_autograd = _private("_C._AutoDispatchBelowAutograd")
 after_autograd = _private("_C._after_autograd_keyset")
 
-overridden = has_torch_function_variadic
+overridden = _private("overrides.has_torch_function_variadic") or _overridden
 tracing_state = _private("_C._get_tracing_state") or _tracing
 dispatch_modes = _private("_C._len_torch_dispatch_stack") or _a_mode
 _asked = (_private("_C._get_tracing_state"), _interpreters, below_autograd, after_autograd, forward_level())

@@ -97,6 +97,11 @@ def in_memory(tensor: torch.Tensor, name: str) -> None:
         raise bad_type(name, "has no memory that can be read, as inside torch.func.functionalize, and must have")
 
 
+def is_quantized(tensor: torch.Tensor) -> bool:
+    """Whether this is one of torch's quantized tensors, while they exist."""
+    return bool(getattr(tensor, "is_quantized", False))
+
+
 def is_hidden(tensor: torch.Tensor) -> bool:
     """Whether torch keeps the numbers of a tensor elsewhere, or nowhere: it has elements and no address.
 
@@ -233,7 +238,7 @@ def array(value: Any, name: str) -> Any:
     """Return the memory of a tensor as NumPy sees it, and anything else as it is."""
     if not _checks.is_a(value, torch.Tensor):
         return value
-    if value.is_quantized:
+    if is_quantized(value):
         raise bad_type(name, f"must be real numbers, got a tensor of {value.dtype}")
     in_memory(value, name)
     value = value.detach()

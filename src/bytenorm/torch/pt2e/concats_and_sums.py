@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import Node
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .graph import arguments, changes_in_place, operator_name
 from .norms import is_norm
@@ -134,6 +133,8 @@ def _along_channels(join: Node, axis: int) -> bool:
 
 def _of_one_shape(feed: Feed) -> bool:
     """Say whether it is certain that two summands are not broadcast."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # noqa: PLC0415 (experimental)
+
     a, b = (_value(piece.dequantize) for piece in feed.pieces)
     return (
         a is not None

@@ -7,13 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-
-try:
-    import torchao as _torchao  # type: ignore[import-untyped] # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"bytenorm.torch.quantize needs {error.name}: pip install torchao", name=error.name
-    ) from None
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
@@ -26,21 +19,16 @@ from ...calibration import checks as calibration_arguments
 from ..pt2e.graph import arguments, open_program, operator_name
 from ..pt2e.lower import lower_with_report, norm_name
 from ..pt2e.norms import find_norms
-from ..pt2e.quantizer import BatchNormQuantizer
 from ..recalibration.recalibrate import batches, recalibrate
+from .quantizer import BatchNormQuantizer
 from .report import QuantizationReport
-
-with warnings.catch_warnings():  # torchao's observers are scripted, which torch calls deprecated
-    warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-    from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
-        convert_pt2e,
-        prepare_pt2e,
-    )
-    from torchao.quantization.pt2e.quantizer import ComposableQuantizer  # type: ignore[import-untyped]
-    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (  # type: ignore[import-untyped]
-        X86InductorQuantizer,
-        get_default_x86_inductor_quantization_config,
-    )
+from .torchao import (
+    ComposableQuantizer,
+    X86InductorQuantizer,
+    convert_pt2e,
+    get_default_x86_inductor_quantization_config,
+    prepare_pt2e,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

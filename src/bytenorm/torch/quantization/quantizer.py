@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-try:
-    import torchao as _torchao  # type: ignore[import-untyped] # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"bytenorm.torch.BatchNormQuantizer needs {error.name}: pip install torchao", name=error.name
-    ) from None
-with warnings.catch_warnings():  # torchao's observers are scripted, which torch calls deprecated
-    warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-    from torchao.quantization.pt2e import (  # type: ignore[import-untyped]
-        FusedMovingAvgObsFakeQuantize,
-        HistogramObserver,
-    )
-    from torchao.quantization.pt2e.quantizer import (  # type: ignore[import-untyped]
-        QuantizationAnnotation,
-        QuantizationSpec,
-        Quantizer,
-    )
-
 from ..._errors import bad_type, bad_value
-from .graph import operator_name
-from .norms import activation_limits, find_norms
+from ..pt2e.graph import operator_name
+from ..pt2e.norms import activation_limits, find_norms
+from .torchao import (
+    FusedMovingAvgObsFakeQuantize,
+    HistogramObserver,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    Quantizer,
+)
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-    from .norms import Norm
+    from ..pt2e.norms import Norm
 
 _KEY = "quantization_annotation"
 _RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127)}
