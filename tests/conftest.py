@@ -48,9 +48,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def run_python():
-    """Run code in a fresh interpreter; environment variables given as None are taken away."""
+    """Run code in a fresh interpreter; environment variables given as None are taken away.
 
-    def run(code, *options, timeout=60, **environment):
+    The limit ends what hangs: a machine with much else to do takes a minute to import torch and export a program.
+    """
+
+    def run(code, *options, timeout=600, **environment):
         variables = {**os.environ, **environment}
         return subprocess.run(
             [sys.executable, *options, "-c", code],

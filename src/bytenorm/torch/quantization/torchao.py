@@ -9,6 +9,7 @@ import torch
 try:
     with warnings.catch_warnings():  # torchao's observers are scripted, which torch calls deprecated
         warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        import torchao as _torchao  # type: ignore[import-untyped] # noqa: F401
         from torchao.quantization.pt2e import (  # type: ignore[import-untyped]
             FusedMovingAvgObsFakeQuantize,
             HistogramObserver,
