@@ -104,7 +104,7 @@ class RandomGraph(Paths):
                           slope=slope, norm=True, arithmetic=n.arithmetic)  # fmt: skip
             first = made.name
             self.add(made)
-        if self.one_in(8) and real.shape[0]:  # and another one picks of it first
+        if self.one_in(8) and 0 not in real.shape:  # and another one picks of it first
             name, shape, function = self.picked(n.real, real.shape)
             steps_picked = [*n.steps, ("picked", function)]
 
