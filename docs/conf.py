@@ -43,8 +43,16 @@ def pages(folder: str, *without: str) -> list[tuple[str, str]]:
     found = {path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / folder).glob("**/*.md")}
     left = sorted(name for name in found if not name.startswith(tuple(f"{folder}/{one}" for one in without)))
     return [
-        ("", name) for name in sorted(left, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+        (_title(name), name)
+        for name in sorted(left, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     ]
+
+
+def _title(name: str) -> str:
+    """Return what the navigation calls a page of a kind of CPU; all have one title. Others keep theirs."""
+    kind, page = name.split("/")[-2:]
+    what = {"measured": "operators", "networks": "networks"}
+    return f"{kind}: {what[page]}" if name.startswith("benchmarks/cpus/") and page in what else ""
 
 
 # What is below a page in the site's navigation; a table of contents in the page would show as code on a code host.
