@@ -134,6 +134,16 @@ struct Avx2 {
     // Half to even, and some large number beyond int32. The conversion gives INT_MIN for 2^31 and more (witness:
     // slope 3e9, x 1), which would saturate on the wrong side; below -2^31 INT_MIN is right as it is.
     static Dwords round(Floats v) { return _mm256_cvtps_epi32(_mm256_min_ps(v, broadcast_float(1073741824.0f))); }
+    // Rounded; two of those in words, with a zero point; saturated.
+    class ToWords {
+      public:
+        explicit ToWords(int zero_point) : zero_point_(broadcast16(static_cast<int16_t>(zero_point))) {}
+        Dwords round(Floats v) const { return Avx2::round(v); }
+        Bytes pack(Dwords a, Dwords b) const { return add_words(pack_dwords(a, b), zero_point_); }
+
+      private:
+        Bytes zero_point_;
+    };
     // Anywhere in memory. All ones where either is a NaN; whether there are such.
     static Floats load_reals(const float* p) { return _mm256_loadu_ps(p); }
     static void store_reals(float* p, Floats v) { _mm256_storeu_ps(p, v); }

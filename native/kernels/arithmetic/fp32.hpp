@@ -23,8 +23,7 @@ class Fp32 {
     };
 
     explicit Fp32(const Conversion& c)
-        : zero_point_(V::broadcast16(static_cast<int16_t>(c.output_zero_point))),
-          lowest_(V::broadcast8(c.output_zero_point)) {}
+        : to_words_(c.output_zero_point), lowest_(V::broadcast8(c.output_zero_point)) {}
 
     static Params load(const Block& block) {
         Params p;
@@ -58,10 +57,9 @@ class Fp32 {
         for (int q = 0; q < 4; ++q) {
             // Taking (2^23 + zero point) away is exact.
             const Floats centred = V::subtract(V::floats(x, q), p.bias[q]);
-            y[q] = V::round(V::multiply_add(p.slope[q], centred, p.intercept[q]));
+            y[q] = to_words_.round(V::multiply_add(p.slope[q], centred, p.intercept[q]));
         }
-        const Bytes low = V::add_words(V::pack_dwords(y[0], y[1]), zero_point_);
-        const Bytes high = V::add_words(V::pack_dwords(y[2], y[3]), zero_point_);
+        const Bytes low = to_words_.pack(y[0], y[1]), high = to_words_.pack(y[2], y[3]);
         const Bytes result = V::template pack_words<OutputSigned>(low, high);
         return Relu ? V::template max<OutputSigned>(result, lowest_) : result;
     }
@@ -71,7 +69,8 @@ class Fp32 {
         return V::add(zero_point, V::broadcast_float(two_23 + (InputSigned ? 128.0f : 0.0f)));
     }
 
-    Bytes zero_point_, lowest_;
+    typename V::ToWords to_words_;
+    Bytes lowest_;
 };
 
 }  // namespace
