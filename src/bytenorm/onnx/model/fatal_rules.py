@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import ChainMap, defaultdict
 from collections.abc import MutableMapping
 
+import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
 from .soundness import graphs_in, parts
@@ -30,6 +31,8 @@ _NEVER_BELOW_0 = {
 }  # fmt: skip
 _WINDOWS = ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv")
 _STANDARD = ("", "ai.onnx")
+# Older ones do not, but of a graph in a node, as of an If, that reads a tensor whose type they do not know.
+DIES_OF_SLICES = tuple(int(n) for n in onnx.__version__.split(".")[:2]) >= (1, 21)
 # Operators whose rule dies of a first input of unknown type, as that of an operator of one's own.
 _BLIND = ("EyeLike", "RegexFullMatch")
 _HIDDEN = "bytenorm.hidden."  # begins the names of hidden operators
@@ -100,7 +103,7 @@ def blind_nodes(model: ModelProto) -> list[NodeProto]:
     nodes = [node for part in parts(model.graph) for node in part.node]
     return [
         *filter(is_blind, nodes),
-        *(node for node in of_functions if is_blind(node) or node.op_type == "Slice"),
+        *(node for node in of_functions if is_blind(node) or (DIES_OF_SLICES and node.op_type == "Slice")),
     ]
 
 

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from ..._errors import bad_value
-from .fatal_rules import all_hidden, blind_nodes, has_length_below_0, hide, is_blind, show, unsure_slices
+from .fatal_rules import (
+    DIES_OF_SLICES,
+    all_hidden,
+    blind_nodes,
+    has_length_below_0,
+    hide,
+    is_blind,
+    show,
+    unsure_slices,
+)
 from .soundness import parts
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
@@ -96,16 +105,17 @@ def inferred_model(model: ModelProto, label: str = "model") -> ModelProto:
     """
     _forget_negative_lengths(model)
     slices = unsure_slices(model.graph)
-    waiting = [node for nodes in slices for node in nodes]
-    hidden = [*waiting, *blind_nodes(model)]
-    hide(hidden)
+    hide(blind_nodes(model))
+    if DIES_OF_SLICES:
+        hide([node for nodes in slices for node in nodes])
     made = _inferred(model)
     for nodes in slices:
         if has_length_below_0(made.graph):
             _refuse(made.graph, nodes, label)
             break
-        show(nodes)
-        made = _inferred(model)
+        if DIES_OF_SLICES:
+            show(nodes)
+            made = _inferred(model)
     show(all_hidden(made))
     return made
 
