@@ -342,9 +342,9 @@ def test_image_input():
 @pytest.mark.parametrize(
     ("arguments", "error", "shown"),
     [
-        ({"mean": 0.5}, TypeError, "mean must be a tuple of numbers, got float"),
-        ({"mean": "0.5"}, TypeError, "mean must be a tuple of numbers, got str"),
-        ({"std": None}, TypeError, "std must be a tuple of numbers, got NoneType"),
+        ({"mean": 0.5}, TypeError, "mean must be a tuple of numbers, such as (0.5,), got float"),
+        ({"mean": "0.5"}, TypeError, "mean must be a tuple of numbers, such as (0.5,), got str"),
+        ({"std": None}, TypeError, "std must be a tuple of numbers, such as (0.5,), got NoneType"),
         ({"mean": ("0.5",)}, TypeError, "mean[0] must be a real number"),
         ({"mean": (0.1, None, 0.1)}, TypeError, "mean[1] must be a real number"),
         ({"rescale": "1"}, TypeError, "rescale must be a real number"),

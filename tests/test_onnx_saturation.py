@@ -386,8 +386,9 @@ def test_commands_tell(monkeypatch, capsys, tmp_path, data, answer):
         assert len(notes) == (told is not None and answer)
         for note in notes:
             assert note.startswith(f"note on {told[0]}: 8-bit sums saturate on this CPU, ")
-            assert "bytenorm quantize --reduce-range (7-bit weights" in note
-            assert "--weights uint8" in note
+            ours = command[0] != "lower"
+            assert ("bytenorm quantize --reduce-range (7-bit weights" in note) is ours
+            assert ("its quantizer's reduced range (7-bit weights" in note) is not ours
             assert note.endswith(f"(exact, slower){told[1]}")
         force = () if command[0] == "compare" else ("--force",)
         assert main([*command, *force, "--json"]) == 0

@@ -79,9 +79,12 @@ def norm_input(value: object, norm_axis: object, channels: int) -> tuple[Any, in
             "input", f"is quantized per channel along axis {q.axis}, but its channels are on axis {at}"
         )
     if data.shape[at] != channels:
+        others = [i for i, length in enumerate(data.shape) if length == channels and i > 0]
+        where = f", as many as there are on axis {others[-1]}" if others else ""
         raise bad_value(
             "input",
-            f"has {data.shape[at]} channels on axis {at} (shape {data.shape}), but mean has {channels} values",
+            f"has {data.shape[at]} channels on axis {at} (shape {data.shape}), "
+            f"but mean has {channels} values{where}",
         )
     return q, at
 

@@ -75,7 +75,7 @@ def rewrite(
 def tell_fates(options: argparse.Namespace, screen: Screen, made: Rewritten[list[Fate]]) -> None:
     """Say what became of the norms of a model that was lowered."""
     counts = show(made.found, screen)
-    saturates = note(made.model, options.output)
+    saturates = note(made.model, options.output, is_ours=False)
     norms = [{key: value for key, value in fate.to_dict().items() if key != "folds_into"} for fate in made.found]
     facts = {
         "lowering": options.lowering,

@@ -10,7 +10,19 @@ if TYPE_CHECKING:
     import onnx
 
 
-def note(model: onnx.ModelProto, name: str) -> str:
-    """Return what there is to say of a model in a session with ONNX Runtime's defaults; empty if nothing."""
-    text = saturation(model, seven_bits="bytenorm quantize --reduce-range", unsigned="--weights uint8")
+def note(model: onnx.ModelProto, name: str, *, is_ours: bool = True) -> str:
+    """Return what there is to say of a model in a session with ONNX Runtime's defaults; empty if nothing.
+
+    Parameters
+    ----------
+    model : ModelProto
+    name : str
+        Of its file.
+    is_ours : bool, optional
+        Whether bytenorm quantizes it, so that its options are a way out, or another quantizer has.
+    """
+    if is_ours:
+        text = saturation(model, seven_bits="bytenorm quantize --reduce-range", unsigned="--weights uint8")
+    else:
+        text = saturation(model, seven_bits="its quantizer's reduced range", unsigned="its uint8 weights")
     return text and f"note on {name}: {text}"

@@ -37,7 +37,7 @@ class ImageInput:
     Parameters
     ----------
     mean, std : tuple of float, optional
-        One number, or one a channel; in the unit that `rescale` leads to.
+        Of one number, or of one a channel; in the unit that `rescale` leads to.
     rescale : float, optional
         From the pixels 0 to 255 to that unit.
 
@@ -69,7 +69,7 @@ class ImageInput:
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
-                raise bad_type(name, f"must be a tuple of numbers, got {type(value).__name__}")
+                raise bad_type(name, f"must be a tuple of numbers, such as (0.5,), got {type(value).__name__}")
             numbers = tuple(_checks.real(number, f"{name}[{i}]") for i, number in enumerate(value))
             if len(numbers) not in (1, 3):
                 raise bad_value(name, f"must have 1 or 3 numbers, got {len(numbers)}")

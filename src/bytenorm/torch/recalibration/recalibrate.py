@@ -140,7 +140,8 @@ def recalibrate(
 def batches(data: Any) -> Any:
     """Refuse what cannot be gone through more than once."""
     if isinstance(data, torch.Tensor | str | bytes | dict):
-        raise bad_type("data", f"must be a list of inputs, got {type(data).__name__}")
+        mend = ": give [data], or batches of it" if isinstance(data, torch.Tensor) else ""
+        raise bad_type("data", f"must be a list of inputs, got {type(data).__name__}{mend}")
     if not isinstance(data, Iterable) or not isinstance(data, Sized) or iter(data) is data:
         raise bad_type(
             "data",
