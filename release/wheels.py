@@ -33,7 +33,7 @@ ONNX_ON = ("3.11", "3.12", "3.13")  # the others take the core alone: fewer down
 SDIST_TESTS = ("test_docs.py::test_every_relative_link_leads_somewhere", "test_dtypes.py", "test_golden.py",
                "test_layouts.py")  # fmt: skip
 MAKERS = ("cmake>=3.26", "ninja")  # beside what pyproject.toml asks for
-LARGEST = 1_400_000  # bytes: docs/platforms.md says where they are
+LARGEST = 1_420_000  # bytes: docs/platforms.md says where they are
 
 
 @dataclass
