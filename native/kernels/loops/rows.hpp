@@ -67,11 +67,11 @@ void walk_tiles(const Arithmetic& arithmetic, const Rows& r) {
     }
 }
 
-// N pixels abreast from pixel `p` on, block by block, four at a time.
+// N pixels abreast from pixel `p` on, block by block, four at a time; returns the first that is left.
 template <int N, class Arithmetic>
 int64_t walk_abreast(const Arithmetic& arithmetic, const Rows& r, int64_t p) {
     using V = typename Arithmetic::Vector;
-    constexpr int W = V::width, together = N < 4 ? N : 4;
+    constexpr int W = V::width, together = 4;
     const auto* blocks = static_cast<const typename Arithmetic::Block*>(r.blocks);
     const int64_t full = r.lanes / W, rest = r.lanes % W, x_step = r.x_stride, y_step = r.y_stride;
     for (; p + N <= r.pixels; p += N) {
@@ -98,8 +98,9 @@ void walk_rows(const Rows& r) {
         if (r.abreast > 0 && !r.stream) {
             int64_t p = r.abreast == 8 ? walk_abreast<8>(arithmetic, r, 0) : 0;
             p = walk_abreast<4>(arithmetic, r, p);
-            walk_abreast<1>(arithmetic, r, p);
-            return;
+            Rows last = r;
+            last.x += p * r.x_stride, last.y += p * r.y_stride, last.pixels -= p;
+            return walk_pixels<false>(arithmetic, last);
         }
     }
     if (r.tile > 0 && r.stream)

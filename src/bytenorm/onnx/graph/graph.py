@@ -55,6 +55,12 @@ def int_list(node: NodeProto, name: str) -> list[int] | None:
     return None if found is None else list(found.ints)
 
 
+def text(node: NodeProto, name: str, default: str) -> str:
+    """Return a node's attribute that is a string."""
+    found = _attribute(node, name, AttributeProto.STRING)
+    return default if found is None else found.s.decode(errors="replace")
+
+
 def _attribute(node: NodeProto, name: str, wanted: int) -> AttributeProto | None:
     """Return a node's attribute, or raise a ValueError if it has another type, which ONNX Runtime refuses too."""
     found = next((a for a in node.attribute if a.name == name), None)

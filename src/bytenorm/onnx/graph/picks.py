@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Graph, attribute, int_list, is_op, label, opset_of
+from .graph import Graph, attribute, int_list, is_op, label, opset_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,8 +44,8 @@ def pick_problem(graph: Graph, node: NodeProto) -> str:
     if opset_of(graph.model) < oldest:
         return f"{what} works on bytes from opset {oldest} on"
     if is_op(node, "Resize") and (
-        _text(node, "mode", "nearest") != "nearest"
-        or _text(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
+        text(node, "mode", "nearest") != "nearest"
+        or text(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
     ):
         return f"{what} makes other numbers than it reads"
     if pads_with_zero(node) and len(node.input) > 2 and node.input[2]:
@@ -72,7 +72,7 @@ def axis_before_pick(graph: Graph, node: NodeProto, axis: int) -> int | None:
 
 def pads_with_zero(node: NodeProto) -> bool:
     """Say whether a node adds zeros, whose code is the zero point."""
-    return is_op(node, "Pad") and _text(node, "mode", "constant") == "constant"
+    return is_op(node, "Pad") and text(node, "mode", "constant") == "constant"
 
 
 def pick_codes(graph: Graph, node: NodeProto, real: str, codes: tuple[str, str], zero_point: np.generic) -> None:
@@ -121,10 +121,6 @@ def _split_axis(node: NodeProto, shape: Shape) -> int:
     return axis + len(shape) if axis < 0 else axis
 
 
-def _text(node: NodeProto, name: str, default: str) -> str:
-    return next((a.s.decode() for a in node.attribute if a.name == name), default)
-
-
 def _ints(graph: Graph, node: NodeProto, at: int) -> list[int] | None:
     """Return the integers that a node reads at a place; None if nobody knows them, or there are none."""
     value = graph.constant(node.input[at]) if _is_given(node, at) else None
@@ -166,7 +162,7 @@ def _resize(graph: Graph, node: NodeProto) -> Axes:
     at = 1 if len(node.input) == 2 else 2  # of opset 10, and later
     scales = graph.constant(node.input[at]) if _is_given(node, at) else None
     if scales is None or not scales.size:
-        return _unlike(graph, node) if _text(node, "keep_aspect_ratio_policy", "stretch") == "stretch" else None
+        return _unlike(graph, node) if text(node, "keep_aspect_ratio_policy", "stretch") == "stretch" else None
     axes = int_list(node, "axes") or list(range(scales.size))
     return (
         None

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph.graph import Graph, attribute, is_op, label, opset_of
 from ..norms.find import find_norms
-from ..norms.qparams import qparams
+from ..norms.qparams import dequantized
 from ..norms.surroundings import activation_limits
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _layer_before(graph: Graph, norm: Norm) -> _Layer | None:
     is_plain = attribute(node, "alpha", 1.0) == 1 == attribute(node, "beta", 1.0) and not attribute(
         node, "transA", 0
     )
-    x, weight = (_dequantized(graph, tensor) for tensor in node.input[:2])
+    x, weight = (dequantized(graph, tensor)[0] for tensor in node.input[:2])
     if x is None or weight is None or not x.per_tensor or not is_plain:
         return None
     codes, axis = graph.constant(weight.codes), 0 if is_op(node, "Conv") or attribute(node, "transB", 0) else 1
@@ -148,13 +148,6 @@ def _layer_before(graph: Graph, norm: Norm) -> _Layer | None:
         activation,
         limits,
     )
-
-
-def _dequantized(graph: Graph, tensor: str) -> QParams | None:
-    maker = graph.maker(tensor)
-    if maker is None or not is_op(maker, "DequantizeLinear"):
-        return None
-    return qparams(graph, maker, 1, maker.input[0], "")[0]
 
 
 def _held(norm: Norm, layer: _Layer) -> _Held | None:
@@ -209,13 +202,12 @@ def _limits(norm: Norm, layer: _Layer) -> tuple[Numbers, Numbers]:
 def _quantize(graph: Graph, norm: Norm, real: str, rank: int, limits: tuple[Numbers, Numbers]) -> None:
     """Make the codes of a norm of what its layer makes, cut off at the codes of its limits."""
     assert norm.target is not None
-    step, zero_point = norm.target.scalars
     byte = np.int8 if norm.target.signed else np.uint8
     ends = np.iinfo(byte).min, np.iinfo(byte).max
     column = (-1, *[1] * (rank - 2))
     cuts = []
     for op, limit, end in zip(("Max", "Min"), limits, ends, strict=True):
-        codes = np.clip(np.rint(np.clip(limit / step, -1024, 1024)) + zero_point, *ends).astype(byte)
+        codes = norm.target.codes_of(limit).astype(byte)
         if np.any(codes != end):
             cuts.append((op, codes.reshape(column)))
     names = [norm.target.scale_name, *filter(None, [norm.target.zero_point_name])]

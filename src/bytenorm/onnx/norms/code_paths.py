@@ -289,8 +289,7 @@ def _cut_by(node: NodeProto, limits: tuple[float, float], part: QParams, real: t
         ends = (lowest + 255 * i - zero_point) * scale
         if np.all(limit <= ends if i == 0 else limit >= ends):
             continue
-        with np.errstate(over="ignore"):
-            code = np.clip(np.rint(limit / scale) + zero_point, lowest, lowest + 255)
+        code = part.codes_of(limit)
         if np.any(code != code[0]):
             raise _NoCodes(f"the {node.op_type} {label(node)} has limits of different codes in different channels")
         codes[i] = int(code[0])

@@ -117,15 +117,9 @@ class QuantizedNorm:
 
     def limits(self) -> tuple[int | None, int | None]:
         """Return the lowest and highest code that the activation leaves; None for those of the type itself."""
-        step, zero_point = self.target.scalars
-        scale = np.float32(step)
         smallest, largest = (-128, 127) if self.target.signed else (0, 255)
-        codes = []
-        for real in (self.floor, self.ceiling):
-            with np.errstate(over="ignore"):  # of the largest floats, which exporters write for no limit
-                steps = np.rint(np.clip(np.float64(np.float32(real) / scale), -1024, 1024))
-            codes.append(int(np.clip(steps + zero_point, smallest, largest)))
-        return (codes[0] if codes[0] > smallest else None), (codes[1] if codes[1] < largest else None)
+        low, high = (int(code) for code in self.target.codes_of([self.floor, self.ceiling]))
+        return (low if low > smallest else None), (high if high < largest else None)
 
     def relu_and_limits(self) -> tuple[bool, tuple[int | None, int | None]]:
         """Return whether bytenorm's operators do the activation's floor, and what of :meth:`limits` is left."""

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from ..._norms import obstacles
 from ..._tensors.quantization import ByteQuantization, range_of_codes
-from ..graph.graph import attribute, is_op, type_name
+from ..graph.graph import attribute, is_conversion, is_op, type_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,6 +44,14 @@ class QParams(ByteQuantization):
         """Return the numbers of the lowest and the highest code, quantized per tensor."""
         return range_of_codes(*self.scalars, signed=self.signed)
 
+    def codes_of(self, numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the codes of numbers, as QuantizeLinear makes them in float32: of all, or one for each scale."""
+        lowest = -128 if self.signed else 0
+        with np.errstate(over="ignore"):  # of the largest floats, which exporters write for no limit
+            steps = np.asarray(numbers).astype(np.float32) / self.scale.astype(np.float32).ravel()
+        codes = np.rint(np.clip(steps, -1024, 1024)).astype(np.int64) + self.zero_point.astype(np.int64).ravel()
+        return np.clip(codes, lowest, lowest + 255)
+
     def equals(self, other: QParams) -> bool:
         """Say whether codes mean the same in another quantization."""
         return (
@@ -74,6 +82,14 @@ class Path:
     def is_sum(self) -> bool:
         """Whether it is a sum, which only an operator that adds can read."""
         return is_op(self.node, *SUMS)
+
+
+def dequantized(graph: Graph, tensor: str, what: str = "") -> tuple[QParams | None, str]:
+    """Return the quantization of the codes that a tensor in float is made of, or why there is none."""
+    maker = graph.maker(tensor)
+    if maker is None or not is_conversion(maker, "DequantizeLinear"):
+        return None, obstacles.INPUT_IN_FLOAT
+    return qparams(graph, maker, 1, maker.input[0], what)
 
 
 def qparams(graph: Graph, node: NodeProto, at: int, codes: str, what: str) -> tuple[QParams | None, str]:

@@ -15,7 +15,7 @@ from ..._norms import obstacles
 from ..graph.graph import CONTRIBUTED, attribute, is_op, label
 from .inner_codes import Cut
 from .norm import CHANNELS, PARAMETER_NAMES, Norm, Parameters, bad_values
-from .qparams import qparams
+from .qparams import dequantized, qparams
 from .surroundings import only_follower
 
 if TYPE_CHECKING:
@@ -185,10 +185,7 @@ def _codes_read(graph: Graph, first: _Step) -> QParams | None:
     """Return the codes that a step reads; None if it reads what is in float."""
     if first.reads is not None:
         return qparams(graph, first.node, first.reads, first.data, "")[0]
-    maker = graph.maker(first.data)
-    if maker is None or not is_op(maker, "DequantizeLinear"):
-        return None
-    return qparams(graph, maker, 1, maker.input[0], "")[0]
+    return dequantized(graph, first.data)[0]
 
 
 def _stands_for_relu(q: QParams, source: QParams | None, steps: list[_Step]) -> bool:

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from ..._norms import obstacles
 from ..graph.graph import attribute, is_conversion, is_op, label, type_name
 from .inner_codes import affine
-from .qparams import qparams
+from .qparams import dequantized, qparams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,10 +89,7 @@ def activation_limits(graph: Graph, node: NodeProto | None) -> tuple[float, floa
 
 def quantized_input(graph: Graph, norm: Norm) -> tuple[QParams | None, str]:
     """Return how what a norm reads is quantized, or why it is not."""
-    maker = graph.maker(norm.input)
-    if maker is None or not is_conversion(maker, "DequantizeLinear"):
-        return None, obstacles.INPUT_IN_FLOAT
-    return qparams(graph, maker, 1, maker.input[0], "its input")
+    return dequantized(graph, norm.input, "its input")
 
 
 @dataclass(frozen=True)
