@@ -50,7 +50,7 @@ class QParams(ByteQuantization):
         with np.errstate(over="ignore"):  # of the largest floats, which exporters write for no limit
             steps = np.asarray(numbers).astype(np.float32) / self.scale.astype(np.float32).ravel()
         codes = np.rint(np.clip(steps, -1024, 1024)).astype(np.int64) + self.zero_point.astype(np.int64).ravel()
-        return np.clip(codes, lowest, lowest + 255)
+        return np.asarray(np.clip(codes, lowest, lowest + 255), np.int64)
 
     def equals(self, other: QParams) -> bool:
         """Say whether codes mean the same in another quantization."""
