@@ -1,9 +1,11 @@
 """A float network to 8 bits in one call, in PyTorch."""
 
 import importlib
+import re
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -200,7 +202,9 @@ def test_stages(data):
         ({"data": torch.ones(2, C, 8, 8)}, TypeError, "data must be a list of inputs, got Tensor"),
         ({"data": iter([1])}, TypeError, "data must be a list, or what else has a length"),
         ({"data": ["x"]}, TypeError, "data must hold tensors or tuples of inputs, got str as item 0"),
-        ({"data": [torch.ones(2, n, 8, 8) for n in (C, 3)]}, ValueError, "data: the network cannot run"),
+        ({"data": [torch.ones(2, n, 8, 8) for n in (C, 3)]}, ValueError, "data: the network cannot run item 1"),
+        ({"data": [np.ones((2, C, 8, 8))]}, TypeError, r"data must .* item 0: torch.from_numpy\(array\)$"),
+        ({"model": nn.BatchNorm2d(C).eval().double()}, ValueError, "model must be in float32"),
         ({"method": "best"}, ValueError, "method"),
         ({"reestimate": 1}, TypeError, "reestimate"),
         ({"fast": None}, TypeError, "fast"),
@@ -211,6 +215,37 @@ def test_wrong_arguments(given, kind, words):
     right = {"model": nn.BatchNorm2d(C).eval(), "data": [torch.ones(2, C, 8, 8)]}
     with pytest.raises(kind, match=f"^{words}"):
         bt.quantize(**{**right, **given})
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(C), nn.Conv2d(C, C, 3)], ids=["norm", "conv"])
+@pytest.mark.parametrize(
+    ("change", "mend"),
+    [
+        (lambda x: x.double(), ".float()"),
+        (lambda x: x.permute(0, 2, 3, 1), ".permute(0, 3, 1, 2)"),
+        (lambda x: x.permute(0, 2, 3, 1).byte(), ".permute(0, 3, 1, 2).float()"),
+        (lambda x: x[:, :1], ""),  # nothing that is tried mends it
+    ],
+    ids=["float64", "nhwc", "nhwc-uint8", "one-channel"],
+)  # fmt: skip
+def test_data_that_it_cannot_run(layer, change, mend):
+    """What came is said, torch's reason, and which small change the network would take; of a later item, too."""
+    network = nn.Sequential(layer).eval()
+    right = torch.randn(2, C, 8, 9)
+    wrong = change(right)
+    for number, data in enumerate(([wrong], [right, wrong])):
+        with pytest.raises(ValueError, match=r"^data: the network cannot run item") as caught:
+            bt.quantize(network, data, fast=True)
+        came = f"{str(wrong.dtype).removeprefix('torch.')} of shape {tuple(wrong.shape)}"
+        assert str(caught.value).startswith(f"data: the network cannot run item {number} ({came}): ")
+        assert str(caught.value).partition("; it can with ")[2] == mend
+        assert caught.value.argument == "data"
+
+
+def test_data_without_samples():
+    for shape, mend in (((8, 9, C), ".permute(2, 0, 1)"), ((C, 8, 9), "")):
+        with pytest.raises(ValueError, match=rf"it can with {re.escape(mend)}.unsqueeze\(0\)$"):
+            bt.quantize(nn.BatchNorm2d(C).eval(), [torch.ones(shape)])
 
 
 def test_shapes_of_a_program(data):

@@ -29,6 +29,7 @@ from .torchao import (
     get_default_x86_inductor_quantization_config,
     prepare_pt2e,
 )
+from .unfit_data import inputs_of, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +79,7 @@ def quantize_with_report(
     >>> print(str(report).splitlines()[0])
     1 batch norm: 0 folded, 1 in 8 bits, 0 left in float
     """
-    items = [_inputs(item, number) for number, item in enumerate(batches(data))]
+    items = [inputs_of(item, number) for number, item in enumerate(batches(data))]
     quick, relative = _checks.flag(fast, "fast"), _checks.flag(reestimate, "reestimate")
     if method is not None:
         calibration_arguments.method(method)
@@ -173,17 +174,6 @@ def quantize(*args: Any, **named: Any) -> GraphModule:
     return made
 
 
-def _inputs(item: Any, number: int) -> tuple[Any, ...]:
-    """Return what the network is called with."""
-    if isinstance(item, torch.Tensor):
-        return (item,)
-    if not isinstance(item, tuple | list):
-        raise bad_type(
-            "data", f"must hold tensors or tuples of inputs, got {type(item).__name__} as item {number}"
-        )
-    return tuple(item)
-
-
 def _exported(model: Any, example: tuple[Any, ...], dynamic_shapes: Any) -> ExportedProgram:
     if isinstance(model, ExportedProgram):
         if dynamic_shapes is not None:
@@ -193,6 +183,10 @@ def _exported(model: Any, example: tuple[Any, ...], dynamic_shapes: Any) -> Expo
         raise bad_type("model", f"must be a torch.nn.Module or an ExportedProgram, got {type(model).__name__}")
     if model.training and not isinstance(model, GraphModule):  # of which that says nothing
         raise bad_value("model", "must be in evaluation (model.eval()), got one in training")
+    kinds = {value.dtype for value in model.parameters() if value.is_floating_point()}
+    if len(kinds) == 1 and torch.float32 not in kinds:
+        raise bad_value("model", f"must be in float32 (model.float()), got parameters of {kinds.pop()}")
+    run(model, example, 0)  # whose words are clearer than those of an export
     if dynamic_shapes is None:
         dynamic_shapes = torch.utils._pytree.tree_map(_free, example)
     return torch.export.export(model, example, dynamic_shapes=dynamic_shapes)
@@ -242,15 +236,10 @@ def _respell(program: GraphModule, target: Any) -> None:
 
 
 def _calibrate(prepared: GraphModule, items: Sequence[tuple[Any, ...]], progress: Progress | None) -> None:
-    with torch.no_grad():
-        for number, inputs in enumerate(items):
-            if progress is not None:
-                progress("calibrating", number, len(items))
-            try:
-                prepared(*inputs)
-            except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-                said = (str(error).splitlines() or [type(error).__name__])[0]
-                raise bad_value("data", f": the network cannot run item {number}: {said}") from error
+    for number, inputs in enumerate(items):
+        if progress is not None:
+            progress("calibrating", number, len(items))
+        run(prepared, inputs, number)
 
 
 def _snr_db(network: GraphModule, program: GraphModule, items: Sequence[tuple[Any, ...]]) -> tuple[float, ...]:
