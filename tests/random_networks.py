@@ -57,6 +57,9 @@ class RandomNetwork(Nodes):
         self.norms = 0
         self.limits, self.shared, self.tied = {}, {}, None
         self.seed, self.sparse = seed, []
+        old = np.random.default_rng([19, seed])
+        if old.random() < 0.12:  # before ONNX's third version of files, and its own of scales per channel
+            self.opset = int(old.integers(7, 11))
         channels = int(r.choice([2, 3, 4]))
         shape = (12,) if self.rank == 2 else (channels, *[SIDES[self.rank]] * (self.rank - 2))
         self.input("x", np.float32, [BATCH if self.fixed else "N", *shape])
@@ -154,7 +157,7 @@ class RandomNetwork(Nodes):
             size = float(r.choice([0.25, 0.5, 2.0]))
             attributes |= {"alpha": size, "beta": float(r.choice([0.5, 1.0, 3.0]))}
         weight = r.normal(0, 1.2 / size / np.sqrt(units_in), (units_in, units))
-        bias = [self.bias(units)] if self.chance(0.8) else []
+        bias = [self.bias(units)] if self.chance(0.8) or self.opset < 11 else []
         return self.op("Gemm", [x, self.value(weight.T if trans else weight), *bias], (units,), **attributes)
 
     def matmul(self, x, units_in):
@@ -195,6 +198,11 @@ class RandomNetwork(Nodes):
             return self.op(kind, [x], shape)
         limits = [(0, 1.5), (-0.7, 0.8), (0.3, 2), (-1.5, -0.2), (0, None), (None, 0.6), (-0.5, None)]
         low, high = limits[int(self.rng.integers(len(limits)))]
+        if self.opset < 11:
+            ends = {"min": low, "max": high}
+            made = self.op("Clip", [x], shape, **{end: v for end, v in ends.items() if v is not None})
+            self.limits[made] = (-np.inf if low is None else low, np.inf if high is None else high)
+            return made
         if high is not None and high > 0 and self.chance(0.3):
             top = self.node("ReduceMax", ["x"], f"t{next(self.count)}", name="", keepdims=0)
             high = self.node("Mul", [top, self.value(0.3 * abs(high))], f"t{next(self.count)}", name="")
@@ -267,6 +275,8 @@ class RandomNetwork(Nodes):
             return self.op("Softmax", [x], shape, axis=1)
         if kind == "Abs":
             return self.op("Abs", [x], shape)
+        if kind == "Max" and self.opset < 8:  # it has no other shapes yet
+            kind = "Sub"
         return self.op(kind, [x, self.value(self.rng.normal(0, 0.3))], shape)
 
     # The whole
@@ -283,13 +293,29 @@ class RandomNetwork(Nodes):
             self.output(name, np.float32, [BATCH if self.fixed else "N", *shape])
         self.drop_what_nothing_needs()
         self.spell_otherwise()
-        model = self.model(self.opset, ir=10 if self.opset > 20 else 8)
+        model = self.model(self.opset, ir=10 if self.opset > 20 else 3 if self.opset < 11 else 8)
         for tensor in self.sparse:
             model.graph.initializer.remove(
                 next(t for t in model.graph.initializer if t.name == tensor.values.name)
             )
             model.graph.sparse_initializer.append(tensor)
-        return model
+        return self.optimized(model)
+
+    def optimized(self, model):
+        """Return a model, one in eight as ONNX Runtime's optimizer leaves it, with operators of its own."""
+        draw = np.random.default_rng([20, self.seed])
+        levels = ort.GraphOptimizationLevel
+        level = (levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL)[int(draw.integers(2))]
+        if draw.random() > 0.12 or self.other_spelling:
+            return model
+        with tempfile.TemporaryDirectory() as folder:
+            options = ort.SessionOptions()
+            options.log_severity_level = 4
+            options.graph_optimization_level = level
+            options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+            plain = named_apart(model, newer=False).SerializeToString()
+            ort.InferenceSession(plain, options, providers=["CPUExecutionProvider"])
+            return onnx.load(options.optimized_model_filepath)
 
     def spell_otherwise(self):
         """Write what is there in ways that ONNX Runtime or its quantizer does not take; one in four networks.
@@ -297,7 +323,8 @@ class RandomNetwork(Nodes):
         An output that is an input, sparse weights, a sequence of one tensor, and outputs without a name.
         """
         draw = np.random.default_rng([18, self.seed])
-        if draw.random() < 0.75:
+        self.other_spelling = draw.random() >= 0.75 and self.opset >= 11
+        if not self.other_spelling:
             return
         if draw.random() < 0.3:
             self.output("x", np.float32, [BATCH if self.fixed else "N", *self.shape])
@@ -374,15 +401,18 @@ class RandomNetwork(Nodes):
         return {**made, "extra_options": dict(chosen)}
 
 
-def named_apart(model):
-    """Return a model with names that ONNX Runtime takes, and with an opset that its quantizer takes."""
+def named_apart(model, *, newer=True):
+    """Return a model with names that ONNX Runtime takes, and, if `newer`, an opset that its quantizer takes."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     write_out_sparse(copy)
     for i, node in enumerate(copy.graph.node):
         node.name = f"node{i}"
         node.output[:] = [name or f"node{i}/{at}" for at, name in enumerate(node.output)]
-    return copy if copy.opset_import[0].version >= 13 else onnx.version_converter.convert_version(copy, 13)
+    if not newer or next(o.version for o in copy.opset_import if not o.domain) >= 13:
+        return copy
+    copy.ir_version = max(copy.ir_version, 4)
+    return onnx.version_converter.convert_version(copy, 13)
 
 
 def outputs(model, data):

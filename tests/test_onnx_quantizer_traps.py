@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from exact_sums import exact_session
 from norm_models import Nodes
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 from bytenorm import onnx as bno
 from bytenorm.onnx.graph.graph import Graph, label
 from bytenorm.onnx.quantization.quantize import quantize_with_report
+from bytenorm.onnx.quantizer.exclusion import namesakes
 
 FORMATS = ["QDQ", "QOperator"]
 CHANNELS = 4
@@ -425,3 +427,32 @@ def test_norms_of_vectors_behind_one_another():
     model, data = n.model(), [{"x": rng.normal(size=(8, 6)).astype(np.float32)} for _ in range(2)]
     for quant_format in FORMATS:
         assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 30
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_a_model_that_onnx_runtime_optimized_for_this_processor(quant_format, tmp_path):
+    """Its Conv has its weights in blocks and its activation with it; the quantizer asks for no domain."""
+    n = Network(folds=True)
+    n.node("Relu", ["b"], "br")
+    n.conv("br", "d")
+    n.node("Relu", ["d"], "dr")
+    n.norm("dr", "y")
+    model, data = n.finish("y"), samples(sizes=(1.0, 1.2))
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    optimized = onnx.load(tmp_path / "optimized.onnx")
+    made = bno.quantize(optimized, data, quant_format=quant_format)
+    onnx.checker.check_model(made)
+    assert worst(model, made, data) > 25
+    same = onnx.parser.parse_model(_CONVOLUTION_OF_ANOTHER)
+    assert [label(node) for node in namesakes(Graph(same))] == ["own"]
+
+
+_CONVOLUTION_OF_ANOTHER = """<ir_version: 8, opset_import: ["": 17, "own": 1, "com.microsoft": 1]>
+g (float[1, 2] x, float[2, 2] w) => (float[1, 2] y) {
+    [own] a = own.MatMul (x, w)
+    [ours] y = MatMul (a, w)
+    [e] e = com.microsoft.EmbedLayerNormalization (x)
+}"""

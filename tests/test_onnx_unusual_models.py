@@ -246,3 +246,21 @@ def test_ranks_that_onnx_runtime_knows():
     prepared = bno.prepare(model)
     assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}
     assert decibels(model, prepared) > 100
+
+
+# --- initializers that are no inputs, in a file of a version that wanted them to be --------------------------
+
+
+@pytest.mark.parametrize("opset", [7, 8, 10])
+def test_constants_apart_before_their_time(opset):
+    """ONNX Runtime runs such models; onnx infers no types of them and converts none."""
+    n = Network()
+    n.norm("r", "b")
+    n.node("Mul", ["b", n.constant("gain", np.full((4, 1, 1), 1.5), np.float32)], "m")
+    n.node("Add", ["m", n.constant("shift", np.full((4, 1, 1), 0.1), np.float32)], "y")
+    n.output("y", np.float32, ["N", 4, 6, 6])
+    old, newer = n.model(opset, ir=3), n.model(opset, ir=8)
+    assert [norm.name for norm in bno.inspect(old).norms] == [norm.name for norm in bno.inspect(newer).norms]
+    made, report = bno.quantize_with_report(old, DATA)
+    assert not any(outcome.problem for outcome in report.outcomes)
+    assert decibels(old, made) > 25

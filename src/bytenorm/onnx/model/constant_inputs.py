@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_FIRST_WITH_DEFAULTS = 4  # the IR version; before it every initializer had to be an input
+# The version of ONNX's files since which an initializer need not be an input: inference and conversion know no other
+# in older models, ONNX Runtime does.
+CONSTANTS_APART = 4
 
 
 def replaceable(model: ModelProto) -> list[str]:
     """Return the names of the inputs that have a value, which a caller may replace."""
-    return _both(model) if model.ir_version >= _FIRST_WITH_DEFAULTS else []
+    return _both(model) if model.ir_version >= CONSTANTS_APART else []
 
 
 def free_initializers(model: ModelProto) -> str:
@@ -25,7 +27,7 @@ def free_initializers(model: ModelProto) -> str:
     """
     note, both = note_of(model), set(_both(model))
     if both:  # before, the version converter looks for them among the inputs
-        model.ir_version = max(model.ir_version, _FIRST_WITH_DEFAULTS)
+        model.ir_version = max(model.ir_version, CONSTANTS_APART)
     for i in reversed(range(len(model.graph.input))):
         if model.graph.input[i].name in both:
             del model.graph.input[i]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from ..._errors import bad_value
+from .constant_inputs import CONSTANTS_APART
 from .fatal_rules import (
     DIES_OF_SLICES,
     all_hidden,
@@ -44,7 +45,7 @@ def bytes_of(tensor: TensorProto) -> int:
 
 def weightless(model: ModelProto) -> ModelProto:
     """Return a copy of a model whose larger initializers, and Constants of the main graph, are inputs."""
-    made = ModelProto(ir_version=model.ir_version)
+    made = ModelProto(ir_version=max(model.ir_version, CONSTANTS_APART))
     made.opset_import.extend(model.opset_import)
     made.functions.extend(model.functions)
     graph, light = model.graph, made.graph

@@ -6,6 +6,7 @@ import onnx
 
 from ..._errors import bad_value
 from ..graph.graph import all_graphs, opset_of
+from ..model.constant_inputs import CONSTANTS_APART
 from ..norms.float_graph import write_out_sparse
 
 _OLDEST_OPSET = 13  # scales per channel
@@ -22,7 +23,10 @@ def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         write_out_sparse(copy)  # which the converter does not know
-        return onnx.version_converter.convert_version(copy, _OLDEST_OPSET)
+        copy.ir_version = max(copy.ir_version, CONSTANTS_APART)
+        made = onnx.version_converter.convert_version(copy, _OLDEST_OPSET)
+        made.ir_version = model.ir_version
+        return made
     except Exception as error:
         why = " ".join(str(error).split())
         raise bad_value(

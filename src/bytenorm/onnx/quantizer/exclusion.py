@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import numpy_helper
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from ..._tensors.quantization import range_of_codes, scalars
-from ..graph.graph import is_op, label
+from ..graph.graph import CONTRIBUTED, is_op, label
 from ..graph.quantizer_names import OUTPUT
 from ..norms.surroundings import activation_limits
 
@@ -62,6 +63,21 @@ def needed_activations(
         ):
             needed.append(node)
     return needed
+
+
+def namesakes(graph: Graph) -> list[NodeProto]:
+    """Return the nodes of other domains that are called as operators which the quantizer takes.
+
+    It asks for no domain. A Conv of ONNX Runtime's optimizer (com.microsoft.nchwc) has its weights in blocks, and
+    perhaps an activation: a QLinearConv of these computes something else, if it loads.
+    """
+    taken = {*QDQRegistry, *QLinearOpsRegistry}
+    own = {"", "ai.onnx"}
+    return [n for n in graph.nodes if n.op_type in taken and n.domain not in own and not _is_contributed(n)]
+
+
+def _is_contributed(node: NodeProto) -> bool:
+    return node.domain == CONTRIBUTED and node.op_type == "EmbedLayerNormalization"
 
 
 def _maker_of_numbers(graph: Graph, activation: NodeProto) -> NodeProto | None:

@@ -32,7 +32,7 @@ from ..observation.ranges import measure
 from .calls import METHODS, by_strides, failure, is_large, quiet, takes_ranges
 from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
-from .exclusion import lost_activations, needed_activations, with_name
+from .exclusion import lost_activations, namesakes, needed_activations, with_name
 from .extra_options import ExtraOptions
 from .plain_layers import make_layers_plain
 from .reader import Reader, counted, stage
@@ -133,7 +133,7 @@ class StaticQuantizer:
         ends = [node for node in squashing_ends(graph) if node.name not in excluded]
         weak = [node for node in ends if not self._asked.names_it(node)]
         self.weak = tuple(f"{node.op_type} {label(node)}" for node in weak)
-        left = [*(node for node in graph.nodes if node.name in excluded), *needed, *weak]
+        left = [*(node for node in graph.nodes if node.name in excluded), *needed, *weak, *namesakes(graph)]
         names = [with_name(graph, node) for node in left]
         graph.finish()
         self._clashes = Clashes(prepared)
