@@ -251,7 +251,7 @@ def test_ranks_that_onnx_runtime_knows():
 # --- initializers that are no inputs, in a file of a version that wanted them to be --------------------------
 
 
-@pytest.mark.parametrize("opset", [7, 8, 10])
+@pytest.mark.parametrize("opset", [7, 8, 10, 13])
 def test_constants_apart_before_their_time(opset):
     """ONNX Runtime runs such models; onnx infers no types of them and converts none."""
     n = Network()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# The version of ONNX's files since which an initializer need not be an input: inference and conversion know no other
-# in older models, ONNX Runtime does.
+# The version of ONNX's files since which an initializer need not be an input: inference and conversion know no
+# other in older models, ONNX Runtime does.
 CONSTANTS_APART = 4
 
 
@@ -26,8 +26,7 @@ def free_initializers(model: ModelProto) -> str:
         What has to be said about that; empty if nothing.
     """
     note, both = note_of(model), set(_both(model))
-    if both:  # before, the version converter looks for them among the inputs
-        model.ir_version = max(model.ir_version, CONSTANTS_APART)
+    model.ir_version = max(model.ir_version, CONSTANTS_APART)  # else others look for them among the inputs
     for i in reversed(range(len(model.graph.input))):
         if model.graph.input[i].name in both:
             del model.graph.input[i]
