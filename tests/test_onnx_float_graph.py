@@ -7,6 +7,7 @@ import pytest
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.graph.graph import Graph
+from bytenorm.onnx.model.weightless import inferred_types
 from bytenorm.onnx.norms.float_graph import plain
 from bytenorm.onnx.quantization.quantize import quantize_with_report
 
@@ -87,3 +88,25 @@ def test_a_norm_that_no_output_needs_is_none():
     assert len(bno.inspect(model).norms) == 1
     data = [{"x": np.random.default_rng(2).normal(size=(8, 3, 6, 6)).astype(np.float32)}]
     assert len(quantize_with_report(model, data, fast=True)[1].folded) == 1
+
+
+RESHAPED = """<ir_version: 8, opset_import: ["": 13]>
+g (float[N, 8, 4, 4] x) => (float[N, 8, 4, 4] y)
+<float[2] one = {1, 1}, float[2] none = {0, 0}, float[8] gain = {1, 2, 1, 2, 1, 2, 1, 2},
+ float[8] shift = {0, 0, 0, 0, 1, 1, 1, 1}> {
+    groups = Constant <value_ints = [0, 2, -1]> ()
+    size = Shape (x)
+    a = Reshape (x, groups)
+    b = InstanceNormalization (a, one, none)
+    c = Reshape (b, size)
+    y = BatchNormalization (c, gain, shift, shift, gain)
+}"""
+
+
+def test_as_many_axes_as_the_shape_of_another_tensor_has():
+    """As torch exports GroupNorm. Up to opset 13 onnx infers nothing there."""
+    model = onnx.parser.parse_model(RESHAPED)
+    assert len(inferred_types(model)["c"][1]) == 4
+    data = [{"x": np.random.default_rng(1).normal(size=(8, 8, 4, 4)).astype(np.float32)}]
+    _, report = quantize_with_report(model, data, quant_format="QOperator")
+    assert [outcome.problem for outcome in report.outcomes] == [""]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper, shape_inference
 
 from ..._errors import bad_value
 from .constant_inputs import CONSTANTS_APART
@@ -25,6 +25,7 @@ from .fatal_rules import (
 from .soundness import parts
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
+LONGEST_SHAPE = 64  # axes of a tensor whose rank is told; ONNX Runtime takes no more
 LONGEST_VECTOR = 2**20  # elements whose values inference may follow; shapes have a few
 
 Types = dict[str, tuple[int, tuple[int | None, ...] | None]]
@@ -110,6 +111,8 @@ def inferred_model(model: ModelProto, label: str = "model") -> ModelProto:
     if DIES_OF_SLICES:
         hide([node for nodes in slices for node in nodes])
     made = _inferred(model)
+    while _tell_ranks(model, made):
+        made = _inferred(model)
     for nodes in slices:
         if has_length_below_0(made.graph):
             _refuse(made.graph, nodes, label)
@@ -119,6 +122,32 @@ def inferred_model(model: ModelProto, label: str = "model") -> ModelProto:
             made = _inferred(model)
     show(all_hidden(made))
     return made
+
+
+def _tell_ranks(model: ModelProto, inferred: ModelProto) -> bool:
+    """Say in a model how many axes its Reshapes make where onnx does not know; return whether there were such.
+
+    Up to opset 13 it follows no shape that another tensor has. How many numbers that is, it knows.
+    """
+    values = [*_values(model.graph), *_values(inferred.graph)]
+    told = {value.name: value.type.tensor_type for value in values}
+    shapes = {v.name: _shape(v.type.tensor_type) for v in values if v.type.tensor_type.HasField("shape")}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer}
+    found = {}
+    for node in inferred.graph.node:
+        if node.domain in ("", "ai.onnx") and node.op_type == "Reshape" and len(node.input) > 1:
+            rank = (shapes.get(node.input[1]) or (None,))[0]
+            read, made = told.get(node.input[0]), node.output[0]
+            if rank and rank <= LONGEST_SHAPE and read and read.elem_type and made not in shapes:
+                found[made] = helper.make_tensor_value_info(made, read.elem_type, [None] * rank)
+    stated = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    for name, value in found.items():
+        (stated.get(name) or model.graph.value_info.add()).CopyFrom(value)
+    return bool(found)
+
+
+def _shape(kind: TypeProto.Tensor) -> tuple[int | None, ...]:
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
 
 
 def _refuse(graph: GraphProto, slices: list[NodeProto], label: str) -> None:
@@ -202,7 +231,7 @@ def inferred_types(model: ModelProto) -> Types:
         tensor = value.type.tensor_type
         shape = None
         if tensor.HasField("shape"):
-            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+            shape = _shape(tensor)
         found[value.name] = (tensor.elem_type, shape)
     for t in inferred.initializer:
         found[t.name] = (t.data_type, tuple(t.dims))
