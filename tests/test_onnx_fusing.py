@@ -222,6 +222,9 @@ def test_concatenation_with_channels_last(rng, rank):
     g.result("y", 8, last=True)
     made = fuse(g.model(), ["concat"])
     assert ops(made).count("Transpose") == 2  # which undo one another
+    joined = next(node.output[0] for node in made.graph.node if node.op_type == "QLinearConcatBatchNormalization")
+    told = {value.name: value.type.tensor_type.elem_type for value in made.graph.value_info}
+    assert told[joined] == onnx.TensorProto.UINT8  # ONNX Runtime 1.17 finds no type there
     want = activated(norm, bn.concat_batch_norm([g.tensor(p) for p in parts], batch_norm(norm, -1)).data)
     for (got,) in results(made, g.feeds):
         np.testing.assert_array_equal(got, want)

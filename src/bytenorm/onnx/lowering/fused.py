@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx.helper import np_dtype_to_tensor_dtype
 
 from ..fusion.concats_and_sums import Concatenation, Single
 from ..graph.graph import Graph
@@ -16,7 +17,7 @@ from ..norms.qparams import qparams
 from ..operators.add_batch_norm import add_node
 from ..operators.concat_batch_norm import concat_node
 from ..operators.functions import add_functions
-from ..operators.schema import ADD, CONCAT, SUM
+from ..operators.schema import ADD, CONCAT, SUM, norm_schema
 from ..operators.sum_batch_norm import sum_node
 from . import exact
 
@@ -44,8 +45,19 @@ def replace(graph: Graph, site: QuantizedNorm, pattern: Pattern) -> QParams:
 
 
 def finish(graph: Graph) -> None:
-    """Give a finished graph the functions of its operators."""
+    """Give a finished graph the functions of its operators, and the types of what those of many inputs make.
+
+    ONNX Runtime 1.17 finds no type where an operator takes any number of tensors: their codes may be of another
+    type than the ones that it makes.
+    """
     add_functions(graph.model)
+    told = {value.name for value in (*graph.proto.value_info, *graph.proto.output)}
+    for node in graph.proto.node:
+        if norm_schema(node) in (CONCAT, SUM) and node.output[0] not in told:
+            zero_point = graph.constant(node.input[CONCAT.inputs.index("y_zero_point")])
+            assert zero_point is not None
+            value = graph.proto.value_info.add(name=node.output[0])
+            value.type.tensor_type.elem_type = np_dtype_to_tensor_dtype(zero_point.dtype)
 
 
 def _replace_concatenation(graph: Graph, site: QuantizedNorm, found: Concatenation) -> None:
