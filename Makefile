@@ -12,7 +12,7 @@ INSTALL = -m pip --disable-pip-version-check --quiet install
 PIP = $(BIN)/python $(INSTALL)
 NATIVE = CMakeLists.txt pyproject.toml $(shell find native -type f) $(shell find src -name '*.py*' -not -name '*.pyc' -o -name '*.onnx' -o -name '*.css' -o -name '*.html')
 
-.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 library arm64 freethreaded faults light oldest tools fuzz benchmark format wheels versions elsewhere clean
+.PHONY: demo docs test thorough test-all random lint types sanitize portable avx2 emulated library arm64 freethreaded faults light oldest tools fuzz benchmark format wheels versions elsewhere clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/normalize_photos.py --output demo
@@ -76,6 +76,15 @@ avx2: $(VENV)/.test
 	if $(BIN)/python -c 'from bytenorm import _core; raise SystemExit("avx2" not in _core.isas()[:-1])'; then \
 	    BYTENORM_ISA=avx2 $(BIN)/python -m pytest -n 2 -m 'not thorough' -k 'not (scalar or avx512)' $(AVX2_TESTS); \
 	fi
+
+# The kernels of AVX-512 in software, where AVX2 is the best: their tests, random calls, random passes without Python.
+EMULATED_TESTS = $(addprefix tests/test_,kernels.py layouts.py golden.py fused.py calibration_statistics.py results.py)
+emulated: $(VENV)/.test $(VENV)/.build
+	MAKEFLAGS= sh tests/variant.sh $(BIN)/python emulated -DBYTENORM_EMULATE=ON
+	PYTHONPATH=build/emulated/package $(BIN)/python -m pytest -n 2 -k avx512 $(EMULATED_TESTS)
+	PYTHONPATH=build/emulated/package $(BIN)/python tests/random_operators.py --isa avx512 avx512vbmi
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/emulated --target random_passes >/dev/null
+	for set in avx512 avx512vbmi; do build/emulated/random_passes $$set 50000 1 || exit; done
 
 # The ONNX Runtime operators as a library without Python, for hosts in other languages.
 library: $(VENV)/.test $(VENV)/.build
