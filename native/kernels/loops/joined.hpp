@@ -30,12 +30,6 @@ class Joint {
     }
     BYTENORM_INLINE typename V::Bytes partial() { return next(V::load_lanes(x_[0], lanes_[0])); }
 
-    // Asks for two pixels of the next tile; of a small array they share a line.
-    BYTENORM_INLINE void prefetch(int64_t pixels) const {
-        for (int i = 0; i < P; ++i) V::prefetch(x_[i] + pixels * step_[i]);
-        if (P == 1) V::prefetch(x_[0] + (pixels + 1) * step_[0]);
-    }
-
   private:
     BYTENORM_INLINE typename V::Bytes next(typename V::Bytes v) {
         for (int i = 1; i < P; ++i) v = V::add_lanes(v, x_[i], lanes_[i]);
@@ -48,7 +42,8 @@ class Joint {
     typename V::Lanes lanes_[P];
 };
 
-// A whole vector of channels of every pixel. `pixels` and `y_step` are copies of what `Joined` says: a store of
+// A whole vector of channels of every pixel. Nothing asks for the next tile's bytes: measured, see
+// docs/kernels-layouts.md. `pixels` and `y_step` are copies of what `Joined` says: a store of
 // bytes may change any memory, which would be read again for every pixel.
 template <int P, class Arithmetic>
 void walk_whole(const Arithmetic& arithmetic, const typename Arithmetic::Block& block, const JoinedPart* parts,
@@ -58,7 +53,6 @@ void walk_whole(const Arithmetic& arithmetic, const typename Arithmetic::Block& 
     const auto params = Arithmetic::load(block);
     int64_t p = 0;
     for (; p + 2 <= pixels; p += 2, y += 2 * y_step) {
-        x.prefetch(pixels);
         typename V::Bytes v[2];
         v[0] = x.whole();
         v[1] = x.whole();
