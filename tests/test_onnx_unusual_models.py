@@ -264,3 +264,15 @@ def test_constants_apart_before_their_time(opset):
     made, report = bno.quantize_with_report(old, DATA)
     assert not any(outcome.problem for outcome in report.outcomes)
     assert decibels(old, made) > 25
+
+
+def test_a_batch_that_becomes_channels():
+    """Such a model runs with the batches that came, and with no others."""
+    n = Network()
+    n.node("Reshape", ["r", n.constant("merged", [1, 32, 6, 6], np.int64)], "m")
+    n.nodes.append(helper.make_node("BatchNormalization", ["m", *n.parameters("b", 32)], ["b"]))
+    n.node("Reshape", ["b", n.constant("apart", [-1, 4, 6, 6], np.int64)], "y")
+    model = n.finish("y")
+    with pytest.raises(ValueError, match=r"Reshape.*None for each input in batch_axes leaves them as they came"):
+        bno.quantize(model, DATA)
+    assert decibels(model, bno.quantize(model, DATA, batch_axes={"x": None})) > 25

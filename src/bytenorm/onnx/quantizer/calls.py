@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime import quantization as ort_quantization
 
+from ..._errors import Argument, bad_value
 from ..model.files import fits_one_file
 
 if TYPE_CHECKING:
@@ -42,9 +43,13 @@ def by_strides(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "extra_options": {**options.get("extra_options", {}), "CalibStridedMinMax": 1}}
 
 
-def failure(error: Exception) -> ValueError:
-    """Return an error of the quantizer as one of the model."""
-    return ValueError(f"model: ONNX Runtime's quantizer failed: {' '.join(str(error).split())}")
+def failure(error: Exception, *, cut: bool = False) -> ValueError:
+    """Return an error of the quantizer as one of the model; `cut` says that batches were not those that came."""
+    said = f": ONNX Runtime's quantizer failed: {' '.join(str(error).split())}"
+    if cut and "while running" in said:
+        why = " (batches are cut into samples: None for each input in "
+        return bad_value("model", said, why, Argument("batch_axes"), " leaves them as they came)")
+    return bad_value("model", said)
 
 
 @contextmanager

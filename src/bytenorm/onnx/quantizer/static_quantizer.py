@@ -324,7 +324,9 @@ class StaticQuantizer:
             except Exception as error:
                 if reader.error is not None:
                     raise reader.error from None
-                raise failure(error) from error
+                raise failure(
+                    error, cut=any(axis is not None for axis in self._data.batch_axes.values())
+                ) from error
             if ranges.exists():
                 self._ranges = ranges.read_bytes()
             made = onnx.load_model(behind)
