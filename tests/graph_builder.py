@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from graph_drawing import CONTRIBUTED
+from graph_layers import Layers
 from graph_numbers import Q, Tensor, stepwise
-from graph_paths import Paths, Real
+from graph_paths import Real
 from onnx import TensorProto, helper
 
 
@@ -42,7 +43,7 @@ def _column(rank, last, *, full=False):
     return (*[1] * (rank - 1) * full, -1) if last else (*[1] * full, -1, *ones)
 
 
-class RandomGraph(Paths):
+class RandomGraph(Layers):
     """A whole graph: what there is to read, then norms, sums, concatenations, moves and branches."""
 
     def norm(self, tensor=None):
@@ -93,15 +94,15 @@ class RandomGraph(Paths):
             self.pool(n)
         low, high = (end * self.rng.uniform(0.6, 1.1) for end in (n.low, n.high))
         out = self.quantization(low, high, relu=self.one_in(4))
-        slope = float(np.max(np.abs(n.gain)) * real.step) / out.step
+        most = float(np.max(np.abs(n.gain))) / out.step
+        said = {"slope": most * real.step, "part": most * real.part, "norm": True, "arithmetic": n.arithmetic}
 
         def make(relaxed, *arrays):
             return [y for x in real.make(relaxed, *arrays) for y in stepwise(x, n.steps, n.inner, relaxed)]
 
         first = ""
         for _ in range(2 if self.one_in(6) else 1):  # another reader may have a QuantizeLinear of its own
-            made = Tensor(self.quantize(n.real, out), out, real.shape, real.parents, make, twin=first,
-                          slope=slope, norm=True, arithmetic=n.arithmetic)  # fmt: skip
+            made = Tensor(self.quantize(n.real, out), out, real.shape, real.parents, make, twin=first, **said)
             first = made.name
             self.add(made)
         if self.one_in(8) and 0 not in real.shape:  # and another one picks of it first
@@ -113,8 +114,7 @@ class RandomGraph(Paths):
                     y for x in real.make(relaxed, *arrays) for y in stepwise(x, steps_picked, n.inner, relaxed)
                 ]
 
-            self.add(Tensor(self.quantize(name, out), out, shape, real.parents, picked, slope=slope, norm=True,
-                            arithmetic=n.arithmetic))  # fmt: skip
+            self.add(Tensor(self.quantize(name, out), out, shape, real.parents, picked, **said))
         if self.one_in(6):  # and another one moves it first
             pools = may_pool and self.one_in(2)
             window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]} if pools else {}
@@ -124,8 +124,7 @@ class RandomGraph(Paths):
             def moved(relaxed, *arrays):
                 return [y for x in real.make(relaxed, *arrays) for y in stepwise(x, steps, n.inner, relaxed)]
 
-            self.add(Tensor(self.quantize(name, out), out, real.shape, real.parents, moved, slope=slope, norm=True,
-                            arithmetic=n.arithmetic))  # fmt: skip
+            self.add(Tensor(self.quantize(name, out), out, real.shape, real.parents, moved, **said))
         return made
 
     def pool(self, n):
@@ -369,9 +368,8 @@ class RandomGraph(Paths):
         for _ in range(int(self.rng.integers(0, 3))):
             self.input(self.tensors[0].shape[1] if self.one_in(2) else None)
         for _ in range(int(self.rng.integers(2, 7))):
-            self.pick(
-                *[self.norm] * 3, self.sum, self.concat, self.transposed, self.branch, self.averages, self.narrowed
-            )()
+            others = [self.sum, self.concat, self.transposed, self.branch, self.averages, self.narrowed]
+            self.pick(*[self.norm] * 3, *others, *[self.norm_of_layer] * 4 * self.layered)()
         self.norm()
         read = {name for node in self.nodes for name in node.input}
         fed = {v.name for v in self.inputs}

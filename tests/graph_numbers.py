@@ -81,6 +81,7 @@ class Tensor:
     slope: np.ndarray | float = 0.0
     norm: bool = False
     slack: float = 0.0  # in codes, where averages and a convolution have changed places
+    part: float = 0.0  # in codes, of a step of the bias of a layer that makes what a norm made
 
 
 def stepwise(x, steps, inner, relaxed):
@@ -183,6 +184,8 @@ def mismatches(tensors, found, lowering):
             bound += min(tensor.slope / 128, 1.0)
         if lowering == "fused":
             bound += tensor.slack
+        if lowering not in ("", "qdq"):  # a bias rounded to a step; `into_layers` takes no larger ones
+            bound += min(tensor.part, 1 / 8) / 2
         off = np.maximum(low - got, got - high)
         if off.size and off.max() > bound:
             yield tensor, float(off.max() - 0.5)

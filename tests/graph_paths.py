@@ -23,6 +23,7 @@ class Real:
     low: float
     high: float
     step: float  # the largest of a code
+    part: float = 0.0  # the largest step of a layer's bias in 32 bits
 
 
 class Paths(Drawing):
@@ -88,7 +89,7 @@ class Paths(Drawing):
         def make(relaxed, *arrays):
             return [y for x in real.make(relaxed, *arrays) for y in function(relaxed, x)]
 
-        return Real(name, shape, real.parents, make, low, high, real.step)
+        return Real(name, shape, real.parents, make, low, high, real.step, real.part)
 
     def of_two(self, a, b, name, shape, function, ends):
         first = len(a.parents)

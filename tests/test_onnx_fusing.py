@@ -378,6 +378,32 @@ def test_a_norm_of_a_sum_that_is_cut_reads_its_codes(rng, form, byte, zero):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(("most", "cuts"), [(2.0, True), (5.0, False)])
+@pytest.mark.parametrize("joint", ["Add", "Concat"])
+def test_codes_inside_a_norm_cut_what_is_not_rounded(joint, most, cuts):
+    """Between its steps codes hold twice what the rounded one may be, and perhaps not what is not rounded."""
+    whole, channels = {"Add": ("Add(a, b)", 2), "Concat": ("Concat<axis = 1>(e, e)", 4)}[joint]
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        g (uint8[1, 2, 256, 256] x, uint8[1, 2, 256, 256] z) => (uint8[1, C, H, W] y)
+        <float s = {{{2 / 127}}}, float half = {{{1 / 127}}}, uint8 zero = {{128}},
+         float middle = {{{most / 127}}}, float out = {{{4 / 127}}}> {{
+            a = DequantizeLinear(x, s, zero) b = DequantizeLinear(z, s, zero)
+            q = QuantizeLinear(b, s, zero) p = MaxPool<kernel_shape = [1, 1]>(q) e = DequantizeLinear(p, s, zero)
+            m = {whole} c = QuantizeLinear(m, half, zero) r = DequantizeLinear(c, half, zero)
+            t = Mul(r, two) u = QuantizeLinear(t, middle, zero) v = DequantizeLinear(u, middle, zero)
+            w = Add(v, shift) y = QuantizeLinear(w, out, zero) }}""")
+    for name, value in (("two", 2.0), ("shift", -0.5)):
+        vector = np.full((channels, 1, 1), value, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(vector, name))
+    x, z = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    feeds = {"x": np.stack([x, x])[None], "z": np.stack([z, z])[None]}
+    made, (outcome,) = lower_with_report(model, lowering="fused")
+    want = ort.InferenceSession(model.SerializeToString()).run(None, feeds)[0].astype(int)
+    off = np.abs(bno.session(made).run(None, feeds)[0] - want)
+    assert outcome.problem == ""
+    assert (off.max() <= 1) == cuts  # else it passes on what the codes of the whole cut off
+
+
 def test_a_norm_reads_codes_where_a_summand_would_overflow_its_slope(rng):
     """Of the sum's scale the slope is a float32, of a summand's it is not."""
     g = Graph(rng, plane=(3, 3))

@@ -110,6 +110,14 @@ def test_what_a_layer_cannot_take_stays(text, more):
     assert np.array_equal(run(model, stock=True), run(made))
 
 
+def test_a_bias_of_rows_is_none_of_channels():
+    model = model_of("i = Gemm(r, w, b) m = Relu(i)", b=np.arange(6, dtype=np.float32).reshape(6, 1))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 6
+    made, (outcome,) = lower_with_report(model)
+    assert outcome.problem.startswith("its input is not quantized")
+    assert np.array_equal(run(model, stock=True), run(made))
+
+
 def test_what_is_excluded_stays_and_qdq_leaves_layers_alone():
     model = model_of("i = Conv(r, w, b) m = Relu(i)")
     assert "BatchNormalization" in operators(lower_with_report(model, nodes_to_exclude=["n"])[0])

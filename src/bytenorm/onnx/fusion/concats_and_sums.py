@@ -146,6 +146,8 @@ def _concatenation(
         every_code(replace(site, source=max(pieces, key=lambda p: p.scalars[0])))
     except ValueError as error:
         raise _NotFused(f"{what}: {error}") from None
+    if any(site.saturates_inside(*piece.range()) for piece in pieces):
+        raise _NotFused(f"{what}: codes between the steps of the norm cut off numbers of a piece")
     return Concatenation(pieces, perm, pool_behind(graph, site, site.rank(graph)))
 
 
@@ -348,9 +350,11 @@ def _sum(graph: Graph, site: QuantizedNorm, joint: _Joint, perm: tuple[int, ...]
 def _may_stay_exact(site: QuantizedNorm, joint: _Joint) -> bool:
     """Say whether a norm may read a sum that is not rounded.
 
-    Not where rounding does the work of a dropped Relu: it cuts off the numbers of one sign.
+    Not where rounding does the work of a dropped Relu: it cuts off the numbers of one sign. Nor where it cuts off
+    numbers that codes between the steps of the norm would.
     """
-    if 0 in joint.made.range():
+    low, high = (sum(ends) for ends in zip(*(part.range() for part in joint.parts), strict=True))
+    if 0 in joint.made.range() or site.saturates_inside(low, high):
         return False
     try:
         for part in joint.parts:

@@ -138,6 +138,8 @@ def _layer_before(graph: Graph, norm: Norm) -> _Layer | None:
     bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
     if bias is None or bias.size not in (1, channels) or not np.isfinite(bias).all():
         return None
+    if bias.size != 1 and bias.shape[-1] != channels:  # a Gemm may have one for each row
+        return None
     return _Layer(
         node,
         x,

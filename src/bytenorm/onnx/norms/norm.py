@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .inner_codes import affine
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
@@ -91,12 +93,13 @@ class Norm:
             self.activation.op_type if self.activation is not None else "",
             self.floor,
             self.ceiling,
+            self.cut,
         )
 
 
 @dataclass(frozen=True)
 class QuantizedNorm:
-    """A norm between two quantized tensors. `input` is what it read in float."""
+    """A norm between two quantized tensors. `input` is what it read in float, `cut` what codes inside leave."""
 
     name: str
     parameters: Parameters
@@ -106,6 +109,7 @@ class QuantizedNorm:
     activation: str
     floor: float
     ceiling: float
+    cut: Cut | None = None
 
     def rank(self, graph: Graph) -> int | None:
         """Return the rank of what the norm reads; None if the graph does not tell."""
@@ -114,6 +118,16 @@ class QuantizedNorm:
             if shape is not None:
                 return len(shape)
         return None
+
+    def saturates_inside(self, *ends: npt.ArrayLike) -> bool:
+        """Say whether codes between its steps cut off numbers that its output tells apart, of those up to `ends`."""
+        if self.cut is None:
+            return False
+        numbers = [np.atleast_1d(np.asarray(end, np.float64)) for end in ends]
+        reached = affine(*self.parameters.gain_and_shift(), *numbers)
+        lowest, highest = self.target.range()
+        lowest = max(lowest, self.floor)
+        return self.cut.shows(reached, lowest, max(lowest, min(highest, self.ceiling)))
 
     def limits(self) -> tuple[int | None, int | None]:
         """Return the lowest and highest code that the activation leaves; None for those of the type itself."""

@@ -10,7 +10,6 @@ from onnx import TensorProto
 
 from ..._norms import obstacles
 from ..graph.graph import attribute, is_conversion, is_op, label, type_name
-from .inner_codes import affine
 from .qparams import dequantized, qparams
 
 if TYPE_CHECKING:
@@ -155,17 +154,13 @@ def _quantized_steps(graph: Graph, norm: Norm) -> None:
 
 def _saturates(norm: Norm) -> str:
     """Say whether the codes between the steps of a norm cut off numbers that its output tells apart."""
-    source, target = norm.source, norm.target
-    if norm.cut is None or norm.parameters is None or source is None or target is None:
+    source = norm.source
+    if norm.cut is None or norm.parameters is None or source is None or norm.target is None:
         return ""
     if source.path is not None and source.path.is_sum:  # it has no codes of its own
-        ends = [np.full(1, -np.inf), np.full(1, np.inf)]
+        shows = norm.site().saturates_inside(-np.inf, np.inf)
     else:
         lowest = -128 if source.signed else 0
         scale, zero_point = (v.astype(np.float64).ravel() for v in (source.scale, source.zero_point))
-        ends = [(code - zero_point) * scale for code in (lowest, lowest + 255)]
-    reached = affine(*norm.parameters.gain_and_shift(), *ends)
-    low, high = target.range()
-    low = max(low, norm.floor)
-    shows = norm.cut.shows(reached, low, max(low, min(high, norm.ceiling)))
+        shows = norm.site().saturates_inside(*((code - zero_point) * scale for code in (lowest, lowest + 255)))
     return "codes between its steps cut off numbers" if shows else ""
