@@ -67,7 +67,7 @@ class Layers(Paths):
         q = self.reading(tensor)
         inputs, outputs = tensor.shape[1], int(self.rng.integers(1, 6))
         if self.one_in(4):
-            outputs = tensor.shape[-1] if self.one_in(2) else tensor.shape[0]  # not to be taken for one another
+            outputs = self.pick(tensor.shape[-1], tensor.shape[0])  # not to be taken for one another
         if self.rank == 2:
             transposed = self.one_in(2)
             given = {"transB": 1} if transposed else self.pick({}, {"transB": 0})
@@ -152,9 +152,10 @@ class Layers(Paths):
                                                                     if self.one_in(2) else [])]  # fmt: skip
             name = self.node("DequantizeLinear", names, self.fresh("w"), axis=0)
             return name, codes * scales.astype(np.float64)
-        if self.rank == 2 and self.one_in(3):
-            shape = self.pick((), (1,), (1, 1), (1, outputs), (self.batch, 1), (self.batch, outputs))
-            values = (self.rng.normal(size=shape) * spread).astype(np.float32)
+        if self.rank == 2 and self.one_in(2):
+            rows = (self.batch, 1), (self.batch, outputs)
+            shape = rows[0] if outputs == self.batch else self.pick((), (1,), (1, 1), (1, outputs), *rows)
+            values = np.asarray(self.rng.normal(size=shape) * spread, np.float32)
         if self.odd and self.one_in(6):  # one that is not constant
             name = self.fresh("x")
             self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(values.shape)))
