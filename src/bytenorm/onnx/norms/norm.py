@@ -120,7 +120,7 @@ class QuantizedNorm:
         return None
 
     def saturates_inside(self, *ends: npt.ArrayLike) -> bool:
-        """Say whether codes between its steps cut off numbers that its output tells apart, of those up to `ends`."""
+        """Say whether codes between its steps cut off numbers that its output tells apart, up to `ends`."""
         if self.cut is None:
             return False
         numbers = [np.atleast_1d(np.asarray(end, np.float64)) for end in ends]
