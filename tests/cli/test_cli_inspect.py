@@ -14,8 +14,11 @@ def test_inspect_a_float_model(output):
     assert lines[0].startswith(f"{DIGITS}: float, ")
     assert lines[-1] == "12 batch norms: 12 in float, 0 in 8 bits; 3 can be folded"
     assert lines[1].split("  ")[0] == "norm"
-    assert lines[-2] == "folded: the layer's weights take the norm up, which costs nothing then"
-    assert len(lines) == 4 + 12
+    assert lines[-3:-1] == [
+        "folded: the layer's weights take the norm up, which costs nothing then",
+        "forward: into the layer behind the norm",
+    ]
+    assert len(lines) == 5 + 12
     (row,) = (line for line in lines if line.startswith("stem/norm "))
     assert re.split(r" {2,}", row) == [
         "stem/norm",
@@ -59,5 +62,5 @@ def test_names_cannot_reach_the_terminal(place, output):
     Path("odd.onnx").write_bytes(model.SerializeToString())
     out = output("inspect", "odd.onnx")
     assert r"red\x1b[31m next [bold]line" in out
-    assert len(out.splitlines()) == 16
+    assert len(out.splitlines()) == 17
     assert as_json(output("inspect", "odd.onnx", "--json"))["norms"][0]["name"] == model.graph.node[0].name

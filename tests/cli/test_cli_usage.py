@@ -77,7 +77,7 @@ def test_version(output):
         ("inspect -", "MODEL must be a path, got '-': standard input is not read"),
         ("quantize m --data - -o o", "--data must be a path, got '-'"),
         ("lower m -o -", "-o/--output must be a path, got '-'"),
-        ("compare a - --data d", "B must be a path, got '-'"),
+        ("compare a - --data d", "CANDIDATE must be a path, got '-'"),
         ("bench a -", "MODEL must be a path, got '-'"),
         ("report m --data d --float - -o o", "--float must be a path, got '-'"),
         (
@@ -101,7 +101,7 @@ def test_version(output):
         ("quantize m --data d -o o --exclude", "argument --exclude: expected one argument"),
         ("lower m", "required: -o/--output"),
         ("lower m -o o --data d", "unrecognized arguments: --data (see bytenorm lower --help)"),
-        ("compare a --data d", "required: B"),
+        ("compare a --data d", "required: CANDIDATE"),
         ("compare a b", "required: --data"),
         ("bench", "required: MODEL"),
         ("bench a --repeats 3 --seconds 1", "argument --seconds: not allowed with argument --repeats"),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 SHELLS = ("bash", "zsh", "tcsh")
-FILES = ("MODEL", "A", "B", "FLOAT", "PATH", "OUT")  # what the arguments are called that are files
+FILES = ("MODEL", "REFERENCE", "CANDIDATE", "FLOAT", "PATH", "OUT")  # what the arguments are called that are files
 
 
 # shtab (1.13) offers files alone, whatever is typed, behind an option that takes files: also "--data photos --ou".

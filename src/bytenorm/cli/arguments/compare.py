@@ -30,15 +30,15 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command is called with."""
-    parser.add_argument("reference", metavar="A", help="an ONNX file")
-    parser.add_argument("candidate", metavar="B", help="an ONNX file with the same inputs")
+    parser.add_argument("reference", metavar="REFERENCE", help="an ONNX file")
+    parser.add_argument("candidate", metavar="CANDIDATE", help="an ONNX file with the same inputs")
     add_data(parser, required=True)
     add_json(parser)
 
 
 COMMAND = Command(
     "compare",
-    usage="A B --data PATH",
+    usage="REFERENCE CANDIDATE --data PATH",
     summary="tell how far one model's outputs are from another's",
     description=DESCRIPTION,
     epilog=EPILOG,

@@ -49,11 +49,18 @@ def _told(norm: BatchNormInfo, quantized: bool) -> Iterator[str]:
             yield "folded: the layer's weights take the norm up, which costs nothing then"
         if norm.forward:
             yield "into: the layer behind the norm, not the one in front of it"
+        elif _says_forward(norm):
+            yield "forward: into the layer behind the norm"
         return
     if norm.lowerable:
         yield "lowered: the norm reads and makes bytes, as bytenorm lower has it"
     if norm.pattern not in ("", "single"):
         yield "fuses: with --lowering fused one operator does the norm and what it reads, a concat or an add"
+
+
+def _says_forward(norm: BatchNormInfo) -> bool:
+    """Say whether a row tells why its norm is not folded forward. An activation behind it is seen anyway."""
+    return bool(norm.reason_forward and not norm.activation and not norm.folds_into)
 
 
 def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
@@ -63,7 +70,7 @@ def _row(norm: BatchNormInfo, quantized: bool) -> list[str]:
         if norm.folds_into:
             return [*row, f"yes, into {norm.folds()}" if norm.forward else "yes"]
         reasons = [norm.reason] if norm.reason else []
-        reasons += [f"forward: {norm.reason_forward}"] if norm.reason_forward and not norm.activation else []
+        reasons += [f"forward: {norm.reason_forward}"] if _says_forward(norm) else []
         return [*row, f"no{': ' if reasons else ''}{'; '.join(reasons)}"]
     how = "8 bits" if norm.runs_in == "8-bit" else "float"
     why = f": {norm.problem}" if norm.problem else ""
