@@ -200,7 +200,7 @@ class RandomNetwork(Nodes):
         low, high = limits[int(self.rng.integers(len(limits)))]
         if self.opset < 11:
             ends = {"min": low, "max": high}
-            made = self.op("Clip", [x], shape, **{end: v for end, v in ends.items() if v is not None})
+            made = self.op("Clip", [x], shape, **{end: float(v) for end, v in ends.items() if v is not None})
             self.limits[made] = (-np.inf if low is None else low, np.inf if high is None else high)
             return made
         if high is not None and high > 0 and self.chance(0.3):
