@@ -7,6 +7,9 @@ VENV ?= .venv
 # The requirement of torch, which the tests and benchmarks compare with. CONTRIBUTING.md says how to choose a CPU build.
 TORCH ?= torch==2.13.0
 
+# What tests, commands and their processes import is compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN = $(VENV)/bin
 INSTALL = -m pip --disable-pip-version-check --quiet install
 PIP = $(BIN)/python $(INSTALL)

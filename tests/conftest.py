@@ -1,5 +1,6 @@
 """What several test modules need."""
 
+import collections
 import functools
 import importlib.util
 import os
@@ -40,10 +41,19 @@ _BETWEEN = set(_core.isas()[1:-1])
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of an instruction set that is neither the plainest nor the best are thorough ones."""
+    """Tests of an instruction set that is neither the plainest nor the best are thorough ones.
+
+    Of a test that is thorough(but=N), the first N cases are not.
+    """
+    cases = collections.Counter()
     for item in items:
         if hasattr(item, "callspec") and not _BETWEEN.isdisjoint(item.callspec.id.split("-")):
             item.add_marker(pytest.mark.thorough)
+        elif (mark := item.get_closest_marker("thorough")) and mark.kwargs:
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] <= mark.kwargs["but"]:
+                item.own_markers.remove(mark)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ cd "$(dirname "$0")/.."
 "$python" -m pip --disable-pip-version-check --quiet install 'cmake>=3.22' ninja
 PATH=$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH
 export PATH
+not_run=$("$python" -c 'from bytenorm import _core; print(*{"avx2", "avx512", "avx512vbmi"} - {*_core.isas()}, sep=";")')
 cmake -S . -B build/onnxruntime -G Ninja -DBYTENORM_PYTHON=OFF -DBYTENORM_WERROR=ON -DCMAKE_INSTALL_LIBDIR=lib \
-    -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 \
+    -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 "-DBYTENORM_NOT_RUN=$not_run" \
     --no-warn-unused-cli -DCMAKE_DISABLE_FIND_PACKAGE_Python=ON -DCMAKE_DISABLE_FIND_PACKAGE_nanobind=ON >/dev/null
 cmake --build build/onnxruntime >/dev/null
 cmake --install build/onnxruntime --prefix build/onnxruntime/installed --strip >/dev/null

@@ -124,6 +124,7 @@ def test_channels_on_any_axis_and_repeated_data(every_way, rng):
 SIZES = [1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 95, 127, 128, 129, 191, 255, 256, 257, 511, 700]
 
 
+@pytest.mark.thorough(but=50)
 @pytest.mark.parametrize("n", SIZES)
 def test_reads_nothing_around_its_bytes(every_way, n, rng):
     """At every alignment, and up to a page that may not be touched: one byte further ends the process."""

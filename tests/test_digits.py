@@ -57,6 +57,7 @@ def structure(model):
 # The images
 
 
+@pytest.mark.thorough
 def test_split_is_that_of_the_shipped_network(split):
     train_images, train_labels, test_images, test_labels = split
     assert train_images.shape == (4000, 1, 28, 28)

@@ -47,6 +47,7 @@ def test_it_is_one_norm_between_conversions(rng, kind, x_type, y_type):
             np.testing.assert_array_equal(got, run(model, x))
 
 
+@pytest.mark.thorough(but=6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_lowering_takes_what_it_makes(rng, kind):
     norm, form = kind_of_norm(rng, kind)
@@ -280,6 +281,7 @@ def test_compare_bench_and_report_take_it(samples, digits):
     assert bno.inspect(made).summary().startswith("9 batch norms: 9 in float")
 
 
+@pytest.mark.thorough
 def test_from_the_command_line(tmp_path, samples, capsys):
     data, small, portable = tmp_path / "data.npz", tmp_path / "small.onnx", tmp_path / "portable.onnx"
     np.savez(data, image=np.concatenate([feeds["image"] for feeds in samples[:2]]))

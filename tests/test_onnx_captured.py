@@ -76,6 +76,7 @@ def code_nodes():
     ]
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
 @pytest.mark.parametrize("moves", [*((op,) for op in MOVES), ("MaxPool", "Identity", "Reshape"), ("Identity",)])
 def test_quantize(moves, quant_format, rng):
@@ -98,6 +99,7 @@ def test_quantize(moves, quant_format, rng):
                 assert noise < 0.01 * np.square(one).sum()
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize("moves", [(op,) for op in MOVES])
 def test_somebody_elses_model(moves, loop, rng):

@@ -29,6 +29,7 @@ def test_the_search_for_a_channels_numbers_is_made_once(monkeypatch):
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("options", [{}, {"weight_type": "uint8"}, {"activation_type": "int8", "keep_int8": True}])
 def test_marks_have_one_scale_and_nothing_comes_of_it(monkeypatch, options):
     given = []

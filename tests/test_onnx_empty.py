@@ -29,6 +29,7 @@ def parsed(dims, pattern="single", behind="y = QuantizeLinear (n, s, z)"):
             {PATTERNS[pattern]} n = BatchNormalization (d, w, w, w, w) {behind} }}""")
 
 
+@pytest.mark.thorough(but=15)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize(

@@ -229,6 +229,7 @@ def with_odd(nodes):
     )  # fmt: skip
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("problem", ODD)
 def test_one_odd_norm_stays_in_float(problem):
     nodes, runs = ODD[problem]

@@ -334,6 +334,7 @@ def test_what_says_nothing_is_taken():
     assert got == want
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
 def test_tensors_with_a_quantization_of_their_own(quant_format, lowering):
@@ -420,6 +421,7 @@ NORMS = {"first", "second", "third", "fourth"}
 LAYERS = {"conv1", "conv4", "conv9"}
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
 @pytest.mark.parametrize(
     ("arguments", "norms", "layers"),

@@ -120,6 +120,7 @@ def codes(rng, shape, dtype=np.uint8):
 # --- the same bits --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 def test_the_same_bits(rng, x_type, y_type):
     choices = itertools.product((2, 3, 4, 5), (0, 1), (False, True), (0, 1))
@@ -388,6 +389,7 @@ def exact_code(total):
     return k if total < at else k + 1
 
 
+@pytest.mark.thorough
 def test_what_the_proof_says(rng):
     """In rational numbers, for every input of many channels that double arithmetic gets wrong."""
     slope, intercept = near_thresholds(rng, 6000)

@@ -203,6 +203,7 @@ def test_concat_pooled(rng, isa, channels_last, size):
         check_library(made, feed, want, threads=(1,))
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(("x_type", "y_type"), PAIRS)
 def test_concat_everywhere(rng, x_type, y_type):
     choices = itertools.product((2, 3, 4, 5), (0, 1))

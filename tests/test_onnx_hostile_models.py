@@ -207,6 +207,7 @@ def test_graphs_up_to_the_limit():
     bno.inspect(nested(soundness.DEEPEST - 1))
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("operator", ["Identity", "Neg"])
 def test_long_chains_are_no_recursion(operator):
     names = ["w", *(f"t{i}" for i in range(1500))]
@@ -357,6 +358,7 @@ def test_splits_that_tell_another_number(outputs):
             read(made)
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("op", ["EyeLike", "RegexFullMatch"])
 def test_inputs_of_unknown_types(op, run_python):
     """onnx's type inference ends the process at one."""

@@ -91,6 +91,7 @@ def test_what_is_no_model():
         bno.inspect("nowhere.onnx")
 
 
+@pytest.mark.thorough
 def test_norms_inside_functions_of_the_model():
     """Exporters wrap modules into functions; the digits of such a model say nothing else than written out."""
     digits = onnx.load(bno.digits_model())

@@ -39,6 +39,7 @@ def check(model, rank, lowering, want, *, bound=1):
     return made
 
 
+@pytest.mark.thorough(but=24)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("rank", [3, 4, 5])
 @pytest.mark.parametrize("byte", ["uint8", "int8"])
@@ -134,6 +135,7 @@ def in_float(nodes):
     return made, [{"x": rng.normal(size=(16, 9, 3)).astype(np.float32)}]
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
 @pytest.mark.parametrize("what", IN_FLOAT)
 def test_quantize_finds_them(what, quant_format):

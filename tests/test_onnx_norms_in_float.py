@@ -36,6 +36,7 @@ def spoiled(name, factor=300.0):
     return model
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("name", ["dense1/norm1", "dense2/norm1"])
 def test_the_norm_that_was_made_bad_stays_in_float(name):
     model = spoiled(name)
@@ -57,12 +58,14 @@ def test_the_norm_that_was_made_bad_stays_in_float(name):
     assert [told for told in seen if told[0] == "steps: rank"] == [("steps: rank", i, 9) for i in range(9)]
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_out_where_enough_is_reached():
     made, report = bno.quantize_with_report(bno.digits_model(), IMAGES, minimum_snr_db=30)
     assert not any(outcome.problem for outcome in report.outcomes)
     assert made == bno.quantize_with_report(bno.digits_model(), IMAGES)[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*stays in float:UserWarning")
 def test_what_cannot_be_reached_is_warned_of():
     with pytest.warns(

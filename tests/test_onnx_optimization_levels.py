@@ -40,6 +40,7 @@ def assert_same_at_every_level(model, x):
             np.testing.assert_array_equal(result, results[0])
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     "limits", [(-np.inf, np.inf), (0.0, np.inf), (-0.31, 1.23)], ids=["plain", "relu", "clip"]
 )
@@ -56,6 +57,7 @@ def test_a_norm_of_operators_on_bytes(rng):
         assert_same_at_every_level(model, {"x": norm.every_code(4)})
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("text", PATHS)
 def test_what_stands_before_a_norm(text):
     """Relu, Clip, MaxPool, a concatenation, a sum, on codes or in an operator with the norm."""

@@ -236,6 +236,7 @@ def test_norms_written_as_arithmetic(rank, lowering, quant_format):
     assert snr(model, made, data) > 25
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize(
     "gains", [np.zeros(CHANNELS), [0, 1e-20, -1e-6, 1, -1, 0.5, 0, 2]], ids=["all 0", "some 0"]
 )
@@ -248,6 +249,7 @@ def test_gains_of_0(gains, lowering, quant_format):
     assert snr(model, made, data) > 25
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(("lowering", "quant_format"), ALL)
 def test_norms_that_are_outputs_and_share_inputs(lowering, quant_format):
     n = Network().conv().max_pool()
@@ -470,6 +472,7 @@ def excluded_models():
     return {"foldable": (foldable, "norm"), "plain": (plain, "norm"), "written": (written, "norm/mul")}
 
 
+@pytest.mark.thorough(but=6)
 @pytest.mark.parametrize("kind", ["foldable", "plain", "written"])
 @pytest.mark.parametrize(("lowering", "quant_format"), ALL)
 def test_an_excluded_norm_stays_in_float(kind, lowering, quant_format):
@@ -523,6 +526,7 @@ def test_the_report():
 # --- nothing is left behind -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("calibrate_method", ["minmax", "entropy", "percentile"])
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_quiet_and_clean(capfd, tmp_path, monkeypatch, quant_format, calibrate_method):

@@ -266,6 +266,7 @@ def test_a_clip_keeps_its_limits(quant_format, limits, method):
     assert snr(model, made, data) > snr(model, bno.quantize(model, data, quant_format=quant_format), data) - 0.5
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(("activation_type", "weight_type"), [("uint8", "int8"), ("int8", "int8")])
 @pytest.mark.parametrize("keep_int8", [False, True])
 def test_types(activation_type, weight_type, keep_int8):

@@ -364,6 +364,7 @@ def test_lower_warns(monkeypatch):
         assert all("wrong numbers (conv)" in str(w.message) for w in said)
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("answer", [False, True])
 def test_commands_tell(monkeypatch, capsys, tmp_path, data, answer):
     monkeypatch.setattr(saturation, "sums_saturate", lambda: answer)
@@ -400,6 +401,7 @@ def test_commands_tell(monkeypatch, capsys, tmp_path, data, answer):
 # --- what bytenorm judges by ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_reports_do_not_depend_on_the_cpu(data):
     """The comparison is that of exact sums; tests/test_onnx_recalibration.py has the statistics that norms get."""
     made, report = quantize_with_report(DIGITS, data, lowering="exact", compare=True)

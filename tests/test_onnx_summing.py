@@ -103,6 +103,7 @@ def session(model, *, library, threads=1, optimize=True):
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.thorough(but=8)
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
 @pytest.mark.parametrize("summands", SUMMANDS)
 def test_everywhere(rng, summands, limits):

@@ -76,6 +76,7 @@ def attention(mask, op, *, names=True):
     return model
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("calibrate_method", [None, "percentile"])
 @pytest.mark.parametrize("op", ["Add", "Where"])
 @pytest.mark.parametrize("mask", [-np.inf, np.finfo(np.float32).min, -1e9, -1e4])

@@ -146,6 +146,7 @@ def test_isa_is_the_best_there_is(run_python):
     assert known[: len(ISAS)] == ISAS  # each of them contains the ones before
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize(
     "value", ["", "avx", "AVX2", " scalar", "scalar ", "avx2,scalar", "neon", "0", "none", "é"]
 )
@@ -173,6 +174,7 @@ def test_threads_from_the_environment(value, run_python):
     assert int(done.stdout) == int(value)
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize(
     "value",
     ["", "0", "-1", "1025", "99999999999999999999", "2.0", "two", " 2", "2 ", "+2", "1e1", "0x2", "²", "2,4"],

@@ -36,6 +36,7 @@ for module, names in {OF_POSIX}.items():
 """
 
 
+@pytest.mark.thorough
 def test_the_package_works_without_what_posix_has(run_python, tmp_path):
     """Core, command, models, and files that are replaced."""
     done = run_python(

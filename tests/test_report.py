@@ -134,6 +134,7 @@ def constants(model):
     return lambda name: np.asarray(graph.constant(name)).squeeze()
 
 
+@pytest.mark.thorough
 def test_numbers_of_exact_norms(models, held_out):
     """Every number of every norm of the digits network, from its own nodes and all elements."""
     model = models["exact"]

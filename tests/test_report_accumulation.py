@@ -125,6 +125,7 @@ def test_sums_of_a_tensor(axis):
     assert clipped == pytest.approx(sums.clipping / sums.own)
 
 
+@pytest.mark.thorough
 def test_page_and_picture(images):
     network = load_model(bno.digits_model())
     made = bno.quantize(network, [{"image": images[::100]}], fast=True)
@@ -185,6 +186,7 @@ def test_a_quantized_model_in_place_of_the_float_one(images):
         gather(made, [{"image": images[:8]}], reference=made)
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 @pytest.mark.parametrize(
     ("text", "name"),
@@ -236,6 +238,7 @@ def other(text):
     return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> g {text}')
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
@@ -262,6 +265,7 @@ def test_networks_that_do_not_belong_together(images, text, wanted):
         gather(made, [{"image": images[:8]}], reference=other(text))
 
 
+@pytest.mark.thorough
 def test_a_network_of_the_same_layers_with_other_norms(images):
     network = load_model(bno.digits_model())
     made = bno.quantize(network, [{"image": images[::100]}], fast=True)

@@ -75,6 +75,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_weights_that_are_not_the_models_are_refused(options):
     """All others, all trained a little further, or those of one layer alone; the model's own are not."""
@@ -114,6 +115,7 @@ def test_the_command_names_the_float_model(tmp_path, monkeypatch, capsys):
     assert said.endswith("is it the float model that the quantized one was made of?\n")
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 @pytest.mark.parametrize(("scale", "there"), [(255, True), (1 / 2550, True), (1, False)])
 def test_data_of_another_scale_is_named(form, scale, there):

@@ -69,6 +69,7 @@ def test_steps_and_what_was_moved(images, made):
     assert all(step["name"] in text for step in noted["steps"])
 
 
+@pytest.mark.thorough
 def test_without_the_float_model_there_is_the_note_alone(images, made):
     alone = gather(made, [{"image": images[:2]}])
     assert alone.correction == read_correction(made)

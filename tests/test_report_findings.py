@@ -156,6 +156,7 @@ def test_re_estimation_that_was_judged_is_not_advised(images, network, plain):
         assert found.advice.startswith(says)
 
 
+@pytest.mark.thorough
 def test_one_sample_does_not_tell_what_an_option_brings(images, network, plain):
     made = stretched(plain, f"{LAYER}_scale", 8)
     found = gather(made, [{"image": images[7:8]}], reference=network).findings.found[0]

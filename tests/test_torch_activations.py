@@ -177,6 +177,7 @@ def test_without_a_reference_only_norms_are_fitted():
     assert [one.kind for one in report] == ["norm"]
 
 
+@pytest.mark.thorough
 def test_few_numbers_and_few_samples_keep_their_scale():
     program, reference, x = eight_bits()
     _, report = recalibrate(program, [x], reference=reference)
@@ -189,6 +190,7 @@ def test_few_numbers_and_few_samples_keep_their_scale():
     assert {one.method for one in report if one.kind == "activation"} == {None}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("zero_point", [128, 120])
 def test_a_zero_point_in_the_middle_stays(monkeypatch, zero_point):
     monkeypatch.setattr("bytenorm.torch.recalibration.rescaling.FEWEST", 1000)

@@ -55,6 +55,7 @@ def lowered(example, network, images):
         return lower_with_report(example.quantize(network, images[0], norms=True))
 
 
+@pytest.mark.thorough
 def test_the_network_is_the_shipped_one(example, network, images):
     _, test_images, labels = images
     logits = bno.session(bno.digits_model()).run(None, {"image": test_images[:100]})[0]
@@ -65,6 +66,7 @@ def test_the_network_is_the_shipped_one(example, network, images):
     assert np.count_nonzero(example.classes(network, test_images) != labels) == FLOAT_ERRORS
 
 
+@pytest.mark.thorough
 def test_no_norm_stays_in_float(example, lowered, images):
     module, outcomes = lowered
     assert [(o.name, o.problem) for o in outcomes] == [(f"layers.{name}", "") for name in LONE_NORMS]

@@ -89,6 +89,7 @@ def sizes(network):
     return made
 
 
+@pytest.mark.thorough(but=3)
 @pytest.mark.parametrize("what", FOLDS)
 def test_it_computes_the_same(what):
     shape, layers = FOLDS[what]

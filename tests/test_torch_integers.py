@@ -62,6 +62,7 @@ def is_ours(program):
     return "bytenorm" in str(program.graph)
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("output_dtype", TYPES)
 @pytest.mark.parametrize("relu", [False, True])

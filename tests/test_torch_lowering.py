@@ -132,6 +132,7 @@ def run(program, *inputs):
 # The same numbers, in every spelling
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(
     ("dims", "x_dtype", "y_dtype", "affine"),
     [(1, U8, U8, False), (2, U8, U8, True), (2, U8, S8, True), (2, S8, U8, False), (3, S8, S8, True)],
@@ -274,6 +275,7 @@ NORM_SPELLINGS = [
 ]
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("compute", NORM_SPELLINGS)
 def test_spellings_of_the_norm(compute):
     norm, codes = learned(nn.BatchNorm2d(CHANNELS)), every_code(SHAPES[2])
@@ -302,6 +304,7 @@ ACTIVATIONS = {
 }
 
 
+@pytest.mark.thorough(but=5)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name):
     y_dtype = S8 if name == "relu6" else U8

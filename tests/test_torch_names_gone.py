@@ -30,6 +30,7 @@ norm = bt.BatchNorm2d(1, eps=0.0, scale=0.5, zero_point=7, input_scale=1.0, inpu
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("attributes", [False, True])
 def test_a_torch_without_quantized_tensors(attributes, run_python):
     """As PyTorch announces it: plain tensors go on, and so do tensors of ours; the rest says what is missing."""

@@ -135,6 +135,7 @@ def test_same_codes_everywhere(program, model, batch):
             np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.thorough
 def test_a_network_keeps_its_names_and_newer_opsets_their_version(tmp_path):
     """Convolutions, pools and norms: no transpose is left between them and the rest stays as torch writes it."""
 

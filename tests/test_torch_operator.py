@@ -783,6 +783,7 @@ def test_tensors_without_memory_in_the_core():
 # --- importing it -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_no_deprecation_warning_on_plain_tensors(run_python):
     code = (
         "import warnings, torch\n"

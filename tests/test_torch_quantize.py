@@ -83,6 +83,7 @@ def test_one_call(network, data):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.thorough
 def test_it_is_what_the_steps_make(data, monkeypatch):
     """Without a layer that has two readers, which the steps get wrong; nor their search for norms in training."""
     monkeypatch.setattr(quantize_pt2e, "_fold_conv_bn_qat", lambda model: model)
@@ -103,6 +104,7 @@ def test_it_is_what_the_steps_make(data, monkeypatch):
     assert [one.name for one in bt.quantize_with_report(net, data)[1].recalibrated] == [one.name for one in norms]
 
 
+@pytest.mark.thorough
 def test_it_is_brought_nearer(network, data):
     many = [torch.randn(64, C, 8, 8), *data]
     plain, better = (bt.quantize(network, many, fast=fast) for fast in (True, False))

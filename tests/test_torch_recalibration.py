@@ -497,6 +497,7 @@ def without_guards(program):
     return lambda x: torch.cat([program(part) for part in x.split(4)])
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -532,6 +533,7 @@ def test_one_batch_that_cannot_be_divided_is_named():
     assert {one.problem for one in found} == {says}
 
 
+@pytest.mark.thorough
 def test_a_step_that_does_not_help_is_not_taken():
     block, x = Block("add", True).eval(), images(6)
     program = lower(export(InEightBits(block, torch.uint8).eval(), (x[0],)).module())

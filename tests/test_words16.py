@@ -218,6 +218,7 @@ class Quantized(Builder):
         return y
 
 
+@pytest.mark.thorough
 def test_every_channel_of_the_densenet_of_the_benchmark():
     """Its weights, its pictures made smaller, its way to quantize."""
     network = Quantized("densenet121", np.ascontiguousarray(images.load(images.CALIBRATION)[:, :, ::2, ::2]), 0)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command_line import DIGITS, as_json, words
 from PIL import Image
 
@@ -18,6 +19,7 @@ def test_images_in_colour_for_one_channel(place, made, output, rng):
     assert said not in output("compare", *models, "--data", "grey")
 
 
+@pytest.mark.thorough
 def test_several_paths_and_folders_by_class(place, made, output, complaint):
     """And the models may stand behind them, as behind one path."""
     rng = np.random.default_rng(3)

@@ -39,6 +39,7 @@ def test_a_whole_job_in_pipes(made, tmp_path):
     assert done.stdout.count("\n") == 4
 
 
+@pytest.mark.thorough
 def test_errors_of_a_process(tmp_path):
     done = process("quantize", DIGITS, "--data", "missing", "-o", tmp_path / "out.onnx")
     assert (done.returncode, done.stdout) == (2, "")
@@ -50,6 +51,7 @@ def test_errors_of_a_process(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_errors_of_onnx_runtime_are_one_line_too(tmp_path):
     """What fails while it runs is written to stderr by ONNX Runtime itself, unless it is told not to."""
     text = """g (float[N, 3] x) => (float[M, 2] y) <int64[2] shape = {-1, 2}> { y = Reshape (x, shape) }"""
@@ -88,6 +90,7 @@ command()
     assert [path.name for path in temporary.iterdir()] in ([], [".ses"])  # ONNX Runtime's, imported before
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda number: number.name)
 def test_a_process_that_dies_leaves_no_temporary_files(number, tmp_path, run_python):
     code = f"""
@@ -122,6 +125,7 @@ def test_an_output_that_is_full():
     assert (done.returncode, done.stderr) == (2, "bytenorm: error: stdout: No space left on device\n")
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams(closed):
     done = subprocess.run(
@@ -166,6 +170,7 @@ def on_terminal(width, *arguments, **environment):
     return written.decode()
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_fit_the_terminal(width, tmp_path):
     model = onnx.load_model(DIGITS)

@@ -13,6 +13,7 @@ from PIL import Image
 from bytenorm import onnx as bno
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
