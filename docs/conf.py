@@ -32,9 +32,10 @@ PACKAGES = {
     "bytenorm.report": "The report, as one page or as numbers.",
 }
 
-FIRST = ["docs/quantization", "docs/onnx", "docs/onnx-quantize", "docs/onnx-lowerings", "docs/onnx-runtimes"]
+FIRST = ["docs/quantization", "docs/quantization-norm", "docs/onnx", "docs/onnx-quantize", "docs/onnx-lowerings"]
+FIRST += ["docs/onnx-runtimes", "docs/onnx-processors"]
 FIRST += ["docs/correction", "docs/command", "docs/torch", "docs/torch-moving", "docs/torch-export"]
-FIRST += ["docs/report", "docs/calibration", "docs/cluster"]
+FIRST += ["docs/report", "docs/calibration", "docs/calibration-statistics", "docs/cluster"]
 FIRST += ["benchmarks/cpus/README", "benchmarks/accuracy"]
 
 

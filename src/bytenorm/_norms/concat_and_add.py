@@ -114,7 +114,7 @@ def add_batch_norm(
     the real numbers before they are rounded, which is closer to float. Both are returned.
 
     Without one there are no codes of a sum. The norm is that of the real numbers, and all that is returned.
-    docs/numerics.md gives every rounding.
+    docs/numerics-fused.md gives every rounding.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 ``bytenorm::QLinearAddBatchNormalization`` adds two 8-bit tensors and normalizes the sum's codes, or the sum before
 it is rounded to them (`exact_sum`), and gives the codes out where somebody reads them. There is a function for
-each of the four kinds of nodes. Double arithmetic says both norms to the bit: see docs/numerics.md.
+each of the four kinds of nodes. Double arithmetic says both norms to the bit: see docs/numerics-fused.md.
 """
 
 from __future__ import annotations
