@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.graph.graph import Graph, label
+from bytenorm.onnx.observation.ranges import are_samples_apart
 from bytenorm.onnx.quantization.quantize import quantize_with_report
 from bytenorm.onnx.quantizer.exclusion import namesakes
 
@@ -456,3 +457,40 @@ g (float[1, 2] x, float[2, 2] w) => (float[1, 2] y) {
     [ours] y = MatMul (a, w)
     [e] e = com.microsoft.EmbedLayerNormalization (x)
 }"""
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_ranges_are_those_of_the_batches_that_came(at):
+    """A limit comes of another sample of the batch: in batches that are cut for re-estimation it is lower."""
+    n = Network(folds=True)
+    n.node("ReduceMax", [n.node("Neg", ["x"], "neg")], "highest", keepdims=0)
+    n.node("Clip", ["x", n.limit(0.0), n.node("Mul", ["highest", n.limit(0.5)], "high")], "e")
+    n.node("Add", [n.conv("e", "d", 3), "b"], "y")
+    model, data = n.finish("y"), samples(sizes=(1.0, 1.1, 1.2, 1.3))
+    for feeds in data:
+        feeds["x"] = np.abs(feeds["x"])
+        feeds["x"][at] *= -1
+    scales = [
+        next(onnx.numpy_helper.to_array(t) for t in made.graph.initializer if t.name == "e_scale")
+        for made in (bno.quantize(model, data, weight_type="uint8", fast=fast) for fast in (True, False))
+    ]
+    assert scales[0] == scales[1]
+
+
+@pytest.mark.parametrize(
+    ("reduced", "apart"),
+    [
+        ("ReduceMax <axes = [1, 2]> (x)", True),
+        ("ReduceMax <axes = [-1]> (x)", True),
+        ("ReduceSum (x, last)", True),
+        ("ReduceMax <axes = [0]> (x)", False),
+        ("ReduceMax <axes = [-3]> (x)", False),
+        ("ReduceSum (x, first)", False),
+        ("ReduceSum (x, which)", False),
+        ("ReduceMean <keepdims = 0> (x)", False),
+    ],
+)
+def test_whether_samples_are_apart(reduced, apart):
+    text = """<ir_version: 8, opset_import: ["": 13]>
+g (float[N, 3, 4] x, int64[1] which) => (y) <int64[1] last = {-1}, int64[1] first = {0}> { y = REDUCED }"""
+    assert are_samples_apart(Graph(onnx.parser.parse_model(text.replace("REDUCED", reduced)))) is apart

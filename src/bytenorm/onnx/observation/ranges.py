@@ -14,6 +14,7 @@ from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.quantization import calibrate
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from ..graph.graph import int_list, is_op, subgraphs
 from ..model.constants import array_of
 from ..run.session import session_for_a_pass
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from ...calibration.moments import Moments
+    from ..graph.graph import Graph
     from .moments import Watch
 
 _ENDS = {"ReduceMin": np.fmin, "ReduceMax": np.fmax}  # past NaN, as the quantizer's calibrator
@@ -39,6 +41,7 @@ def measure(
     watched: Iterable[Mapping[str, np.ndarray]] = (),
     *,
     whole: bool = False,
+    apart: bool = True,
 ) -> dict[str, Moments]:
     """Write the ranges of tensors to a file, as ONNX Runtime's quantizer reads them.
 
@@ -58,6 +61,8 @@ def measure(
         Further batches, which come first: those that `watch` is of.
     whole : bool
         Whether these are all of the data: `batches` are only run if a tensor has a NaN in each of them.
+    apart : bool
+        Whether `watched` tell ranges, too: not where samples depend on the others of their batch.
 
     Returns
     -------
@@ -79,12 +84,32 @@ def measure(
             for end, way in _ENDS.items():
                 for name in (f"{tensor}_{end}" for tensor in tensors):
                     value = made[name].reshape(-1)
-                    found[name] = way(found[name], value) if name in found else value
+                    if apart or besides is None:
+                        found[name] = way(found[name], value) if name in found else value
             if besides is not None:
                 besides.add(moments, made)
     ranges = {tensor: tuple(found[f"{tensor}_{end}"] for end in _ENDS) for tensor in tensors}
     calibrate.save_tensors_data(calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, ranges), file)
     return moments
+
+
+def are_samples_apart(graph: Graph) -> bool:
+    """Say whether what a network makes of a sample does not depend on the others of its batch.
+
+    It may where something is reduced along the axis of samples, or in a subgraph, into which nobody looks.
+    """
+    return not any(next(subgraphs(node), None) or _reduces_samples(graph, node) for node in graph.nodes)
+
+
+def _reduces_samples(graph: Graph, node: NodeProto) -> bool:
+    if not (is_op(node, node.op_type) and node.op_type.startswith("Reduce")):
+        return False
+    axes = int_list(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        value = graph.constant(node.input[1])
+        axes = None if value is None else value.ravel().tolist()
+    _, shape = graph.type_of(node.input[0])
+    return not axes or any(axis == 0 or (axis < 0 and (shape is None or axis == -len(shape))) for axis in axes)
 
 
 def _session(

@@ -28,7 +28,7 @@ from ..norms.conversions import make_standard
 from ..norms.surroundings import activation_limits
 from ..observation.histograms import measure_by_histograms
 from ..observation.moments import all_that_are_corrected
-from ..observation.ranges import measure
+from ..observation.ranges import are_samples_apart, measure
 from .calls import METHODS, by_strides, failure, is_large, quiet, takes_ranges
 from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
@@ -376,10 +376,12 @@ class StaticQuantizer:
         if samples is None:
             measure(model, batches, norms, file)
         else:
-            first = [*samples.measured, *samples.aside] if samples.whole else samples.measured
+            apart = are_samples_apart(self._graph)  # the batches are cut anew
+            whole = samples.whole and apart
+            first = [*samples.measured, *samples.aside] if whole else samples.measured
             watched = counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
             watch = all_that_are_corrected(self._graph, norms)
-            self.moments = measure(model, batches, norms, file, watch, watched, whole=samples.whole)
+            self.moments = measure(model, batches, norms, file, watch, watched, whole=whole, apart=apart)
         found = calibrate.load_tensors_data(file)
         ends = {tensor: [float(np.ravel(end)[0]) for end in of.range_value] for tensor, of in found.items()}
         return {tensor: (low, high) for tensor, (low, high) in ends.items()}
