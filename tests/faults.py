@@ -35,7 +35,7 @@ MOUNTED = ("read-only folder", "no temporary folder")
 KINDS = (*SIGNALS, "closed pipe", "full disk", "no memory", *MOUNTED)
 COMMANDS = ("inspect", "quantize", "prepare", "restore", "lower", "compare", "bench", "report", "statistics")
 OLD = b"old"
-LONGEST = 120  # seconds, after which a command hangs
+LONGEST = 120, 5  # seconds after which it hangs, and times of what it takes undisturbed: a machine may be busy
 NORMS = """<ir_version: 9, opset_import: ["": 17]>
 g (uint8[N, 2, 4, 4] x) => (uint8[N, 2, 4, 4] y)
 <float s = {0.1}, uint8 z = {128}, float[2] w = {1.0, 0.5}, float[2] b = {0.0, 1.0}> {
@@ -79,7 +79,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.written, self.temporary = folder / "written", folder / "temporary"
-        self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        self.environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONFAULTHANDLER": "1"}
         rng = np.random.default_rng(1)
         data, codes, stock, small, disguised = (
             folder / n for n in ("data.npy", "codes.npy", "stock.onnx", "small.onnx", "disguised.onnx")
@@ -197,11 +197,11 @@ def inflict(place: Place, name: str, kind: str, rng: random.Random) -> tuple[str
             child.stdout.close()
             child.stdout = None
         try:
-            _, err = child.communicate(timeout=LONGEST)
+            _, err = child.communicate(timeout=max(LONGEST[0], LONGEST[1] * seconds))
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
-            return "hung", f"{kind}, {name}, after {moment:.3f} s of {seconds:.3f}: it hangs"
+            child.send_signal(signal.SIGABRT)  # so that it says where it is
+            _, err = child.communicate()
+            return "hung", f"{kind}, {name}, after {moment:.3f} s of {seconds:.3f}: it hangs\n{err}"
     code = child.returncode
     wrong = [place.halves(name)]
     for _ in range(100):  # of a process that was killed, what removes its temporary files does so soon
