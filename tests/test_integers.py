@@ -250,7 +250,7 @@ def test_bad_input(norm, given, error, message):
 
 
 def test_bad_input_that_depends_on_the_type(norm):
-    with pytest.raises(ValueError, match="output_zero_point must be from -128 to 127"):
+    with pytest.raises(ValueError, match=r"^output_zero_point must .*got 200$"):
         norm.replace(output_zero_point=200).to_integers(0.1, 0, bn.qint8)
     with pytest.raises(TypeError, match="partial must be True or False, got 1 of type int"):
         norm.to_integers(0.1, 0, bn.quint8, partial=1)

@@ -225,7 +225,7 @@ def test_refusals(digits, in_8_bits):
         bno.restore(in_8_bits, lowering="fast")
     with pytest.raises(TypeError, match=r"^keep_int8"):
         bno.restore(in_8_bits, keep_int8=1)
-    with pytest.raises(TypeError, match=r"^model must be an onnx.ModelProto or a path, got int$"):
+    with pytest.raises(TypeError, match=r"^model must .*got int$"):
         bno.prepare(3)
 
 

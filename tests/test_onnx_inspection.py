@@ -85,7 +85,7 @@ def test_a_model_is_not_changed(tmp_path):
 
 
 def test_what_is_no_model():
-    with pytest.raises(TypeError, match=r"^model must be an onnx.ModelProto or a path, got bytes$"):
+    with pytest.raises(TypeError, match=r"^model must .*got bytes$"):
         bno.inspect(b"model")
     with pytest.raises(FileNotFoundError, match=r"^model 'nowhere.onnx' does not exist$"):
         bno.inspect("nowhere.onnx")
