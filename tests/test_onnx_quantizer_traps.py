@@ -472,9 +472,13 @@ def test_ranges_are_those_of_the_batches_that_came(at):
         feeds["x"][at] *= -1
     scales = [
         next(onnx.numpy_helper.to_array(t) for t in made.graph.initializer if t.name == "e_scale")
-        for made in (bno.quantize(model, data, weight_type="uint8", fast=fast) for fast in (True, False))
+        for made in (
+            bno.quantize(model, data, weight_type="uint8", **how)
+            for how in ({"fast": True}, {}, {"calibrate_method": "percentile"})
+        )
     ]
     assert scales[0] == scales[1]
+    assert 0.7 < scales[2] / scales[0] < 1.01
 
 
 @pytest.mark.parametrize(

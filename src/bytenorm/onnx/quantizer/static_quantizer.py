@@ -274,6 +274,10 @@ class StaticQuantizer:
         return {mark: output for output, mark in self._lifted.items()}
 
     @cached_property
+    def _samples_are_apart(self) -> bool:
+        return are_samples_apart(self._graph)
+
+    @cached_property
     def _float_nodes(self) -> Mapping[str, onnx.NodeProto]:
         return {node.name: node for node in self._graph.nodes}
 
@@ -302,7 +306,7 @@ class StaticQuantizer:
             self._data,
             stage(self._progress, f"{name}: calibrate" if name else "calibrate"),
             {info.name: self._clashes.renamed(info.name) for info in self._data.inputs},
-            one_by_one=method != METHODS["minmax"],
+            one_by_one=method != METHODS["minmax"] and self._samples_are_apart,
         )
         self._extra.require_batches(len(reader))
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, quiet():
@@ -376,7 +380,7 @@ class StaticQuantizer:
         if samples is None:
             measure(model, batches, norms, file)
         else:
-            apart = are_samples_apart(self._graph)  # the batches are cut anew
+            apart = self._samples_are_apart  # the batches are cut anew
             whole = samples.whole and apart
             first = [*samples.measured, *samples.aside] if whole else samples.measured
             watched = counted(list(map(self.feed, first)), stage(self._progress, "calibrate"))
