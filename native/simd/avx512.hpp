@@ -17,7 +17,9 @@ struct Avx512 {
     static void store(uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
     static void stream(uint8_t* p, Bytes v) { _mm512_stream_si512(reinterpret_cast<__m512i*>(p), v); }
     static void fence() { _mm_sfence(); }
-    static void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+    __attribute__((always_inline)) static void prefetch(const uint8_t* p) {
+        _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+    }
 
     static __mmask64 first(int64_t n) { return ~0ull >> (64 - n); }  // 0 < n <= 64
     static Bytes load_partial(const uint8_t* p, int64_t n) { return _mm512_maskz_loadu_epi8(first(n), p); }

@@ -22,7 +22,7 @@ struct Neon {
     // Only pairs of registers have a store that passes the cache, and for it, too, that is a hint.
     static void stream(uint8_t* p, Bytes v) { store(p, v); }
     static void fence() {}
-    static void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
+    __attribute__((always_inline)) static void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
 
     // The first n bytes, 0 < n < 16, touching no other.
     static Bytes load_partial(const uint8_t* p, int64_t n) {

@@ -32,8 +32,6 @@ BYTENORM_INLINE void walk_partials(const Arithmetic& arithmetic, const typename 
         if (two_fit<V>(n)) {
             const typename V::Lanes first = V::lanes(0, n), second = V::lanes(n, 2 * n);
             for (; p + 2 <= pixels; p += 2, x += 2 * x_step, y += 2 * y_step) {
-                V::prefetch(x + pixels * x_step);
-                V::prefetch(x + (pixels + 1) * x_step);
                 typename V::Bytes v[1] = {V::add_lanes(V::load_lanes(x, first), x + x_step - n, second)};
                 arithmetic.apply(v, params);
                 V::store_lanes(y, v[0], first);
@@ -42,7 +40,6 @@ BYTENORM_INLINE void walk_partials(const Arithmetic& arithmetic, const typename 
         }
     }
     for (; p < pixels; ++p, x += x_step, y += y_step) {
-        V::prefetch(x + pixels * x_step);
         walk_partial(arithmetic, params, x, y, n);
     }
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernels/structs.hpp"
-#include "prefetch.hpp"
 #include "quantize.hpp"
 
 namespace bytenorm {
@@ -34,8 +33,6 @@ class QuantizeVectors {
 
   private:
     BYTENORM_INLINE Floats one(int64_t i, Floats nan) const {
-        V::prefetch(reinterpret_cast<const uint8_t*>(q_.x + i) + prefetch_distance);
-        V::prefetch(reinterpret_cast<const uint8_t*>(q_.x + i) + prefetch_distance + 64);
         Floats x[4];
         Dwords y[4];
         for (int k = 0; k < 4; ++k) x[k] = V::load_reals(q_.x + i + k * quarter);

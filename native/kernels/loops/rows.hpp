@@ -3,11 +3,13 @@
 
 #include "kernels/structs.hpp"
 #include "partial.hpp"
-#include "prefetch.hpp"
 #include "simd/put.hpp"
 
 namespace bytenorm {
 namespace {
+
+// How far ahead of its loads a loop asks for bytes: for the next cache level, and not out of the first.
+constexpr int64_t prefetch_distance = 1024;
 
 // Pixel by pixel: data streams in memory order, parameters come from the first cache.
 template <bool Stream, class Arithmetic>
