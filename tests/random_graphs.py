@@ -36,7 +36,13 @@ def run(model, feeds, tensors):
         node.name = ""
     there = {name for node in exposed.graph.node for name in node.output}
     outputs = {v.name for v in exposed.graph.output}
-    wanted = [t for t in tensors if t.name in there]
+    turned = {
+        name for name in there if name.endswith("/channels_first")
+    }  # and what is made of these, up to a turn
+    for node in exposed.graph.node:
+        if node.op_type != "Transpose" and turned.intersection(node.input):
+            turned.update(node.output)
+    wanted = [t for t in tensors if t.name in there - turned]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=t.name) for t in wanted if t.name not in outputs)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

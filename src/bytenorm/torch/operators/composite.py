@@ -29,6 +29,17 @@ def eager(operator: Any, *given: Any) -> Any:
     return operator(*given)
 
 
+def _bytes(codes: Any, dtype: torch.dtype, call: Call) -> Any:
+    """Return codes in 8 bits.
+
+    In a graph by way of float32, which holds them: for AVX2 Inductor makes instructions on vectors of both steps,
+    and of the step from int32 to bytes a loop over single numbers.
+    """
+    if call is not eager:
+        codes = call(_aten.to.dtype, codes, torch.float32)
+    return call(_aten.to.dtype, codes, dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class NormConstants:
     """A norm of one input quantization: three integers a channel, a table for channels that have none.
@@ -74,7 +85,7 @@ class NormConstants:
         product = call(_aten.mul.Tensor, call(_aten.to.dtype, x, torch.int32), vectors["multiplier"])
         total = call(_aten.add.Tensor, product, vectors["addend"])
         code = call(_aten.bitwise_right_shift.Tensor, total, vectors["shift"])
-        y = call(_aten.to.dtype, call(_aten.clamp.default, code, self.lowest, self.highest), self.dtype)
+        y = _bytes(call(_aten.clamp.default, code, self.lowest, self.highest), self.dtype, call)
         if "codes" not in vectors:
             return y
         place = call(_aten.add.Tensor, call(_aten.to.dtype, x, torch.int64), vectors["start"])
@@ -152,7 +163,7 @@ class SumConstants:
             odd = call(_aten.bitwise_and.Scalar, call(_aten.sub.Scalar, code, self.zero_point), 1)
             down = call(_aten.logical_and.default, call(_aten.eq.Scalar, rest, 0), call(_aten.eq.Scalar, odd, 1))
             code = call(_aten.sub.Tensor, code, call(_aten.to.dtype, down, self.wide))
-        return call(_aten.to.dtype, call(_aten.clamp.default, code, self.kind.qmin, self.kind.qmax), dtype)
+        return _bytes(call(_aten.clamp.default, code, self.kind.qmin, self.kind.qmax), dtype, call)
 
 
 def _plane(

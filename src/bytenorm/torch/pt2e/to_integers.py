@@ -34,9 +34,10 @@ def to_integers(program: AnyProgram) -> AnyProgram:
     """Write the norms of a lowered program in torch's own operators on integers, the same bits.
 
     Each becomes ``clamp((x * M + B) >> S)`` in int32, with three constants a channel that are proved for all 256
-    inputs (see `bytenorm.BatchNorm.to_integers`). A channel that has none reads a table of its codes.
-    Concatenations and sums are written out as well. The result runs wherever torch does, without bytenorm, and
-    `torch.compile` fuses it with its neighbours. On a CPU the operators that `lower` writes are faster.
+    inputs (see `bytenorm.BatchNorm.to_integers`). A channel that has none reads a table of its codes. The clamped
+    result becomes bytes by way of float32, which compiles to faster code. Concatenations and sums are written out
+    as well. The result runs wherever torch does, without bytenorm, and `torch.compile` fuses it with its
+    neighbours. On a CPU the operators that `lower` writes are faster.
 
     Parameters
     ----------
