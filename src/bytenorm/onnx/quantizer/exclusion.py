@@ -72,12 +72,9 @@ def namesakes(graph: Graph) -> list[NodeProto]:
     perhaps an activation: a QLinearConv of these computes something else, if it loads.
     """
     taken = {*QDQRegistry, *QLinearOpsRegistry}
-    own = {"", "ai.onnx"}
-    return [n for n in graph.nodes if n.op_type in taken and n.domain not in own and not _is_contributed(n)]
-
-
-def _is_contributed(node: NodeProto) -> bool:
-    return node.domain == CONTRIBUTED and node.op_type == "EmbedLayerNormalization"
+    own = (CONTRIBUTED, "EmbedLayerNormalization")
+    others = [n for n in graph.nodes if n.op_type in taken and not is_op(n, n.op_type)]
+    return [n for n in others if (n.domain, n.op_type) != own]
 
 
 def _maker_of_numbers(graph: Graph, activation: NodeProto) -> NodeProto | None:
