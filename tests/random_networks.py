@@ -420,11 +420,12 @@ def outputs(model, data):
     return [np.concatenate(parts) for parts in zip(*(session.run(None, feeds) for feeds in data), strict=True)]
 
 
-def rounded(model, data, grids=(1, 1.02, 1.04)):
+def rounded(model, data, weight_type, grids=(1, 1.02, 1.04)):
     """Return what rounding alone leaves: outputs of the float model with each tensor and weight in 8 bits.
 
-    It knows two habits of the quantizer's: Softmax has the range from 0 to 1, and what only moves or pools numbers
-    that of its input. Else the steps are 255 of each tensor's own range, and the arithmetic is float.
+    It knows three habits of the quantizer's: Softmax has the range from 0 to 1, what only moves or pools numbers
+    that of its input, and weights are rounded as their type wants it. Else the steps are 255 of each tensor's own
+    range, and the arithmetic is float.
     A tensor that only a Relu reads, or a Clip that lets 0 pass, is not rounded, as their output is. Three grids, a
     little apart, show how much is due to chance where an output has few values.
     """
@@ -455,7 +456,7 @@ def rounded(model, data, grids=(1, 1.02, 1.04)):
         elif node.op_type in ("AveragePool", "MaxPool", "Reshape", "Flatten", "Transpose", "Split"):
             values[node.output[0]] = values.get(node.input[0], values.get(node.output[0]))
     floats = [name for name in names if values[name].dtype == np.float32]
-    return [plain_outputs(rounding(folded, floats, values, wider), data) for wider in grids]
+    return [plain_outputs(rounding(folded, floats, values, weight_type, wider), data) for wider in grids]
 
 
 def limits_at_0(model, node):
@@ -471,7 +472,20 @@ def limits_at_0(model, node):
     return node.op_type == "Relu"
 
 
-def rounding(model, names, values, wider):
+def rounded_weight(weight, kind):
+    """Return a weight in 8 bits: int8 has its zero in the middle, uint8 where the range wants it.
+
+    Few weights have the errors of their own grid, which no other shows: of the six of seed 82405, from -1.61 to
+    1.59, uint8 leaves 36.1 dB, int8 40.1, and three grids of int8 no less than 39.2.
+    """
+    low, high = min(weight.min(), 0), max(weight.max(), 0)
+    step = max((high - low) / 255 if kind == "uint8" else max(-low, high) / 127, 1e-30)
+    zero = np.round(-low / step) if kind == "uint8" else 0
+    codes = np.round(weight / step)
+    return np.float32((np.clip(codes, -zero, 255 - zero) if kind == "uint8" else codes) * step)
+
+
+def rounding(model, names, values, weight_type, wider):
     """Return a model that rounds the tensors of some names, and its weights, to 8 bits."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -480,9 +494,8 @@ def rounding(model, names, values, wider):
     weights = {node.input[1] for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
     for tensor in graph.initializer:
         if tensor.name in weights:
-            weight = onnx.numpy_helper.to_array(tensor)
-            step = max(np.abs(weight).max() / 127, 1e-30)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(np.round(weight / step) * step), tensor.name))
+            weight = rounded_weight(onnx.numpy_helper.to_array(tensor), weight_type)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
     graph.input[0].name = "x/float"
     nodes = []
     for node in [None, *graph.node]:
@@ -539,11 +552,11 @@ def faults(seed):
         found.append("the model was changed")
     onnx.checker.check_model(made)
     got = outputs(made, data)
-    alike = rounded(named_apart(model), data)
+    alike = rounded(named_apart(model), data, options["weight_type"])
     for i, (value, w, g) in enumerate(zip(model.graph.output, want, got, strict=True)):
         ours, rounding_alone = snr(w, g), min(snr(w, each[i]) for each in alike)
         if not is_close(ours, rounding_alone):  # three grids may all be lucky: one output had 33 to 42 dB
-            more = rounded(named_apart(model), data, np.linspace(1.01, 1.15, 12))
+            more = rounded(named_apart(model), data, options["weight_type"], np.linspace(1.01, 1.15, 12))
             rounding_alone = min(rounding_alone, *(snr(w, each[i]) for each in more))
         if not is_close(ours, rounding_alone):
             found.append(f"{value.name}: {ours:.1f} dB, rounding alone leaves {rounding_alone:.1f}")

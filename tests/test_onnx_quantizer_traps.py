@@ -373,6 +373,31 @@ def test_a_transposed_convolution_in_groups(quant_format):
     assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 25
 
 
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("kind", ["ConvTranspose", "Gemm"])
+def test_a_bias_is_no_whole_number_of_steps(kind, per_channel):
+    """An Add of what was rounded with the same step would take away 0.49 steps of this one, of each number."""
+    shape = (64, 2, 16, 16) if kind == "ConvTranspose" else (64, 8)
+    rng = np.random.default_rng(5)
+    weight = rng.normal(0, 1, (2, 1, 3, 3) if kind == "ConvTranspose" else (8, 4))
+    data = [{"x": rng.normal(size=shape).astype(np.float32)} for _ in range(2)]
+
+    def network(bias):
+        n = Nodes()
+        n.input("x", np.float32, shape)
+        names = ["x", n.constant("w", weight, np.float32), n.constant("b", bias, np.float32)]
+        n.node(kind, names, "y", **({"group": 2, "pads": [1] * 4} if kind == "ConvTranspose" else {}))
+        n.output("y", np.float32, None)
+        return n.model(17)
+
+    zero = np.zeros(2 if kind == "ConvTranspose" else (64, 4))
+    step = np.ptp([run(network(zero), feeds) for feeds in data]) / 255
+    model = network(zero + 1.49 * step)
+    made = bno.quantize(model, data, per_channel=per_channel, fast=True, lowering="qdq", quant_format="QDQ")
+    for feeds in data:
+        assert abs(np.mean(np.subtract(run(made, feeds), run(model, feeds)))) < 0.1 * step
+
+
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_where(quant_format):
     n = Network()

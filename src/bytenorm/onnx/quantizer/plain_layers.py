@@ -3,6 +3,9 @@
 The quantizer writes a bias in units of the input's scale times the weight's and leaves `alpha`, which then
 multiplies the bias as well: with alpha 0.5 half of the bias is gone. It takes any bias for a vector. What two
 layers share it writes once: the weight along the axis of the first, the bias, in QOperator format, in its units.
+
+A bias that became an Add is added to the product itself and not to what was rounded of it. Both have nearly the
+same step, so a bias of 1.49 steps would be one of 1 in each number alike, which a mean behind it does not smooth.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from ..graph.graph import Graph
 
 
-def make_layers_plain(graph: Graph, excluded: Container[str], *, split_groups: bool) -> None:
+def make_layers_plain(graph: Graph, excluded: Container[str], *, split_groups: bool) -> list[str]:
     """Write alpha and beta into constants, and what is no vector of constants as an Add of its own.
 
     Layers get copies of the constants that others read too, and a Pad of its value.
@@ -33,17 +36,39 @@ def make_layers_plain(graph: Graph, excluded: Container[str], *, split_groups: b
     excluded : container of str
         Names of nodes that stay as they are.
     split_groups : bool
-        Whether a ConvTranspose in groups gets an Add as well. In QDQ format the quantizer has a scale for each
-        channel of a group, and takes the bias for one of these.
+        Whether a ConvTranspose in groups gets an Add as well. Where weights have a scale for each channel the
+        quantizer has one for each of a group, and takes the bias for one of these.
+
+    Returns
+    -------
+    list of str
+        The names of these Adds: see :func:`add_to_products`.
     """
+    adds = []
     for node in [node for node in graph.nodes if node.name not in excluded]:
         if is_op(node, "Gemm") and _is_float(graph, node):
             _write_alpha(graph, node)
-            _write_bias(graph, node)
+            adds += _write_bias(graph, node)
         if split_groups and is_op(node, "ConvTranspose") and attribute(node, "group", 1) > 1:
-            _move_bias(graph, node)
+            adds += _move_bias(graph, node)
         if is_op(node, *LAYERS, "Pad"):
             _own_constants(graph, node)
+    return adds
+
+
+def add_to_products(graph: Graph, adds: Container[str]) -> bool:
+    """Let the Adds of a quantized graph that have these names read products as they are; say if there was one.
+
+    Changed in place; the caller finishes it.
+    """
+    found = False
+    for node in [node for node in graph.nodes if node.name in adds and is_op(node, "Add")]:
+        real = graph.maker(node.input[0])
+        codes = graph.maker(real.input[0]) if real is not None and is_op(real, "DequantizeLinear") else None
+        if codes is not None and is_op(codes, "QuantizeLinear") and is_op(graph.maker(codes.input[0]), *LAYERS):
+            graph.set_input(node, 0, codes.input[0])
+            found = True
+    return found
 
 
 def _own_constants(graph: Graph, node: NodeProto) -> None:
@@ -62,11 +87,12 @@ def _use(node: NodeProto) -> tuple[str, float]:
     return node.op_type, attribute(node, "transB", 0)
 
 
-def _move_bias(graph: Graph, node: NodeProto) -> None:
+def _move_bias(graph: Graph, node: NodeProto) -> list[str]:
     bias, weight = (graph.constant(node.input[at]) if len(node.input) > at else None for at in (2, 1))
-    if bias is not None and weight is not None:
-        column = graph.add_constant(f"{node.input[2]}/column", bias.reshape(-1, *[1] * (weight.ndim - 2)))
-        _add_apart(graph, node, column, 1.0)
+    if bias is None or weight is None:
+        return []
+    column = graph.add_constant(f"{node.input[2]}/column", bias.reshape(-1, *[1] * (weight.ndim - 2)))
+    return [_add_apart(graph, node, column, 1.0)]
 
 
 def _is_float(graph: Graph, node: NodeProto) -> bool:
@@ -85,12 +111,12 @@ def _write_alpha(graph: Graph, node: NodeProto) -> None:
     _drop(node, "alpha")
 
 
-def _write_bias(graph: Graph, node: NodeProto) -> None:
+def _write_bias(graph: Graph, node: NodeProto) -> list[str]:
     if len(node.input) < 3 or not node.input[2]:
-        return
+        return []
     bias, beta, units = graph.constant(node.input[2]), attribute(node, "beta", 1.0), _units(graph, node)
     if bias is None and attribute(node, "alpha", 1.0) == 1:
-        return  # the quantizer leaves it in float
+        return []  # the quantizer leaves it in float
     name = node.input[2]
     if bias is not None and (bias.ndim != 1 or beta != 1 or bias.size != units):
         value = (bias.astype(np.float64) * beta).astype(bias.dtype)
@@ -102,12 +128,12 @@ def _write_bias(graph: Graph, node: NodeProto) -> None:
     if vector and attribute(node, "alpha", 1.0) == 1:
         graph.set_input(node, 2, name)
         _drop(node, "beta")
-        return
-    _add_apart(graph, node, name, beta if bias is None else 1.0)
+        return []
+    return [_add_apart(graph, node, name, beta if bias is None else 1.0)]
 
 
-def _add_apart(graph: Graph, node: NodeProto, bias: str, beta: float) -> None:
-    """Let a Gemm have no bias, and an Add behind it have it."""
+def _add_apart(graph: Graph, node: NodeProto, bias: str, beta: float) -> str:
+    """Let a layer have no bias, and an Add behind it have it; return the name of that."""
     graph.remove(node)
     of, output = label(node), node.output[0]
     product = graph.new_name(f"{output}/product")
@@ -121,7 +147,7 @@ def _add_apart(graph: Graph, node: NodeProto, bias: str, beta: float) -> None:
         scaled = graph.new_name(f"{bias}/times_beta")
         graph.make("Mul", [bias, factor], scaled, f"{of}/beta")
         bias = scaled
-    graph.make("Add", [product, bias], output, f"{of}/bias")
+    return graph.make("Add", [product, bias], output, f"{of}/bias").name
 
 
 def _units(graph: Graph, node: NodeProto) -> int | None:

@@ -34,7 +34,7 @@ from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
 from .exclusion import lost_activations, namesakes, needed_activations, with_name
 from .extra_options import ExtraOptions
-from .plain_layers import make_layers_plain
+from .plain_layers import add_to_products, make_layers_plain
 from .reader import Reader, counted, stage
 from .weak_spots import around, masks, squashing_ends, without_range
 
@@ -128,7 +128,9 @@ class StaticQuantizer:
         # A mark is lifted again, so its weight may have one scale: the quantizer takes 0.1 ms for each. In
         # QOperator format it asks for an axis.
         self._per_tensor = bool(self._options.get("per_channel")) and quant_format == "QDQ"
-        make_layers_plain(graph, {*excluded, *marks.norms}, split_groups=quant_format == "QDQ")
+        by_axis = any("axis" in said for of in self._extra.overrides.values() for said in of)
+        by_channel = self._per_tensor or (by_axis and quant_format == "QDQ")
+        self._adds = make_layers_plain(graph, {*excluded, *marks.norms}, split_groups=by_channel)
         needed = needed_activations(graph, marks.norms, quant_format, chosen=chosen)
         ends = [node for node in squashing_ends(graph) if node.name not in excluded]
         weak = [node for node in ends if not self._asked.names_it(node)]
@@ -349,8 +351,8 @@ class StaticQuantizer:
             made.graph.output[at].name = self._clashes.renamed(value.name)
         self._clashes.undo(made)
         graph = Graph(made)
-        standard, guarded = make_standard(graph), guard_captured(graph)
-        if standard or guarded:
+        changed = [make_standard(graph), add_to_products(graph, self._adds), guard_captured(graph)]
+        if any(changed):
             graph = graph.finished()
         nodes = self._marks.lift(graph)
         self._lifted = {node.output[0]: mark for mark, node in nodes.items()}
