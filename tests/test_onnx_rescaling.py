@@ -10,8 +10,8 @@ from onnx import helper
 from random_networks import RandomNetwork
 
 from bytenorm import onnx as bno
-from bytenorm.onnx.quantization.tuning.rescaling import activations, set_qparams
 from bytenorm.onnx.quantizer.static_quantizer import StaticQuantizer
+from bytenorm.onnx.scales.rescaling import activations, set_qparams
 
 
 class StoppedError(Exception):

@@ -36,6 +36,16 @@ def extremes(rng, shape, largest=127):
     return rng.choice(np.array([-largest, largest, largest, largest - 1], I8), shape)
 
 
+def pairs_that_fit(rng, channels, products):
+    """Return int8 weights whose first and second, third and fourth ... make 128 at most; others make up to 254."""
+    first = rng.choice(np.array([127, 127, -127, 100, -110, 1, 0, -1]), (channels, (products + 1) // 2))
+    low, high = np.maximum(-127, -128 - first), np.minimum(127, 128 - first)
+    second = np.where(rng.random(first.shape) < 0.5, low, high)
+    turned = rng.random(first.shape) < 0.5
+    pairs = np.stack([np.where(turned, second, first), np.where(turned, first, second)], -1)
+    return pairs.reshape(channels, -1)[:, :products].astype(I8)
+
+
 class Layer:
     """One layer on bytes, and what it makes by int32 arithmetic."""
 
@@ -126,10 +136,32 @@ def layers():
             f"a norm {form}": (Layer("Conv", full[:, :1, :1, :1], group=8, quant_format=form), False),
             f"one product {form}": (Layer("Conv", full[:, :1, :1, :1], quant_format=form), False),
         }
+        made |= {f"{name} {form}": (Layer(*layer, quant_format=form), not fits) for name, layer, fits in pairs()}
     for op, weights in (("Conv", full), ("MatMul", matrix)):
         made[f"int8 {op} QOperator"] = (Layer(op, weights, x_type=I8), False)
         made[f"int8 {op} QDQ"] = (Layer(op, weights, x_type=I8, quant_format="QDQ"), True)
     return made
+
+
+def pairs():
+    """Yield layers that have large weights, and whether those that are added first fit: in this order or in none.
+
+    All input channels of a position of the kernel come before those of the next position.
+    """
+    rng = np.random.default_rng(11)
+    for channels in (3, 4, 16):
+        for kernel in ((1, 1), (3, 3), (2, 5), (3,), (2, 2, 3)):
+            shape = 16, *kernel, channels
+            fit = np.moveaxis(pairs_that_fit(rng, 16, np.prod(shape[1:])).reshape(shape), -1, 1)
+            yield f"fitting pairs {channels} {kernel}", ("Conv", fit), True
+            if np.prod(kernel) > 1:
+                other = pairs_that_fit(rng, 16, np.prod(shape[1:])).reshape(16, channels, *kernel)
+                yield f"pairs of another order {channels} {kernel}", ("Conv", other), False
+    for products in (32, 33, 130):
+        fit = pairs_that_fit(rng, 9, products)
+        for op in ("Gemm", "MatMul"):
+            yield f"fitting pairs {products} {op}", (op, np.ascontiguousarray(fit.T)), True
+            yield f"pairs of another order {products} {op}", (op, np.roll(fit, 1, axis=1).T.copy()), False
 
 
 LAYERS = layers()
@@ -316,7 +348,13 @@ def warnings_of(make, **options):
 def test_quantize_and_lower_warn(monkeypatch, data, quant_format):
     for answer in (True, False):
         monkeypatch.setattr(saturation, "sums_saturate", lambda answer=answer: answer)
-        made, said = warnings_of(bno.quantize, model=DIGITS, calibration_data=data, quant_format=quant_format)
+        made, said = warnings_of(
+            bno.quantize,
+            model=DIGITS,
+            calibration_data=data,
+            quant_format=quant_format,
+            reduce_range=False,
+        )
         assert len(said) == answer
         layers = saturating_layers(made)
         assert len(layers) == 11
@@ -326,10 +364,10 @@ def test_quantize_and_lower_warn(monkeypatch, data, quant_format):
             assert text.startswith("8-bit sums saturate on this CPU, ")
             assert "VNNI" in text
             assert f"11 layers, {layers[0]} the first" in text
-            for way in ("reduce_range=True", 'weight_type="uint8"', "session.x64quantprecision = 1"):
+            for way in ("Quantize with reduce_range=None, the default, or", "session.x64quantprecision = 1"):
                 assert way in text
     monkeypatch.setattr(saturation, "sums_saturate", lambda: True)
-    ways = [{"reduce_range": True}, {"weight_type": "uint8", "per_channel": False}]
+    ways = [{}, {"reduce_range": True}, {"weight_type": "uint8", "per_channel": False}]
     if quant_format == "QDQ":  # in QOperator format ONNX Runtime's quantizer keeps weights per channel int8
         ways.append({"weight_type": "uint8"})
     for options in ways:
@@ -373,11 +411,11 @@ def test_commands_tell(monkeypatch, capsys, tmp_path, data, answer):
     onnx.save(quantized_norm(), "quantized.onnx")
     exact = "; the figures above are those of exact sums"
     commands = {
-        ("quantize", DIGITS, "--data", "data.npz", "-o", "full.onnx"): ("full.onnx", exact),
-        ("quantize", DIGITS, "--data", "data.npz", "-o", "seven.onnx", "--reduce-range"): None,
+        ("quantize", DIGITS, "--data", "data.npz", "-o", "full.onnx", "--full-range"): ("full.onnx", exact),
+        ("quantize", DIGITS, "--data", "data.npz", "-o", "fitted.onnx"): None,
         ("lower", "quantized.onnx", "-o", "lowered.onnx"): ("lowered.onnx", ""),
         ("compare", DIGITS, "full.onnx", "--data", "data.npz"): ("full.onnx", exact),
-        ("compare", DIGITS, "seven.onnx", "--data", "data.npz"): None,
+        ("compare", DIGITS, "fitted.onnx", "--data", "data.npz"): None,
     }
     for command, told in commands.items():
         assert main(command) == 0
@@ -388,7 +426,7 @@ def test_commands_tell(monkeypatch, capsys, tmp_path, data, answer):
         for note in notes:
             assert note.startswith(f"note on {told[0]}: 8-bit sums saturate on this CPU, ")
             ours = command[0] != "lower"
-            assert ("bytenorm quantize --reduce-range (7-bit weights" in note) is ours
+            assert ("bytenorm quantize without --full-range" in note) is ours
             assert ("its quantizer's reduced range (7-bit weights" in note) is not ours
             assert note.endswith(f"(exact, slower){told[1]}")
         force = () if command[0] == "compare" else ("--force",)

@@ -15,9 +15,9 @@ from bytenorm.onnx.quantization.quantize import quantize_with_report
 from bytenorm.onnx.quantization.tuning import steps
 from bytenorm.onnx.quantization.tuning.clipping import Distribution, chosen_qparams
 from bytenorm.onnx.quantization.tuning.correction import correct
-from bytenorm.onnx.quantization.tuning.rescaling import ActivationQParams
 from bytenorm.onnx.quantization.tuning.stepwise import Stepwise
 from bytenorm.onnx.quantizer.static_quantizer import StaticQuantizer
+from bytenorm.onnx.scales.rescaling import ActivationQParams
 
 C = 6
 FORMATS = ("QDQ", "QOperator")

@@ -63,8 +63,7 @@ def nncf(network: Network) -> Made:
 def own(network: Network, **options: Any) -> Made:
     """Make one with :func:`bytenorm.onnx.quantize`."""
     data = list(feeds(network.model, network.calibration))
-    reduced = bno.sums_saturate()
-    made, report = quantize_with_report(network.model, data, reduce_range=reduced, compare=False, **options)
+    made, report = quantize_with_report(network.model, data, compare=False, **options)
     taken = [step.name for step in report.steps if step.taken]
     return made, ", ".join(taken)
 

@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.keep and (options.quick or options.only != list(NETWORKS)):
         parser.error("--keep keeps whole runs: leave out --quick and --only")
     about = machine.describe() | {name: _version(name) for name in PACKAGES}
-    about["weights"] = "7 bits: 8-bit sums saturate here" if bno.sums_saturate() else "8 bits"
+    about["weights"] = "8 bits"
+    if bno.sums_saturate():
+        about["weights"] = "7 bits, as 8-bit sums saturate here; bytenorm's what sums need"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     results = [_measured(name, options.quick) for name in options.only]

@@ -43,7 +43,7 @@ def fused(network: Network) -> Entry:
 def bytenorm_model(model: ModelProto, calibration: Array, lowering: Lowering) -> ModelProto:
     """Return what bytenorm makes of a network."""
     feeds = [{model.graph.input[0].name: image[np.newaxis]} for image in calibration]
-    return bno.quantize(model, feeds, lowering=lowering, reduce_range=bno.sums_saturate())
+    return bno.quantize(model, feeds, lowering=lowering)
 
 
 def _lowered(network: Network, lowering: Lowering) -> Entry:

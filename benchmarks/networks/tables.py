@@ -14,9 +14,9 @@ METHOD = (
     "over the turns, the spread is from the 10th to the 90th percentile. `x stock` says how many times as fast as "
     "ONNX Runtime's own 8-bit model: by medians, and by the fastest run of each; `x best peer` is by medians. SNR "
     "is that of the logits against the float model, in decibels, over pictures that calibrated nothing: the "
-    "median and the worst. On x86 CPUs without VNNI, whose 8-bit sums saturate, every quantizer makes 7-bit "
-    "weights; `weights` below says what was made here. They are random (He), the norms' statistics those of real "
-    "pictures: the times are those of a trained network, the accuracy only shows who rounds more than whom."
+    "median and the worst. On x86 CPUs without VNNI, whose 8-bit sums saturate, the other quantizers make "
+    "7-bit weights; `weights` below says what was made here. They are random (He), the norms' statistics those of "
+    "real pictures: the times are those of a trained network, the accuracy only shows who rounds more than whom."
 )
 PROFILE = (
     "Milliseconds in ONNX Runtime's own profile, node by node the fastest of 20 runs. `norms` are those that "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..onnx.run.saturation import saturation
+from ..onnx.run.saturation import ITS_QUANTIZER, saturation
 
 if TYPE_CHECKING:
     import onnx
@@ -21,8 +21,5 @@ def note(model: onnx.ModelProto, name: str, *, is_ours: bool = True) -> str:
     is_ours : bool, optional
         Whether bytenorm quantizes it, so that its options are a way out, or another quantizer has.
     """
-    if is_ours:
-        text = saturation(model, seven_bits="bytenorm quantize --reduce-range", unsigned="--weights uint8")
-    else:
-        text = saturation(model, seven_bits="its quantizer's reduced range", unsigned="its uint8 weights")
+    text = saturation(model, "bytenorm quantize without --full-range" if is_ours else ITS_QUANTIZER)
     return text and f"note on {name}: {text}"

@@ -20,7 +20,8 @@ EPILOG = """\
 --json:
   model, output, lowering, format, activations, weights, calibrate_method (how
   the ranges were found that are taken, such as "percentile 99.999"),
-  norm_method, fast, data_statistics, per_channel, reduce_range, samples,
+  norm_method, fast, data_statistics, per_channel, reduce_range (true: 7 bits,
+  false: all of 8, null: what sums need), samples,
   skipped (files of no known kind), size_before, size_after (bytes), folded,
   in_8_bits, in_float, comparison (see compare),
   alone (the same of what ONNX Runtime's quantizer alone makes, or null: asked
@@ -38,7 +39,7 @@ EPILOG = """\
   method, reestimated, scale, zero_point, clipped (a share), mse, problem and
   kind (always "norm"); minimum_snr (as asked, or null); saturates: whether
   the model computes wrong numbers on this CPU with ONNX Runtime's default
-  options, as full-range weights do without VNNI
+  options, as with --full-range and without VNNI
 
 examples:
   bytenorm quantize model.onnx --data calibration.npz -o model.int8.onnx
@@ -85,11 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="one weight scale for all channels of a layer",
     )
-    parser.add_argument(
-        "--reduce-range",
-        action="store_true",
-        help="7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums saturate",
-    )
+    _add_range(parser)
     _add_quantizers_own(parser)
     _add_judgement(parser)
     add_json(parser)
@@ -116,6 +113,25 @@ def _add_steps(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="give norms the mean and variance of the data in place of re-estimation: only for data unlike that "
         "of the training",
+    )
+
+
+def _add_range(parser: argparse.ArgumentParser) -> None:
+    """Add how much of 8 bits weights use."""
+    ranges = parser.add_mutually_exclusive_group()
+    ranges.add_argument(
+        "--reduce-range",
+        action="store_true",
+        default=None,
+        help="7-bit weights, as ONNX Runtime's quantizer makes them (default: of 8 bits as much as lets sums be "
+        "right on every CPU, also on those with AVX2 or AVX-512 but without VNNI)",
+    )
+    ranges.add_argument(
+        "--full-range",
+        dest="reduce_range",
+        action="store_false",
+        default=None,
+        help="weights use all of 8 bits: a little more accuracy, and wrong sums on CPUs without VNNI",
     )
 
 

@@ -71,7 +71,7 @@ def quantize_with_report(
     weight_type: ByteType = "int8",
     keep_int8: bool = False,
     per_channel: bool = True,
-    reduce_range: bool = False,
+    reduce_range: bool | None = None,
     calibrate_method: CalibrateMethod | None = None,
     method: Method | None = None,
     reestimate: bool | None = None,
@@ -126,7 +126,8 @@ def quantize_with_report(
     check_types(activation_type, weight_type)
     check_choice("calibrate_method", calibrate_method, CalibrateMethod, optional=True)
     check_choice("method", method, Method, optional=True)
-    check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=reduce_range, compare=compare)
+    seven_bits = False if reduce_range is None else reduce_range
+    check_flags(keep_int8=keep_int8, per_channel=per_channel, reduce_range=seven_bits, compare=compare)
     reestimate = is_reestimated(reestimate, fast=fast, data_statistics=data_statistics)
     least = check_minimum(minimum_snr_db, quant_format)
     check_names(nodes_to_exclude)
@@ -148,9 +149,9 @@ def quantize_with_report(
     tell_nodes_apart(original.graph)
     require_float(graph)
     data = open_data(calibration_data, original, limit=limit, images=images, batch_axes=batch_axes)
-    plan = plan_of(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=reduce_range)
+    plan = plan_of(graph, data, apart, asked, extra, per_channel=per_channel, reduce_range=seven_bits)
 
-    options = ort_options(quant_format, activation_type, weight_type, per_channel, reduce_range, calibrate_method)
+    options = ort_options(quant_format, activation_type, weight_type, per_channel, seven_bits, calibrate_method)
     judged = None if data_statistics else method
     ranges = ranges_to_try(calibrate_method, judged, reestimate=reestimate and not extra.choose_ranges)
     samples = pick(data) if ranges or judged or reestimate or least is not None else Samples()
@@ -165,6 +166,7 @@ def quantize_with_report(
         asked=asked,
         watched=None if samples.shortage or not reestimate else samples,
         chosen=method is not None,
+        sums_fit=reduce_range is None,
         progress=progress,
     )
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
@@ -230,9 +232,9 @@ def quantize(*args: Any, **named: Any) -> onnx.ModelProto:
         Whether activations chosen as int8 stay int8 in QDQ format; see :func:`lower`.
     per_channel : bool
         Whether each output channel of a convolution has a weight scale of its own.
-    reduce_range : bool
-        7-bit weights: for CPUs with AVX2 or AVX-512 but without VNNI, whose sums can saturate; see
-        :func:`sums_saturate`.
+    reduce_range : bool, optional
+        None: weights use as much of 8 bits as lets their sums be right on every CPU, also where those of other
+        models do not (:func:`sums_saturate`). True: 7 bits. False: 8 bits, a little nearer where CPUs have VNNI.
     calibrate_method : {"minmax", "entropy", "percentile", "best"}, optional
         How ranges of activations are chosen. ONNX Runtime's calibrator finds those of the first three; with its
         128 bins ``"entropy"`` often chooses what ``"minmax"`` does. ``"best"`` starts with ``"minmax"``, and tries
@@ -254,8 +256,7 @@ def quantize(*args: Any, **named: Any) -> onnx.ModelProto:
         training: for data unlike that of the training alone. It takes the network away from the float one; folded
         norms, and those that are written as arithmetic, keep what they have.
     fast : bool
-        Nothing is tried behind ONNX Runtime's quantizer that no other argument asks for: half the time, less
-        accuracy.
+        Nothing is tried behind the quantizer that no other argument asks for: half the time, less accuracy.
     minimum_snr_db : float, optional
         Norms are left in float, those first that gain the most, until each output has so many decibels of the
         float model's on the samples kept aside (see `reestimate`), or no norm gains any more. What a norm in
@@ -305,7 +306,7 @@ def quantize(*args: Any, **named: Any) -> onnx.ModelProto:
         that has less by 6 dB than what ONNX Runtime's quantizer alone makes of it. That one is run only if an
         output has less than 20 dB, and takes about as long again.
     SaturationWarning
-        If the model computes wrong numbers on this CPU in a session with ONNX Runtime's defaults.
+        If the model computes wrong numbers here in a session with ONNX Runtime's defaults (`reduce_range`).
 
     Raises
     ------
@@ -336,7 +337,7 @@ def quantize(*args: Any, **named: Any) -> onnx.ModelProto:
     warn_of_accuracy(f"{one.name}: not taken: {one.problem}" for one in untried if asked.get(one.name))
     warn_of_accuracy(complaints(report.comparison, report.alone))
     warn_of_accuracy(f"nodes_to_exclude: ONNX Runtime's preparation left {name!r} out" for name in report.gone)
-    warn_of_saturation(made)
+    warn_of_saturation(made, "reduce_range=None, the default")
     return made
 
 

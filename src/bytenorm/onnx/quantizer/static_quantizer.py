@@ -29,6 +29,7 @@ from ..norms.surroundings import activation_limits
 from ..observation.histograms import measure_by_histograms
 from ..observation.moments import all_that_are_corrected
 from ..observation.ranges import are_samples_apart, measure
+from ..scales.fitting_sums import fit_sums
 from .calls import METHODS, by_strides, failure, is_large, quiet, takes_ranges
 from .chosen_nodes import ChosenNodes
 from .clashes import Clashes, twice_defined
@@ -77,6 +78,8 @@ class StaticQuantizer:
         Of the data: those on which the moments that corrections want are measured, along with the ranges.
     chosen : bool
         Whether :meth:`set_output` will be called.
+    sums_fit : bool
+        Whether scales of weights are as wide as their sums need on CPUs without VNNI.
     progress : callable, optional
         Called with the stage, how much of it is done, and how much there is.
 
@@ -99,13 +102,14 @@ class StaticQuantizer:
         asked: ChosenNodes | None = None,
         watched: Samples | None = None,
         chosen: bool = False,
+        sums_fit: bool = True,
         progress: Progress | None,
     ) -> None:
         self._extra, self._asked = extra or ExtraOptions(), asked or ChosenNodes()
         self._marks, self._data, self._options, self._progress = marks, data, dict(options), progress
         self._overrides: dict[str, list[dict[str, Any]]] = {}
         self._ranges: bytes | None = None
-        self._watched = watched
+        self._watched, self._fits_sums = watched, sums_fit
         self.moments: Mapping[str, Moments] = {}  # of tensors of the float graph, on what is watched
         with tempfile.TemporaryDirectory(prefix="bytenorm-") as folder, quiet():
             before, behind = (str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx"))
@@ -354,6 +358,8 @@ class StaticQuantizer:
         changed = [make_standard(graph), add_to_products(graph, self._adds), guard_captured(graph)]
         if any(changed):
             graph = graph.finished()
+        if self._fits_sums:
+            fit_sums(graph, self._graph.constant, self.said)
         nodes = self._marks.lift(graph)
         self._lifted = {node.output[0]: mark for mark, node in nodes.items()}
         return graph, nodes

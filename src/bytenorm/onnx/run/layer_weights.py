@@ -1,14 +1,15 @@
-"""The 8-bit weights of layers: where they stand, and other codes for the same numbers."""
+"""The 8-bit weights of layers: where they stand, which are added up, and other codes for the same numbers."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
-from ..graph.graph import CONTRIBUTED, Graph, is_conversion, is_op
+from ..graph.graph import CONTRIBUTED, Graph, attribute, is_conversion, is_op
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -52,6 +53,50 @@ def weight_of(graph: Graph, node: NodeProto) -> Weight | None:
         return None
     codes, scale, zero_point = [*real.input, ""][:3]
     return Weight(node, codes, scale, zero_point, [*before.input, ""][2], real)
+
+
+def channel_axis(node: NodeProto, weight: Array) -> int:
+    """Return which axis of a layer's weight counts what the layer makes."""
+    if node.op_type.endswith("Conv") or (node.op_type.endswith("Gemm") and attribute(node, "transB", 0)):
+        return 0
+    return weight.ndim - 1
+
+
+def by_channel(node: NodeProto, weight: Array) -> Array:
+    """Return a view of a layer's weight: what it makes in the first axis, what is added up in the last ones."""
+    if weight.ndim == 1:
+        return weight[np.newaxis]
+    if node.op_type.endswith("Conv"):
+        return np.moveaxis(weight, 1, -1)
+    return weight if channel_axis(node, weight) == 0 else np.moveaxis(weight, (-1, -2), (0, -1))
+
+
+def in_order_of_sums(node: NodeProto, view: Array) -> Array:
+    """Return the weights of some channels in the order in which their products are added.
+
+    A convolution adds all input channels of one position of its kernel, then those of the next. ONNX Runtime's
+    kernels do so in models of either order of axes: tests/test_onnx_saturation.py sees it in what saturates.
+
+    Parameters
+    ----------
+    node : NodeProto
+    view : array
+        Channels of :func:`by_channel`.
+
+    Returns
+    -------
+    array, channels x sums x products
+        With several sums a channel where the weights have a batch.
+    """
+    sums = 1 if node.op_type.endswith("Conv") else math.prod(view.shape[1:-1])
+    return view.reshape(len(view), sums, math.prod(view.shape[1:]) // max(sums, 1))
+
+
+def adds_nothing_in_16_bits(node: NodeProto, weight: Array) -> bool:
+    """Say whether no products of a layer are added in 16 bits: it is depthwise, or has a single product."""
+    if not node.op_type.endswith("Conv"):
+        return False
+    return weight.ndim == 0 or weight[0].size < 2 or weight.shape[:2] == (attribute(node, "group", 1), 1)
 
 
 def is_unsigned(graph: Graph, zero_point: str) -> bool:

@@ -1,8 +1,10 @@
 """Sums of products that saturate: whether ONNX Runtime's do on this CPU, and in which layers of a model.
 
 On x86 CPUs with AVX2 or AVX-512 but without VNNI, ONNX Runtime's kernels for uint8 activations and int8 weights
-add two products in 16 bits. The sum is cut off at 32,767: 255 * 127 + 255 * 127 is 64,770. Which CPUs do so is
-measured, not looked up: it depends on the kernels that ONNX Runtime chooses as much as on the CPU.
+add two products in 16 bits: the first and the second, the third and the fourth. The sum is cut off at 32,767:
+255 * 127 + 255 * 127 is 64,770. It fits for all activations where the two weights add up to 128 at most, as
+255 * 128 is 32,640. Which CPUs do so is measured, not looked up: it depends on the kernels that ONNX Runtime
+chooses as much as on the CPU.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from ..graph.graph import Graph, attribute, is_conversion, label
-from .layer_weights import is_unsigned, weight_of
+from ..graph.graph import Graph, is_conversion, label
+from .layer_weights import adds_nothing_in_16_bits, by_channel, in_order_of_sums, is_unsigned, weight_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from ..graph.graph import Array
 
-_LIMIT = 64  # two products of 255 and a weight up to this fit: 2 * 255 * 64 = 32,640
+ITS_QUANTIZER = "its quantizer's reduced range (7-bit weights, 1 or 2 dB less)"  # the way of other quantizers
+LARGEST_PAIR = 128  # two weights that add up to this fit with any activations: 255 * 128 = 32,640
 
 
 class SaturationWarning(UserWarning):
@@ -44,19 +47,21 @@ class SaturationWarning(UserWarning):
 def sums_saturate() -> bool:
     """Find out whether sums of products saturate in ONNX Runtime on this CPU.
 
-    They do on x86 CPUs with AVX2 or AVX-512 but without VNNI, where activations are uint8, weights int8, and a
-    weight is below -64 or above 64. A tiny model is run, once in a process.
+    They do on x86 CPUs with AVX2 or AVX-512 but without VNNI, where activations are uint8, weights int8, and two
+    weights that are added first make less than -128 or more than 128. :func:`quantize` makes none of those, other
+    quantizers do. A tiny model is run, once in a process.
 
     Returns
     -------
     bool
-        True: make models with 7-bit weights (``reduce_range=True``) or uint8 weights for this CPU, or run them in
-        sessions with the option ``session.x64quantprecision`` set to ``1``, or in those of :func:`session`.
+        True: let another quantizer make 7-bit weights (ONNX Runtime's does by ``reduce_range=True``) or uint8
+        weights for this CPU, or run its models in sessions with the option ``session.x64quantprecision`` set to
+        ``1``, or in those of :func:`session`.
 
     Examples
     --------
     >>> from bytenorm import onnx as bno
-    >>> options = {"reduce_range": True} if bno.sums_saturate() else {}  # of bno.quantize
+    >>> options = {"reduce_range": bno.sums_saturate()}  # of onnxruntime.quantization.quantize_static
     >>> bno.sums_saturate() in (True, False)
     True
     """
@@ -85,8 +90,8 @@ def saturating_layers(model: ModelProto) -> list[str]:
     Returns
     -------
     list of str
-        Convolutions and products of matrices that have a weight below -64 or above 64 in int8. Depthwise
-        convolutions are not among them: ONNX Runtime has exact kernels for those.
+        Convolutions and products of matrices with two int8 weights that are added first and make less than -128
+        or more than 128. Depthwise convolutions are not among them: ONNX Runtime has exact kernels for those.
     """
     return [label(node) for node in find_saturating(Graph(model))]
 
@@ -98,13 +103,23 @@ def find_saturating(graph: Graph) -> list[NodeProto]:
 
 def _saturates(graph: Graph, node: NodeProto) -> bool:
     codes = _weight_codes(graph, node)
-    if codes is None or codes.dtype != np.int8 or not codes.size:
+    if codes is None or codes.dtype != np.int8 or not codes.size or adds_nothing_in_16_bits(node, codes):
         return False
-    if node.op_type.endswith("Conv") and (codes.ndim == 0 or codes[0].size < 2):
-        return False  # nothing is added, as in a lowered norm
-    if node.op_type.endswith("Conv") and codes.shape[:2] == (attribute(node, "group", 1), 1):
-        return False
-    return bool(np.any(np.abs(codes.astype(np.int16)) > _LIMIT))
+    return bool(largest_pair(in_order_of_sums(node, by_channel(node, codes))).max() > LARGEST_PAIR)
+
+
+def largest_pair(weights: Array) -> Array:
+    """Return what two weights that are added first make at most, whatever their sign, for each row of products.
+
+    Parameters
+    ----------
+    weights : array, ... x products
+        int8, or whole numbers in float, in the order in which products are added.
+    """
+    wide = weights.astype(np.int16) if weights.dtype == np.int8 else weights
+    last = wide.shape[-1] // 2 * 2  # a product without a second one fits
+    pairs = np.abs(np.add(wide[..., :last:2], wide[..., 1:last:2]))
+    return np.asarray(pairs.max(axis=-1, initial=0))
 
 
 def _weight_codes(graph: Graph, node: NodeProto) -> Array | None:
@@ -129,16 +144,14 @@ def _becomes_unsigned(graph: Graph, node: NodeProto | None) -> bool:
     return all(is_conversion(reader, "DequantizeLinear") for reader in graph.readers(node.output[0]))
 
 
-def saturation(
-    model: ModelProto, *, seven_bits: str = "reduce_range=True", unsigned: str = 'weight_type="uint8"'
-) -> str:
+def saturation(model: ModelProto, way: str) -> str:
     """Say what is wrong with a model on this CPU and what helps; empty if nothing is.
 
     Parameters
     ----------
     model : ModelProto
-    seven_bits, unsigned : str, optional
-        What the reader writes for 7-bit weights and for uint8 ones.
+    way : str
+        What its quantizer is asked for, so that it does not happen.
     """
     layers = saturating_layers(model) if sums_saturate() else []
     if not layers:
@@ -146,14 +159,13 @@ def saturation(
     which = layers[0] if len(layers) == 1 else f"{len(layers)} layers, {layers[0]} the first"
     return (
         "8-bit sums saturate on this CPU, as on all with AVX2 or AVX-512 but without VNNI: with ONNX Runtime's "
-        f"default options the model computes wrong numbers ({which}). Quantize with {seven_bits} (7-bit weights, "
-        f"1 or 2 dB less) or, in QDQ format, {unsigned}, or run it with the session option "
-        "session.x64quantprecision = 1 (exact, slower)"
+        f"default options the model computes wrong numbers ({which}). Quantize with {way}, or run it with the "
+        "session option session.x64quantprecision = 1 (exact, slower)"
     )
 
 
-def warn_of_saturation(model: ModelProto) -> None:
+def warn_of_saturation(model: ModelProto, way: str = ITS_QUANTIZER) -> None:
     """Warn of a model that computes wrong numbers on this CPU, in the name of the caller's caller."""
-    text = saturation(model)
+    text = saturation(model, way)
     if text:
         warnings.warn(text, SaturationWarning, stacklevel=3)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ...graph.graph import Graph
-    from .rescaling import ActivationQParams
+    from ...scales.rescaling import ActivationQParams
 
     Batch = Mapping[str, np.ndarray]
 

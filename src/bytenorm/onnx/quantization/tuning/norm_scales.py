@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import bytenorm as bn
 
 from ....calibration import ChannelStatistics
+from ...scales.rescaling import activations, set_qparams
 from .recalibration import choose, operator_of, sites_of
-from .rescaling import activations, set_qparams
 from .stepwise import Stepwise
 
 if TYPE_CHECKING:

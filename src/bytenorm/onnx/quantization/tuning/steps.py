@@ -12,13 +12,13 @@ from ....calibration.judging import is_better
 from ...graph.graph import Graph
 from ...quantizer.reader import stage
 from ...run.apart import may_be_fatal, runner
+from ...scales.rescaling import activations, set_qparams
 from . import judging
 from .clipping import SURE_OF_RANGES, Distribution, Range, Way, chosen_qparams, distributions
 from .correction import Correction, correct
 from .float_norms import Candidate, candidates, leave_in_float
 from .norm_scales import choose_norm_scales
 from .notes import Step, write_note
-from .rescaling import activations, set_qparams
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...._errors import bad_value
-from ...._tensors.quantization import range_of_codes
-from ...graph.quantizer_names import CODES
+from ..._errors import bad_value
+from ..._tensors.quantization import range_of_codes
+from ..graph.quantizer_names import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import NodeProto
 
-    from ...graph.graph import Graph
+    from ..graph.graph import Graph
 
     Array = npt.NDArray[Any]
     Constants = Callable[[str], Array | None]
@@ -133,8 +133,26 @@ def set_qparams(graph: Graph, qparams: Mapping[str, tuple[float, int]], constant
             )
         values[f"{tensor}_scale"] = np.array(step)
         values[f"{tensor}_zero_point"] = np.array(zero_point, kind.dtype)
-    _follow(graph, values, constants)
-    for name, value in values.items():
+    set_constants(graph, values, constants)
+
+
+def set_constants(graph: Graph, values: Mapping[str, Array], constants: Constants) -> None:
+    """Give initializers of a made graph other values, scales among them, and biases the codes that follow.
+
+    Parameters
+    ----------
+    graph, constants : as for :func:`set_qparams`
+    values : mapping of str to array
+        By name.
+
+    Raises
+    ------
+    ValueError
+        As :func:`set_qparams`.
+    """
+    changed = dict(values)
+    _follow(graph, changed, constants)
+    for name, value in changed.items():
         graph.set_constant(name, value)
 
 
