@@ -455,6 +455,33 @@ def test_norms_of_vectors_behind_one_another():
         assert worst(model, bno.quantize(model, data, quant_format=quant_format), data) > 30
 
 
+def optimized(model, folder):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "optimized.onnx")
+
+
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_what_reads_the_blocks_of_an_optimized_model(quant_format, tmp_path):
+    """With 8 bits around a Conv that has its numbers in blocks no session loads the model."""
+    n = Nodes()
+    rng = np.random.default_rng(6)
+    values = rng.uniform(0.5, 1.5, 4), rng.normal(0, 0.3, 4), np.zeros(4), np.ones(4)
+    names = [n.constant(f"n{i}", value, np.float32) for i, value in enumerate(values)]
+    twice = n.node("Add", [n.input("x", np.float32, ["N", 4, 8, 8])] * 2, "twice")
+    normed = n.node("BatchNormalization", [twice, *names], "normed")
+    n.node("Conv", [normed, n.constant("w", rng.normal(size=(8, 4, 3, 3)), np.float32)], "d")
+    n.output(n.node("Mul", ["d", "d"], "y"), np.float32, ["N", *"abc"])
+    model, data = n.model(17), [{"x": rng.normal(size=(4, 4, 8, 8)).astype(np.float32)} for _ in range(2)]
+    blocked = optimized(model, tmp_path)
+    (conv,) = [node for node in blocked.graph.node if node.op_type == "Conv"]
+    if conv.domain:  # a processor that has blocks
+        assert "Mul" in [node.op_type for node in blocked.graph.node if conv.output[0] in node.input]
+    assert worst(model, bno.quantize(blocked, data, quant_format=quant_format), data) > 25
+
+
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_a_model_that_onnx_runtime_optimized_for_this_processor(quant_format, tmp_path):
     """Its Conv has its weights in blocks and its activation with it; the quantizer asks for no domain."""
@@ -464,12 +491,7 @@ def test_a_model_that_onnx_runtime_optimized_for_this_processor(quant_format, tm
     n.node("Relu", ["d"], "dr")
     n.norm("dr", "y")
     model, data = n.finish("y"), samples(sizes=(1.0, 1.2))
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    optimized = onnx.load(tmp_path / "optimized.onnx")
-    made = bno.quantize(optimized, data, quant_format=quant_format)
+    made = bno.quantize(optimized(model, tmp_path), data, quant_format=quant_format)
     onnx.checker.check_model(made)
     assert worst(model, made, data) > 25
     same = onnx.parser.parse_model(_CONVOLUTION_OF_ANOTHER)

@@ -65,16 +65,22 @@ def needed_activations(
     return needed
 
 
+_BLOCKED = "com.microsoft.nchwc"
+
+
 def namesakes(graph: Graph) -> list[NodeProto]:
     """Return the nodes of other domains that are called as operators which the quantizer takes.
 
     It asks for no domain. A Conv of ONNX Runtime's optimizer (com.microsoft.nchwc) has its weights in blocks, and
-    perhaps an activation: a QLinearConv of these computes something else, if it loads.
+    perhaps an activation: a QLinearConv of these computes something else, if it loads. What reads its blocks is as
+    bad in 8 bits: ONNX Runtime 1.32 wants to give the Conv 8-bit weights then, and does not load the model.
     """
     taken = {*QDQRegistry, *QLinearOpsRegistry}
     own = (CONTRIBUTED, "EmbedLayerNormalization")
     others = [n for n in graph.nodes if n.op_type in taken and not is_op(n, n.op_type)]
-    return [n for n in others if (n.domain, n.op_type) != own]
+    found = [n for n in others if (n.domain, n.op_type) != own]
+    blocks = [reader for n in found if n.domain == _BLOCKED for reader in graph.readers(n.output[0])]
+    return [*found, *(reader for reader in blocks if is_op(reader, reader.op_type))]
 
 
 def _maker_of_numbers(graph: Graph, activation: NodeProto) -> NodeProto | None:
