@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import onnx
 import pytest
+from norm_models import Nodes
 from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -178,6 +179,25 @@ def promises(made, extra, arguments, float_model):
     activations = [n for n in float_model.graph.node if n.op_type in ("Relu", "Clip")]
     if extra.get("QDQKeepRemovableActivations") and arguments["lowering"] == "qdq":
         assert sum(n.op_type in ("Relu", "Clip") for n in nodes) == len(activations)
+
+
+def test_an_output_behind_a_clip_with_pairs_of_its_own():
+    """The quantizer's own way to a pair for each reader takes the Clip away, and leaves the output in float."""
+    n, rng = Nodes(), np.random.default_rng(3)
+    n.input("x", np.float32, ["N", 3, 6, 6])
+    conv = n.node("Conv", ["x", n.constant("w", rng.normal(size=(4, 3, 3, 3)), np.float32)], "c")
+    ends = [n.constant(name, end, np.float32) for name, end in (("low", -0.7), ("high", 0.8))]
+    clipped = n.node("Clip", [conv, *ends], "clipped")
+    n.output(clipped, np.float32, None)
+    values = rng.uniform(0.5, 1.5, 4), rng.normal(0, 0.3, 4), np.zeros(4), np.ones(4)
+    names = [n.constant(f"n{i}", value, np.float32) for i, value in enumerate(values)]
+    normed = n.node("BatchNormalization", [clipped, *names], "normed")
+    n.output(n.node("Add", [clipped, normed], "y"), np.float32, None)
+    model, data = n.model(17), [{"x": rng.normal(size=(4, 3, 6, 6)).astype(np.float32)} for _ in range(2)]
+    for extra in ({"DedicatedQDQPair": True}, {"DedicatedQDQPair": True, "QuantizeBias": False}):
+        made = bno.quantize(model, data, extra_options=extra)
+        found = bno.compare(model, made, data)
+        assert min(output.snr_db for output in found.outputs) > 30
 
 
 def compared(seed, folder):

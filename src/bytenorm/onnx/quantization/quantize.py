@@ -17,7 +17,7 @@ from ..data.samples import Samples, pick
 from ..graph.graph import Graph, label, tell_nodes_apart
 from ..graph.named_nodes import check_names, named_nodes
 from ..lowering.given import require_float, warn_of_constants
-from ..lowering.lower import IR_VERSION, lower_graph
+from ..lowering.lower import lower_graph
 from ..lowering.names import check_lowering
 from ..measurement.accuracy import complaints, is_doubtful, too_few_to_compare, warn_of_accuracy
 from ..model.files import load_model, without_functions
@@ -29,6 +29,7 @@ from ..quantizer.reader import stage
 from ..quantizer.static_quantizer import StaticQuantizer
 from ..run.runtime_types import note_types
 from ..run.saturation import warn_of_saturation
+from .codes_first import move_codes_first
 from .comparing import compared, quantizer_alone
 from .options import (
     CalibrateMethod,
@@ -46,7 +47,7 @@ from .report import QuantizationReport
 from .step_order import as_fused, ranges_to_try, take_steps
 from .tuning.recalibration import recalibrate
 from .tuning.steps import DATA_STATISTICS, NO_RANGES, NORMS_IN_FLOAT, REESTIMATION, Tuning, norm_scales
-from .versions import drop_unused_domains, with_opset
+from .versions import set_versions, with_opset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,11 +180,10 @@ def quantize_with_report(
     if least is not None:
         tuning.leave_norms_in_float(least, steps)
     made = tuning.graph.model
-    made.ir_version = max(IR_VERSION, original.ir_version)
-    drop_unused_domains(made)
+    set_versions(made, original)
     tuning.note()
-    outcomes = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
-    outcomes = [replace(one, problem=tuning.in_float.get(one.name, one.problem)) for one in outcomes]
+    lowered = lower_graph(tuning.graph, lowering, {*plan.excluded, *apart}, keep_int8=keep_int8)
+    move_codes_first(tuning.graph)
     extra.spell(made)
     few = None if compare else tuning.compare(made, JUDGED)
     comparison = few or compared(
@@ -193,7 +193,7 @@ def quantize_with_report(
     alone = quantizer_alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
     return made, QuantizationReport(
         folded=plan.folded,
-        outcomes=tuple(outcomes),
+        outcomes=tuple(replace(one, problem=tuning.in_float.get(one.name, one.problem)) for one in lowered),
         comparison=comparison,
         recalibrated=chosen or tuning.recalibrated,
         alone=alone,

@@ -6,6 +6,7 @@ import onnx
 
 from ..._errors import bad_value
 from ..graph.graph import all_graphs, opset_of
+from ..lowering.lower import IR_VERSION
 from ..model.constant_inputs import CONSTANTS_APART
 from ..norms.float_graph import write_out_sparse
 
@@ -35,8 +36,12 @@ def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from None
 
 
-def drop_unused_domains(model: onnx.ModelProto) -> None:
-    """Drop the imports of domains that no node uses: ONNX Runtime's optimizer writes all that it knows."""
+def set_versions(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Give a made model the IR version that it needs, or the float one's, and no import that no node uses.
+
+    ONNX Runtime's optimizer imports all domains that it knows.
+    """
+    model.ir_version = max(IR_VERSION, original.ir_version)
     used = {node.domain for part in all_graphs(model.graph) for node in part.node}
     used.update(f.domain for f in model.functions)
     for i in reversed(range(len(model.opset_import))):

@@ -106,9 +106,10 @@ class ExtraOptions:
 
         CalibMaxIntermediateOutputs and CalibStridedMinMax are to save memory, of which nothing is taken here. ONNX
         Runtime 1.32 drops what it has seen for the first, instead of counting it, and the second changes the range
-        only where one is an average.
+        only where one is an average. DedicatedQDQPair is for :meth:`spell`: the quantizer's own way to it takes
+        the Clip before an output of the model away, and leaves that output in float.
         """
-        needless = {"CalibMaxIntermediateOutputs"}
+        needless = {"CalibMaxIntermediateOutputs", "DedicatedQDQPair"}
         if "CalibMovingAverage" not in self.values:
             needless.add("CalibStridedMinMax")
         handed = copy.deepcopy({name: value for name, value in self.values.items() if name not in needless})
