@@ -283,6 +283,8 @@ STATED = {  # lengths below 0, stated: not believed
     "input": ("float[-5] b", ""),
     "type": ("float[3] a", "b = my.Foo(a)"),
 }
+K, L = (f"{name} = Slice(d, f, t)" for name in "kl")
+ELSE = "else_branch = g () => (j) { j = Identity(a) }"
 COMPUTED = {  # and computed, at once or behind another Slice: nothing runs such a model
     "pad": "b = Pad(a, s)",
     "pool": "u = Unsqueeze(a, f) v = Unsqueeze(u, f) c = MaxPool<kernel_shape = [7]>(v) b = Squeeze(c)",
@@ -294,13 +296,28 @@ COMPUTED = {  # and computed, at once or behind another Slice: nothing runs such
     "in a branch": "b = If<then_branch = g () => (k) { u = Constant<value_ints = [-8, 0]>() "
     "v = Constant<value_ints = [0]>() c = Constant<value_ints = [1, 2]>() d = Pad(c, u) k = Slice(d, v, v) }, "
     "else_branch = g () => (j) { j = Identity(f) }>(q)",
+    # What only ONNX Runtime finds out: it computes constants, and branches see those of the graph around them.
+    "in a branch, by numbers around it": f"b = If<then_branch = g () => (k) {{ d = Pad(a, s) {K} }}, {ELSE}>(q)",
+    "in two": f"b = If<then_branch = g () => (k) {{ k = If<then_branch = h () => (l) {{ d = Pad(a, s) {L} }}, "
+    f"else_branch = h () => (m) {{ m = Identity(a) }}>(q) }}, {ELSE}>(q)",
+    "by computed ones": f"u = Neg(z) b = If<then_branch = g () => (k) {{ d = Pad(a, u) {K} }}, {ELSE}>(q)",
+    "in a loop": f"b = Loop<body = g (int64 i, bool m) => (j, k) {{ j = Identity(m) d = Pad(a, s) {K} }}>(n, q)",
+    "of a loop": "b = Loop<body = g (int64 i, bool go, float[4] d) => (on, k) { on = Identity(go) c = Pad(d, s) "
+    "k = Slice(c, f, t) }>(n, q, a)",
+    "computed": "u = Add(s, p) b = Pad(a, u)",
+    "two of one node": "h, i = Split<num_outputs = 2>(z) j = Neg(h) u = Concat<axis = 0>(j, j) b = Pad(a, u)",
+    "of known lengths": "c = Slice(a, f, t) h = Shape(c) i = Neg(h) u = Concat<axis = 0>(i, i) b = Pad(c, u)",
+    "of a known branch": "u = If<then_branch = g () => (k) { k = Identity(s) }, else_branch = g () => (j) "
+    "{ j = Identity(p) }>(q) b = Pad(a, u)",
+    "beside another": "c = Pad(a, s) d = Slice(a, f, t) e = Pad(d, p) h = Slice(e, f, t) b = Pad(h, s)",
+    "in another order": "c = Slice(b, f, t) b = Pad(a, s)",
 }
 
 
 def sliced(nodes, given="float[4] a", stated=""):
     """Return a model whose last node is a Slice of what others make."""
     constants = "int64[1] f = {0}, int64[1] t = {2}, int64[1] w = {1}, int64[1] o = {-5}"
-    constants += ", int64[2] s = {-8, 0}, int64[2] p = {-1, 0}, bool q = {1}"
+    constants += ", int64[2] s = {-8, 0}, int64[2] z = {8, 0}, int64[2] p = {-1, 0}, bool q = {1}, int64 n = {1}"
     return parser.parse_model(
         f'<ir_version: 8, opset_import: ["": 18, "my": 1]> g ({given}) => (y) <{constants}{stated}> '
         f"{{ {nodes} y = Slice(b, f, t) }}"
@@ -339,6 +356,16 @@ def test_slices_of_a_length_that_is_below_0(run_python):
     said = done.stdout.splitlines()
     assert len(said) == 2 * len(COMPUTED)
     assert all("has a Slice of its tensor" in line and "of the impossible shape (-" in line for line in said), said
+
+
+def test_slices_that_can_be_in_branches():
+    """A length of 4, less one, and of that the first two; nothing is changed in what is run."""
+    nodes = f"u = Abs(p) v = Neg(u) b = If<then_branch = g () => (k) {{ d = Pad(a, v) {K} }}, {ELSE}>(q)"
+    made = sliced(nodes)
+    before = made.SerializeToString()
+    assert inferred_types(made)["u"] == (TensorProto.INT64, (2,))
+    np.testing.assert_array_equal(bno.session(made).run(None, {"a": np.arange(4, dtype=np.float32)})[0], [1, 2])
+    assert made.SerializeToString() == before
 
 
 def test_slices_that_can_be():
@@ -389,7 +416,10 @@ def test_tensors_of_negative_lengths():
 
 
 def chain(seed):
-    """Return a model of a few nodes that change a length, Slices among them."""
+    """Return a model of a few nodes that change a length, Slices among them; one in two has them in a branch.
+
+    There they read numbers of the graph around them, some of which are computed there.
+    """
     draw = random.Random(seed)
     nodes = [
         "Slice(a, zero, two)", "Slice(a, one, far, zero, back)", "Pad(a, less)", "Pad(a, more)", "Relu(a)",
@@ -404,23 +434,31 @@ def chain(seed):
         body, name = f"{body} {made} = {text}", f"v{i}"
     constants = "int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] far = {99}"
     constants += ", int64[1] back = {-1}, int64[1] below = {-2}, int64[2] less = {-3, 0}, int64[2] more = {1, 1}"
-    constants += ", int64 first = {1}, int64 last = {-4}"
+    constants += ", int64 first = {1}, int64 last = {-4}, bool yes = {1}"
+    given, body = draw.choice("0124"), f"{body} last_one = Slice({name}, zero, two)"
+    if draw.random() < 0.5:
+        before = "neg = Neg(less) some = Neg(neg) " if draw.random() < 0.5 else ""
+        body = body.replace(", less", ", some") if before else body
+        branches = (
+            f"then_branch = h () => (last_one) {{ {body} }}, else_branch = h () => (z) {{ z = Identity(x) }}"
+        )
+        body = f"{before}last_one = If<{branches}>(yes)"
     return parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 18]> g (int64[{draw.choice("0124")}] x) => (y) <{constants}> '
-        f"{{ {body} y = Slice({name}, zero, two) }}"
+        f'<ir_version: 8, opset_import: ["": 18]> g (int64[{given}] x) => (y) <{constants}> '
+        f"{{ {body} y = Identity(last_one) }}"
     )
 
 
 def test_random_chains_of_slices(run_python):
-    """Of 300 such models onnx's type inference ends the process at some."""
+    """Of 100 such models onnx's type inference ends the process at some, ONNX Runtime at more."""
     done = run_python(
         f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_onnx_hostile_models import chain, inferred_types\n"
+        "from test_onnx_hostile_models import bno, chain, inferred_types\n"
         "refused = 0\n"
-        "for seed in range(300):\n"
-        "    try:\n        inferred_types(chain(seed))\n"
+        "for seed in range(100):\n"
+        "    try:\n        inferred_types(chain(seed))\n        bno.session(chain(seed))\n"
         "    except ValueError:\n        refused += 1\n"
         "print(refused)"
     )
     assert done.returncode == 0, done.stderr[-500:]
-    assert 20 < int(done.stdout) < 280
+    assert 10 < int(done.stdout) < 90

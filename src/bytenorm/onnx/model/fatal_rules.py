@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
-from .soundness import graphs_in, parts
+from .soundness import graphs_in, in_order, parts
 
 # What makes no length below 0 of lengths of at least 0. All others may, those with a window unless it is padded.
 _NEVER_BELOW_0 = {
@@ -41,6 +41,11 @@ _HIDDEN = "bytenorm.hidden."  # begins the names of hidden operators
 _State = tuple[int, bool]
 
 
+def has_slices(graph: GraphProto) -> bool:
+    """Say whether there are any, in graphs within nodes, too."""
+    return any(node.op_type == "Slice" for part in parts(graph) for node in part.node)
+
+
 def unsure_slices(graph: GraphProto) -> list[list[NodeProto]]:
     """Return the Slices whose inputs may have a length below 0: those of a list depend on lists before it only."""
     found: defaultdict[int, list[NodeProto]] = defaultdict(list)
@@ -53,7 +58,7 @@ def _follow(
 ) -> _State:
     """Note the state of each tensor of a graph, and its Slices by how many come before; return the last state."""
     most = (0, False)
-    for node in graph.node:
+    for node in in_order(graph):
         depth, unsure = max((known.get(name, (0, False)) for name in node.input), default=(0, False))
         for inner in graphs_in(node):
             ends = {value.name: (depth, unsure) for value in inner.input}

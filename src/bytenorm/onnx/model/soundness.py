@@ -129,32 +129,58 @@ def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def _require_order(part: Part, label: str) -> None:
     """Refuse a circle of nodes, and a tensor that two of them make; any order of the nodes will do."""
-    maker: dict[str, int] = {}
-    for at, node in enumerate(part.node):
+    maker: set[str] = set()
+    for node in part.node:
         for output in filter(None, node.output):
             if output in maker:
                 raise bad_value(label, f"makes its tensor {output!r} twice: one node must")
-            maker[output] = at
-    reads = [{maker[name] for name in _names_read(node, label) if name in maker} for node in part.node]
+            maker.add(output)
+    left = set(range(len(part.node))).difference(_in_order(part, label))
+    if left:
+        node = part.node[min(left)]
+        raise bad_value(label, f"has a cycle: its node {node.op_type} {node.name!r} waits for what it feeds")
+
+
+def _in_order(part: Part, label: str) -> list[int]:
+    """Return the places of nodes, each behind those that it reads; without circles and what is behind them."""
+    maker = {output: at for at, node in enumerate(part.node) for output in node.output if output}
+    reads = [{maker[name] for name in names_read(node, label) if name in maker} for node in part.node]
     readers: list[list[int]] = [[] for _ in reads]
     for at, before in enumerate(reads):
         for other in before:
             readers[other].append(at)
     missing = [len(before) for before in reads]
     ready = [at for at, n in enumerate(missing) if n == 0]
-    done = 0
-    while ready:
-        done += 1
-        for at in readers[ready.pop()]:
+    for place in ready:  # which grows
+        for at in readers[place]:
             missing[at] -= 1
             if missing[at] == 0:
                 ready.append(at)
-    if done < len(reads):
-        node = part.node[next(at for at, n in enumerate(missing) if n > 0)]
-        raise bad_value(label, f"has a cycle: its node {node.op_type} {node.name!r} waits for what it feeds")
+    return ready
 
 
-def _names_read(node: onnx.NodeProto, label: str) -> Iterator[str]:
+def in_order(part: Part) -> list[onnx.NodeProto]:
+    """Return the nodes of a graph, each behind those that it reads, as ONNX Runtime sorts them."""
+    nodes, there = list(part.node), set[str]()
+    made = {output for node in nodes for output in node.output if output}
+    for node in nodes:
+        if not there >= made.intersection(names_read(node, "the model")):
+            order = _in_order(part, "the model")
+            return [nodes[at] for at in order] if len(order) == len(nodes) else nodes
+        there.update(node.output)
+    return nodes
+
+
+def sort_nodes(root: Part) -> None:
+    """Put the nodes of a graph, and of the graphs within, in this order."""
+    for part in parts(root):
+        nodes = in_order(part)  # kept, for the numbers of what is gone are given again
+        place = {id(node): at for at, node in enumerate(nodes)}
+        if [id(node) for node in part.node] != list(place):
+            part.node.sort(key=lambda node, place=place: place[id(node)])
+
+
+def names_read(node: onnx.NodeProto, label: str) -> Iterator[str]:
     """Yield the inputs of a node, and the names that its graphs do not make themselves."""
     yield from node.input
     for graph in graphs_in(node):

@@ -17,12 +17,14 @@ from .fatal_rules import (
     all_hidden,
     blind_nodes,
     has_length_below_0,
+    has_slices,
     hide,
     is_blind,
     show,
     unsure_slices,
 )
-from .soundness import parts
+from .soundness import parts, sort_nodes
+from .told_constants import tell_constants
 
 LARGEST = 4096  # bytes of a tensor that stays: what inference reads, shapes, axes and scales, is small
 LONGEST_SHAPE = 64  # axes of a tensor whose rank is told; ONNX Runtime takes no more
@@ -106,21 +108,29 @@ def inferred_model(model: ModelProto, label: str = "model") -> ModelProto:
     both onnx and ONNX Runtime die.
     """
     _forget_negative_lengths(model)
+    if has_slices(model.graph):
+        sort_nodes(model.graph)
     slices = unsure_slices(model.graph)
     hide(blind_nodes(model))
     if DIES_OF_SLICES:
         hide([node for nodes in slices for node in nodes])
-    made = _inferred(model)
-    while _tell_ranks(model, made):
-        made = _inferred(model)
+    failed = set[bytes]() if slices else None
+    made = _inferred_with(model, failed)
     for nodes in slices:
         if has_length_below_0(made.graph):
             _refuse(made.graph, nodes, label)
-            break
         if DIES_OF_SLICES:
             show(nodes)
-            made = _inferred(model)
+            made = _inferred_with(model, failed)
     show(all_hidden(made))
+    return made
+
+
+def _inferred_with(model: ModelProto, failed: set[bytes] | None) -> ModelProto:
+    """Return a model with its types, having told onnx what it does not find out: without `failed` no constants."""
+    made = _inferred(model)
+    while _tell_ranks(model, made) or (failed is not None and tell_constants(model, made.graph, failed)):
+        made = _inferred(model)
     return made
 
 
