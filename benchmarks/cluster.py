@@ -24,7 +24,7 @@ from distributed import Client
 import bytenorm as bn
 from bytenorm.calibration import ChannelStatistics, files
 from bytenorm.dask.cluster import count_files, local_cluster
-from bytenorm.dask.reduction import merged
+from bytenorm.dask.merging import merged
 
 from . import machine, report
 from .output import add_markdown, publish, target, write

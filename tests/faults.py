@@ -210,20 +210,28 @@ def inflict(place: Place, name: str, kind: str, rng: random.Random) -> tuple[str
             break
         time.sleep(0.1)
     wrong += [f"left {path}" for path in left]
-    ended = f"exit {code}"
-    number = SIGNALS.get(kind, 0)
-    if number and code == -number:
-        ended = "killed" if kind == "kill" else "while Python starts"  # and imports this package
-    elif kind == "no memory" and code != 0 and not err.startswith("bytenorm:"):
-        ended = f"exit {code} while Python starts or of a library that gives up"
-    else:
-        allowed = {0: 0, 128 + number: 1} if number else {0: 0, 141: 0} if kind == "closed pipe" else {0: 0, 2: 1}
-        if code not in allowed:
-            wrong.append(f"exit code {code}: {err[-500:]!r}")
-        elif err.count("\n") != allowed[code]:
-            wrong.append(f"lines on stderr: {err[-500:]!r}")
+    ended, odd = judged(kind, code, err)
+    wrong.append(odd)
     found = "; ".join(filter(None, wrong))
     return ended, found and f"{kind}, {name}, after {moment:.3f} s of {seconds:.3f}: {found}"
+
+
+def judged(kind: str, code: int, err: str) -> tuple[str, str]:
+    """Return how a process ended, and what is wrong with its code and what it wrote to stderr."""
+    number = SIGNALS.get(kind, 0)
+    # An interrupt's traceback of Python itself, which ends with 1 where that is imported which it begins with.
+    starting = code == 1 and "\nKeyboardInterrupt" in err and f"{os.sep}bytenorm{os.sep}" not in err
+    if number and (code == -number or starting):
+        return "killed" if kind == "kill" else "while Python starts", ""  # and imports this package
+    if kind == "no memory":
+        if code != 0 and not err.startswith("bytenorm:"):
+            return f"exit {code} while Python starts or of a library that gives up", ""
+        # Python's own words, where it has no memory for what it ignores.
+        err = err.replace("Exception ignored on building sys.unraisablehook arguments:\nMemoryError\n", "")
+    allowed = {0: 0, 128 + number: 1} if number else {0: 0, 141: 0} if kind == "closed pipe" else {0: 0, 2: 1}
+    if code not in allowed:
+        return f"exit {code}", f"exit code {code}: {err[-500:]!r}"
+    return f"exit {code}", "" if err.count("\n") == allowed[code] else f"lines on stderr: {err[-500:]!r}"
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from dying_worker import DieOnce
 import bytenorm as bn
 from bytenorm import dask as bd
 from bytenorm.calibration import ChannelStatistics, files
-from bytenorm.dask import cluster, reduction
+from bytenorm.dask import cluster, merging
 
 pytestmark = pytest.mark.thorough
 
@@ -154,7 +154,7 @@ def test_merging_leaves_the_parts_as_they_are(rng):
     """A worker that computes again what another took with it merges the same parts a second time."""
     parts = [on_one_core(codes(rng)) for _ in range(3)]
     before = [pickle.loads(pickle.dumps(part)) for part in parts]
-    assert reduction.merged(parts) == reduction.merged(parts)
+    assert merging.merged(parts) == merging.merged(parts)
     assert parts == before
 
 
@@ -307,7 +307,7 @@ def test_files_are_counted_in_pieces(rng, tmp_path, order, axis):
     assert len(parts) > 40
     want = on_one_core(arrays[0], axis=axis)
     want.merge(on_one_core(arrays[1], axis=axis))
-    assert reduction.merged(parts) == want
+    assert merging.merged(parts) == want
 
 
 # --- a cluster --------------------------------------------------------------------------------------------------

@@ -60,9 +60,19 @@ def test_traceback_of_bad_input(line, run):
     assert err.endswith("\nbytenorm: error: model 'missing' does not exist\n")
 
 
-def test_memory_that_is_missing(complaint, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("Failed to allocate memory for requested buffer of size 3"),
+        SystemError("<built-in method> returned NULL without setting an exception"),
+        SystemError("error return without exception set"),
+    ],
+    ids=lambda error: str(error)[-16:],
+)
+def test_memory_that_is_missing(complaint, monkeypatch, error):
     def none(_, **_options):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(inspection, "find_norms", none)
     assert complaint("inspect", DIGITS) == "not enough memory"

@@ -111,6 +111,29 @@ command()
             time.sleep(0.01)
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_process_that_dies_as_it_makes_its_folder(moment, tmp_path, run_python):
+    """What removes the folder makes it: before there is the one there is not the other."""
+    code = f"""
+import os, subprocess, sys
+from bytenorm.cli import command
+class Dying(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        if {moment!r} == "after":
+            super().__init__(*arguments, **options)
+        os.kill(os.getpid(), {int(signal.SIGKILL)})
+subprocess.Popen = Dying
+sys.argv = ["bytenorm", "inspect", {DIGITS!r}]
+command()
+"""
+    assert run_python(code, TMPDIR=str(tmp_path)).returncode == -signal.SIGKILL
+    if moment == "before":
+        assert not list(tmp_path.iterdir())
+    for folder in tmp_path.glob("bytenorm-*"):  # soon
+        while folder.exists():
+            time.sleep(0.01)
+
+
 def test_a_reader_that_goes_away():
     read, write = os.pipe()
     os.close(read)

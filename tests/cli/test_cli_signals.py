@@ -134,3 +134,30 @@ def test_a_signal_that_is_lost_is_tried_again(quantizing):
 
     for inside in (lose, make_another_of_it):
         assert quantizing(inside) == (130, "", "bytenorm: interrupted\n")
+
+
+def test_threads_that_take_long_to_begin(run_python):
+    """Are no sign of anything, nor are those that are over: no clock tells that one will never begin."""
+    done = run_python("""
+import threading
+from bytenorm.cli.endings import ending, has_unborn_threads, noticing_unborn_threads
+begin, asked, may, seen = threading.Thread._bootstrap, threading.Event(), threading.Event(), []
+def beginning(thread):
+    if thread.name == "slow":
+        asked.set()
+        may.wait()
+    begin(thread)
+def look():
+    asked.wait()
+    seen.append((slow in threading._limbo, has_unborn_threads()))
+    may.set()
+threading.Thread._bootstrap = beginning
+with ending(), noticing_unborn_threads():
+    slow = threading.Thread(target=int, name="slow")
+    threading.Thread(target=look).start()
+    slow.start()
+    slow.join()
+    seen.append((slow in threading._limbo, has_unborn_threads()))
+print(seen, threading.Thread._bootstrap is beginning)
+""")
+    assert (done.stdout, done.stderr) == ("[(True, False), (False, False)] True\n", "")

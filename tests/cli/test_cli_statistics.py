@@ -466,39 +466,54 @@ def test_the_package_without_dask(run_python):
     assert done.stderr.endswith('ImportError: bytenorm.dask needs dask: pip install "bytenorm[dask]"\n')
 
 
-@pytest.mark.parametrize(
-    ("lacks", "said"),
-    [
-        ("thread._bootstrap", "not enough memory"),
-        ("worker", "what the command waits for does not come: memory may be short"),
-    ],
-)
-def test_what_never_begins(lacks, said, run_python, tmp_path):
-    """As where memory is short: Python waits for a thread without end, and Dask for a worker."""
-    np.save(tmp_path / "a.npy", np.zeros((1, 3), np.uint8))
-    arguments = ["statistics", "--data", str(tmp_path / "a.npy"), "--scale", "0.1", "--zero-point", "3"]
-    arguments += ["--workers", "1", "-o", str(tmp_path / "s.npz")]
-    done = run_python(
-        f"""
-import asyncio, sys, threading
+NEVER = """
+import asyncio, os, signal, sys, threading
+from distributed import Nanny
 from bytenorm.cli import command, endings
-from bytenorm.cli.commands import statistics
 begin = threading.Thread._bootstrap
 def failing(thread):
     if "IO loop" in thread.name:
         raise MemoryError
     begin(thread)
-if {lacks!r} == "worker":
-    from distributed import Nanny
-    statistics.START = -1.0
-    Nanny.start = lambda nanny: asyncio.sleep(1000)
+async def waiting(nanny):
+    for name in {signals}:
+        os.kill(os.getpid(), getattr(signal, name))
+        while endings.came() is None:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(1000)
+if {signals}:
+    Nanny.start = waiting
 else:
     threading.Thread._bootstrap = failing
-endings.UNBORN = 0.1
-sys.argv = ["bytenorm", *{arguments!r}]
+sys.argv = ["bytenorm", *{arguments}]
 command()
-""",
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (2, f"bytenorm: error: {said}\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("signals", "code", "said"),
+    [
+        ((), 2, "error: not enough memory"),
+        (("SIGHUP", "SIGTERM"), 129, "hung up"),
+        (("SIGTERM", "SIGHUP"), 143, "terminated"),
+        (("SIGINT", "SIGINT"), 130, "interrupted"),
+    ],
+)
+def test_what_never_begins(signals, code, said, run_python, tmp_path):
+    """As where memory is short: Python waits for a thread without end, and Dask for a worker.
+
+    A thread that never begins is known by what is left of it. A worker that does not come may be a slow one: the
+    command waits for it, and two signals end that.
+    """
+    np.save(tmp_path / "a.npy", np.zeros((1, 3), np.uint8))
+    arguments = ["statistics", "--data", str(tmp_path / "a.npy"), "--scale", "0.1", "--zero-point", "3"]
+    arguments += ["--workers", "1", "-o", str(tmp_path / "s.npz")]
+    done = run_python(NEVER.format(signals=signals, arguments=arguments))
+    assert (done.returncode, done.stderr) == (code, f"bytenorm: {said}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_the_command_needs_no_scipy(run_python):
+    """Whose OpenBLAS asks for memory again and again without end, in the moment in which it is loaded."""
+    done = run_python("import sys, bytenorm.dask.cluster; print({'scipy', 'dask.array'} & {*sys.modules})")
+    assert (done.stdout, done.stderr) == ("set()\n", "")

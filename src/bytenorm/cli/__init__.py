@@ -8,6 +8,7 @@ by SIGINT, SIGTERM and SIGHUP; 141 nobody reads the output any more.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import shutil
@@ -26,16 +27,16 @@ from typing import NoReturn
 from .._errors import argument_of
 from .arguments.program import COMMANDS, parse
 from .console import Screen, one_line
-from .endings import ENDING, Ended, came, ending, has_to_end_at_once, held, too_late
+from .endings import ENDING, SIGNALLED, Ended, came, ending, has_to_end_at_once, held, too_late
 
-FAULT, BAD, SIGNALLED, PIPE = 1, 2, 128, 13  # SIGPIPE, which not every system has
+FAULT, BAD, PIPE = 1, 2, 13  # SIGPIPE, which not every system has
 FATAL = 4  # ONNX Runtime's; what else goes wrong is in its exceptions
 USERS = (ValueError, ImportError, OSError, RuntimeError, MemoryError)  # errors of input and surroundings
 # What libraries make of a MemoryError, and of the system's: protobuf a TypeError, ONNX Runtime a RuntimeException,
 # who does not look at what an allocation returns a SystemError.
 _MEMORY = re.compile(
     r"out of memory|bad[_ ]alloc|cannot allocate|failed to allocate|unable to allocate"
-    r"|returned NULL without setting an exception",
+    r"|returned NULL without setting an exception|error return without exception set",
     re.IGNORECASE,
 )
 
@@ -43,7 +44,9 @@ _MEMORY = re.compile(
 def command() -> NoReturn:
     """Run the command as a process, and end that."""
     code = _main(sys.argv[1:], as_process=True)
-    if has_to_end_at_once() and code < SIGNALLED:
+    if has_to_end_at_once(code):
+        for child in multiprocessing.active_children():
+            child.kill()
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)
@@ -126,9 +129,8 @@ def _scratch() -> Iterator[None]:
     before, variable, folder, heir = tempfile.tempdir, os.environ.get("TMPDIR"), None, None
     try:
         with held(), suppress(OSError):  # without one, what needs it says so
-            folder = tempfile.mkdtemp(prefix="bytenorm-")
+            folder, heir = _folder_and_heir()
             tempfile.tempdir = os.environ["TMPDIR"] = folder
-            heir = _heir_of(folder)
         yield
     finally:
         with held():
@@ -144,16 +146,27 @@ def _scratch() -> Iterator[None]:
                 heir.communicate()
 
 
-def _heir_of(folder: str) -> subprocess.Popen[bytes]:
-    """Start what removes a folder when this process has ended, also if it was killed or a library has crashed."""
-    script = 'trap "" INT TERM HUP; cd /; read -r _; rm -rf -- "$1"'  # at the end of what it reads: nothing
-    return subprocess.Popen(
-        ["/bin/sh", "-c", script, "sh", str(Path(folder).absolute())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def _folder_and_heir() -> tuple[str, subprocess.Popen[bytes] | None]:
+    """Return a new folder, and what removes it when this process has ended, also if it was killed or has crashed.
+
+    It makes the folder, too: no moment is between the two.
+    """
+    folder = str(Path(tempfile.gettempdir(), f"bytenorm-{os.urandom(8).hex()}").absolute())
+    # It waits for the end of what it reads, which is nothing, whether or not this process hears of the folder.
+    script = 'trap "" INT TERM HUP PIPE; cd /; mkdir -m 700 -- "$1" || exit; echo; read -r _; rm -rf -- "$1"'
+    with suppress(OSError):  # where there is no shell
+        heir = subprocess.Popen(
+            ["/bin/sh", "-c", script, "sh", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert heir.stdout is not None
+        if heir.stdout.readline():
+            return folder, heir
+        heir.communicate()
+    return tempfile.mkdtemp(prefix="bytenorm-"), None
 
 
 def _require_streams() -> None:

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from types import FrameType
 
@@ -16,8 +17,8 @@ from .._system.signals import Alarm, blocked
 
 _ENDING = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 ENDING = {signal.Signals[name]: said for name, said in _ENDING.items() if hasattr(signal, name)}
+SIGNALLED = 128  # and the signal's number: the exit code of what a signal has ended
 AGAIN = 0.02  # seconds, after which a signal that had to wait is tried again
-UNBORN = 20.0  # seconds, after which a thread that has not begun never will; most take a millisecond
 
 
 class Ended(KeyboardInterrupt):
@@ -33,11 +34,12 @@ class _Waiting:
 
     number: int | None = None
     held = 0
+    held_by_others = 0  # of these, those in whose blocks other processes may keep this one waiting
+    again = False
     late = False
     at_once = False
-    until = float("inf")  # when to wait no longer
     alarm = Alarm()
-    threads: dict[int, float] | None = None  # started and not begun, and since when; None: nobody looks
+    threads: dict[threading.Thread, weakref.ref[Callable[[], None]]] | None = None  # and what each runs, if known
 
 
 @contextmanager
@@ -56,6 +58,7 @@ def ending(*, ignored_afterwards: bool = False) -> Iterator[None]:
         yield
         return
     _Waiting.number, _Waiting.held, _Waiting.late, _Waiting.alarm = None, 0, False, Alarm()
+    _Waiting.held_by_others, _Waiting.again = 0, False
     numbers = [n for n in ENDING if ENDING[n] != "hung up" or signal.getsignal(n) is not signal.SIG_IGN]
     if _Waiting.alarm.number is not None:
         numbers.append(_Waiting.alarm.number)
@@ -86,20 +89,31 @@ def came() -> int | None:
 def _handle(number: int, frame: FrameType | None) -> None:
     """Raise the first signal that comes, now or when it can be; what comes after it changes nothing.
 
+    But where the first one waits for other processes, which may never be ready, the next one ends that.
     An exception in a module that is being imported becomes an ImportError, or ends the process (onnx's, 1 in 200).
     One in a finalizer is lost. One in what the first has set going would keep that from cleaning up.
     """
+    if number != _Waiting.alarm.number:
+        _note(number)
+    elif _Waiting.held_by_others:
+        for waiting in signal.sigpending() & set(ENDING):
+            _note(signal.sigwait([waiting]))
     if _Waiting.number is None:
-        if number == _Waiting.alarm.number:
-            if not _Waiting.late and has_unborn_threads():
-                raise MemoryError
-            if not _Waiting.late and time.monotonic() > _Waiting.until:
-                raise TimeoutError("what the command waits for does not come: memory may be short")
-            return
+        if not _Waiting.late and has_unborn_threads():
+            raise MemoryError
+        return
+    now = _Waiting.held == 0 or (_Waiting.again and not _Waiting.late)
+    if now and not _cleaning_up() and not _importing(frame):
+        raise Ended(_Waiting.number)
+
+
+def _note(number: int) -> None:
+    """Take note of a signal that ends the command."""
+    if _Waiting.number is None:
         _Waiting.number = number
         _Waiting.alarm.start(number, AGAIN)
-    if _Waiting.held == 0 and not _cleaning_up() and not _importing(frame):
-        raise Ended(_Waiting.number)
+    elif _Waiting.alarm.number is not None and _Waiting.held_by_others:
+        _Waiting.again = _Waiting.at_once = True
 
 
 @contextmanager
@@ -107,16 +121,27 @@ def noticing_unborn_threads() -> Iterator[None]:
     """Raise MemoryError in the block if a thread that is started never begins, as where memory is short.
 
     Python then waits for it without end, and so may what is to clean up: the error is raised again each second.
+    That it never begins is known when what it was to run has been let go, however long it takes to get there.
     """
     if _Waiting.alarm.number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
+    begin = threading.Thread._bootstrap  # type: ignore[attr-defined]
+
+    def watched(thread: threading.Thread) -> Callable[[], None]:
+        run = partial(begin, thread)
+        if _Waiting.threads is not None:
+            _Waiting.threads[thread] = weakref.ref(run)
+        return run
+
     _Waiting.threads = {}
     _Waiting.alarm.start(_Waiting.alarm.number, 1.0)
     sys.warnoptions.append("ignore")  # of Pythons that are started: one remarks what it has to tidy up
+    threading.Thread._bootstrap = property(watched)  # type: ignore[attr-defined]
     try:
         yield
     finally:
+        threading.Thread._bootstrap = begin  # type: ignore[attr-defined]
         sys.warnoptions.remove("ignore")
         _Waiting.at_once = True
         if _Waiting.number is None and not has_unborn_threads():
@@ -124,29 +149,29 @@ def noticing_unborn_threads() -> Iterator[None]:
             _Waiting.threads = None
 
 
-@contextmanager
-def waiting_at_most(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in a block that takes longer, within one that notices unborn threads."""
-    _Waiting.until = time.monotonic() + seconds
-    try:
-        yield
-    finally:
-        _Waiting.until = float("inf")
+def has_to_end_at_once(code: int) -> bool:
+    """Say whether other libraries' threads are about, which at an exit may wait for each other without end.
 
-
-def has_to_end_at_once() -> bool:
-    """Say whether other libraries' threads are about, which at an exit may wait for each other without end."""
-    return _Waiting.at_once
+    Where a signal has ended the command, with such a code, they have cleaned up, unless it took a second one.
+    """
+    return _Waiting.at_once and (_Waiting.again or code < SIGNALLED)
 
 
 def has_unborn_threads() -> bool:
-    """Say whether a thread was started so long ago that it will never begin."""
+    """Say whether a thread that was started has ended before it began.
+
+    The system lets go of what a thread is to run when that has ended, which is not before the thread has begun,
+    unless Python had no memory for it.
+    """
     if _Waiting.threads is None:
         return False
-    now, known = time.monotonic(), _Waiting.threads
-    limbo = list(threading._limbo)  # type: ignore[attr-defined]
-    _Waiting.threads = {id(thread): known.get(id(thread), now) for thread in limbo}
-    return any(now - since > UNBORN for since in _Waiting.threads.values())
+    for thread, run in list(_Waiting.threads.items()):
+        ended = run() is None
+        if thread not in threading._limbo:  # type: ignore[attr-defined]
+            _Waiting.threads.pop(thread, None)
+        elif ended:
+            return True
+    return False
 
 
 def _cleaning_up() -> bool:
@@ -180,9 +205,10 @@ def held(*, from_children: bool = False) -> Iterator[None]:
     from_children : bool, optional
         A terminal sends interrupts and hang-ups to all processes that a command has started. Those, and threads,
         that are started in the block never get them: they have them blocked, as they inherit. Their parent ends
-        them.
+        them. A second signal does not wait, as they may never be ready; what is left is for the system to remove.
     """
     _Waiting.held += 1
+    _Waiting.held_by_others += from_children
     try:
         if not from_children:
             yield
@@ -193,3 +219,4 @@ def held(*, from_children: bool = False) -> Iterator[None]:
             yield
     finally:
         _Waiting.held -= 1
+        _Waiting.held_by_others -= from_children

@@ -17,7 +17,7 @@ from .. import __version__
 from .._errors import bad_value
 from ..calibration import ChannelStatistics
 from ..calibration.files import SHARE, ArrayFile, Reading, count, work_of
-from .reduction import TOGETHER, merged
+from .merging import TOGETHER, merged
 
 CONNECT = 10.0  # seconds to find a scheduler
 ARRIVE = 60.0  # seconds for its first worker

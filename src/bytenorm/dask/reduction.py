@@ -12,8 +12,7 @@ from dask.delayed import Delayed, delayed
 from .._system.one_thread import one_thread
 from ..calibration import ChannelStatistics
 from .blocks import Quantization, codes_of
-
-TOGETHER = 8  # statistics that one task merges
+from .merging import TOGETHER, merged
 
 
 def statistics(x: da.Array, scale: Any, zero_point: Any, axis: int = 1, *, histogram: bool = True) -> Delayed:
@@ -102,14 +101,3 @@ def _tree(parts: list[Delayed]) -> Delayed:
 
 def _merged_cells(cells: Sequence[np.ndarray]) -> ChannelStatistics:
     return merged([cell.item() for cell in cells])
-
-
-def merged(parts: Sequence[ChannelStatistics]) -> ChannelStatistics:
-    """Return statistics of all that the parts are of, as a new object.
-
-    Workers keep the parts, and merge them again after another worker was lost: a part must stay what it is.
-    """
-    total = ChannelStatistics(parts[0].channels, histogram=parts[0].histogram is not None)
-    for part in parts:
-        total.merge(part)
-    return total

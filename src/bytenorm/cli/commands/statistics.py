@@ -16,7 +16,7 @@ from ..._system.machine import cpus
 from ...calibration.files import Reading, count_here
 from .. import require_extra
 from ..console import as_size
-from ..endings import held, noticing_unborn_threads, waiting_at_most
+from ..endings import held, noticing_unborn_threads
 from ..output import require_output
 from ..wording import naming
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..console import Screen
 
 LARGEST = 4 << 30  # bytes of files that one process counts: two seconds, as long as workers take to start
-START = 60.0  # seconds, and one for each worker, in which they start; one takes two on an idle machine
 DTYPES = {None: None, "uint8": quint8, "int8": qint8}
 NAMES = {
     "scale": "--scale",
@@ -141,7 +140,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[Client]:
     if workers < 1:
         raise bad_value("--workers", f"must be at least 1, got {workers}")
     with ExitStack() as stack:
-        with held(from_children=True), waiting_at_most(START + workers):
+        with held(from_children=True):
             client = stack.enter_context(local_cluster(workers, _memory(options.memory_limit)))
         yield client
 
