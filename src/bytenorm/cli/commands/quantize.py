@@ -62,10 +62,12 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             raise bad_value(str(label), "is quantized: bytenorm lower takes those")
         norms = inspect(model).norms
         data = samples(options, model, options.limit, screen)
-        asked = {name: getattr(options, name) for name in OPTIONS}
-        asked["extra_options"] = _with_types(dict(options.extra_options))
+        asked = {name: getattr(options, name) for name in OPTIONS} | {
+            "extra_options": _with_types(dict(options.extra_options))
+        }
+        del model  # it may be large: there is none beside the one that is quantized
         made, report = quantize_with_report(
-            model,
+            options.model,
             data,
             **asked,
             progress=lambda stage, done, whole: progress(*_stage(stage, done, whole)),

@@ -10,9 +10,11 @@ parameters it had.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import NodeProto
 
 from ..graph.graph import int_list, is_op
 from ..graph.quantizer_names import NODE
@@ -21,8 +23,6 @@ from ..norms.qparams import qparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from onnx import NodeProto
 
     from ..graph.graph import Graph
     from ..norms.norm import Norm, Parameters
@@ -65,7 +65,7 @@ class Marks:
         """Write a norm as a depthwise convolution. A norm of vectors goes through a third axis."""
         assert norm.parameters is not None
         mark = self._free_mark(graph)
-        self._norms[mark], self._parameters[mark] = norm, norm.parameters
+        self._parameters[mark] = norm.parameters
         shape = graph.type_of(norm.input)[1]
         assert shape is not None
         rank = len(shape)
@@ -87,6 +87,7 @@ class Marks:
             graph.make("Reshape", [made, back], end, f"{mark}/back")
         constants = _add_constants(graph, mark, norm.parameters, spatial)
         graph.make(self._operator, [x, *constants], y, mark, group=channels, kernel_shape=spatial)
+        self._norms[mark] = _by_itself(norm)
 
     @property
     def norms(self) -> Mapping[str, Norm]:
@@ -189,6 +190,19 @@ def _merge_conversions(graph: Graph, real: str) -> None:
                     for output in reader.output:
                         graph.forget_type(output)
                 graph.redirect(node.output[0], q.codes)
+
+
+def _by_itself(norm: Norm) -> Norm:
+    """Return a norm whose nodes are copies: a part of a model keeps all of it in memory."""
+
+    def copied(node: NodeProto | None) -> NodeProto | None:
+        made = NodeProto()
+        if node is not None:
+            made.CopyFrom(node)
+        return None if node is None else made
+
+    nodes = [made for made in map(copied, norm.nodes) if made is not None]
+    return replace(norm, nodes=nodes, activation=copied(norm.activation), quantize=copied(norm.quantize))
 
 
 def _add_constants(graph: Graph, mark: str, parameters: Parameters, spatial: list[int]) -> tuple[str, str]:

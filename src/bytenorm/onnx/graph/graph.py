@@ -5,6 +5,7 @@ Long, for it is one class, and the few questions to a node that all of its users
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, num
 from ..._errors import bad_value
 from ..model.constant_inputs import replaceable
 from ..model.constants import (
+    CONVERSIONS,
     LARGEST,
     are_real,
     array_of,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 CONTRIBUTED = "com.microsoft"  # the domain of ONNX Runtime's operators
+KEPT = 16 << 20  # bytes; larger values are not kept when they are known but made again when they are asked for
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # what has a weight, and sums of products with it
 
 
@@ -121,6 +124,8 @@ class Graph:
         self._replaceable = set(replaceable(model))
         self._sparse = {t.values.name: t for t in self.proto.sparse_initializer}
         self._arrays: dict[str, Array] = {}  # the values that are known
+        self._large: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()  # as long as read
+        self._let_go: set[str] = set()  # the names of values that are or were among these
         self._variable: set[str] = set()  # tensors without one
         self._room = LARGEST  # bytes that values which are computed may still take
         self._nodes: dict[int, NodeProto] = {}
@@ -189,6 +194,9 @@ class Graph:
         None also where they are text or complex, and where they would take more memory than
         :data:`bytenorm.onnx.model.constants.LARGEST`.
         """
+        found = self._large.get(tensor)
+        if found is not None:
+            return found
         waiting, opened = [tensor], set()
         while waiting:
             name = waiting[-1]
@@ -202,7 +210,10 @@ class Graph:
             else:
                 opened.add(name)
                 waiting += before
-        return self._arrays.get(tensor)
+        found = self._arrays.get(tensor)
+        for name in self._let_go & self._arrays.keys():
+            self._large[name] = self._arrays.pop(name)
+        return found
 
     def _made_of(self, tensor: str) -> Sequence[str]:
         """Return what has to be known before the value of a tensor can be."""
@@ -227,17 +238,28 @@ class Graph:
                 made, price = outputs_of(node, values, opset_of(self.model), self._room)
                 self._room -= price
         self._arrays.update((n, value) for n, value in made.items() if value is not None and are_real(value))
+        # No second copy is kept of what is in the model, nor of what is made of that as fast as it can be copied.
+        if node is None or node.op_type in ("Constant", *CONVERSIONS):
+            self._let_go.update(n for n in made if n in self._arrays and self._arrays[n].nbytes > KEPT)
         if tensor not in self._arrays:
             self._variable.add(tensor)
 
     def _forget_values(self, node: NodeProto) -> None:
         """Drop what is known of the values that a node makes, and of all that is made of these."""
         self._variable.clear()
-        waiting = [t for t in node.output if t in self._arrays]
+        waiting = [t for t in node.output if self._is_known(t)]
         while waiting:
             name = waiting.pop()
-            self._arrays.pop(name, None)
-            waiting += [t for reader in self.readers(name) for t in reader.output if t in self._arrays]
+            self._forget_value(name)
+            waiting += [t for reader in self.readers(name) for t in reader.output if self._is_known(t)]
+
+    def _is_known(self, tensor: str) -> bool:
+        return tensor in self._arrays or tensor in self._let_go
+
+    def _forget_value(self, tensor: str) -> None:
+        self._arrays.pop(tensor, None)
+        self._large.pop(tensor, None)
+        self._let_go.discard(tensor)
 
     def type_of(self, tensor: str) -> tuple[int, tuple[int | None, ...] | None]:
         """Return the element type of a tensor (0: unknown) and its shape (None: unknown)."""
@@ -266,7 +288,7 @@ class Graph:
     def set_constant(self, name: str, value: Array) -> None:
         """Give an initializer another value, for all that read it, subgraphs included."""
         self._initializers[name].CopyFrom(numpy_helper.from_array(value, name))
-        self._arrays.pop(name, None)
+        self._forget_value(name)
         for reader in self.readers(name):
             self._forget_values(reader)
 

@@ -39,6 +39,7 @@ CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # Where the evaluator goes through numbers one by one it takes some 100 times as long; a product of matrices takes
 # as long as its factors are. So each takes more of the room that there is.
 _ONE_BY_ONE, _SLOWER = ("Erf", "Gelu", "GatherND", "ScatterElements", "ScatterND", "OneHot"), 64
+_EXACT = 2  # bytes of integers whose differences float32 holds
 _PRODUCTS, _PER_BYTE = ("MatMul", "Gemm"), 16
 
 
@@ -142,13 +143,21 @@ def _converted(node: NodeProto, values: Sequence[Array | None]) -> Array | None:
     step, real_zero = scale.astype(np.float32).reshape(shape), zeros.astype(np.float64).reshape(shape)
     with np.errstate(all="ignore"):
         if node.op_type == "DequantizeLinear":
-            centred = (value.astype(np.float64) - real_zero).astype(np.float32)
-            return np.asarray(centred * step, scale.dtype)
+            if value.dtype.itemsize <= _EXACT:
+                centred = value.astype(np.float32)
+                centred -= zeros.astype(np.float32).reshape(shape)
+            else:
+                centred = (value.astype(np.float64) - real_zero).astype(np.float32)
+            centred *= step
+            return np.asarray(centred, scale.dtype)
         if zeros.dtype not in (np.uint8, np.int8):
             return None
-        codes = np.rint(value.astype(np.float32) / step) + real_zero
+        codes = value.astype(np.float32)
+        codes /= step
+        np.rint(codes, out=codes)
+        codes += zeros.astype(np.float32).reshape(shape)  # exact up to 2^24, and behind that it saturates
         lowest = -128 if zeros.dtype == np.int8 else 0
-        return np.asarray(np.clip(codes, lowest, lowest + 255), zeros.dtype)
+        return np.asarray(np.clip(codes, lowest, lowest + 255, out=codes), zeros.dtype)
 
 
 def are_real(value: Array) -> bool:

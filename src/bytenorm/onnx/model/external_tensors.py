@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,6 +14,7 @@ from ..._errors import bad, bad_value
 from ..._files.writing import a_kind, kind_of
 from .constants import array_of
 from .inputs import DTYPES
+from .serialization import without
 from .soundness import parts
 from .weightless import bytes_of
 
@@ -98,17 +98,29 @@ def bring_in(tensor: onnx.TensorProto, path: Path, label: str) -> None:
 
 def moved_out(model: onnx.ModelProto, file: BinaryIO, location: str) -> onnx.ModelProto:
     """Return a copy of a model without its larger initializers, which go to a file."""
-    light = copy.deepcopy(model)
-    for tensor in _initializers(light):
-        if bytes_of(tensor) < SMALLEST_EXTERNAL:
-            continue
-        if not tensor.HasField("raw_data"):
-            if tensor.data_type not in DTYPES:
-                continue
-            tensor.CopyFrom(numpy_helper.from_array(array_of(tensor), tensor.name))
-        file.write(bytes(-file.tell() % ALIGNMENT))
-        offset = file.tell()
-        file.write(tensor.raw_data)
-        external_data_helper.set_external_data(tensor, location, offset, file.tell() - offset)
-        tensor.ClearField("raw_data")
+    light: onnx.ModelProto = without(model, "graph")
+    light.graph.CopyFrom(without(model.graph, "initializer"))
+    for tensor in _initializers(light):  # of graphs inside
+        there = _moved_out(tensor, file, location)
+        if there is not tensor:
+            tensor.CopyFrom(there)
+    light.graph.initializer.extend(_moved_out(tensor, file, location) for tensor in model.graph.initializer)
+    return light
+
+
+def _moved_out(tensor: onnx.TensorProto, file: BinaryIO, location: str) -> onnx.TensorProto:
+    """Return a tensor with its data in the file, if they are many."""
+    if bytes_of(tensor) < SMALLEST_EXTERNAL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return tensor
+    if not tensor.HasField("raw_data"):
+        if tensor.data_type not in DTYPES:
+            return tensor
+        tensor = numpy_helper.from_array(array_of(tensor), tensor.name)
+    file.write(bytes(-file.tell() % ALIGNMENT))
+    offset = file.tell()
+    length = file.write(tensor.raw_data)
+    light: onnx.TensorProto = without(tensor, "raw_data")
+    light.raw_data = b""  # which is asked for
+    external_data_helper.set_external_data(light, location, offset, length)
+    light.ClearField("raw_data")
     return light

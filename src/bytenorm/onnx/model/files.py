@@ -66,15 +66,7 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
     ('image', 'BatchNormalization')
     """
     if isinstance(model, onnx.ModelProto):
-        label = argument
-        _check(model, label)
-        for tensor in all_tensors(model):
-            if external_data_helper.uses_external_data(tensor):
-                raise bad_value(
-                    label,
-                    f"has its tensor {tensor.name!r} in another file, which only the model's path tells: "
-                    "pass the path",
-                )
+        require_whole(model, argument)
         return name_outputs(copy.deepcopy(model))
     path = as_path(model, argument, "an onnx.ModelProto or a path")
     label = f"{argument} {str(path)!r}"
@@ -85,6 +77,18 @@ def load_model(model: onnx.ModelProto | str | os.PathLike[str], *, argument: str
         if external_data_helper.uses_external_data(tensor):
             bring_in(tensor, path, label)
     return name_outputs(loaded)
+
+
+def require_whole(model: onnx.ModelProto, label: str) -> None:
+    """Raise the ValueError that :func:`load_model` raises of a model that is no file."""
+    _check(model, label)
+    for tensor in all_tensors(model):
+        if external_data_helper.uses_external_data(tensor):
+            raise bad_value(
+                label,
+                f"has its tensor {tensor.name!r} in another file, which only the model's path tells: "
+                "pass the path",
+            )
 
 
 def without_functions(model: onnx.ModelProto, kept: str) -> onnx.ModelProto:

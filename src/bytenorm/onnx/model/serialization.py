@@ -14,13 +14,13 @@ _BYTES = 2  # protobuf's number for what comes with its length
 
 def pieces(model: ModelProto) -> tuple[int, Iterator[bytes]]:
     """Return how many bytes a model's file has, and what these are, piece by piece."""
-    graph = bytes(_without(model.graph, "initializer").SerializeToString())
+    graph = bytes(without(model.graph, "initializer").SerializeToString())
     tensors = list(model.graph.initializer)
     starts = [_start(tensor) for tensor in tensors]
     sizes = [len(start) + len(tensor.raw_data) for start, tensor in zip(starts, tensors, strict=True)]
     heads = [_head(GraphProto, "initializer", size) for size in sizes]
     inside = len(graph) + sum(map(len, heads)) + sum(sizes)
-    front = bytes(_without(model, "graph").SerializeToString()) + _head(ModelProto, "graph", inside)
+    front = bytes(without(model, "graph").SerializeToString()) + _head(ModelProto, "graph", inside)
 
     def written() -> Iterator[bytes]:
         yield front + graph
@@ -33,12 +33,12 @@ def pieces(model: ModelProto) -> tuple[int, Iterator[bytes]]:
 
 def _start(tensor: TensorProto) -> bytes:
     """Return all of a tensor but its bytes, and what says how many these are."""
-    start = bytes(_without(tensor, "raw_data").SerializeToString())
+    start = bytes(without(tensor, "raw_data").SerializeToString())
     return start + _head(TensorProto, "raw_data", len(tensor.raw_data)) if tensor.HasField("raw_data") else start
 
 
-def _without(message: Any, name: str) -> Any:
-    """Return a copy of a message without one of its fields."""
+def without(message: Any, name: str) -> Any:
+    """Return a copy of a message without one of its fields, which may be larger than all of the rest."""
     made = type(message)()
     for field, value in message.ListFields():
         if field.name == name:

@@ -170,6 +170,7 @@ def quantize_with_report(
         sums_fit=reduce_range is None,
         progress=progress,
     )
+    del prepared, graph, left_out  # so that the model is not kept beside what was prepared of it
     graph, chosen = recalibrate(quantizer, data, method, progress) if data_statistics else (quantizer.run()[0], ())
     as_run = partial(as_fused, excluded={*plan.excluded, *apart}) if lowering == "fused" else None
     tuning = Tuning(quantizer, graph, original, samples, data.count, progress, as_run)

@@ -14,7 +14,7 @@ import onnxruntime
 
 from ... import _checks, _core
 from ..._errors import bad_type, bad_value
-from ..model.files import fits_one_file, load_model, require_lengths, save_model
+from ..model.files import fits_one_file, load_model, require_lengths, require_whole, save_model
 from ..model.soundness import require_sound
 from ..model.unnamed_outputs import has_unnamed_outputs
 from .amx import has_amx, weights_for_amx
@@ -247,7 +247,12 @@ def _changed(
 ) -> Iterator[Model]:
     """Give a model with other weights of the same numbers; what onnx cannot read is left to ONNX Runtime."""
     try:
-        made = model = load_model(model_or_path)
+        if isinstance(model_or_path, onnx.ModelProto) and not as_loaded:
+            require_whole(model_or_path, "model")
+            model = model_or_path  # no change is made in place
+        else:
+            model = load_model(model_or_path)
+        made = model
         for change in changes:
             made = change(made)
     except (ValueError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...norms.qparams import qparams
 from ...run.session import session_for_a_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ...norms.qparams import QParams
 
@@ -35,8 +36,12 @@ class Layer:
         Of its codes.
     operator : str
         What it computes, in float.
-    weight, bias : array
-        In real units, as they are in 8 bits; the bias in int32, or in float.
+    weight : callable
+        Returns it in real units, as it is in 8 bits: of a large one there is no copy in between.
+    channels : int
+        How many it makes; 0 if its weight does not fit it.
+    bias : array
+        In int32, or in float.
     steps : array
         The scale of the bias, one number or one a channel; of one in float 1.
     """
@@ -44,14 +49,10 @@ class Layer:
     node: onnx.NodeProto
     source: QParams
     operator: str
-    weight: np.ndarray
+    weight: Callable[[], np.ndarray]
+    channels: int
     bias: np.ndarray
     steps: np.ndarray
-
-    @property
-    def channels(self) -> int:
-        """How many channels it makes."""
-        return output_channels(self.operator, self.node, self.weight)
 
     def mean_of_output(self, sums: Mapping[tuple[int, ...], tuple[np.ndarray, int]]) -> np.ndarray:
         """Return the mean of each channel of what it makes, before any activation.
@@ -80,7 +81,7 @@ class Layer:
         node.attribute.extend(inner)
         bias = (self.bias * self.steps).astype(np.float32)
         constants = [
-            numpy_helper.from_array(self.weight.astype(np.float32), "w"),
+            numpy_helper.from_array(self.weight(), "w"),
             numpy_helper.from_array(bias, "b"),
         ]
         x, y = (onnx.ValueInfoProto(name=name) for name in "xy")
@@ -147,7 +148,9 @@ def _between_conversions(graph: Graph, node: onnx.NodeProto) -> Layer | None:
     if source is None or weight is None or scale is None or graph.constant(before.input[0]) is not None:
         return None
     steps = scale.astype(np.float64).ravel() * source.scale.astype(np.float64).ravel()[:1]
-    made = Layer(node, source, node.op_type, weight, np.zeros(0, np.int32), steps)
+    channels = output_channels(node.op_type, node, weight)
+    numbers = partial(_in_float32, graph, node.input[1])
+    made = Layer(node, source, node.op_type, numbers, channels, np.zeros(0, np.int32), steps)
     return _with_bias(graph, made, node.input[2] if len(node.input) > 2 else "")
 
 
@@ -183,13 +186,28 @@ def _on_codes(graph: Graph, node: onnx.NodeProto) -> Layer | None:
         return None
     operator = "Conv" if node.op_type == "QLinearConv" else "Gemm"
     steps = scale.astype(np.float64).ravel()
-    zeros = zero_point.astype(np.float64).ravel()
     by_row = operator == "Conv" or bool(attribute(node, "transB", 0))
     if {scale.size, zero_point.size} - {1, codes.shape[0 if by_row else 1]}:
         return None
     shape = (-1, *[1] * (codes.ndim - 1)) if by_row else (1, -1)
-    weight = (codes.astype(np.float64) - zeros.reshape(shape if zeros.size > 1 else -1)) * steps.reshape(
-        shape if steps.size > 1 else -1
-    )
-    layer = Layer(node, source, operator, weight, np.zeros(0, np.int32), steps * source.scalars[0])
+    zeros, steps_of = (v.reshape(shape if v.size > 1 else -1) for v in (zero_point, scale))
+    channels = output_channels(operator, node, codes)
+    numbers = partial(_dequantized, graph, node.input[weight_at[0]], zeros, steps_of)
+    layer = Layer(node, source, operator, numbers, channels, np.zeros(0, np.int32), steps * source.scalars[0])
     return _with_bias(graph, layer, node.input[bias_at] if len(node.input) > bias_at else "")
+
+
+def _in_float32(graph: Graph, tensor: str) -> np.ndarray:
+    value = graph.constant(tensor)
+    assert value is not None
+    return value.astype(np.float32, copy=False)
+
+
+def _dequantized(graph: Graph, tensor: str, zeros: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return what codes of 8 bits stand for: differences of these are exact in float32, so one step rounds."""
+    codes = graph.constant(tensor)
+    assert codes is not None
+    made = codes.astype(np.float32)
+    made -= zeros.astype(np.float32)
+    made *= steps.astype(np.float32)
+    return made
