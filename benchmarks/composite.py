@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import bytenorm as bn
 from bytenorm import torch as bt
 
 from . import machine, report
@@ -26,10 +28,10 @@ SHAPES = (
     ((1, 1024, 14, 14), torch.contiguous_format),
 )
 X_SCALE, X_ZERO_POINT, Y_SCALE, Y_ZERO_POINT = 0.0213, 11, 0.0507, 7
-METHOD = Method(rounds=101, dropped=10)
+METHOD = Method(rounds=101, dropped=10, clock=time.process_time)
 ABOUT = (
-    "Microseconds a call of an exported program, one thread, medians of contestants that take turns; the "
-    "spread is from the 10th to the 90th percentile. `integers` is what `to_integers` writes, compiled by "
+    "Microseconds of CPU time a call of an exported program, one thread, medians of contestants that take turns; "
+    "the spread is from the 10th to the 90th percentile. `integers` is what `to_integers` writes, compiled by "
     "Inductor; `float` is the norm with its conversions in float, compiled as well; `kernel` is bytenorm's "
     "operator. A part of each call, the same for all, is torch's. The integers give the kernel's codes, which is "
     "checked."
@@ -76,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     about = machine.describe()
     torch.set_num_threads(1)
+    bn.set_num_threads(1)
     rows = []
     for shape, memory_format in SHAPES:
         sys.stderr.write(f"{shape}\n")

@@ -1,5 +1,6 @@
 """A lowered program in torch's own operators: the same bits, with nothing of ours left in it."""
 
+import copy
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 from torch.export import Dim, export
 
 import bytenorm.torch as bt
+from bytenorm.torch.operators.composite import eager, in_bytes, read
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of torch when it copies its own trees
 
@@ -126,6 +128,51 @@ def test_compiled():
     assert not any(name.endswith("codes") for name, _ in made.named_parameters())
     with torch.no_grad():
         assert torch.equal(torch.compile(made, fullgraph=True)(x), program(x))
+
+
+class Scaled(nn.Module):
+    """One norm of six channels."""
+
+    def __init__(self):
+        super().__init__()
+        weight, bias = torch.randn(2, C, generator=torch.Generator().manual_seed(1))
+        vectors = (weight, bias, torch.zeros(C), torch.ones(C))
+        for name, value in zip(("weight", "bias", "mean", "var"), vectors, strict=True):
+            self.register_buffer(name, value.clone())
+
+    def forward(self, x):
+        vectors = (self.weight, self.bias, self.mean, self.var)
+        return OPERATORS.batch_norm(x, 0.02, 11, *vectors, 0.0, 0.04, 7, torch.int8, False)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("rank", [2, 4])
+def test_channels_side_by_side(dtype, rank):
+    """The constants are bytes of float32, whatever becomes of the module."""
+    x = every_code(dtype).permute(0, 2, 3, 1).contiguous()  # channels last
+    x = x.flatten(0, 2) if rank == 2 else x.permute(0, 3, 1, 2)
+    program = Scaled()
+    made = bt.to_integers(export(program, (x,)).module())
+    assert [value.dtype for value in made.parameters()] == [torch.uint8]
+    loaded = copy.deepcopy(made)
+    loaded.load_state_dict(made.state_dict())
+    for run in (made, loaded, copy.deepcopy(made).half(), copy.deepcopy(made).to(torch.bfloat16).float()):
+        y = run(x)
+        assert y.dtype == torch.int8
+        assert torch.equal(y, program(x))
+
+
+@pytest.mark.parametrize("addend", [2**24, -(2**24) - 2, 2**24 + 1, 2**31 - 1])
+def test_bytes_only_of_what_float32_holds(addend):
+    one = torch.ones(2, dtype=torch.int32)
+    vectors = {"multiplier": one, "addend": one * addend, "shift": one}
+    packed = in_bytes(vectors)
+    assert (packed is not None) == (float(np.float32(addend)) == addend)
+    if packed is not None:
+        got = read(packed, eager)
+        assert all(
+            torch.equal(got[name], value) and got[name].dtype == torch.int32 for name, value in vectors.items()
+        )
 
 
 class Computed(Program):

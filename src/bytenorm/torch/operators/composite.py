@@ -81,7 +81,7 @@ class NormConstants:
         }
 
     def apply(self, x: Any, vectors: dict[str, Any], call: Call = eager) -> Any:
-        """Return the codes of the norm of `x`; the vectors are those of `placed`."""
+        """Return the codes of the norm of `x`; the vectors are those of `placed`, or `read` of their bytes."""
         product = call(_aten.mul.Tensor, call(_aten.to.dtype, x, torch.int32), vectors["multiplier"])
         total = call(_aten.add.Tensor, product, vectors["addend"])
         code = call(_aten.bitwise_right_shift.Tensor, total, vectors["shift"])
@@ -90,6 +90,30 @@ class NormConstants:
             return y
         place = call(_aten.add.Tensor, call(_aten.to.dtype, x, torch.int64), vectors["start"])
         return call(_aten.where.self, vectors["proved"], y, call(_aten.index.Tensor, vectors["codes"], [place]))
+
+
+_INTEGERS = ("multiplier", "addend", "shift")
+
+
+def in_bytes(vectors: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """Return the integers of `NormConstants.placed` as the bytes of float32; None if it does not hold them.
+
+    Where channels lie side by side Inductor reads eight constants of float32 at once, and for AVX2 eight of int32
+    by way of memory, which takes twice as long. Bytes stay what they are under `half` and `to(dtype)`.
+    """
+    integers = torch.stack([vectors[name] for name in _INTEGERS])
+    floats = integers.to(torch.float32)
+    return floats.view(torch.uint8) if torch.equal(floats.to(torch.int64), integers.to(torch.int64)) else None
+
+
+def read(packed: Any, call: Call) -> dict[str, Any]:
+    """Return the integers of `in_bytes`."""
+    # The bytes of another width are a view for Inductor as well: it would read int32 as such, and convert each.
+    floats = call(_aten.view.dtype, packed, torch.float32)
+    return {
+        name: call(_aten.to.dtype, call(_aten.select.int, floats, 0, i), torch.int32)
+        for i, name in enumerate(_INTEGERS)
+    }
 
 
 _ROOM = 2**20  # what results may be before they are clamped, in codes: no scale of a network's comes near

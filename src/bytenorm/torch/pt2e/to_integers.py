@@ -14,7 +14,7 @@ from ..._norms.obstacles import of_parameter
 from ..._outcomes import LoweringWarning
 from ..operators import concat_and_add as _fused  # noqa: F401 - registers its operators
 from ..operators import tensor_checks as checks
-from ..operators.composite import NormConstants, SumConstants
+from ..operators.composite import NormConstants, SumConstants, in_bytes, read
 from .graph import arguments, label, open_program, operator_name
 from .qparams import UnusableError
 
@@ -35,9 +35,10 @@ def to_integers(program: AnyProgram) -> AnyProgram:
 
     Each becomes ``clamp((x * M + B) >> S)`` in int32, with three constants a channel that are proved for all 256
     inputs (see `bytenorm.BatchNorm.to_integers`). A channel that has none reads a table of its codes. The clamped
-    result becomes bytes by way of float32, which compiles to faster code. Concatenations and sums are written out
-    as well. The result runs wherever torch does, without bytenorm, and `torch.compile` fuses it with its
-    neighbours. On a CPU the operators that `lower` writes are faster.
+    result becomes bytes by way of float32, which compiles to faster code; where channels lie side by side, the
+    constants are kept as the bytes of float32 for the same reason. Concatenations and sums are written out as
+    well. The result runs wherever torch does, without bytenorm, and `torch.compile` fuses it with its neighbours.
+    On a CPU the operators that `lower` writes are faster.
 
     Parameters
     ----------
@@ -184,8 +185,13 @@ class _Writer:
         return self.program.add_tensor(f"{self._node.name}_{name}", own, like)
 
     def norm(self, x: Node, constants: NormConstants, start: int = 0, stop: int | None = None) -> Node:
-        vectors = constants.placed(_traced(x).dim(), None, start, stop)
-        made: Node = constants.apply(x, {name: self.tensor(name, v) for name, v in vectors.items()}, self)
+        traced = _traced(x)
+        vectors = constants.placed(traced.dim(), None, start, stop)
+        apart = traced.stride(1)  # a symbol is not asked whether it is 1, which would settle it
+        packed = in_bytes(vectors) if isinstance(apart, int) and apart == 1 else None
+        nodes = {} if packed is None else read(self.tensor("constants", packed), self)
+        nodes |= {name: self.tensor(name, v) for name, v in vectors.items() if name not in nodes}
+        made: Node = constants.apply(x, nodes, self)
         return made
 
 
