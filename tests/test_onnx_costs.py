@@ -162,3 +162,37 @@ assert "onnxruntime.quantization" in sys.modules
 """
     done = run_python(code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("quant_format", ["QDQ", "QOperator"])
+def test_memory_that_a_large_model_takes(quant_format, run_python):
+    """As one above 2 GiB, with a lower limit in the place of that."""
+    code = f"""
+import resource
+import numpy as np
+from onnx import helper, numpy_helper
+from bytenorm import onnx as bno
+from bytenorm.onnx.model import files
+files.LARGEST_FILE = 50_000_000
+n, rng, nodes, constants = 2304, np.random.default_rng(1), [], []
+for i in range(4):
+    constants.append(numpy_helper.from_array(rng.normal(0, 0.02, (n, n)).astype(np.float32), f"k{{i}}"))
+    for name in "wbmv":
+        constants.append(numpy_helper.from_array(rng.uniform(0.5, 1.5, n).astype(np.float32), f"{{name}}{{i}}"))
+    nodes.append(helper.make_node("Gemm", [f"x{{i}}", f"k{{i}}"], [f"g{{i}}"]))
+    nodes.append(helper.make_node("Relu", [f"g{{i}}"], [f"r{{i}}"]))
+    norm = [f"r{{i}}", *(f"{{name}}{{i}}" for name in "wbmv")]
+    nodes.append(helper.make_node("BatchNormalization", norm, [f"n{{i}}"]))
+    nodes.append(helper.make_node("Relu", [f"n{{i}}"], [f"x{{i + 1}}"]))
+x, y = (helper.make_tensor_value_info(name, 1, ["N", n]) for name in ("x0", "x4"))
+graph = helper.make_graph(nodes, "large", [x], [y], constants)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+data = [{{"x0": rng.normal(size=(16, n)).astype(np.float32)}}]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+bno.quantize(model, data, quant_format={quant_format!r}, reduce_range=True, compare=True)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (4 * 4 * n * n))
+"""
+    done = run_python(code, "-W", "ignore")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 7  # beside the model itself; it was 8.3 and 9.5

@@ -1,5 +1,7 @@
 """A graph while it is rewritten: constants, readers, names, order, shapes."""
 
+import weakref
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -216,6 +218,33 @@ def test_constants_of_a_change():
     assert graph.constant("b") is None
     graph.make("Neg", ["c"], "a", "a")
     assert graph.constant("b") == 1
+
+
+def test_large_constants_are_not_kept(monkeypatch):
+    """Nor what conversions make of them: a large model would be there twice. What is made of them follows."""
+    monkeypatch.setattr("bytenorm.onnx.graph.graph.KEPT", 1000)
+    made = model(
+        """(float[N] x) => (float[N] y) {
+            w = DequantizeLinear (c, s, z)
+            m = ReduceMean <axes = [0], keepdims = 0> (w)
+            y = Mul (x, m)
+        }""",
+        c=np.full(2000, 3, np.int8), s=np.float32(0.5), z=np.int8(1),
+    )  # fmt: skip
+    graph = Graph(made)
+    for name, value in (("c", 3), ("w", 1)):
+        found = graph.constant(name)
+        assert graph.constant(name) is found and set(found.tolist()) == {value}
+        seen = weakref.ref(found)
+        del found
+        assert seen() is None
+        assert graph.constant(name)[0] == value
+    small = graph.constant("m")
+    assert small == 1 and graph.constant("m") is small
+    graph.set_constant("c", np.full(2000, 5, np.int8))
+    assert (graph.constant("m"), graph.constant("w")[0], graph.constant("c")[0]) == (2, 2, 5)
+    graph.remove(graph.maker("w"))
+    assert graph.constant("w") is None and graph.constant("m") is None
 
 
 def test_constants_that_are_read_twice_and_cycles():

@@ -467,8 +467,9 @@ def test_the_package_without_dask(run_python):
 
 
 NEVER = """
-import asyncio, os, signal, sys, threading
+import asyncio, multiprocessing, os, signal, sys, threading, time
 from distributed import Nanny
+from bytenorm._system import standstill
 from bytenorm.cli import command, endings
 begin = threading.Thread._bootstrap
 def failing(thread):
@@ -476,7 +477,7 @@ def failing(thread):
         raise MemoryError
     begin(thread)
 async def waiting(nanny):
-    for name in {signals}:
+    for name in () if {signals} == "still" else {signals}:
         os.kill(os.getpid(), getattr(signal, name))
         while endings.came() is None:
             await asyncio.sleep(0.01)
@@ -485,6 +486,9 @@ if {signals}:
     Nanny.start = waiting
 else:
     threading.Thread._bootstrap = failing
+if {signals} == "still":  # as a worker that lacks memory
+    standstill.LOOKS = 2
+    multiprocessing.get_context("spawn").Process(target=time.sleep, args=(1000,), daemon=True).start()
 sys.argv = ["bytenorm", *{arguments}]
 command()
 """
@@ -494,6 +498,7 @@ command()
     ("signals", "code", "said"),
     [
         ((), 2, "error: not enough memory"),
+        ("still", 2, "error: a process of the command waits without end: memory may be short"),
         (("SIGHUP", "SIGTERM"), 129, "hung up"),
         (("SIGTERM", "SIGHUP"), 143, "terminated"),
         (("SIGINT", "SIGINT"), 130, "interrupted"),
@@ -503,12 +508,12 @@ def test_what_never_begins(signals, code, said, run_python, tmp_path):
     """As where memory is short: Python waits for a thread without end, and Dask for a worker.
 
     A thread that never begins is known by what is left of it. A worker that does not come may be a slow one: the
-    command waits for it, and two signals end that.
+    command waits for it unless all of it sleeps, and two signals end that.
     """
     np.save(tmp_path / "a.npy", np.zeros((1, 3), np.uint8))
     arguments = ["statistics", "--data", str(tmp_path / "a.npy"), "--scale", "0.1", "--zero-point", "3"]
     arguments += ["--workers", "1", "-o", str(tmp_path / "s.npz")]
-    done = run_python(NEVER.format(signals=signals, arguments=arguments))
+    done = run_python(NEVER.format(signals=repr(signals), arguments=arguments))
     assert (done.returncode, done.stderr) == (code, f"bytenorm: {said}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 
 from .._system.signals import Alarm, blocked
+from .._system.standstill import Standstill
 
 _ENDING = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 ENDING = {signal.Signals[name]: said for name, said in _ENDING.items() if hasattr(signal, name)}
@@ -35,6 +37,7 @@ class _Waiting:
     number: int | None = None
     held = 0
     held_by_others = 0  # of these, those in whose blocks other processes may keep this one waiting
+    standstill = Standstill()  # of these
     again = False
     late = False
     at_once = False
@@ -58,7 +61,7 @@ def ending(*, ignored_afterwards: bool = False) -> Iterator[None]:
         yield
         return
     _Waiting.number, _Waiting.held, _Waiting.late, _Waiting.alarm = None, 0, False, Alarm()
-    _Waiting.held_by_others, _Waiting.again = 0, False
+    _Waiting.held_by_others, _Waiting.again, _Waiting.standstill = 0, False, Standstill()
     numbers = [n for n in ENDING if ENDING[n] != "hung up" or signal.getsignal(n) is not signal.SIG_IGN]
     if _Waiting.alarm.number is not None:
         numbers.append(_Waiting.alarm.number)
@@ -101,10 +104,18 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _Waiting.number is None:
         if not _Waiting.late and has_unborn_threads():
             raise MemoryError
+        if _Waiting.held_by_others and _Waiting.standstill.look(_children()):
+            raise TimeoutError("a process of the command waits without end: memory may be short")
         return
     now = _Waiting.held == 0 or (_Waiting.again and not _Waiting.late)
     if now and not _cleaning_up() and not _importing(frame):
         raise Ended(_Waiting.number)
+
+
+def _children() -> list[int]:
+    """Return the processes that were started; `active_children` takes away the ends that others wait for."""
+    started = list(multiprocessing.process._children)  # type: ignore[attr-defined]
+    return [child.pid for child in started if child.pid is not None]
 
 
 def _note(number: int) -> None:

@@ -187,9 +187,8 @@ def quantize_with_report(
     move_codes_first(tuning.graph)
     extra.spell(made)
     few = None if compare else tuning.compare(made, JUDGED)
-    comparison = few or compared(
-        original, made, data if compare else data.first(JUDGED), stage(progress, "compare")
-    )
+    seen = data if compare else data.first(JUDGED)
+    comparison = few or compared(original, made, seen, stage(progress, "compare"))
     doubtful = compare and is_doubtful(comparison)
     alone = quantizer_alone(original, data, options, extra, plan.left_out, progress) if doubtful else None
     return made, QuantizationReport(

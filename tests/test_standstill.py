@@ -1,0 +1,50 @@
+"""Processes at a standstill are told from those that are slow: no look at a clock is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bytenorm._system import standstill
+from bytenorm._system.standstill import Standstill
+
+
+@pytest.fixture
+def started():
+    children = []
+
+    def start(code):
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        children.append(child)
+        assert child.stdout.readline()
+        return child.pid
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def looks(process, most):
+    """Return after how many looks there is a standstill, or None."""
+    watch = Standstill()
+    return next((n for n in range(1, most + 1) if watch.look([process])), None)
+
+
+def test_a_process_that_sleeps(started):
+    pid = started("print(flush=True); input()")
+    found = looks(pid, 100_000)
+    assert found is not None and found > standstill.LOOKS
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_process_that_works(started, thread):
+    """Or that waits for a processor to do so, which looks the same."""
+    work = "import threading\ndef work():\n    while True: pass\nprint(flush=True)\n"
+    pid = started(work + ("threading.Thread(target=work).start(); input()" if thread else "work()"))
+    assert looks(pid, 3 * standstill.LOOKS) is None
+
+
+def test_no_process():
+    watch = Standstill()
+    assert not any(watch.look([]) for _ in range(3 * standstill.LOOKS))
