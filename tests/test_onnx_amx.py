@@ -122,6 +122,19 @@ def test_the_lowest_codes_that_fit(form):
         np.testing.assert_array_equal(run(made, feeds), run(model, feeds))
 
 
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_sums_that_just_fit(form):
+    """255 * -64 twice fits 16 bits, 255 * -65 does not: a session is exact with weights one lower as well."""
+    model, feeds = conv(form, codes=[-64, -64, 64, 64] * 128)
+    feeds["x"][:] = 255
+    want = run(model, feeds)
+    for saturate in {False, not bno.sums_saturate()}:
+        session = bno.session(model, amx=True, saturate=saturate)
+        np.testing.assert_array_equal(session.run(None, feeds)[0], want)
+    if bno.sums_saturate():
+        assert not np.array_equal(run(amx.weights_for_amx(model), feeds), want)
+
+
 def test_a_convolution_in_integers_stays():
     """ConvInteger is a product of matrices whatever its zero points are."""
     rng = np.random.default_rng(2)

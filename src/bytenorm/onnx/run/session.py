@@ -193,9 +193,11 @@ def ready(
     name = _name(model_or_path)
     read = _read(model_or_path, name)
     unnamed = read is not None and has_unnamed_outputs(read)  # loaded, they have names
-    changes = [unsigned_weights] if exact and sums_saturate() else []
+    changes = []
     if amx or (amx is None and sess_options is None and has_amx()):
         changes.append(weights_for_amx)
+    if exact and sums_saturate():
+        changes.append(unsigned_weights)  # behind the other: two weights that just fit do not when they are lower
     if not changes and not unnamed:
         with handed_over(model_or_path) as source:
             yield source
