@@ -193,7 +193,7 @@ def ready(
     name = _name(model_or_path)
     read = _read(model_or_path, name)
     unnamed = read is not None and has_unnamed_outputs(read)  # loaded, they have names
-    changes = []
+    changes: list[Callable[[onnx.ModelProto], onnx.ModelProto]] = []
     if amx or (amx is None and sess_options is None and has_amx()):
         changes.append(weights_for_amx)
     if exact and sums_saturate():
