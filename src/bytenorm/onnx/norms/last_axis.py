@@ -146,12 +146,13 @@ def _transpose(graph: Graph, norm: Norm, rank: int) -> None:
             if value is not None and value.size > 1:
                 column = value.reshape(-1, *[1] * (rank - 2))
                 graph.set_input(node, at, graph.add_constant(f"{tensor}/column", column))
-    for node in (*norm.nodes, *norm.between):
-        for made in node.output:
-            if made != norm.output:
-                graph.forget_type(made)
-    graph.remove(last)
-    last.name = last.name or graph.new_node_name(label(last))
-    last.output[0] = graph.new_name(f"{norm.output}/channels_first")
-    graph.add(last)
+    for node in (*norm.nodes, *norm.between):  # whoever looks for a tensor by its name finds none with turned axes
+        turned = {made: graph.new_name(f"{made}/channels_first") for made in node.output}
+        graph.remove(node)
+        node.name = node.name or graph.new_node_name(label(node))
+        node.output[:] = turned.values()
+        graph.add(node)
+        if node is not last:
+            for made, name in turned.items():
+                graph.redirect(made, name)
     graph.make("Transpose", [last.output[0]], norm.output, f"{norm.output}/to_channels_last", perm=to_last(rank))
