@@ -126,8 +126,14 @@ def _swap(graph: Graph, site: QuantizedNorm, found: Concatenation) -> None:
         pool.conv.input[7] = zero_point or graph.add_constant(f"{site.name}/pool_zero_point", behind.zero_point)
         pool.conv.output[0] = pool.pool.output[0]
         graph.add(pool.conv)
-    for tensor in (site.target.codes, pool.conv.input[0], pool.conv.output[0]):
-        graph.forget_type(tensor)
+    averaged = [site.target.codes, pool.conv.input[0], *(pool.conv.output if pool.quantize is not None else ())]
+    for tensor in dict.fromkeys(averaged):  # whoever looks for one by its name finds no averages instead
+        maker = graph.maker(tensor)
+        assert maker is not None
+        graph.remove(maker)
+        maker.output[0] = graph.new_name(f"{tensor}/pooled")
+        graph.add(maker)
+        graph.redirect(tensor, maker.output[0])
 
 
 def _replace_sum(graph: Graph, site: QuantizedNorm, found: Sum) -> None:
