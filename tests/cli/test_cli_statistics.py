@@ -518,6 +518,13 @@ def test_what_never_begins(signals, code, said, run_python, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
+def test_workers_begin_with_what_they_need():
+    """A worker that has no memory to import it with a task's arguments would be silent, and waited for."""
+    code = "{'bytenorm.calibration.files', 'bytenorm.dask.merging'} <= {*__import__('sys').modules}"
+    with cluster.local_cluster(1, 300_000_000) as fresh:
+        assert set(fresh.run(eval, code).values()) == {True}
+
+
 def test_the_command_needs_no_scipy(run_python):
     """Whose OpenBLAS asks for memory again and again without end, in the moment in which it is loaded."""
     done = run_python("import sys, bytenorm.dask.cluster; print({'scipy', 'dask.array'} & {*sys.modules})")

@@ -51,6 +51,7 @@ def local_cluster(workers: int, memory_limit: int | str = "auto") -> Iterator[Cl
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # any free port; None would be one that others want, too
             scheduler_kwargs={"dashboard": False},
+            preload=[count.__module__, merged.__module__],  # or one without memory for them would not say so
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
