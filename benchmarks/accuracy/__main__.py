@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bytenorm import onnx as bno
-
 from .. import machine, report
 from ..output import add_markdown, target, write
 from . import table
@@ -28,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept: Kept = {"networks": {}}
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text())
-    kept["machine"] = machine.describe() | {"sums saturate": str(bno.sums_saturate())}
+    kept["machine"] = machine.describe()
     for name in options.only:
         _complete(kept["networks"].setdefault(name, {"results": {}}), name, options)
         if options.json:
