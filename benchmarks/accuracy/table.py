@@ -18,9 +18,9 @@ METHOD = (
     "worst. minmax, percentile and entropy are ONNX Runtime's quantizer alone, NNCF is with its fast bias "
     "correction; plain is `bytenorm quantize --fast`, default is `bytenorm quantize`; the others add one option. "
     "A dash: not measured, or no network that runs, which is said below. Weights of bytenorm's use of 8 bits what "
-    "lets sums be right on every CPU, those of the others all of them: sums are exact here. "
-    "Networks that end in -few get four samples; densenet121, resnet50v2 and the light models have weights that "
-    "were never trained, and are chaotic: a change of one part in a million of their weights moves the SNR by up to 3 dB."
+    "lets sums be right on every CPU, those of the others all of them: sums are exact here. Networks that end in "
+    "-few get four samples; densenet121, resnet50v2 and the light models have weights that were never trained, "
+    "and are chaotic: a change of one part in a million of their weights moves the SNR by up to 3 dB."
 )
 COMMAND = "Made by `python -m benchmarks.accuracy --json accuracy.json --markdown accuracy.md`."
 
