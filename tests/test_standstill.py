@@ -31,8 +31,13 @@ def looks(process, most):
     return next((n for n in range(1, most + 1) if watch.look([process])), None)
 
 
-def test_a_process_that_sleeps(started):
-    pid = started("print(flush=True); input()")
+@pytest.mark.parametrize("beats", [False, True])
+def test_a_process_that_sleeps(started, beats):
+    """Or that only wakes up to sleep on, as a worker does that waits for what will not come."""
+    code = (
+        "import time\nprint(flush=True)\nwhile True: time.sleep(0.01)" if beats else "print(flush=True); input()"
+    )
+    pid = started(code)
     found = looks(pid, 100_000)
     assert found is not None and found > standstill.LOOKS
 
