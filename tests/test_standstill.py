@@ -1,7 +1,9 @@
 """Processes at a standstill are told from those that are slow: no look at a clock is needed."""
 
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -48,6 +50,27 @@ def test_a_process_that_works(started, thread):
     work = "import threading\ndef work():\n    while True: pass\nprint(flush=True)\n"
     pid = started(work + ("threading.Thread(target=work).start(); input()" if thread else "work()"))
     assert looks(pid, 3 * standstill.LOOKS) is None
+
+
+def test_this_process():
+    """All threads but the one that looks are asked: one that waits, then one that works."""
+    go, end = threading.Event(), threading.Event()
+
+    def wait_and_work():
+        go.wait()
+        while not end.is_set():
+            pass
+
+    thread = threading.Thread(target=wait_and_work)
+    thread.start()
+    try:
+        assert looks(os.getpid(), 100_000) is not None
+        go.set()
+        assert looks(os.getpid(), 3 * standstill.LOOKS) is None
+    finally:
+        go.set()
+        end.set()
+        thread.join()
 
 
 def test_no_process():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-LOOKS = 60  # in a row
+LOOKS = 60  # at which all slept
+BACK = 10  # of these, that one takes back at which one did not: a thread that looks for news is awake at times
 LITTLE = 10  # ticks of a processor between two looks, which beats of a heart take: a hundred are a second
 
 
@@ -17,11 +19,17 @@ class Standstill:
         self._before: dict[str, int] = {}
 
     def look(self, processes: Iterable[int]) -> bool:
-        """Say whether each thread of these slept at all of the last looks, and next to none has run in between."""
+        """Say whether the threads of these slept at nearly all of the last looks, and that next to nothing ran.
+
+        Of this process it is all threads but the one that looks.
+        """
         now: dict[str, int] = {}
+        looking = f"/task/{threading.get_native_id()}/"
         asleep = True
         for process in processes:
             for thread in Path("/proc").glob(f"{process}/task/*/stat"):
+                if looking in str(thread):
+                    continue
                 try:
                     # A name may have anything in it; the rest are numbers and the state.
                     fields = thread.read_text(errors="replace").rpartition(")")[2].split()
@@ -30,7 +38,7 @@ class Standstill:
                 except (OSError, IndexError):  # it has ended
                     asleep = False
         same = bool(now) and now.keys() == self._before.keys()
-        still = same and asleep and sum(now.values()) - sum(self._before.values()) <= LITTLE
-        self._looks = self._looks + 1 if still else 0
+        idle = same and sum(now.values()) - sum(self._before.values()) <= LITTLE
+        self._looks = 0 if not idle else self._looks + 1 if asleep else max(self._looks - BACK, 0)
         self._before = now
         return self._looks >= LOOKS

@@ -104,7 +104,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _Waiting.number is None:
         if not _Waiting.late and has_unborn_threads():
             raise MemoryError
-        if _Waiting.held_by_others and _Waiting.standstill.look(_children()):
+        # One that died before anybody watched it has left nobody to wait for.
+        if _Waiting.held_by_others and _Waiting.standstill.look(_children() or [os.getpid()]):
             raise TimeoutError("a process of the command waits without end: memory may be short")
         return
     now = _Waiting.held == 0 or (_Waiting.again and not _Waiting.late)
