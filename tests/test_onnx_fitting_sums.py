@@ -15,7 +15,7 @@ from norm_models import Nodes
 
 from bytenorm import onnx as bno
 from bytenorm.onnx.run.saturation import saturating_layers
-from bytenorm.onnx.scales.fitting_sums import _pairs_lowered
+from bytenorm.onnx.scales.fitting_sums import _pairs_lowered, _sums_kept
 
 pytestmark = pytest.mark.filterwarnings("ignore::bytenorm.onnx.SaturationWarning")
 
@@ -163,3 +163,35 @@ def test_pairs_are_lowered_by_as_little_as_can_be():
 def test_a_last_product_without_a_second_stays():
     codes = np.array([[[100.0, 100.0, 127.0]]])
     np.testing.assert_array_equal(_pairs_lowered(codes), [[[64, 64, 127]]])
+
+
+@pytest.mark.parametrize("products", [1, 2, 9, 64, 577])
+def test_rows_keep_their_sums(products):
+    """By roundings the other way, each by one step, none of which leaves a pair too large."""
+    rng = np.random.default_rng(products)
+    exact = np.clip(rng.normal(0, 30 if products < 64 else 20, (40, 2, products)) + 8, -127, 127)
+    before = _pairs_lowered(exact.round())
+    made = _sums_kept(before, exact)
+    last = products // 2 * 2
+    assert np.abs(made[..., :last:2] + made[..., 1:last:2]).max(initial=0) <= 128
+    assert np.abs(made).max() <= 127
+    moved = made - before
+    assert set(np.unique(moved)) <= {-1, 0, 1}
+    off, left = (exact - before).sum(axis=-1), (exact - made).sum(axis=-1)
+    np.testing.assert_array_equal(np.abs(moved.sum(axis=-1)), np.abs(moved).sum(axis=-1))  # of one sign
+    assert np.all(np.abs(left) <= np.maximum(np.abs(off), 0.5) + 1e-9)
+    if products >= 64:
+        assert np.abs(left).max() <= 0.5 + 1e-9
+    # Those are moved that lose the least: by hand, row by row.
+    rows = (array.reshape(-1, products) for array in (before, exact, moved))
+    for codes, row, step in zip(*rows, strict=True):
+        sign = 1 if step.sum() > 0 else -1
+        left_out = [
+            sign * (row[i] - codes[i])
+            for i in range(products)
+            if step[i] == 0
+            and sign * codes[i] < 127
+            and (i >= last or (step[i ^ 1] == 0 and sign * (codes[i] + codes[i ^ 1]) < 128))
+        ]
+        if step.any() and left_out:
+            assert (sign * (row - codes))[step != 0].min() >= max(left_out)
