@@ -3,12 +3,11 @@
 ONNX Runtime adds products in pairs in 16 bits where a CPU has no VNNI, and cuts off what does not fit (see
 :mod:`bytenorm.onnx.run.saturation`). 7 bits always fit. But most weights are far from the largest of their
 channel, so most pairs fit as well. Here a scale becomes wider, and pairs that still do not fit are lowered, so
-that the squared error of the weights is as small as can be. What that takes from the sum of a channel's weights
-goes to others of them: behind a Relu activations have one sign, and errors of one sign would move what the
-channel makes.
+that the squared error of the weights is as small as can be.
 
-On the digits network this costs nothing, and on trained networks at most 1.2 dB, where 7 bits cost up to 4.9
-(docs/onnx-processors.md).
+Then some weights are rounded the other way, so that each channel keeps the sum of its weights. Behind a Relu
+activations have one sign, and errors of one sign would move what a layer makes: ONNX's light ResNet-50 has 23.6
+dB with that and 20.1 without, 21.3 with all of 8 bits. docs/onnx-processors.md has more networks.
 """
 
 from __future__ import annotations
@@ -168,11 +167,8 @@ def _lowered(node: NodeProto, weight: Array, steps: Array) -> _Fitted:
     codes = np.empty(weight.shape, np.int8)
     view = by_channel(node, codes)
     for part, rows in _parts(node, weight):
-        of = slice(0, 1) if one else part
-        exact = rows / best[of].reshape(-1, 1, 1)
-        fitted = _pairs_lowered(np.clip(exact.round(), -128, _HIGHEST))
-        changed = np.broadcast_to(large[of] > 1, len(rows))
-        fitted[changed] = _sums_kept(fitted[changed], exact[changed])
+        exact = rows / best[slice(0, 1) if one else part].reshape(-1, 1, 1)
+        fitted = _sums_kept(_pairs_lowered(np.clip(exact.round(), -128, _HIGHEST)), exact)
         view[part] = fitted.reshape(view[part].shape)
     return _Fitted(best.reshape(steps.shape), codes)
 
