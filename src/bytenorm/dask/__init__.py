@@ -9,9 +9,9 @@ try:
 except ImportError as error:
     raise ImportError(f'bytenorm.dask needs {error.name}: pip install "bytenorm[dask]"', name=error.name) from None
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
+
+from .._late_names import late_names as _late_names
 
 if _TYPE_CHECKING:
     from .norms import batch_norm
@@ -22,11 +22,7 @@ __all__ = ["batch_norm", "statistics"]
 # Bring in Dask's arrays, and with them SciPy, whose OpenBLAS waits without end where memory is short.
 _LATER = {"batch_norm": ".norms", "statistics": ".reduction"}
 
-
-def __getattr__(name: str) -> _Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_import_module(_LATER[name], __name__), name)
+__getattr__ = _late_names(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

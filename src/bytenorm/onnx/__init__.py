@@ -3,9 +3,7 @@
 Needs onnx and onnxruntime: ``pip install "bytenorm[onnx]"``.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
 
 try:
     import onnx as _onnx  # noqa: F401
@@ -13,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError(f'bytenorm.onnx needs {error.name}: pip install "bytenorm[onnx]"', name=error.name) from None
 
+from .._late_names import late_names as _late_names
 from .._outcomes import LoweringWarning, Outcome
 from .data.dataset import Dataset, open_data
 from .data.digits import digits_model
@@ -70,11 +69,10 @@ __all__ = [
     "sums_saturate",
 ]
 
+# They bring in its quantizer.
+_LATER = dict.fromkeys(["QuantizationReport", "quantize", "quantize_with_report"], ".quantization.quantize")
 
-def __getattr__(name: str) -> _Any:
-    if name not in ("QuantizationReport", "quantize", "quantize_with_report"):  # which bring in its quantizer
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_import_module(".quantization.quantize", __name__), name)
+__getattr__ = _late_names(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

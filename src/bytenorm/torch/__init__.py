@@ -3,9 +3,7 @@
 Needs PyTorch 2.13 or newer: ``pip install "bytenorm[torch]"``.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
 
 # 2.13 is the oldest version that the tests have run with. `operators` asks the dispatcher by names that
 # are not public and have moved before: in an older torch they may be missing, or worse, mean something else.
@@ -21,6 +19,7 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 13):
         name="torch",
     )
 
+from .._late_names import late_names as _late_names
 from .._outcomes import LoweringWarning, Outcome
 from .eager.legacy_tensors import from_legacy, to_legacy
 from .eager.migrate import load_legacy, migrate
@@ -74,11 +73,7 @@ _LATER = {  # need torchao, onnx and onnxscript
     "to_onnx": ".pt2e.to_onnx",
 }
 
-
-def __getattr__(name: str) -> _Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_import_module(_LATER[name], __name__), name)
+__getattr__ = _late_names(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..graph.graph import Graph, is_conversion, is_op, opset_of
+from ..graph.moves import KEEPING
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
 _SAID_TWICE = 21  # the opset whose QuantizeLinear has output_dtype
-_MOVERS = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")  # that it puts a pair behind
+_MOVERS = (*KEEPING, "Slice")  # it puts a pair behind most of them
 
 
 def move_codes_first(graph: Graph) -> None:

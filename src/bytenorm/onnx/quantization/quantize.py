@@ -118,8 +118,8 @@ def quantize_with_report(
     >>> small, report = bno.quantize_with_report(bno.digits_model(), [batch], compare=True)
     >>> report.comparison.samples, report.comparison.outputs[0].snr_db > 20
     (16, True)
-    >>> report.steps[0].name, report.steps[0].taken in (True, False)
-    ('ranges by percentile 99.999', True)
+    >>> report.steps[0].name
+    'ranges by percentile 99.999'
     """
     check_lowering(lowering)
     require_quantizer()

@@ -55,11 +55,11 @@ def weight_of(graph: Graph, node: NodeProto) -> Weight | None:
     return Weight(node, codes, scale, zero_point, [*before.input, ""][2], real)
 
 
-def channel_axis(node: NodeProto, weight: Array) -> int:
-    """Return which axis of a layer's weight counts what the layer makes."""
+def channel_axis(node: NodeProto, rank: int) -> int:
+    """Return which axis of a layer's weight of so many axes counts what the layer makes."""
     if node.op_type.endswith("Conv") or (node.op_type.endswith("Gemm") and attribute(node, "transB", 0)):
         return 0
-    return weight.ndim - 1
+    return rank - 1
 
 
 def by_channel(node: NodeProto, weight: Array) -> Array:
@@ -68,7 +68,7 @@ def by_channel(node: NodeProto, weight: Array) -> Array:
         return weight[np.newaxis]
     if node.op_type.endswith("Conv"):
         return np.moveaxis(weight, 1, -1)
-    return weight if channel_axis(node, weight) == 0 else np.moveaxis(weight, (-1, -2), (0, -1))
+    return weight if channel_axis(node, weight.ndim) == 0 else np.moveaxis(weight, (-1, -2), (0, -1))
 
 
 def in_order_of_sums(node: NodeProto, view: Array) -> Array:

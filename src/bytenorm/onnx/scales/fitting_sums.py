@@ -27,7 +27,7 @@ from ..run.layer_weights import (
     weight_of,
 )
 from ..run.saturation import LARGEST_PAIR, largest_pair
-from .rescaling import set_constants
+from .rescaling import along, set_constants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -109,7 +109,7 @@ def _fitted(
     made = _lowered(adding[0], real, steps)
     if not all(_fits(node, made.codes) for node in adding[1:]):  # they add it in another order
         steps = np.multiply(steps, 254 / LARGEST_PAIR, dtype=steps.dtype)
-        made = _Fitted(steps, _rounded(real, _beside(adding[0], real, steps)).astype(np.int8))
+        made = _Fitted(steps, _rounded(real / _beside(adding[0], real, steps)).astype(np.int8))
     return made
 
 
@@ -120,7 +120,7 @@ def _has_steps_for_sums(graph: Graph, weight: Weight, scale: str, codes: Array, 
         return False
     if steps.size == 1:
         return True
-    axis = channel_axis(weight.node, codes)
+    axis = channel_axis(weight.node, codes.ndim)
     if steps.shape != codes.shape[axis : axis + 1]:
         return False
     return weight.real is None or attribute(weight.real, "axis", 1) % codes.ndim == axis
@@ -128,8 +128,7 @@ def _has_steps_for_sums(graph: Graph, weight: Weight, scale: str, codes: Array, 
 
 def _beside(node: NodeProto, weight: Array, steps: Array) -> Array:
     """Return the steps of a weight in the shape in which they stand beside it."""
-    axis = channel_axis(node, weight)
-    return steps.reshape([-1 if i == axis else 1 for i in range(weight.ndim)] if steps.size > 1 else [])
+    return along(steps, channel_axis(node, weight.ndim), weight.ndim)
 
 
 def _fits(node: NodeProto, codes: Array) -> bool:
@@ -152,7 +151,7 @@ def _lowered(node: NodeProto, weight: Array, steps: Array) -> _Fitted:
     large = np.ones(flat.size)
     for part, rows in _parts(node, weight):
         of = slice(0, 1) if one else part
-        worst = largest_pair(_rounded(rows, flat[of].reshape(-1, 1, 1))).max(axis=1)
+        worst = largest_pair(_rounded(rows / flat[of].reshape(-1, 1, 1))).max(axis=1)
         large[of] = np.maximum(large[of], (worst.max() if one else worst) / LARGEST_PAIR)
     tried = (flat * large ** np.linspace(0, 1, _TRIED)[:, np.newaxis]).astype(np.float32)
     errors = np.zeros(tried.shape)
@@ -160,7 +159,7 @@ def _lowered(node: NodeProto, weight: Array, steps: Array) -> _Fitted:
         of = slice(0, 1) if one else part
         for i in range(_TRIED):
             width = tried[i, of].reshape(-1, 1, 1)
-            off = _pairs_lowered(_rounded(rows, width)) * width - rows
+            off = _pairs_lowered(_rounded(rows / width)) * width - rows
             error = np.einsum("ijk,ijk->i", off, off, dtype=np.float64)
             errors[i, of] += error.sum() if one else error
     best = np.take_along_axis(tried, errors.argmin(axis=0)[np.newaxis], axis=0)[0]
@@ -168,14 +167,14 @@ def _lowered(node: NodeProto, weight: Array, steps: Array) -> _Fitted:
     view = by_channel(node, codes)
     for part, rows in _parts(node, weight):
         exact = rows / best[slice(0, 1) if one else part].reshape(-1, 1, 1)
-        fitted = _sums_kept(_pairs_lowered(np.clip(exact.round(), -128, _HIGHEST)), exact)
+        fitted = _sums_kept(_pairs_lowered(_rounded(exact)), exact)
         view[part] = fitted.reshape(view[part].shape)
     return _Fitted(best.reshape(steps.shape), codes)
 
 
-def _rounded(weights: Array, steps: Array) -> Array:
-    """Return codes as the quantizer makes them, in float."""
-    return np.asarray(np.clip((weights / steps).round(), -128, _HIGHEST))
+def _rounded(exact: Array) -> Array:
+    """Return codes of weights in steps as the quantizer makes them, in float."""
+    return np.asarray(np.clip(exact.round(), -128, _HIGHEST))
 
 
 def _pairs_lowered(codes: Array) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from ..._errors import bad_value
 from ..._tensors.quantization import range_of_codes
 from ..graph.quantizer_names import CODES
+from ..run.layer_weights import channel_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -191,7 +192,7 @@ def _layer(graph: Graph, node: NodeProto) -> _Layer | None:
     if at is not None:
         if len(node.input) <= at or not node.input[at]:
             return None
-        axis = 0 if node.op_type == "QLinearConv" or _transposed(node) else 1
+        axis = channel_axis(node, 2)  # of a QGemm; a convolution's is the same for any rank
         weight, steps, zero_point = node.input[3:6]
         return _Layer(node.input[1], weight, steps, zero_point, axis, node.input[at], None)
     if len(node.input) < 3:
@@ -223,15 +224,16 @@ def _widen(graph: Graph, layer: _Layer, values: dict[str, Array], constants: Con
         raise bad_value("qparams", f": the bias {layer.bias!r} would not fit 32 bits")
     weight, zero = _float(graph, layer.weight, constants), _value(graph, layer.weight_zero_point, values)
     wider = np.asarray(step * ratio, step.dtype).reshape(step.shape)
-    column = [-1 if i == layer.axis else 1 for i in range(weight.ndim)] if step.size > 1 else []
+    wide, zeros = (along(v, layer.axis, weight.ndim) for v in (wider, zero))
     kind = np.iinfo(zero.dtype)
-    codes = (weight / wider.reshape(column)).round() + zero.reshape(column)
+    codes = (weight / wide).round() + zeros
     values[layer.weight_scale] = wider
     values[layer.weight] = np.clip(codes, kind.min, kind.max).astype(zero.dtype)
 
 
-def _transposed(node: NodeProto) -> bool:
-    return any(a.name == "transB" and a.i for a in node.attribute)
+def along(steps: Array, axis: int | None, rank: int) -> Array:
+    """Return steps, or zero points, of one axis of a weight in the shape in which they stand beside it."""
+    return steps.reshape([-1 if i == axis else 1 for i in range(rank)] if steps.size > 1 else [])
 
 
 def _value(graph: Graph, name: str, values: Mapping[str, Array]) -> Array:
